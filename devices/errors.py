@@ -1,0 +1,5 @@
+"""What can go wrong with a device. Caught once, in `harness.cli`."""
+
+
+class DeviceError(Exception):
+    """A device cannot be reached or used. The message names the remedy."""

@@ -1,0 +1,77 @@
+"""Progress of long work, on standard error: a live bar on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+PLAIN_INTERVAL_S = 10.0
+
+
+class Track:
+    """One long step. Use as a context manager; call `advance` with the work done and a short status.
+
+    Args:
+        title: what is being done, a few words.
+        total: amount of work, in `unit`s.
+        unit: what is counted, for the rate ("images").
+        done: work finished before this process started (a resumed step).
+    """
+
+    def __init__(self, title: str, total: int, unit: str = "images", done: int = 0) -> None:
+        self.title, self.total, self.unit, self.done = title, total, unit, done
+        self.resumed = done
+        self.started = time.monotonic()
+        self.last_line = self.started
+        self.status = ""
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> Track:
+        console = Console(stderr=True)
+        if console.is_terminal:
+            self.bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]} {task.fields[status]}"),
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+            )
+            self.task = self.bar.add_task(self.title, total=self.total, completed=self.done, rate="", status="")
+            self.bar.start()
+        return self
+
+    def advance(self, amount: int, status: str = "") -> None:
+        """Count `amount` more units; `status` is shown beside the bar."""
+        self.done += amount
+        self.status = status
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.done, rate=self.rate(), status=status)
+        elif time.monotonic() - self.last_line >= PLAIN_INTERVAL_S and self.done < self.total:
+            self.last_line = time.monotonic()
+            print(f"{self.title}: {self.done}/{self.total} {self.unit}, {self.rate()}, {self.left()} {status}".rstrip(), file=sys.stderr)
+
+    def rate(self) -> str:
+        """Units per second of this process, as text."""
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        return f"{(self.done - self.resumed) / seconds:.3g} {self.unit}/s"
+
+    def left(self) -> str:
+        """Time left at the present rate, as text."""
+        fresh = self.done - self.resumed
+        seconds = (time.monotonic() - self.started) * (self.total - self.done) / max(fresh, 1)
+        return f"{seconds / 60:.1f} min left" if seconds >= 90 else f"{seconds:.0f} s left"
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+        if kind is None:
+            seconds = time.monotonic() - self.started
+            detail = f" {self.status}" if self.status else ""
+            print(f"{self.title}: {self.done} {self.unit} in {seconds:.1f} s{detail}", file=sys.stderr)

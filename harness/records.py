@@ -1,0 +1,319 @@
+"""The record of a run: what `record.json` holds. The one file that `reports` reads; imports neither torch nor pandas.
+
+Format history (`schema`): 1 — first.
+
+Every accuracy is a share in [0, 1]; every interval is a 95 % interval (lower, upper) unless its name says otherwise.
+Raw values stay in `samples.parquet` and `timings/`; what stands here can be computed again from them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import UntrustedError, UsageError
+
+SCHEMA = 1
+RECORD = "record.json"
+
+Interval = tuple[float, float]
+
+
+class Part(BaseModel):
+    """A piece of the record: frozen, and nothing in it that the schema does not name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class Verdict(StrEnum):
+    """The answer to one claim, best first. `NOT_REFUTED` is the best that transferred attacks alone can give."""
+
+    HOLDS = "HOLDS"
+    NOT_REFUTED = "NOT REFUTED BY TRANSFER"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    UNTRUSTED = "UNTRUSTED"
+    DEGRADED = "DEGRADED"
+    FAILS = "FAILS"
+    ENGINE_FAILED = "ENGINE FAILED"
+
+    @property
+    def exit_code(self) -> int:
+        """The process's exit code for this verdict (see README, exit codes)."""
+        return {"HOLDS": 0, "NOT_REFUTED": 0, "FAILS": 1, "DEGRADED": 1, "ENGINE_FAILED": 4}.get(self.name, 3)
+
+
+class Share(Part):
+    """A count out of n with its Wilson interval."""
+
+    correct: int
+    n: int
+    accuracy: float
+    ci95: Interval
+
+
+class DeviceRecord(Part):
+    """The device a run measured. `simulated`: its clock is made up. `emulated`: its latency is withheld."""
+
+    name: str
+    kind: str
+    emulated: bool
+    simulated: bool
+    observed: dict[str, Any] = Field(description="what the worker saw: CPU model, ISA flags, governor, load, threads, versions")
+
+
+class ModelRecord(Part):
+    """The twin. `sha256` is that of the weights' file; `macs` are multiply-accumulates of convolutions and linear layers per image."""
+
+    name: str
+    source: Literal["zoo", "safetensors", "pt2", "onnx"]
+    arch: str | None
+    sha256: str
+    parameters: int
+    nonzero_parameters: int
+    macs: int
+    input_shape: tuple[int, int, int] = Field(description="channels, height, width")
+    classes: int
+
+
+class DataRecord(Part):
+    """The images. `n` are attacked, all `n_clean` are classified; none of the calibration images is among them."""
+
+    name: str
+    sha256: str
+    n: int
+    n_clean: int
+    class_names: list[str]
+    calibration_name: str
+    calibration_sha256: str
+    calibration_n: int
+
+
+class Proof(Part):
+    """How far an artefact is from its twin before any device is involved: largest |logit difference|, share of equal top-1."""
+
+    n: int
+    max_logit_error: float
+    top1_agreement: float
+    passed: bool
+    limit: str
+
+
+class PrecisionEvidence(Part):
+    """What the runtime really ran, read from its own optimised graph.
+
+    `integer_mac_share`: share of convolution and linear MACs in integer kernels, None where it could not be read.
+    `label`: the precision the report may print; the claimed one only where the evidence supports it.
+    """
+
+    claimed: str
+    label: str
+    integer_mac_share: float | None
+    kernels: dict[str, int] = Field(description="operator of the optimised graph -> how many")
+    note: str
+
+
+class Latency(Part):
+    """Wall time of one `infer` call at one batch size. A percentile is None below its minimum sample count."""
+
+    unit: Literal["ms"] = "ms"
+    n: int
+    mean: float
+    minimum: float
+    maximum: float
+    p50: float
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    p999: float | None
+    variation: float = Field(description="coefficient of variation, standard deviation / mean")
+    first: float = Field(description="the first call after loading, before any warm-up")
+    warmup_n: int
+    stable: bool
+    throughput_per_s: float = Field(description="images per second, batch / mean")
+    raw: str = Field(description="file of the raw values, relative to the run folder")
+
+
+class Memory(Part):
+    """Bytes. `peak_bytes` is the worker's peak resident set less `baseline_bytes`, its resident set before the runtime was imported."""
+
+    artefact_bytes: int
+    baseline_bytes: int | None
+    peak_bytes: int | None
+
+
+class EngineRecord(Part):
+    """One flavour on one device. Where `status` is not `ok`, `error` says what happened and the measured parts are absent."""
+
+    flavour: str
+    runtime: str
+    runtime_version: str | None
+    options: dict[str, Any]
+    artefact_sha256: str
+    status: Literal["ok", "crashed", "hung", "nan", "refused"]
+    error: str | None
+    proof: Proof
+    precision_evidence: PrecisionEvidence | None
+    load_ms: float | None
+    latency: dict[str, Latency] = Field(description="batch size -> latency")
+    memory: Memory
+    clean: Share | None
+    warnings: list[str] = Field(description="what the measurement says against itself, each with a remedy")
+
+
+class AttackRecord(Part):
+    """One adversarial set, made on a twin and stored in `file` (arrays `images` uint8 NHWC, `index`, `labels`)."""
+
+    source: str
+    name: str
+    library: str
+    norm: Literal["Linf", "L2"]
+    eps: float
+    eps_exact: str = Field(description="the radius as a fraction, e.g. 8/255")
+    steps: int
+    step_size: str
+    seed: int
+    n: int
+    n_attacked: int = Field(description="images the twin classified correctly; the rest stay as they are")
+    twin_accuracy: float
+    linf_max: float
+    l2_mean: float = Field(description="mean ||x' - x||_2 over the attacked images (seed paper, equation 9)")
+    l2_median: float | None = Field(description="median over the images that were fooled; the figure of a minimum-norm attack")
+    zero_gradient_share: float = Field(description="share of attacked images whose loss gradient at the start is zero in more than 99 % of its entries")
+    set_sha256: str
+    file: str
+
+
+class Flips(Part):
+    """The paired 2x2 table of twin and engine on the same adversarial bytes, counts of images."""
+
+    both_right: int
+    twin_only: int
+    engine_only: int
+    both_wrong: int
+
+
+class Transfer(Part):
+    """One adversarial set replayed on one engine.
+
+    An image counts as right where the model is right on the clean image and on x'.
+    `transfer_rate`: of the images both have right when clean and that fool the twin, the share that fools the engine too (None if there is none).
+    """
+
+    engine: str
+    source: str
+    attack: str
+    eps: float
+    eps_exact: str
+    n: int
+    twin_accuracy: float
+    engine_accuracy: float
+    ci95: Interval
+    transfer_rate: float | None
+    transfer_ci95: Interval | None
+    flips: Flips
+    label_disagreement: float
+    differential_evasion: float = Field(description="share of images the twin has right and the engine wrong")
+
+
+class Gate(Part):
+    """A condition under which the figures may be believed. `passed` is None where it was not tested."""
+
+    name: str
+    engine: str | None
+    passed: bool | None
+    observed: str
+    limit: str
+    remedy: str
+
+
+class Claim(Part):
+    """A claim and its answer. Gap, bounds and margin are shares; `lower` and `upper` are one-sided 95 % Tango bounds."""
+
+    statement: str
+    engine: str
+    verdict: Verdict
+    eps_exact: str
+    twin_robust: Share | None
+    engine_robust: Share | None
+    gap: float | None = Field(description="twin accuracy - engine accuracy, worst case over the sources")
+    lower: float | None
+    upper: float | None
+    margin: float
+    n: int
+    n_required: int | None = Field(description="images that would decide, at the discordance seen")
+    p_value: float | None = Field(description="one-sided, of 'gap >= margin', Holm-adjusted over the claims")
+    reason: str
+
+
+class Step(StrEnum):
+    """How far a run has come; a resumed run goes on after the last step that is in the record."""
+
+    STARTED = "started"
+    EXPORTED = "exported"
+    ATTACKED = "attacked"
+    MEASURED = "measured"
+    FINISHED = "finished"
+
+
+class RunRecord(Part):
+    """A whole run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null", protected_namespaces=())
+
+    schema_: int = Field(default=SCHEMA, alias="schema")
+    status: Step
+    created: str = Field(description="ISO 8601, UTC")
+    harness_version: str
+    command: list[str]
+    settings: dict[str, Any] = Field(description="the validated options of the run; a resumed run must have the same")
+    tier: Literal["quick", "bench", "qualify"]
+    seed: int
+    environment: dict[str, Any] = Field(description="the workstation: platform, Python and library versions")
+    device: DeviceRecord
+    model: ModelRecord
+    data: DataRecord
+    engines: list[EngineRecord] = []
+    attacks: list[AttackRecord] = []
+    transfer: list[Transfer] = []
+    gates: list[Gate] = []
+    claims: list[Claim] = []
+    verdict: Verdict | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write `folder/record.json`, whole or not at all."""
+        target = folder / RECORD
+        temporary = target.with_suffix(".tmp")
+        with temporary.open("w") as file:
+            file.write(self.model_dump_json(indent=1, by_alias=True))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+
+    @classmethod
+    def load(cls, folder: Path) -> RunRecord:
+        """Read `folder/record.json`.
+
+        Raises:
+            UsageError: there is no record there.
+            UntrustedError: it is damaged or of a schema this version does not know.
+        """
+        path = folder / RECORD
+        try:
+            raw = json.loads(path.read_text())
+        except OSError as error:
+            raise UsageError(f"{folder} is not a run folder: {error.strerror or error} ({RECORD})") from error
+        except ValueError as error:
+            raise UntrustedError(f"{path} is damaged: {error}") from error
+        if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+            found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
+            raise UntrustedError(f"{path} has schema {found!r}; this version reads schema {SCHEMA}. Use the harness version that wrote it.")
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UntrustedError(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
