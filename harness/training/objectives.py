@@ -40,18 +40,21 @@ def n_fgsm(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, generator: 
 
 
 def pgd_at(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """PGD adversarial training: `steps` signed steps of eps/4 from a random start, made in eval mode.
+    """PGD adversarial training: `steps` signed steps from a random start, made in eval mode.
+
+    A step is eps/4, or 1.25 eps/steps where the steps are so few that eps/4 could not cross the ball.
 
     Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018, equation 2.1.
     """
     eps = recipe.eps / 255
     noise = (torch.rand(x.shape, generator=generator) * 2 - 1).to(memory_format=torch.channels_last) * eps
+    step = eps * max(0.25, 1.25 / recipe.steps)
     network.eval()
     worst = (x + noise).clamp(0, 1)
     for _ in range(recipe.steps):
         worst.requires_grad_()
         (gradient,) = torch.autograd.grad(cross_entropy(network, worst, y, recipe), worst)
-        worst = (worst.detach() + eps / 4 * gradient.sign()).clamp(x - eps, x + eps).clamp(0, 1)
+        worst = (worst.detach() + step * gradient.sign()).clamp(x - eps, x + eps).clamp(0, 1)
     network.train()
     return cross_entropy(network, worst, y, recipe)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from harness.data.dataset import Dataset, to_tensor
 from harness.errors import UntrustedError, UsageError
@@ -72,6 +73,18 @@ def accuracy(network: nn.Module, data: Dataset, recipe: Recipe, robust: bool) ->
     return right / len(data)
 
 
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential moving average whose decay rises to `decay` over the first steps, so that early averages forget the random start."""
+
+    def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+        if not old.is_floating_point():
+            return new
+        seen = float(count)
+        return old.lerp(new, 1 - min(decay, (1 + seen) / (10 + seen)))
+
+    return average
+
+
 class Training:
     """One training run, resumable: its whole state is `state()` and comes back through `restore()`.
 
@@ -92,8 +105,7 @@ class Training:
         self.generator = torch.Generator().manual_seed(recipe.seed)
         network = ARCHITECTURES[recipe.arch](data.classes)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        average = get_ema_multi_avg_fn(recipe.average) if recipe.average else (lambda old, new, _: [o.copy_(n) for o, n in zip(old, new, strict=True)])
-        self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
+        self.averaged = AveragedModel(self.network, avg_fn=moving_average(recipe.average), use_buffers=True)
         self.steps_per_epoch = len(train) // recipe.batch
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
