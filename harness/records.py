@@ -317,3 +317,7 @@ class RunRecord(Part):
         except ValidationError as error:
             first = error.errors()[0]
             raise UntrustedError(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+if __name__ == "__main__":
+    print(json.dumps(RunRecord.model_json_schema(by_alias=True), indent=1))

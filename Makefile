@@ -1,0 +1,48 @@
+# One command each, for people and for CI. The environment is made once and kept until pyproject.toml or constraints.txt change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+WORKERS ?= 2
+
+.PHONY: bench test check format benchmark schema clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make bench      set up, then run the shipped example: `harness bench` on this CPU'
+	@echo 'make test       set up, then run every test'
+	@echo 'make check      ruff, mypy --strict, import contracts'
+	@echo 'make benchmark  speed against plain baselines, as ratios measured in one run'
+	@echo 'make schema     write reports/record.schema.json from harness/records.py'
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11'; exit 1; }
+	@echo 'Setting up $(VENV) (about 6 GB, once) ...'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+bench: $(STAMP)
+	$(BIN)/harness bench
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmark: $(STAMP)
+	$(BIN)/python tests/benchmarks/run.py
+
+schema: $(STAMP)
+	$(BIN)/python -m harness.records > reports/record.schema.json
+
+clean:
+	rm -rf $(VENV) runs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

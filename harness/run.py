@@ -1,0 +1,81 @@
+"""A run folder being written: its record, its log, its lock."""
+
+from __future__ import annotations
+
+import fcntl
+import platform
+import shutil
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TextIO
+
+from harness.errors import UsageError
+from harness.records import RunRecord
+
+LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "foolbox", "pyautoattack", "numpy", "scipy")
+
+
+class Run:
+    """One run folder, held by this process alone. Use as a context manager.
+
+    Raises:
+        UsageError: another process is writing to the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock: TextIO | None = None
+
+    def __enter__(self) -> Run:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / ".lock").open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise UsageError(f"another harness is writing to {self.folder}; wait for it or choose another folder") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._lock is not None
+        self._lock.close()
+
+    def save(self, record: RunRecord) -> RunRecord:
+        """Write the record; returns it."""
+        record.save(self.folder)
+        return record
+
+    def log(self, message: str) -> None:
+        """A line for the person who waits and for `log.txt`."""
+        print(message, file=sys.stderr)
+        with (self.folder / "log.txt").open("a") as file:
+            file.write(f"{now()} {message}\n")
+
+
+def now() -> str:
+    """This moment, ISO 8601, UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def environment() -> dict[str, Any]:
+    """The workstation: what could change a number when the run is repeated elsewhere."""
+    return {
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def check_space(folder: Path, needed_bytes: int) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Raises:
+        UsageError: less than `needed_bytes` are free where `folder` will be.
+    """
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        raise UsageError(f"no disk space for {folder}: {free / 2**20:.0f} MiB free, about {needed_bytes / 2**20:.0f} MiB needed. Choose another --out.")

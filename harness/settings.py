@@ -1,0 +1,97 @@
+"""The options of a run: validated once, kept in the record, read back by a resumed run. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.eps import parse_eps
+from harness.errors import UsageError
+
+Tier = Literal["quick", "bench", "qualify"]
+
+
+@dataclass(frozen=True)
+class TierPlan:
+    """What a tier spends (PROTOCOL: tiers): attacked images, non-inferiority margin, attack iterations, measuring time per batch size."""
+
+    samples: int
+    margin: float
+    apgd_steps: int
+    measure_s: float
+    warmup_s: float
+
+
+TIERS: dict[Tier, TierPlan] = {
+    "quick": TierPlan(samples=256, margin=0.05, apgd_steps=50, measure_s=2.0, warmup_s=0.5),
+    "bench": TierPlan(samples=1000, margin=0.02, apgd_steps=100, measure_s=10.0, warmup_s=2.0),
+    "qualify": TierPlan(samples=1000, margin=0.02, apgd_steps=100, measure_s=60.0, warmup_s=5.0),
+}
+
+DEFAULT_FLAVOURS = ("onnx-fp32", "ort-int8")
+DEFAULT_ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
+DEFAULT_EPS = "8/255"
+CURVE = tuple(Fraction(k, 255) for k in (1, 2, 4, 8))
+
+
+class Settings(BaseModel):
+    """One run's options, all of them.
+
+    `samples`, `eps` and `threads` are None where the user left the choice to the tier, the model's card and the device.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    arch: str | None = None
+    normalize: str | None = None
+    image_size: int | None = None
+    data: str = "cifar10-sample"
+    device: str = "host"
+    flavours: tuple[str, ...] = DEFAULT_FLAVOURS
+    attacks: tuple[str, ...] = DEFAULT_ATTACKS
+    eps: str | None = None
+    samples: int | None = None
+    tier: Tier = "quick"
+    calibration: Literal["minmax", "entropy", "percentile"] = "minmax"
+    batches: tuple[int, ...] = (1, 8, 32)
+    threads: int | None = None
+    seed: int = 0
+
+    @property
+    def plan(self) -> TierPlan:
+        """The tier's plan."""
+        return TIERS[self.tier]
+
+    def radius(self, card_eps: str | None) -> Fraction:
+        """The primary radius: the option, else the claim on the model's card, else 8/255."""
+        return parse_eps(self.eps or card_eps or DEFAULT_EPS)
+
+
+def check_numbers(settings: Settings) -> None:
+    """Check what no file is needed for.
+
+    Raises:
+        UsageError: a radius, count or batch size that cannot be meant.
+    """
+    if settings.eps is not None and parse_eps(settings.eps) == 0:
+        raise UsageError("--eps 0 attacks nothing. Expected a radius above 0, such as 8/255 (or use `harness profile` for latency and memory only).")
+    for option, value in (("--samples", settings.samples), ("--threads", settings.threads), *(("--batch", b) for b in settings.batches)):
+        if value is not None and value < 1:
+            raise UsageError(f"{option} {value}: expected a whole number of at least 1")
+
+
+def check_output(out: Path) -> None:
+    """Refuse an output folder that would overwrite something.
+
+    Raises:
+        UsageError: `out` is a file, or a folder that is not empty.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError(f"--out {out} is not empty. Choose another folder, or go on with that run: harness bench --resume {out}")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; expected a folder that is new or empty")
