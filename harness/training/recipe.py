@@ -20,7 +20,9 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    description: str
     arch: str
+    claim: str = Field(description="radius that the model card claims robustness at, and a bench attacks by default")
     objective: Literal["standard", "n-fgsm", "pgd-at"]
     epochs: int = Field(gt=0)
     batch: int = Field(default=128, gt=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,7 @@ class Training:
         clean = accuracy(self.averaged.module, self.held, self.recipe, robust=False)
         robust = accuracy(self.averaged.module, self.held, self.recipe, robust=True) if adversarial else None
         seen = Epoch(number, loss, clean, robust)
-        if not self.best or self.score(seen) >= max(map(self.score, self.history)):
+        if not self.best or self.score(seen) > max(map(self.score, self.history)):
             self.best = {k: v.clone().contiguous() for k, v in self.averaged.module.state_dict().items()}
         self.history.append(seen)
         return seen
@@ -189,11 +190,11 @@ class Training:
         self.best, self.history = state["best"], [Epoch(*e) for e in state["history"]]
 
 
-def train(recipe: Recipe, data: Dataset, out: Path) -> Path:
+def train(recipe: Recipe, data: Dataset, out: Path) -> tuple[Path, list[Epoch]]:
     """Train `recipe` on `data`; go on from `out/checkpoint.pt` where there is one.
 
     Returns:
-        `out/NAME.safetensors`: the averaged weights of the best epoch on held-out images.
+        `out/NAME.safetensors`, the averaged weights of the best epoch on held-out images, and every epoch's figures.
     """
     out.mkdir(parents=True, exist_ok=True)
     run, checkpoint = Training(recipe, data), out / "checkpoint.pt"
@@ -202,11 +203,9 @@ def train(recipe: Recipe, data: Dataset, out: Path) -> Path:
     while len(run.history) < recipe.epochs:
         seen = run.epoch()
         robust = "" if seen.robust is None else f", robust {seen.robust:.2%} (PGD-{VALIDATION_STEPS})"
-        with (out / "history.csv").open("a") as file:
-            file.write(f"{seen.number},{seen.loss:.6f},{seen.clean:.6f},{seen.robust}\n")
-        print(f"epoch {seen.number}: loss {seen.loss:.3f}, held-out clean {seen.clean:.2%}{robust}", flush=True)
+        print(f"epoch {seen.number}: loss {seen.loss:.3f}, held-out clean {seen.clean:.2%}{robust}", file=sys.stderr, flush=True)
         torch.save(run.state(), checkpoint.with_suffix(".tmp"))
         checkpoint.with_suffix(".tmp").replace(checkpoint)
     weights = out / f"{recipe.name}.safetensors"
     save_file(run.best, weights)
-    return weights
+    return weights, run.history

@@ -1,0 +1,66 @@
+"""The model card: where the weights came from and what was measured on them, each figure with n and an interval."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from export.artefact import sha256_file
+from harness.attacks.sets import worst_case
+from harness.attacks.table import resolve
+from harness.audit.statistics import share
+from harness.data.dataset import Dataset
+from harness.data.load import load_all, load_data
+from harness.models.load import load_twin
+from harness.training.recipe import Recipe, load_recipe
+from harness.training.train import Epoch, Training, train
+
+CARD_ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
+LICENCE = "Apache-2.0 (weights); CIFAR-10: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+
+
+def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path) -> Path:
+    """Train a recipe, measure the result on the test images and write NAME.safetensors and NAME.json into `out`.
+
+    Returns:
+        The card's path.
+    """
+    recipe = load_recipe(recipe_file)
+    test, _ = load_data(test_name, input_shape=None, classes=None, seed=recipe.seed)
+    data = load_all(data_name)
+    weights, history = train(recipe, data, out)
+    card = weights.with_suffix(".json")
+    card.write_text(json.dumps(make_card(recipe, data, test, weights, history), indent=1) + "\n")
+    return card
+
+
+def make_card(recipe: Recipe, data: Dataset, test: Dataset, weights: Path, history: list[Epoch]) -> dict[str, Any]:
+    """The card of trained `weights`, measured on every image of `test`."""
+    twin = load_twin(str(weights), arch=recipe.arch, classes=data.classes)
+    chosen = max(history, key=Training.score)
+    return {
+        "name": recipe.name,
+        "description": recipe.description,
+        "arch": recipe.arch,
+        "classes": data.classes,
+        "class_names": list(data.class_names),
+        "input_shape": twin.input_shape,
+        "parameters": twin.parameters,
+        "macs": twin.macs,
+        "eps": recipe.claim,
+        "recipe": recipe.model_dump(),
+        "data": {"name": data.name, "sha256": data.sha256, "n": len(data)},
+        "epochs": len(history),
+        "selected_epoch": chosen.number,
+        "held_out": {"n": recipe.holdout, "clean": chosen.clean, "robust_pgd7": chosen.robust},
+        "seed": recipe.seed,
+        "measured": measured(twin.module, test, recipe),
+        "sha256": sha256_file(weights),
+        "licence": LICENCE,
+    }
+
+
