@@ -47,8 +47,8 @@ class Dataset:
             raise UsageError(f"{self.name}: label {labels.min()} at index {labels.argmin()} is negative")
         object.__setattr__(self, "labels", labels.astype(np.int64))
         digest = hashlib.sha256(str(images.shape).encode())
-        digest.update(np.ascontiguousarray(images))
-        digest.update(np.ascontiguousarray(self.labels))
+        digest.update(np.ascontiguousarray(images).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
         object.__setattr__(self, "sha256", digest.hexdigest())
 
     def __len__(self) -> int:

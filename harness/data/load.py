@@ -1,0 +1,95 @@
+"""`--data`: a name, an .npz or an image folder becomes (test images, calibration images), checked against the model."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from harness.data import cifar10, sample
+from harness.data.dataset import Dataset
+from harness.data.image_folder import read_folder
+from harness.data.npz import read_npz
+from harness.data.split import set_aside, stratified, without_copies
+from harness.errors import UsageError
+
+__all__ = ["NAMES", "load_all", "load_data", "stratified"]
+
+NAMES = ("cifar10-sample", "cifar10")
+
+
+def load_data(name: str, *, input_shape: tuple[int, int, int] | None, classes: int | None, seed: int) -> tuple[Dataset, Dataset]:
+    """Load `--data`.
+
+    Args:
+        name: `cifar10-sample`, `cifar10`, a .npz file or an image folder.
+        input_shape: (channels, height, width) of the model, or None where it takes any.
+        classes: number of the model's logits, or None to leave the labels unchecked.
+        seed: chooses the calibration slice where the data does not bring its own.
+
+    Returns:
+        (test, calibration): no image is in both, not even as a copy.
+
+    Raises:
+        UsageError: there is no such data, it is damaged, or it does not fit the model.
+    """
+    test, calibration = _read(name, input_shape, seed)
+    _check_size(test, input_shape)
+    _check_size(calibration, input_shape)
+    _check_labels(test, classes)
+    return test, calibration
+
+
+def load_all(name: str) -> Dataset:
+    """Every labelled image of a training set: `cifar10` (its training half) or an .npz.
+
+    Raises:
+        UsageError: there is no such data, or it is damaged.
+    """
+    if name == "cifar10":
+        return cifar10.read(cifar10.cache_folder(), train=True, download=True)
+    if Path(name).suffix != ".npz":
+        raise UsageError(f"training data '{name}' is neither cifar10 nor an .npz with images and labels")
+    return read_npz(Path(name))[0]
+
+
+def _read(name: str, input_shape: tuple[int, int, int] | None, seed: int) -> tuple[Dataset, Dataset]:
+    if name == "cifar10-sample":
+        return sample.load_sample()
+    if name == "cifar10":
+        return cifar10.load(seed)
+    path = Path(name)
+    if path.is_dir():
+        return set_aside(read_folder(path, input_shape), seed)
+    if path.suffix == ".npz":
+        data, calibration = read_npz(path)
+        return set_aside(data, seed) if calibration is None else (data, without_copies(calibration, data))
+    if path.exists():
+        raise UsageError(f"data {path} is neither an .npz nor a folder. Expected {', '.join(NAMES)}, FILE.npz or a folder CLASS/IMAGE.")
+    near = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise UsageError(f"there is no data '{name}'.{hint} Choices: {', '.join(NAMES)}, FILE.npz, a folder CLASS/IMAGE.")
+
+
+def _check_size(data: Dataset, input_shape: tuple[int, int, int] | None) -> None:
+    h, w, c = data.images.shape[1:]
+    if input_shape is not None and (c, h, w) != input_shape:
+        expected = "x".join(map(str, input_shape))
+        raise UsageError(
+            f"{data.name} has images of {c}x{h}x{w}, the model takes {expected} (channels x height x width). "
+            "Resize the images, or choose data that fits."
+        )
+
+
+def _check_labels(data: Dataset, classes: int | None) -> None:
+    if classes is None:
+        return
+    if data.class_names and len(data.class_names) != classes:
+        raise UsageError(
+            f"{data.name} has {len(data.class_names)} classes, the model {classes}: "
+            "their numbering cannot be the same. Choose data made for this model."
+        )
+    worst = int(data.labels.argmax())
+    if data.labels[worst] >= classes:
+        raise UsageError(
+            f"{data.name}: label {data.labels[worst]} at index {worst} is out of range; the model has {classes} classes, 0..{classes - 1}"
+        )

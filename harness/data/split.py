@@ -1,0 +1,89 @@
+"""Stratified subsets, and the calibration slice of data that brings none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.dataset import Dataset
+from harness.errors import UsageError
+
+CALIBRATION = 512
+CALIBRATION_SHARE = 5  # of user data, one image in this many is set aside
+
+
+def interleave(labels: NDArray[np.int64], seed: int) -> NDArray[np.intp]:
+    """Order images so that every prefix has nearly the class shares of the whole; balanced classes come round-robin.
+
+    Within a class the order is random. The r-th image of a class of m images is placed at (r + offset) / m of the way.
+
+    Args:
+        labels: shape (n,).
+        seed: of the random order.
+
+    Returns:
+        A permutation of 0..n-1.
+    """
+    rng = np.random.default_rng(seed)
+    classes = np.unique(labels)
+    offsets = (rng.permutation(len(classes)) + 0.5) / len(classes)
+    place = np.empty(len(labels))
+    for label, offset in zip(classes, offsets, strict=True):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        place[members] = (np.arange(len(members)) + offset) / len(members)
+    return np.argsort(place, kind="stable")
+
+
+def stratified(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.intp]:
+    """Indices of `n` images with nearly the class shares of the whole; every prefix of them is stratified too.
+
+    Raises:
+        UsageError: n is not in 1..len(labels).
+    """
+    if not 1 <= n <= len(labels):
+        raise UsageError(f"{n} images asked for, but the data holds {len(labels)}. Choose --samples between 1 and {len(labels)}.")
+    return interleave(labels, seed)[:n]
+
+
+def contents(images: Iterable[NDArray[np.uint8]]) -> NDArray[np.bytes_]:
+    """SHA-256 of every image's pixels, shape (n,)."""
+    return np.array([hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for image in images], dtype="S64")
+
+
+def without_copies(calibration: Dataset, test: Dataset) -> Dataset:
+    """`calibration` less every image whose pixels also occur in `test`.
+
+    Raises:
+        UsageError: nothing is left.
+    """
+    if calibration.images.shape[1:] != test.images.shape[1:]:
+        got, expected = calibration.images.shape[1:], test.images.shape[1:]
+        raise UsageError(f"{test.name}: calibration images are {got}, test images {expected} (height, width, channels); they must be alike")
+    fresh = np.flatnonzero(~np.isin(contents(calibration.images), contents(test.images)))
+    if len(fresh) == 0:
+        raise UsageError(f"{test.name}: every calibration image is also a test image; calibration needs images of its own")
+    return calibration.subset(fresh)
+
+
+def set_aside(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """Split user data into (test, calibration): a seeded stratified slice of min(512, n // 5) images calibrates.
+
+    The two share no image, not even by content: a calibration image that the test part repeats is dropped.
+
+    Raises:
+        UsageError: too few images, or nothing but copies.
+    """
+    n = min(CALIBRATION, len(data) // CALIBRATION_SHARE)
+    if n == 0:
+        raise UsageError(
+            f"{data.name} holds {len(data)} images; at least {CALIBRATION_SHARE} are needed, "
+            f"since one in {CALIBRATION_SHARE} is set aside to calibrate"
+        )
+    chosen = stratified(data.labels, n, seed)
+    test = data.subset(np.setdiff1d(np.arange(len(data)), chosen))
+    part = data.subset(chosen)
+    calibration = Dataset(f"{data.name} (set aside, seed {seed})", part.images, part.labels, part.class_names)
+    return test, without_copies(calibration, test)
