@@ -1,0 +1,254 @@
+"""Gates: the conditions under which the figures may be believed. One function each; `GATES` holds every limit and remedy.
+
+A gate that cannot decide (too few images, nothing to look at) is `passed=None` and says why, as does one that a tier does not run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.audit.metrics import Labels, Right
+from harness.audit.paired import pair
+from harness.records import Gate, PrecisionEvidence, Proof
+
+Logits = NDArray[np.floating]
+
+PARITY_MARGIN = 0.01
+LARGE_EPS_ACCURACY = 0.05
+ZERO_GRADIENT_SHARE = 0.05
+QUERY_ADVANTAGE = 0.01
+FIDELITY_CLEAN, FIDELITY_ADVERSARIAL = 0.99, 0.97
+LOGIT_TOLERANCE = 1e-4
+REPEATED_SPEED = 0.9
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is asked of a gate and what helps where it fails. `guards`: the robustness verdict is not to be trusted without it."""
+
+    limit: str
+    remedy: str
+    guards: bool = True
+
+
+GATES: dict[str, Kind] = {
+    "artefact proof": Kind(
+        "the exported file agrees with the twin within the exporter's limits",
+        "Look at the layers that the exporter warned about; for INT8, use more calibration images or another --calibration.",
+    ),
+    "logits": Kind(
+        "the outputs are logits, not probabilities",
+        "Remove the final softmax from the model: it flattens the gradients that attacks follow.",
+    ),
+    "clean parity": Kind(
+        "on clean images the engine is less than 1 point below the twin (one-sided 95 % bound)",
+        "Failed: mend the artefact (calibration, precision of the first and last layer). Undecided: classify more images.",
+    ),
+    "determinism": Kind(
+        "repeated runs give every image the same label, and finite outputs",
+        "Fix the thread count and the runtime's tuning options; otherwise judge several builds and let the worst count.",
+    ),
+    "calibration disjoint": Kind("no test image is among the calibration images", "Calibrate on other images, from the training set."),
+    "zero radius": Kind("an attack with eps = 0 changes no byte", "Report this as a fault of the harness: an attack leaves its ball."),
+    "large radius": Kind(
+        f"at eps = 64/255 at most {LARGE_EPS_ACCURACY:.0%} of the images stay right",
+        "Suspect masked gradients: attack the STE twin, divide the logits by a temperature, or use a query attack.",
+    ),
+    "zero gradient": Kind(
+        f"at most {ZERO_GRADIENT_SHARE:.0%} of the attacked images start from a gradient that is zero",
+        "Use a margin loss (apgd-dlr), or divide the logits by a temperature.",
+    ),
+    "noise floor": Kind(
+        "random noise of the same eps leaves more images right than the attack",
+        "The attack finds nothing that noise does not: check its step size and steps, use more images or a larger eps.",
+    ),
+    "DLR classes": Kind(
+        "the DLR loss has at least 3 classes, its targeted form 4", "Use apgd-ce or pgd: DLR divides by the third-largest logit."
+    ),
+    "query attack": Kind(
+        f"a query attack beats the white-box attacks by at most {QUERY_ADVANTAGE * 100:g} point",
+        "The gradients are masked: attack the STE twin or use a smoother loss.",
+    ),
+    "twin fidelity": Kind(
+        f"the STE twin and the engine agree on {FIDELITY_CLEAN:.0%} of clean and {FIDELITY_ADVERSARIAL:.0%} of adversarial images",
+        "The STE twin is not the engine: check scales, zero points, rounding and the runtime's fusions.",
+    ),
+    "precision evidence": Kind(
+        "the runtime runs the precision that is claimed",
+        "The label is withheld: read the kernel list, and quantize in the form that this runtime fuses.",
+        guards=False,
+    ),
+    "timed outputs": Kind(
+        f"the outputs of the timed runs are those that were judged (within {LOGIT_TOLERANCE:g} of the largest logit)",
+        "Do not use the latency: the timed session ran something else.",
+        guards=False,
+    ),
+    "repeated inputs": Kind(
+        f"one input repeated takes at least {REPEATED_SPEED:.0%} of the time of fresh inputs",
+        "Do not use the latency: results are cached somewhere.",
+        guards=False,
+    ),
+}
+
+
+def guards(gate: Gate) -> bool:
+    """Whether the robustness verdict hangs on this gate. One that `GATES` does not know does, to be safe."""
+    return gate.name not in GATES or GATES[gate.name].guards
+
+
+def not_tested(name: str, reason: str, engine: str | None = None) -> Gate:
+    """The gate `name` with `passed=None` and the reason why."""
+    return Gate(name=name, engine=engine, passed=None, observed=f"not tested: {reason}", limit=GATES[name].limit, remedy=GATES[name].remedy)
+
+
+def untested(gates: Iterable[Gate], reason: str) -> list[Gate]:
+    """A `not_tested` gate for each name in `GATES` that none of `gates` bears, so that a report shows what nobody looked at."""
+    seen = {gate.name for gate in gates}
+    return [not_tested(name, reason) for name in GATES if name not in seen]
+
+
+def artefact_proof(engine: str, proof: Proof) -> Gate:
+    """The exporter's own comparison of the artefact with the twin."""
+    observed = (
+        f"on {proof.n} images: same label on {proof.top1_agreement:.1%}, logits at most {proof.max_logit_error:.3g} apart ({proof.limit})"
+    )
+    return _gate("artefact proof", proof.passed, observed, engine)
+
+
+def logits_not_probabilities(logits: Logits, engine: str | None = None) -> Gate:
+    """Softmax detected: every row, float (n, classes), is >= 0 and sums to 1. Log-probabilities pass: they are valid logits."""
+    sums = logits.sum(axis=1)
+    probabilities = bool(np.all(logits >= 0) and np.allclose(sums, 1, atol=1e-3))
+    return _gate("logits", not probabilities, f"rows sum to {sums.min():.3g} … {sums.max():.3g}, smallest value {logits.min():.3g}", engine)
+
+
+def clean_parity(engine: str, labels: Labels, twin_clean: Labels, engine_clean: Labels) -> Gate:
+    """Non-inferiority on clean images by Tango's bound, from labels and predictions, int (n,); MLPerf's ratio (99 % of fp32) beside it.
+
+    Passed where the bound is below the margin, failed where the gap itself is not, undecided between the two.
+    """
+    found = pair(twin_clean == labels, engine_clean == labels, PARITY_MARGIN)
+    passed = True if found.upper < PARITY_MARGIN else False if found.gap >= PARITY_MARGIN else None
+    twin, engine_ = found.twin, found.engine
+    ratio = f", {engine_.correct / twin.correct:.1%} of the twin (MLPerf asks 99 %)" if twin.correct else ""
+    observed = (
+        f"twin {twin.accuracy:.1%}, engine {engine_.accuracy:.1%} of {found.n}{ratio}; "
+        f"gap {found.gap * 100:.2f} points, at most {found.upper * 100:.2f}"
+    )
+    if passed is None:
+        observed += f": undecided, about {found.more_images():,} images would decide"
+    return _gate("clean parity", passed, observed, engine)
+
+
+def determinism(engine: str, repeats: Sequence[Logits]) -> Gate:
+    """The same images through the engine again, float (n, classes) per repeat."""
+    if len(repeats) < 2:
+        return not_tested("determinism", f"{len(repeats)} run of this engine", engine)
+    first = repeats[0]
+    finite = all(bool(np.isfinite(one).all()) for one in repeats)
+    changed = max(int(np.sum(one.argmax(axis=1) != first.argmax(axis=1))) for one in repeats[1:])
+    apart = max(float(np.max(np.abs(one - first))) for one in repeats[1:])
+    observed = f"{len(repeats)} runs of {len(first)} images: {changed} labels differ, logits at most {apart:.3g} apart" + (
+        "" if finite else ", not all finite"
+    )
+    return _gate("determinism", finite and changed == 0, observed, engine)
+
+
+def calibration_disjoint(calibration: NDArray[np.uint8], test: NDArray[np.uint8]) -> Gate:
+    """No image of `test` is, byte for byte, one of `calibration`; both uint8 (n, h, w, c)."""
+    known = {_digest(image) for image in calibration}
+    shared = sum(_digest(image) in known for image in test)
+    return _gate(
+        "calibration disjoint", shared == 0, f"{shared} of {len(test)} test images are among the {len(calibration)} calibration images"
+    )
+
+
+def zero_radius(clean: NDArray[np.uint8], attacked: NDArray[np.uint8]) -> Gate:
+    """The images that an attack returned for eps = 0 against those it was given, uint8 (n, h, w, c)."""
+    changed = int(np.sum(np.any(clean != attacked, axis=(1, 2, 3))))
+    return _gate("zero radius", changed == 0, f"{changed} of {len(clean)} images changed")
+
+
+def large_radius(twin_right: Right) -> Gate:
+    """The twin under its white-box attack at eps = 64/255, bool (n,) (Carlini et al. 2019, arXiv:1902.06705)."""
+    accuracy = float(twin_right.mean())
+    return _gate("large radius", accuracy <= LARGE_EPS_ACCURACY, f"{accuracy:.1%} of {len(twin_right)} images stay right")
+
+
+def zero_gradient(shares: Mapping[str, float]) -> Gate:
+    """The worst of the attacks' shares of images whose gradient is zero at the start, by the name of the attack."""
+    if not shares:
+        return not_tested("zero gradient", "no gradient attack ran")
+    worst = max(shares, key=lambda name: shares[name])
+    return _gate("zero gradient", shares[worst] <= ZERO_GRADIENT_SHARE, f"at most {shares[worst]:.1%} ({worst})")
+
+
+def noise_floor(noise_accuracy: float, attack_accuracy: float, n: int, attack: str) -> Gate:
+    """The twin's robust accuracy under random-sign noise (S0, mean over the draws) against that under an attack of the same eps.
+
+    Equal is not enough: an attack that moves nothing would pass.
+    """
+    observed = f"{noise_accuracy:.1%} of {n} images right under noise, {attack_accuracy:.1%} under {attack}"
+    return _gate("noise floor", attack_accuracy < noise_accuracy, observed)
+
+
+def dlr_classes(classes: int, dlr: Collection[str], targeted: Collection[str] = ()) -> Gate:
+    """Whether the DLR attacks that ran, and the targeted ones, had enough classes (Croce & Hein 2020, arXiv:2003.01690)."""
+    needs = {**dict.fromkeys(dlr, 3), **dict.fromkeys(targeted, 4)}
+    if not needs:
+        return not_tested("DLR classes", "no attack with the DLR loss ran")
+    short = [f"{name} needs {need}" for name, need in needs.items() if classes < need]
+    return _gate("DLR classes", not short, f"{classes} classes" + (f"; {', '.join(short)}" if short else ""))
+
+
+def query_attack(white_box_right: Right, query_right: Right) -> Gate:
+    """One model under its white-box attacks and under a query attack of the same eps, worst case of each, bool (n,)."""
+    white_box, query = float(white_box_right.mean()), float(query_right.mean())
+    observed = f"{white_box:.1%} of {len(white_box_right)} images right under the white-box attacks, {query:.1%} under the query attack"
+    return _gate("query attack", white_box - query <= QUERY_ADVANTAGE, observed)
+
+
+def twin_fidelity(engine: str, ste_clean: Labels, engine_clean: Labels, ste_adversarial: Labels, engine_adversarial: Labels) -> Gate:
+    """Agreement of the STE twin's predictions with the engine's, clean and on the STE twin's own adversarial images, int (n,)."""
+    clean, adversarial = float(np.mean(ste_clean == engine_clean)), float(np.mean(ste_adversarial == engine_adversarial))
+    passed = clean >= FIDELITY_CLEAN and adversarial >= FIDELITY_ADVERSARIAL
+    return _gate("twin fidelity", passed, f"same label on {clean:.1%} of the clean and {adversarial:.1%} of the adversarial images", engine)
+
+
+def precision_evidence(engine: str, evidence: PrecisionEvidence | None) -> Gate:
+    """Whether the precision that the artefact claims is the one that may be printed."""
+    if evidence is None:
+        return not_tested("precision evidence", "the runtime's optimised graph could not be read", engine)
+    ran = "unknown share" if evidence.integer_mac_share is None else f"{evidence.integer_mac_share:.0%}"
+    observed = f"claimed {evidence.claimed}, label {evidence.label}; {ran} of the MACs in integer kernels"
+    return _gate("precision evidence", evidence.label == evidence.claimed, observed, engine)
+
+
+def timed_outputs(engine: str, timed: Logits, judged: Logits) -> Gate:
+    """The outputs of the timed runs against those of the accuracy run for the same images, float (n, classes) (MLPerf TEST01).
+
+    Another batch size may round differently, hence a tolerance.
+    """
+    apart, scale = float(np.max(np.abs(timed - judged))), float(np.max(np.abs(judged)))
+    return _gate("timed outputs", apart <= LOGIT_TOLERANCE * scale, f"logits at most {apart:.3g} apart, largest {scale:.3g}", engine)
+
+
+def repeated_inputs(engine: str, repeated_ns: NDArray[np.integer], fresh_ns: NDArray[np.integer]) -> Gate:
+    """Median latency of one input again and again against that of fresh inputs, nanoseconds (n,) (MLPerf TEST04)."""
+    ratio = float(np.median(repeated_ns) / np.median(fresh_ns))
+    return _gate(
+        "repeated inputs", ratio >= REPEATED_SPEED, f"median latency of a repeated input is {ratio:.2f} of that of fresh ones", engine
+    )
+
+
+def _gate(name: str, passed: bool | None, observed: str, engine: str | None = None) -> Gate:
+    return Gate(name=name, engine=engine, passed=passed, observed=observed, limit=GATES[name].limit, remedy=GATES[name].remedy)
+
+
+def _digest(image: NDArray[np.uint8]) -> bytes:
+    return hashlib.sha256(str(image.shape).encode() + image.tobytes()).digest()

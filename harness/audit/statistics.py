@@ -1,0 +1,172 @@
+"""Intervals, tests and sample sizes for counts of images, single and paired.
+
+The paired table throughout: of n images, `twin_only` are right on the twin and wrong on the engine, `engine_only` the
+reverse, and the gap is p_twin - p_engine = (twin_only - engine_only) / n. Images on which the two agree count in n only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+from harness.records import Interval, Share
+
+ALPHA = 0.05
+POWER = 0.8
+
+
+def wilson(correct: int, n: int, confidence: float = 0.95) -> Interval:
+    """Two-sided score interval of a share (Wilson 1927, JASA 22:209-212).
+
+    Raises:
+        ValueError: not 0 <= correct <= n with n >= 1.
+    """
+    if n < 1 or not 0 <= correct <= n:
+        raise ValueError(f"got {correct} of {n}; expected 0 <= correct <= n, n >= 1")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = (correct + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(correct * (n - correct) / n + z * z / 4)
+    return (0.0 if correct == 0 else centre - half, 1.0 if correct == n else centre + half)
+
+
+def share(correct: int, n: int) -> Share:
+    """A count out of n as the record holds it, with its 95 % Wilson interval.
+
+    Raises:
+        ValueError: not 0 <= correct <= n with n >= 1.
+    """
+    return Share(correct=int(correct), n=int(n), accuracy=correct / n if n else math.nan, ci95=wilson(correct, n))
+
+
+def tango(twin_only: int, engine_only: int, n: int, confidence: float = 0.95) -> Interval:
+    """Lower and upper score bounds of the gap, each one-sided at `confidence` (Tango 1998, Statistics in Medicine 17:891-908).
+
+    The two together are the two-sided interval at 2 * confidence - 1, 90 % by default. With no discordant image the
+    upper bound is z^2 / (n + z^2); with every image discordant one way it is 1.
+
+    Raises:
+        ValueError: the counts are no paired table, or `confidence` is not in (0.5, 1).
+    """
+    _check_table(twin_only, engine_only, n)
+    if not 0.5 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; expected a one-sided level in (0.5, 1)")
+    z = NormalDist().inv_cdf(confidence)
+    return (-_upper(engine_only, twin_only, n, z), _upper(twin_only, engine_only, n, z))
+
+
+def tango_p(twin_only: int, engine_only: int, n: int, margin: float) -> float:
+    """One-sided score p-value of "gap >= margin"; below alpha exactly where Tango's upper bound at 1 - alpha is below `margin`.
+
+    Raises:
+        ValueError: the counts are no paired table, or `margin` is not in (-1, 1).
+    """
+    _check_table(twin_only, engine_only, n)
+    if not -1 < margin < 1:
+        raise ValueError(f"margin is {margin}; expected a share in (-1, 1)")
+    return NormalDist().cdf(_score(twin_only, engine_only, n, margin))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm-adjusted p-values in the order given (Holm 1979, Scand J Statist 6:65-70).
+
+    Rejecting where the adjusted value is below alpha keeps the chance of any false rejection below alpha,
+    however the tests depend on each other.
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def n_required(psi: float, gap: float, margin: float, *, alpha: float = ALPHA, power: float = POWER) -> int | None:
+    """Images needed to tell `gap` from `margin` (on either side of it), or None where they are equal.
+
+    n = (z_alpha + z_power)^2 (psi - gap^2) / (margin - gap)^2, the sample size of a paired non-inferiority test with the
+    variance of the difference taken at the alternative (Nam 1997, Biometrics 53:1422-1430, in its simplest form).
+    Never fewer than the n from which Tango's upper bound is below `margin` with no discordant image at all,
+    z^2 / (n + z^2) < margin: at psi = 0 the formula alone would ask for nothing.
+
+    Args:
+        psi: discordance, the share of images on which exactly one of the two is right.
+        gap: p_twin - p_engine supposed to be true.
+        margin: the share that the gap is compared with, in (0, 1).
+        alpha: one-sided level.
+        power: chance to decide, were psi and gap true.
+    """
+    if gap == margin:
+        return None
+    z = NormalDist().inv_cdf(1 - alpha)
+    needed = (z + NormalDist().inv_cdf(power)) ** 2 * max(psi - gap**2, 0.0) / (margin - gap) ** 2
+    least = math.floor(z * z * (1 - margin) / margin) + 1
+    return max(math.ceil(needed), least)
+
+
+def bootstrap_ratio(
+    twin_right: NDArray[np.bool_], engine_right: NDArray[np.bool_], *, seed: int, draws: int = 2000, confidence: float = 0.95
+) -> tuple[float, Interval] | None:
+    """Relative robustness RA(engine) / RA(twin) and its paired bootstrap percentile interval (Efron & Tibshirani 1993, ch. 13).
+
+    Images are resampled with replacement, each with both of its outcomes: that is a multinomial draw of the 2x2 table.
+
+    Args:
+        twin_right: bool (n,), the twin is right on the image and on x'.
+        engine_right: bool (n,), the same of the engine.
+        seed: of the resampling.
+        draws: number of resamples.
+        confidence: two-sided.
+
+    Returns:
+        The ratio and its interval, or None where the twin is right on no image. Resamples in which it is right on none are left out.
+    """
+    n = len(twin_right)
+    table = np.bincount(2 * twin_right.astype(np.intp) + engine_right, minlength=4)
+    if table[2] + table[3] == 0:
+        return None
+    counts = np.random.default_rng(seed).multinomial(n, table / n, size=draws)
+    twin, engine = counts[:, 2] + counts[:, 3], counts[:, 1] + counts[:, 3]
+    ratios = engine[twin > 0] / twin[twin > 0]
+    if not len(ratios):
+        return None
+    lower, upper = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float((table[1] + table[3]) / (table[2] + table[3])), (float(lower), float(upper))
+
+
+def _check_table(twin_only: int, engine_only: int, n: int) -> None:
+    if n < 1 or min(twin_only, engine_only) < 0 or twin_only + engine_only > n:
+        raise ValueError(
+            f"got twin_only {twin_only}, engine_only {engine_only} of n {n}; expected counts >= 0 that sum to at most n, n >= 1"
+        )
+
+
+def _upper(b: int, c: int, n: int, z: float) -> float:
+    """The gap at which the score statistic falls to -z."""
+    if b == n:
+        return 1.0
+    # The statistic is -infinity at a gap of 1; any finite value below -z brackets the root as well.
+    return float(brentq(lambda gap: max(_score(b, c, n, gap), -2 * z) + z, (b - c) / n, 1.0, xtol=1e-13))
+
+
+def _score(b: int, c: int, n: int, gap: float) -> float:
+    """Tango's statistic (equations 24-26, with gap = -Delta), decreasing in `gap`: 0 at the estimate, McNemar's z at gap = 0.
+
+    The variance is taken at q, the maximum-likelihood estimate of P(engine only) under the given gap, the positive root
+    of 2n q^2 + linear q - constant = 0.
+    """
+    if gap < 0:  # mirrored, so that the constant term is never negative and nothing cancels
+        return -_score(c, b, n, -gap)
+    linear = (2 * n - b + c) * gap - b - c
+    constant = c * gap * (1 - gap)
+    root = math.sqrt(linear * linear + 8 * n * constant)
+    q = 2 * constant / (linear + root) if linear > 0 else (root - linear) / (4 * n)
+    variance = n * (2 * q + gap * (1 - gap))
+    difference = b - c - n * gap
+    if variance <= 0:
+        return math.copysign(math.inf, difference) if difference else 0.0
+    return difference / math.sqrt(variance)

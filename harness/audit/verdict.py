@@ -1,0 +1,139 @@
+"""The verdict on each claim "the engine keeps the twin's robust accuracy to within a margin", and on the run.
+
+The rule, with L and U Tango's one-sided 95 % bounds of the gap, in this order:
+
+    ENGINE FAILED            the engine gave no usable output
+    UNTRUSTED                a gate that guards the verdict failed
+    FAILS                    L > margin
+    HOLDS                    U < margin, still so after Holm over the claims, and the twin had that much to lose;
+                             NOT REFUTED BY TRANSFER where the engine itself was not attacked
+    DEGRADED                 L > 0
+    INCONCLUSIVE             otherwise
+
+Holm stands on one side only. The error that matters is the signature under a broken engine, so the favourable verdicts
+need the Holm-adjusted p-value of "gap >= margin" below 5 %: the chance of any unjust one among all claims of a run stays
+below 5 %. FAILS and DEGRADED use the plain bounds: adjusting them would hide a broken engine better the more engines are tested.
+
+"Had that much to lose" is the assay sensitivity of a non-inferiority trial (ICH E10, section 1.5): where the twin's own robust
+accuracy is not above the margin (lower end of its 95 % interval), no engine could lose the margin, and U < margin says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.audit.gates import guards
+from harness.audit.metrics import Right
+from harness.audit.paired import Paired, pair
+from harness.audit.reasons import explain
+from harness.audit.statistics import ALPHA, holm, share
+from harness.records import Claim, Gate, Verdict
+
+# The STE twin's white box and attacks on the engine itself: without both, low transfer may be all there is (PROTOCOL, verdict).
+ADAPTIVE = frozenset({"S3", "S4"})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one claim rests on: twin and engine on the same n images, worst case over the sources.
+
+    Attributes:
+        engine: the flavour.
+        eps_exact: the radius as a fraction, e.g. "8/255".
+        twin_right: bool (n,), from `metrics.worst_case`.
+        engine_right: bool (n,); None where the engine gave no usable output.
+        sources: ids of the attack sources, e.g. {"S1", "S3"}.
+        error: what happened to the engine where `engine_right` is None.
+    """
+
+    engine: str
+    eps_exact: str
+    twin_right: Right
+    engine_right: Right | None
+    sources: frozenset[str]
+    error: str = ""
+
+
+def claims(comparisons: Sequence[Comparison], gates: Sequence[Gate], margin: float) -> list[Claim]:
+    """Judge every claim of a run together: Holm's adjustment needs them all. In the order given.
+
+    A gate without an engine counts for every claim, one with an engine for that engine's claims.
+
+    Raises:
+        ValueError: `margin` is not in (0, 1), or twin and engine do not hold the same images.
+    """
+    if not 0 < margin < 1:
+        raise ValueError(f"margin is {margin}; expected a share in (0, 1), e.g. 0.02 for two points")
+    found = [None if one.engine_right is None else pair(one.twin_right, one.engine_right, margin) for one in comparisons]
+    adjusted = iter(holm([one.p_value for one in found if one is not None]))
+    family = sum(one is not None for one in found)
+    return [
+        _engine_failed(comparison, margin) if one is None else _judge(comparison, one, next(adjusted), family, gates)
+        for comparison, one in zip(comparisons, found, strict=True)
+    ]
+
+
+def overall(claims: Sequence[Claim]) -> Verdict:
+    """The run's verdict: that of its worst claim; INCONCLUSIVE where nothing was claimed."""
+    order = list(Verdict)
+    return max((claim.verdict for claim in claims), key=order.index, default=Verdict.INCONCLUSIVE)
+
+
+def _judge(comparison: Comparison, found: Paired, p_adjusted: float, family: int, gates: Sequence[Gate]) -> Claim:
+    failed = [gate for gate in gates if gate.passed is False and guards(gate) and gate.engine in (None, comparison.engine)]
+    enough_to_lose = found.twin.ci95[0] > found.margin
+    shown = p_adjusted < ALPHA
+    adaptive = comparison.sources >= ADAPTIVE
+    verdict = Verdict.UNTRUSTED if failed else _verdict(found, kept=shown and enough_to_lose, adaptive=adaptive)
+    undecided = not failed and enough_to_lose and not shown and found.lower <= found.margin
+    # Below the margin the level is that of Holm's first step; above it FAILS is what more images would show, without Holm.
+    needed = found.more_images(ALPHA / family if found.gap < found.margin else ALPHA) if undecided else None
+    return Claim(
+        statement=_statement(comparison, found.margin),
+        engine=comparison.engine,
+        verdict=verdict,
+        eps_exact=comparison.eps_exact,
+        twin_robust=found.twin,
+        engine_robust=found.engine,
+        gap=found.gap,
+        lower=found.lower,
+        upper=found.upper,
+        margin=found.margin,
+        n=found.n,
+        n_required=needed,
+        p_value=p_adjusted,
+        reason=explain(verdict, found, failed=failed, enough_to_lose=enough_to_lose, needed=needed, family=family),
+    )
+
+
+def _verdict(found: Paired, *, kept: bool, adaptive: bool) -> Verdict:
+    if found.lower > found.margin:
+        return Verdict.FAILS
+    if kept:
+        return Verdict.HOLDS if adaptive else Verdict.NOT_REFUTED
+    return Verdict.DEGRADED if found.lower > 0 else Verdict.INCONCLUSIVE
+
+
+def _engine_failed(comparison: Comparison, margin: float) -> Claim:
+    n = len(comparison.twin_right)
+    return Claim(
+        statement=_statement(comparison, margin),
+        engine=comparison.engine,
+        verdict=Verdict.ENGINE_FAILED,
+        eps_exact=comparison.eps_exact,
+        twin_robust=share(int(comparison.twin_right.sum()), n) if n else None,
+        engine_robust=None,
+        gap=None,
+        lower=None,
+        upper=None,
+        margin=margin,
+        n=n,
+        n_required=None,
+        p_value=None,
+        reason=f"The engine gave no usable output: {comparison.error or 'no reason was recorded'}.",
+    )
+
+
+def _statement(comparison: Comparison, margin: float) -> str:
+    return f"{comparison.engine} keeps the twin's robust accuracy at eps {comparison.eps_exact} to within {margin * 100:g} points"
