@@ -1,0 +1,64 @@
+"""Runtimes behind one small contract. Knows no clock, no job and no accuracy: an artefact goes in, logits come out.
+
+A new runtime is one file of about 100 lines and one line in `ENGINES`; it is imported only when a job names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.job import Options
+
+
+class RefusedError(Exception):
+    """The runtime is absent, or will not take this artefact or these options. The message names the remedy."""
+
+
+class Loaded(NamedTuple):
+    """What the runtime says of itself once loaded: its version, and every option as it really has it."""
+
+    version: str
+    options: dict[str, Any]
+
+
+class Engine(Protocol):
+    """An artefact loaded by a runtime. Every call blocks until its result is there."""
+
+    def load(self, artefact: Path, options: Options, optimised_graph: Path | None = None) -> Loaded:
+        """Load `artefact`; where the runtime can, write the graph that it will really run to `optimised_graph`.
+
+        Raises:
+            RefusedError: it will not.
+        """
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Images in [0, 1], float32 (n, channels, height, width), C-contiguous -> logits, float32 (n, classes)."""
+
+    def close(self) -> None:
+        """Free what `load` took."""
+
+
+ENGINES = {"onnxruntime": "devices.engines.onnxruntime:OnnxRuntime"}
+
+
+def make_engine(runtime: str) -> Engine:
+    """A fresh, unloaded engine; imports the runtime.
+
+    Raises:
+        RefusedError: no such runtime, or it is not installed here.
+    """
+    if runtime not in ENGINES:
+        raise RefusedError(f"unknown runtime '{runtime}'. Choices: {', '.join(ENGINES)}.")
+    module, _, name = ENGINES[runtime].partition(":")
+    try:
+        engine: Engine = getattr(importlib.import_module(module), name)()
+    except ImportError as error:
+        raise RefusedError(
+            f"the runtime {runtime} cannot be imported on the device: {error}. Install it for the Python that runs the worker."
+        ) from error
+    return engine

@@ -1,0 +1,35 @@
+"""The worker as one file: a zip archive that Python runs (`zipapp`), built from this package. The same source gives the same bytes."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from functools import cache
+from pathlib import Path
+
+# What the worker imports; the rest of the package stays at home.
+WORKER_FILES = (
+    "__init__.py",
+    "engines/__init__.py",
+    "engines/onnxruntime.py",
+    "environment.py",
+    "job.py",
+    "result.py",
+    "timing.py",
+    "worker.py",
+)
+
+_MAIN = "import sys\n\nfrom devices.worker import main\n\nsys.exit(main(sys.argv[1:]))\n"
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@cache
+def worker_archive() -> bytes:
+    """The bytes of `worker.pyz`. Not made with `zipapp.create_archive`, which writes the files' dates into it."""
+    package = Path(__file__).parent
+    sources = {f"devices/{name}": (package / name).read_text(encoding="utf-8") for name in WORKER_FILES} | {"__main__.py": _MAIN}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, source in sources.items():
+            archive.writestr(zipfile.ZipInfo(name, _DATE), source)
+    return buffer.getvalue()

@@ -1,0 +1,173 @@
+"""A result: what comes back from a device. Raw values; nothing is summarised here. numpy and the standard library only, Python >= 3.10.
+
+On disk, the folder `result/`: `result.json`, `outputs/NAME.npy`, `timings/bN.npz`, and the runtime's optimised graph.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.job import File, FormatError, read_versioned, write_whole
+
+SCHEMA = 1  # history of result.json: 1 - first
+RESULT = "result"
+STATUSES = ("ok", "crashed", "hung", "nan", "refused")
+
+_FILE = "result.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Timing:
+    """Every call at one batch size, in nanoseconds. The calls before the measurement are kept too.
+
+    Attributes:
+        latency_ns: int64 (n,), the measured calls in order.
+        warmup_ns: int64 (m,), the calls of the warm-up.
+        first_ns: the first call at this batch size after loading. For the smallest batch it is the first call of all.
+        stable: whether three windows agreed before the warm-up's cap.
+    """
+
+    latency_ns: NDArray[np.int64]
+    warmup_ns: NDArray[np.int64]
+    first_ns: int
+    stable: bool
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The measurement audits itself, after MLPerf's compliance tests (TEST01: timed outputs are right; TEST04: no caching).
+
+    Attributes:
+        timed_outputs_equal_accuracy_outputs: the logits of timed calls are those of the untimed pass, within 0.1 % of the largest logit
+            (another batch size may sum in another order).
+        timed_max_logit_error: the largest difference between the two.
+        repeated_to_fresh_latency: of one input repeated / of inputs in turn, interleaved, fastest calls. Well below 1: answers are cached.
+        deterministic: `repeats` passes over the same images gave the same bits.
+        graph_equal: the session whose optimised graph was saved gives the same bits as the measured one; None without a graph.
+    """
+
+    timed_outputs_equal_accuracy_outputs: bool
+    timed_max_logit_error: float
+    repeated_to_fresh_latency: float
+    deterministic: bool
+    repeats: int
+    graph_equal: bool | None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one job gave. Where `status` is `crashed`, `hung` or `refused`, the measured parts are absent.
+
+    Attributes:
+        job_sha256: the digest of the job that was run.
+        status: `ok`; `nan` (everything ran, but logits are not finite); `refused` (hash, schema, runtime or model not acceptable);
+            `crashed`; `hung`.
+        error: one line that says what happened and what to do, None where `ok`.
+        runtime_version: of the runtime.
+        options: every option as the runtime has it.
+        environment: what the device looked like (see `devices.environment`).
+        simulated: the clock and the memory are made up.
+        load_ns: loading the artefact, without importing the runtime.
+        baseline_bytes: resident set before the runtime was imported.
+        peak_bytes: peak resident set until the last timed call, less the baseline.
+        outputs: input set -> logits, float32 (n, classes).
+        timings: batch size -> calls.
+        checks: None unless `ok`.
+        optimised_graph: file name in the result folder of the graph that the runtime really ran, None where it has none to show.
+    """
+
+    job_sha256: str
+    status: str
+    error: str | None = None
+    runtime_version: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    simulated: bool = False
+    load_ns: int | None = None
+    baseline_bytes: int | None = None
+    peak_bytes: int | None = None
+    outputs: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    timings: dict[int, Timing] = field(default_factory=dict)
+    checks: Checks | None = None
+    optimised_graph: str | None = None
+
+    def save(self, folder: Path) -> None:
+        """Put this result in place as `folder/result`, whole or not at all, replacing one that is there.
+
+        The optimised graph, if any, is moved in from `folder`.
+        """
+        temporary = folder / f"{RESULT}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        (temporary / "outputs").mkdir(parents=True)
+        (temporary / "timings").mkdir()
+        for name, logits in self.outputs.items():
+            np.save(temporary / "outputs" / f"{name}.npy", logits)
+        for batch, timing in self.timings.items():
+            with (temporary / "timings" / f"b{batch}.npz").open("wb") as file:
+                np.savez(file, latency_ns=timing.latency_ns, warmup_ns=timing.warmup_ns, first_ns=np.int64(timing.first_ns))
+        if self.optimised_graph is not None:
+            (folder / self.optimised_graph).replace(temporary / self.optimised_graph)
+        write_whole(temporary / _FILE, self._to_json(temporary))
+        shutil.rmtree(folder / RESULT, ignore_errors=True)
+        temporary.replace(folder / RESULT)
+
+    def _to_json(self, folder: Path) -> str:
+        graph = self.optimised_graph
+        raw = {
+            **{name: getattr(self, name) for name in _PLAIN},
+            "schema": SCHEMA,
+            "checks": asdict(self.checks) if self.checks else None,
+            "outputs": {name: asdict(File.of(folder, f"outputs/{name}.npy")) for name in self.outputs},
+            "timings": {
+                str(batch): {**asdict(File.of(folder, f"timings/b{batch}.npz")), "stable": timing.stable}
+                for batch, timing in self.timings.items()
+            },
+            "optimised_graph": asdict(File.of(folder, graph)) if graph else None,
+        }
+        return json.dumps(raw, indent=1, sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> Result:
+        """Read `folder/result` and check every file against its hash.
+
+        Raises:
+            FormatError: missing, damaged, changed, or of another schema.
+        """
+        inside = folder / RESULT
+        raw = read_versioned(inside / _FILE, SCHEMA)
+        try:
+            graph = raw.pop("optimised_graph")
+            if graph is not None:
+                File(**graph).verify(inside)
+            checks = raw.pop("checks")
+            result = cls(
+                checks=Checks(**checks) if checks else None,
+                outputs={name: np.load(File(**file).verify(inside), allow_pickle=False) for name, file in raw.pop("outputs").items()},
+                timings={int(batch): _load_timing(inside, **timing) for batch, timing in raw.pop("timings").items()},
+                optimised_graph=graph["path"] if graph else None,
+                **raw,
+            )
+        except FormatError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise FormatError(f"{inside / _FILE} is damaged: {error}") from error
+        if result.status not in STATUSES:
+            raise FormatError(f"{inside / _FILE} has status {result.status!r}; expected one of {', '.join(STATUSES)}")
+        return result
+
+
+_PLAIN = (
+    "job_sha256", "status", "error", "runtime_version", "options", "environment", "simulated", "load_ns", "baseline_bytes", "peak_bytes",
+)  # fmt: skip
+
+
+def _load_timing(folder: Path, path: str, sha256: str, stable: bool) -> Timing:
+    with np.load(File(path, sha256).verify(folder), allow_pickle=False) as arrays:
+        return Timing(arrays["latency_ns"], arrays["warmup_ns"], int(arrays["first_ns"]), stable)

@@ -1,0 +1,126 @@
+"""From the raw timings of one engine to the figures of the record, and to what those figures say against themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.result import Checks, Result, Timing
+from harness.records import Latency
+
+# Fewest calls from which a percentile may be reported: at 99 % confidence the true percentile is no worse, with one call allowed over it.
+# Source: MLPerf LoadGen's early stopping (mlcommons/inference, loadgen/early_stopping.cc), t = 1, c = 0.99, d = 0.
+MINIMUM_CALLS = {"p90": (0.90, 64), "p95": (0.95, 130), "p99": (0.99, 662), "p999": (0.999, 6636)}
+
+VARIATION_LIMIT = 0.025
+SLOW_FIRST = 3.0
+CACHED = 0.9  # MLPerf's TEST04: a repeated input may not be more than 10 % faster
+BUSY_PER_CPU = 0.5
+STEAL_LIMIT = 0.01
+OUTLIER_SHARE = 0.01
+OUTLIER_DEVIATIONS = 10.0
+
+_MAD_TO_SIGMA = 1.4826
+
+
+def summarise(timing: Timing, batch: int, raw_file: str) -> Latency:
+    """The figures of one batch size, in milliseconds.
+
+    Args:
+        timing: every call, in nanoseconds.
+        batch: images per call.
+        raw_file: where the raw values are kept, relative to the run folder.
+
+    Percentiles above the median are observed values (nearest rank), and None below their minimum count.
+    """
+    latency_ms = timing.latency_ns / 1e6
+    mean = float(latency_ms.mean())
+    percentiles = {
+        name: float(np.quantile(latency_ms, share, method="inverted_cdf")) if len(latency_ms) >= least else None
+        for name, (share, least) in MINIMUM_CALLS.items()
+    }
+    return Latency(
+        n=len(latency_ms),
+        mean=mean,
+        minimum=float(latency_ms.min()),
+        maximum=float(latency_ms.max()),
+        p50=float(np.median(latency_ms)),
+        p90=percentiles["p90"],
+        p95=percentiles["p95"],
+        p99=percentiles["p99"],
+        p999=percentiles["p999"],
+        variation=variation(timing.latency_ns),
+        first=timing.first_ns / 1e6,
+        warmup_n=len(timing.warmup_ns),
+        stable=timing.stable,
+        throughput_per_s=batch / mean * 1e3,
+        raw=raw_file,
+    )
+
+
+def variation(latency_ns: NDArray[np.int64]) -> float:
+    """Coefficient of variation: sample standard deviation / mean; 0 for a single call."""
+    return float(latency_ns.std(ddof=1) / latency_ns.mean()) if len(latency_ns) > 1 else 0.0
+
+
+def outliers(latency_ns: NDArray[np.int64]) -> int:
+    """Calls slower than the median by more than ten robust standard deviations (1.4826 times the median absolute deviation).
+
+    Source: hyperfine's rule (Iglewicz and Hoaglin's modified Z-score), on the slow side only.
+    """
+    median = np.median(latency_ns)
+    sigma = _MAD_TO_SIGMA * float(np.median(np.abs(latency_ns - median)))
+    return int((latency_ns > median + OUTLIER_DEVIATIONS * sigma).sum()) if sigma > 0 else 0
+
+
+def warnings(result: Result) -> list[str]:
+    """What one engine's measurement says against itself, one sentence with its remedy each."""
+    if result.simulated:
+        return ["The clock and the memory are simulated: latency, load time and memory say nothing. Choose a real device to measure."]
+    found = [f"Batch {batch}: {warning}" for batch, timing in sorted(result.timings.items()) for warning in _of_timing(timing)]
+    return found + _of_machine(result.environment) + (_of_checks(result.checks) if result.checks else [])
+
+
+def _of_timing(timing: Timing) -> list[str]:
+    found = []
+    n, median = len(timing.latency_ns), float(np.median(timing.latency_ns))
+    spread, slow, first = variation(timing.latency_ns), outliers(timing.latency_ns), timing.first_ns / median
+    if not timing.stable:
+        found.append("the warm-up reached its cap before three windows agreed within 10 %. Allow a longer warm-up, or fix the clocks.")
+    if spread > VARIATION_LIMIT:
+        found.append(f"latency varies by {spread:.1%} (limit {VARIATION_LIMIT:.1%}). Stop other programs, or measure for longer.")
+    if slow > OUTLIER_SHARE * n:
+        found.append(f"{slow} of {n} calls are slow outliers. Something else ran at times: stop it and measure again.")
+    if first > SLOW_FIRST:
+        found.append(f"the first call took {first:.1f}x the median. Make one call before the first image that matters.")
+    return found
+
+
+def _of_machine(seen: dict[str, Any]) -> list[str]:
+    found = []
+    load, cpus, steal, governor = (seen.get(name) for name in ("load_average_before", "cpus", "steal_share", "governor"))
+    if load is not None and cpus and load > BUSY_PER_CPU * cpus:
+        found.append(f"The machine was busy before the measurement: load average {load:.1f} on {cpus} CPUs. Stop other programs.")
+    if steal is not None and steal > STEAL_LIMIT:
+        found.append(f"The hypervisor took {steal:.1%} of the CPU time meanwhile. Measure on bare metal or on a dedicated virtual machine.")
+    if governor not in (None, "performance"):
+        found.append(f"The frequency governor is '{governor}', so the clock follows the load. Run: cpupower frequency-set -g performance.")
+    return found
+
+
+def _of_checks(checks: Checks) -> list[str]:
+    found = []
+    ratio, error = checks.repeated_to_fresh_latency, checks.timed_max_logit_error
+    if ratio < CACHED:
+        found.append(f"A repeated input takes {ratio:.2f}x the time of a fresh one: answers are cached. Turn the cache off.")
+    if not checks.timed_outputs_equal_accuracy_outputs:
+        found.append(
+            f"Timed calls give other logits than the untimed pass (by up to {error:.3g}). Deploy with the batch size that was audited."
+        )
+    if not checks.deterministic:
+        found.append(f"{checks.repeats} passes over the same images differ. Ask the runtime for deterministic kernels, or use one thread.")
+    if checks.graph_equal is False:
+        found.append("The saved graph gives other logits than the measured session. Do not trust its precision evidence.")
+    return found
