@@ -1,0 +1,110 @@
+"""Numbers and names as text: the one place where every report learns to write them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.records import Interval, Share
+
+NONE = "–"
+WITHHELD = "withheld"
+EMULATED = "withheld (emulated)"
+_LINE_END = " ⏎ "
+
+
+def clean(text: object) -> str:
+    """Text from outside as one printable line: line ends are shown, control and direction-changing characters replaced."""
+    lines = _LINE_END.join(str(text).strip().splitlines()).replace("\t", " ")
+    return "".join(character if character.isprintable() else "�" for character in lines)
+
+
+def percent(share: float | None) -> str:
+    """A share in [0, 1] as a percentage: 0.41 -> `41.0 %`."""
+    return NONE if share is None else f"{100 * share:.1f} %".replace("-0.0 ", "0.0 ")
+
+
+def interval(bounds: Interval | None) -> str:
+    """Two shares as percentages without the sign: `[35.1, 47.1]`."""
+    return "" if bounds is None else f"[{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]"
+
+
+def estimate(share: float | None, bounds: Interval | None) -> str:
+    """A share with its interval: `41.0 % [35.1, 47.1]`."""
+    return f"{percent(share)} {interval(bounds)}".rstrip()
+
+
+def counted(share: Share | None) -> str:
+    """A counted share: `41.0 % [35.1, 47.1], n = 256`."""
+    return NONE if share is None else f"{estimate(share.accuracy, share.ci95)}, n = {share.n:,}"
+
+
+def points(share: float | None) -> str:
+    """A difference of two shares in percentage points, with its sign: 0.012 -> `+1.2`."""
+    if share is None:
+        return NONE
+    text = f"{100 * share:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def significant(value: float | None) -> str:
+    """Three significant digits, never in exponent form: 0.4368 -> `0.437`, 1234 -> `1,230`."""
+    if value is None:
+        return NONE
+    rounded = float(f"{value:.3g}")
+    if abs(rounded) >= 100:
+        return f"{rounded:,.0f}"
+    return f"{rounded:#.3g}" if abs(rounded) >= 1e-3 or rounded == 0 else f"{rounded:.3g}"
+
+
+def milliseconds(value: float | None) -> str:
+    """A duration given in milliseconds: `0.437 ms`."""
+    return NONE if value is None else f"{significant(value)} ms"
+
+
+def size(count: int | None) -> str:
+    """Bytes for people, in powers of 1024: 2,900,000 -> `2.77 MiB`."""
+    if count is None:
+        return NONE
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{count} B" if unit == "B" else f"{significant(value)} {unit}"
+
+
+def count(value: int | None) -> str:
+    """A whole number with thousands separated."""
+    return NONE if value is None else f"{value:,}"
+
+
+def digest(sha256: str) -> str:
+    """The first twelve characters of a hash; the whole of it stands under provenance."""
+    return clean(sha256)[:12]
+
+
+def class_name(names: Sequence[str], label: int) -> str:
+    """The name of a class, or `class 7` where the record has none."""
+    return clean(names[label]) if 0 <= label < len(names) else f"class {label}"
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A nested mapping as (dotted key, text) pairs, in its own order."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{name}.")
+        elif isinstance(value, list | tuple):
+            yield clean(name), clean(", ".join(map(str, value))) or NONE
+        else:
+            yield clean(name), NONE if value is None else clean(value)
+
+
+_DURATION = re.compile(r"\d\s*(?:ns|µs|us|ms|s|seconds?)\b|images/s|per second", re.IGNORECASE)
+
+
+def speaks_of_time(text: str) -> bool:
+    """Whether a sentence gives a duration or a rate; such a sentence is withheld where latency is."""
+    return _DURATION.search(text) is not None

@@ -1,0 +1,76 @@
+"""The pictures of flipped images: clean, adversarial and their difference, as PNG data the page carries itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reports.flips import Flip, chosen
+from reports.format import class_name, clean
+from reports.run import CLEAN_IMAGES, Images, Run
+
+LARGEST_PX = 256
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One flip, ready to be shown. `panels`: (name, data URI) of the clean image, the adversarial image and the amplified difference."""
+
+    panels: tuple[tuple[str, str], ...]
+    label: str
+    twin: str
+    engine: str
+    engine_fooled: bool
+    detail: str
+
+
+def pictures(run: Run) -> list[Picture]:
+    """The chosen flips whose images are stored."""
+    flips, _ = chosen(run)
+    originals = run.images(CLEAN_IMAGES) if flips else None
+    if originals is None:
+        return []
+    stored = {(a.source, a.name, a.eps_exact): a.file for a in run.record.attacks}
+    sets = {key: run.images(file) for key, file in stored.items() if key in {(f.source, f.attack, f.eps) for f in flips}}
+    return [picture for flip in flips for picture in _picture(run, flip, originals, sets.get((flip.source, flip.attack, flip.eps)))]
+
+
+def _picture(run: Run, flip: Flip, originals: Images, adversarial: Images | None) -> Iterator[Picture]:
+    before, after = _find(originals, flip.index), _find(adversarial, flip.index)
+    if before is None or after is None:
+        return
+    difference = after.astype(np.int16) - before
+    largest = int(np.abs(difference).max())
+    factor = max(127 // max(largest, 1), 1)
+    amplified = np.clip(128 + factor * difference, 0, 255).astype(np.uint8)
+    names = run.record.data.class_names
+    yield Picture(
+        panels=(("clean", _data_uri(before)), ("attacked", _data_uri(after)), (f"difference × {factor}", _data_uri(amplified))),
+        label=class_name(names, flip.label),
+        twin=class_name(names, flip.twin_prediction),
+        engine=class_name(names, flip.engine_prediction),
+        engine_fooled=flip.engine_prediction != flip.label,
+        detail=clean(f"image {flip.index} · {flip.attack} on {flip.source}, ε = {flip.eps}, largest change {largest}/255 · {flip.engine}"),
+    )
+
+
+def _find(images: Images | None, index: int) -> NDArray[np.uint8] | None:
+    found = np.flatnonzero(images.index == index) if images is not None else np.empty(0, int)
+    return images.images[found[0]] if images is not None and len(found) else None
+
+
+def _data_uri(image: NDArray[np.uint8]) -> str:
+    """A PNG of an (h, w, 1 or 3) image; a large one loses pixels, never gains smoothness."""
+    from PIL import Image
+
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    if max(picture.size) > LARGEST_PX:
+        picture.thumbnail((LARGEST_PX, LARGEST_PX), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,78 @@
+"""The report as JUnit XML, for a CI server: claims, engines and gates as test cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+from xml.etree import ElementTree as ET
+
+from harness.records import RunRecord, Verdict
+from reports.format import clean
+from reports.run import Run
+from reports.sections.verdict import caveat, in_words
+
+PASSING = (Verdict.HOLDS, Verdict.NOT_REFUTED)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test case. `outcome` empty: it passed."""
+
+    name: str
+    outcome: Literal["", "failure", "error", "skipped"] = ""
+    kind: str = ""
+    text: str = ""
+
+
+def to_junit(run: Run) -> str:
+    """A suite of claims, one of engines, one of gates. An undecided claim is a failure: a CI server must not show it green."""
+    record = run.record
+    root = ET.Element("testsuites", name=clean(f"{record.model.name} on {record.device.name}"))
+    for name, cases in (("claims", _claims(record)), ("engines", _engines(record)), ("gates", _gates(record))):
+        root.append(_suite(name, list(cases), record))
+    for total in ("tests", "failures", "errors", "skipped"):
+        root.set(total, str(sum(int(suite.get(total, "0")) for suite in root)))
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _claims(record: RunRecord) -> Iterable[Case]:
+    for claim in record.claims:
+        outcome: Literal["", "failure", "error"] = (
+            "" if claim.verdict in PASSING else "error" if claim.verdict == Verdict.ENGINE_FAILED else "failure"
+        )
+        text = in_words(claim) if claim.gap is None else f"{in_words(claim)} {claim.reason}"
+        yield Case(f"{claim.engine}: {claim.statement}", outcome, claim.verdict, text)
+    if not record.claims:
+        yield Case("no claim", "skipped", "not run", f"the run is at step '{record.status}'")
+
+
+def _engines(record: RunRecord) -> Iterable[Case]:
+    for engine in record.engines:
+        yield Case(engine.flavour, "" if engine.status == "ok" else "error", engine.status, engine.error or "")
+
+
+def _gates(record: RunRecord) -> Iterable[Case]:
+    for gate in record.gates:
+        outcome: Literal["", "failure", "skipped"] = {True: "", False: "failure", None: "skipped"}[gate.passed]  # type: ignore[assignment]
+        yield Case(
+            f"{gate.name} ({gate.engine})" if gate.engine else gate.name,
+            outcome,
+            "gate",
+            f"{gate.observed}; limit: {gate.limit}. {gate.remedy}",
+        )
+
+
+def _suite(name: str, cases: list[Case], record: RunRecord) -> ET.Element:
+    suite = ET.Element("testsuite", name=name, tests=str(len(cases)), timestamp=clean(record.created))
+    for total, outcome in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(total, str(sum(case.outcome == outcome for case in cases)))
+    if caveat(record):
+        properties = ET.SubElement(suite, "properties")
+        ET.SubElement(properties, "property", name="device", value=caveat(record))
+    for case in cases:
+        element = ET.SubElement(suite, "testcase", classname=f"harness.{name}", name=clean(case.name))
+        if case.outcome:
+            ET.SubElement(element, case.outcome, type=clean(case.kind), message=clean(case.text))
+    return suite

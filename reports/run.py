@@ -1,0 +1,121 @@
+"""A run folder as the reports see it: the record, and the raw values beside it when a figure needs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import UntrustedError
+from harness.records import Latency, RunRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SAMPLES = "samples.parquet"
+CLEAN_IMAGES = "adversarial/clean.npz"
+COLUMNS = {
+    "index": "int32",
+    "label": "int32",
+    "source": "str",
+    "attack": "str",
+    "eps": "str",
+    "engine": "str",
+    "twin_prediction": "int32",
+    "engine_prediction": "int32",
+    "twin_margin": "float32",
+    "engine_margin": "float32",
+    "linf": "float32",
+    "l2": "float32",
+}
+
+
+@dataclass(frozen=True)
+class Images:
+    """One stored image file: images uint8 (n, h, w, c), index and labels int64 (n,)."""
+
+    images: NDArray[np.uint8]
+    index: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Raw files are read on first use; one that is absent is listed in `missing` and its figures are left out."""
+
+    folder: Path
+    record: RunRecord
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Read the record.
+
+        Raises:
+            UsageError: not a run folder.
+            UntrustedError: the record is damaged or of an unknown schema.
+        """
+        return cls(folder, RunRecord.load(folder))
+
+    @cached_property
+    def missing(self) -> list[str]:
+        """Files that the record speaks of and the folder does not hold."""
+        files = [latency.raw for engine in self.record.engines for latency in engine.latency.values()]
+        files += [attack.file for attack in self.record.attacks]
+        if self.record.attacks:
+            files.append(CLEAN_IMAGES)
+        if self.record.transfer:
+            files.append(SAMPLES)
+        return [name for name in dict.fromkeys(files) if not self._path(name).is_file()]
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """`samples.parquet`, one row per image, attack and engine; no rows where the file is absent.
+
+        Raises:
+            UntrustedError: it cannot be read, or lacks a column.
+        """
+        import pandas as pd
+
+        path = self.folder / SAMPLES
+        if not path.is_file():
+            return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
+        try:
+            frame = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise UntrustedError(f"{path} is damaged: {error}") from error
+        if lacking := COLUMNS.keys() - frame.columns:
+            raise UntrustedError(
+                f"{path} lacks the columns {', '.join(sorted(lacking))}; has {', '.join(frame.columns)}. Written by another version?"
+            )
+        return frame
+
+    def latency_ms(self, latency: Latency) -> NDArray[np.float64] | None:
+        """The raw durations behind one summary, in milliseconds, shape (n,); None where the file is absent."""
+        arrays = self._arrays(latency.raw, "latency_ns")
+        return None if arrays is None else arrays["latency_ns"].astype(np.float64) / 1e6
+
+    def images(self, name: str) -> Images | None:
+        """One stored image file; None where it is absent."""
+        arrays = self._arrays(name, "images", "index", "labels")
+        return None if arrays is None else Images(arrays["images"], arrays["index"], arrays["labels"])
+
+    def _path(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise UntrustedError(f"the record names '{name}', which is outside the run folder {self.folder}")
+        return path
+
+    def _arrays(self, name: str, *keys: str) -> dict[str, NDArray[Any]] | None:
+        path = self._path(name)
+        if not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return {key: stored[key] for key in keys}
+        except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
+            raise UntrustedError(f"{path} is damaged: {error}") from error

@@ -1,0 +1,168 @@
+"""The engines: what really ran, how near it is to the twin, how fast, in how much memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.records import EngineRecord, Latency, RunRecord
+from reports.format import EMULATED, NONE, WITHHELD, count, digest, flat, milliseconds, percent, significant, size
+from reports.run import Run
+from reports.table import Cell, Section, Table, Tone, table
+
+STATUS_WORDS = {
+    "ok": "ran",
+    "crashed": "crashed: the worker's process died",
+    "hung": "hung: no answer within the time allowed",
+    "nan": "not a number: its logits hold NaN or infinity",
+    "refused": "refused: the runtime does not accept the artefact",
+}
+
+
+def section(run: Run) -> Section:
+    """Everything about the engines but their robustness."""
+    record = run.record
+    if not record.engines:
+        return Section("engines", "Engines", ["No engine has been run."])
+    failed = [engine for engine in record.engines if engine.status != "ok"]
+    paragraphs, tables = [], [_ran(record)]
+    if failed:
+        paragraphs.append(f"{len(failed)} of {len(record.engines)} engines failed; what they said is below.")
+        tables.append(
+            table(
+                "Failed engines",
+                ("Engine", "What happened", "Error"),
+                [(e.flavour, STATUS_WORDS[e.status], e.error or NONE) for e in failed],
+            )
+        )
+    tables += [_proofs(record), _memory(record)]
+    if record.device.emulated:
+        paragraphs.append("No latency is given: an emulator's clock says nothing about the device.")
+    elif any(engine.latency for engine in record.engines):
+        tables += [_percentiles(record), _steadiness(record)]
+    return Section("engines", "Engines", paragraphs, tables)
+
+
+def _ran(record: RunRecord) -> Table:
+    return table(
+        "What ran",
+        ("Engine", "Status", "Runtime", "Precision", "MACs in integer kernels", "Evidence", "Options", "Artefact"),
+        [
+            (
+                engine.flavour,
+                Cell(engine.status, "good" if engine.status == "ok" else "bad"),
+                f"{engine.runtime} {engine.runtime_version or ''}",
+                *_precision(engine),
+                ", ".join(f"{key} = {value}" for key, value in flat(engine.options)) or NONE,
+                Cell(digest(engine.artefact_sha256), "code"),
+            )
+            for engine in record.engines
+        ],
+        numbers=(4,),
+        note="Precision is what the runtime's own optimised graph shows, not what was asked for. MACs in integer kernels: the share of "
+        "the multiply-accumulates of convolutions and linear layers that really ran in integers.",
+    )
+
+
+def _precision(engine: EngineRecord) -> tuple[Cell, str, str]:
+    evidence = engine.precision_evidence
+    if evidence is None:
+        return Cell("not known", "warn"), NONE, "none was read"
+    label = evidence.label if evidence.label == evidence.claimed else f"{evidence.label} (asked for: {evidence.claimed})"
+    tone: Tone = "" if evidence.label == evidence.claimed else "warn"
+    kernels = ", ".join(f"{name} × {number}" for name, number in sorted(evidence.kernels.items(), key=lambda item: (-item[1], item[0])))
+    return Cell(label, tone), percent(evidence.integer_mac_share), "; ".join(filter(None, (kernels, evidence.note))) or NONE
+
+
+def _proofs(record: RunRecord) -> Table:
+    return table(
+        "Artefact against twin",
+        ("Engine", "Result", "Equal top-1", "Largest logit difference", "n", "Limit"),
+        [
+            (
+                engine.flavour,
+                Cell("passed", "good") if engine.proof.passed else Cell("failed", "bad"),
+                percent(engine.proof.top1_agreement),
+                significant(engine.proof.max_logit_error),
+                count(engine.proof.n),
+                engine.proof.limit,
+            )
+            for engine in record.engines
+        ],
+        numbers=(2, 3, 4),
+        note="Before any device is involved: the exported file and the twin on the same images.",
+    )
+
+
+def _memory(record: RunRecord) -> Table:
+    hidden = record.device.emulated
+    return table(
+        "Size, memory and loading",
+        ("Engine", "Artefact", "Peak memory", "Baseline", "Load time"),
+        [
+            (
+                engine.flavour,
+                size(engine.memory.artefact_bytes),
+                EMULATED if hidden else size(engine.memory.peak_bytes),
+                EMULATED if hidden else size(engine.memory.baseline_bytes),
+                EMULATED if hidden else milliseconds(engine.load_ms),
+            )
+            for engine in record.engines
+        ],
+        numbers=range(1, 5),
+        note="Peak memory is the worker's peak resident set less the baseline, its resident set before the runtime was imported.",
+    )
+
+
+def _latencies(record: RunRecord) -> Iterator[tuple[str, str, Latency]]:
+    for engine in record.engines:
+        for batch in sorted(engine.latency, key=int):
+            yield engine.flavour, batch, engine.latency[batch]
+
+
+def _percentiles(record: RunRecord) -> Table:
+    return table(
+        "Latency of one call (ms)",
+        ("Engine", "Batch", "p50", "p90", "p95", "p99", "p99.9", "Images/s", "n"),
+        [
+            (
+                flavour,
+                batch,
+                Cell(significant(latency.p50), "strong"),
+                *(_percentile(value, latency.n) for value in (latency.p90, latency.p95, latency.p99, latency.p999)),
+                significant(latency.throughput_per_s),
+                count(latency.n),
+            )
+            for flavour, batch, latency in _latencies(record)
+        ],
+        numbers=range(1, 9),
+        note="n: timed calls. A percentile is withheld below the number of calls it needs to be trusted: p90 64, p95 130, p99 662, "
+        "p99.9 6,636 (LoadGen's early stopping, one over-latency call allowed). Images/s is the batch over the mean.",
+    )
+
+
+def _percentile(value: float | None, n: int) -> Cell:
+    return Cell(f"{WITHHELD} (n={n})", "muted") if value is None else Cell(significant(value))
+
+
+def _steadiness(record: RunRecord) -> Table:
+    return table(
+        "Steadiness of the timing (ms)",
+        ("Engine", "Batch", "Minimum", "Mean", "Maximum", "Variation", "First call", "Warm-up calls", "Steady"),
+        [
+            (
+                flavour,
+                batch,
+                significant(latency.minimum),
+                significant(latency.mean),
+                significant(latency.maximum),
+                percent(latency.variation),
+                significant(latency.first),
+                count(latency.warmup_n),
+                Cell("yes", "good") if latency.stable else Cell("no", "warn"),
+            )
+            for flavour, batch, latency in _latencies(record)
+        ],
+        numbers=range(1, 8),
+        note="Variation is the standard deviation over the mean. Warm-up calls were discarded. "
+        "Steady: three windows in a row agreed before timing began.",
+    )

@@ -1,0 +1,42 @@
+"""Single images on which twin and engine part: the evidence a reader can see."""
+
+from __future__ import annotations
+
+from reports.flips import SHOWN, chosen
+from reports.format import class_name
+from reports.run import Run
+from reports.table import Section, table
+
+
+def section(run: Run) -> Section:
+    """The chosen flips as rows; the HTML report adds the images."""
+    flips, total = chosen(run)
+    names = run.record.data.class_names
+    if not total:
+        what = "No image flipped: " if run.record.transfer else "Nothing was attacked: "
+        return Section(
+            "flipped",
+            "Images that flipped",
+            [what + "there is none on which twin and engine, both right when clean, part under an attack."],
+        )
+    paragraphs = [
+        "Both models have these images right when clean; on the same adversarial bytes one of them is fooled and the other is not. "
+        f"{total:,} such replays in all; the {min(total, SHOWN)} with the widest difference of margins are shown, each image once."
+    ]
+    rows = [
+        (
+            str(flip.index),
+            flip.engine,
+            f"{flip.source} · {flip.attack} · {flip.eps}",
+            class_name(names, flip.label),
+            class_name(names, flip.twin_prediction),
+            class_name(names, flip.engine_prediction),
+        )
+        for flip in flips
+    ]
+    return Section(
+        "flipped",
+        "Images that flipped",
+        paragraphs,
+        [table("Flipped images", ("Image", "Engine", "Attack", "Label", "Twin says", "Engine says"), rows)],
+    )

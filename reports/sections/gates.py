@@ -1,0 +1,40 @@
+"""Whether the figures may be believed: gates with their remedies, and what the measurement says against itself."""
+
+from __future__ import annotations
+
+from harness.records import Gate
+from reports.format import NONE, speaks_of_time
+from reports.run import Run
+from reports.table import Cell, Section, table
+
+RESULTS = {True: Cell("passed", "good"), False: Cell("failed", "bad"), None: Cell("not tested", "muted")}
+
+
+def section(run: Run) -> Section:
+    """Gates, failed ones first, then warnings."""
+    record = run.record
+    failed = sum(gate.passed is False for gate in record.gates)
+    untested = sum(gate.passed is None for gate in record.gates)
+    passed = len(record.gates) - failed - untested
+    paragraphs = [f"Gates: {passed} passed, {failed} failed, {untested} not tested. One failed gate makes its claim UNTRUSTED."]
+    if not record.gates:
+        paragraphs = ["No gate was tested: nothing here vouches for the figures."]
+    order = sorted(record.gates, key=lambda gate: (gate.passed is not False, gate.passed is None))
+    tables = [table("Gates", ("Gate", "Engine", "Result", "Observed", "Limit", "Remedy"), map(_row, order))] if record.gates else []
+    warnings = [(e.flavour, text) for e in record.engines for text in e.warnings if not (record.device.emulated and speaks_of_time(text))]
+    if warnings:
+        tables.append(table("Warnings of the measurement", ("Engine", "Warning"), warnings))
+    elif record.engines:
+        paragraphs.append("The measurement has no warning to give.")
+    return Section("gates", "Gates and warnings", paragraphs, tables)
+
+
+def _row(gate: Gate) -> tuple[str | Cell, ...]:
+    return (
+        gate.name,
+        gate.engine or "all",
+        RESULTS[gate.passed],
+        gate.observed,
+        gate.limit,
+        gate.remedy if gate.passed is not True else NONE,
+    )

@@ -1,0 +1,110 @@
+"""Where every figure comes from, and how to get it again."""
+
+from __future__ import annotations
+
+import shlex
+
+from harness.records import AttackRecord, RunRecord
+from reports.format import NONE, count, flat, percent, significant
+from reports.run import Run
+from reports.table import Cell, Section, Table, table
+
+
+def section(run: Run) -> Section:
+    """Hashes, versions, seeds and the settings of every attack."""
+    record = run.record
+    tables = [_subject(record)]
+    if record.attacks:
+        tables += [_attacks(record), _sets(record)]
+    tables.append(table("Artefacts", ("Engine", "SHA-256"), [(e.flavour, Cell(e.artefact_sha256, "code")) for e in record.engines]))
+    tables += [
+        table(title, ("Name", "Value"), rows)
+        for title, values in (("Settings", record.settings), ("Workstation", record.environment))
+        if (rows := list(flat(values)))
+    ]
+    return Section("provenance", "Provenance", [], [t for t in tables if t.rows])
+
+
+def repeat(run: Run) -> Section:
+    """The exact command."""
+    return Section(
+        "repeat",
+        "How to repeat it",
+        ["The same command, seed and data give the same record, timing apart."],
+        code=shlex.join(run.record.command),
+    )
+
+
+def _subject(record: RunRecord) -> Table:
+    model, data = record.model, record.data
+    shape = "×".join(map(str, model.input_shape))
+    return table(
+        "Subject",
+        ("Property", "Value"),
+        [
+            ("Model", f"{model.name} ({model.source})"),
+            ("Architecture", model.arch or "as exported"),
+            ("Weights, SHA-256", Cell(model.sha256, "code")),
+            ("Parameters", f"{count(model.parameters)}, of which {count(model.nonzero_parameters)} are not zero"),
+            ("MACs per image", count(model.macs)),
+            ("Input, classes", f"{shape}, {count(model.classes)}"),
+            ("Data", f"{data.name}: {count(data.n)} images attacked, {count(data.n_clean)} classified clean"),
+            ("Data, SHA-256", Cell(data.sha256, "code")),
+            ("Calibration", f"{data.calibration_name}: {count(data.calibration_n)} images, none of them tested"),
+            ("Calibration, SHA-256", Cell(data.calibration_sha256, "code")),
+            ("Class names", ", ".join(data.class_names) or NONE),
+            ("Tier, seed", f"{record.tier}, {record.seed}"),
+            ("Run", f"{record.created}, edge-harness {record.harness_version}, record schema {record.schema_}, step {record.status}"),
+        ],
+    )
+
+
+def _attacks(record: RunRecord) -> Table:
+    return table(
+        "Attack settings",
+        (
+            "Attack",
+            "Made on",
+            "Library",
+            "Radius",
+            "Steps",
+            "Step size",
+            "Seed",
+            "n",
+            "Attacked",
+            "Twin keeps",
+            "L∞ used",
+            "Mean L2",
+            "Median L2",
+            "Zero gradient",
+        ),
+        map(_attack, record.attacks),
+        numbers=(4, *range(6, 14)),
+        note="Attacked: images the twin has right when clean; the others stay as they are. L∞ used is in units of 1/255. Mean L2 is over "
+        "the attacked images, median over those that were fooled. Zero gradient: share of attacked images whose gradient at the start "
+        "vanishes, a sign of masking.",
+    )
+
+
+def _attack(attack: AttackRecord) -> tuple[str, ...]:
+    return (
+        attack.name,
+        attack.source,
+        attack.library,
+        f"{'L∞' if attack.norm == 'Linf' else attack.norm} {attack.eps_exact}",
+        count(attack.steps),
+        attack.step_size,
+        str(attack.seed),
+        count(attack.n),
+        count(attack.n_attacked),
+        percent(attack.twin_accuracy),
+        significant(255 * attack.linf_max),
+        significant(attack.l2_mean),
+        significant(attack.l2_median),
+        percent(attack.zero_gradient_share),
+    )
+
+
+def _sets(record: RunRecord) -> Table:
+    rows = [(f"{a.source} · {a.name} · {a.eps_exact}", a.file, Cell(a.set_sha256, "code")) for a in record.attacks]
+    return table("Adversarial sets", ("Set", "File", "SHA-256"), rows)

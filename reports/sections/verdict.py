@@ -1,0 +1,116 @@
+"""The answer: one sentence, then one row per claim."""
+
+from __future__ import annotations
+
+from harness.records import Claim, RunRecord, Share, Verdict
+from reports.format import NONE, clean, count, estimate, percent, points, significant
+from reports.run import Run
+from reports.table import Cell, Section, Table, Tone, table
+
+HEADLINES: dict[Verdict, str] = {
+    Verdict.HOLDS: "The robustness claim holds on this device.",
+    Verdict.NOT_REFUTED: "Nothing here refutes the robustness claim; transferred attacks alone cannot confirm it.",
+    Verdict.INCONCLUSIVE: "These images do not decide the robustness claim.",
+    Verdict.UNTRUSTED: "A gate failed: the figures below decide nothing.",
+    Verdict.DEGRADED: "The engine is less robust than its twin; whether by more than the margin is open.",
+    Verdict.FAILS: "The robustness claim fails on this device.",
+    Verdict.ENGINE_FAILED: "An engine did not run, so its claim has no answer.",
+}
+TONES: dict[Verdict, Tone] = {
+    Verdict.HOLDS: "good",
+    Verdict.NOT_REFUTED: "good",
+    Verdict.INCONCLUSIVE: "warn",
+    Verdict.UNTRUSTED: "warn",
+    Verdict.DEGRADED: "bad",
+    Verdict.FAILS: "bad",
+    Verdict.ENGINE_FAILED: "bad",
+}
+
+
+def headline(record: RunRecord) -> str:
+    """The verdict as a plain sentence."""
+    if record.verdict is None:
+        return f"No verdict yet: the run stopped after the step '{record.status}'."
+    return HEADLINES[record.verdict]
+
+
+def tag(record: RunRecord) -> str:
+    """What every chapter must say about the device: `SIMULATED`, `EMULATED`, both, or nothing."""
+    return ", ".join(word for word, so in (("SIMULATED", record.device.simulated), ("EMULATED", record.device.emulated)) if so)
+
+
+def caveat(record: RunRecord) -> str:
+    """The tag as a sentence, or nothing."""
+    simulated = "SIMULATED: this device is made up; none of its figures was measured." if record.device.simulated else ""
+    emulated = "EMULATED: numerics only; latency, throughput, load time and memory in use are withheld." if record.device.emulated else ""
+    return " ".join(filter(None, (simulated, emulated)))
+
+
+def decisive(record: RunRecord) -> Claim | None:
+    """The claim that made the overall verdict: of those that share it, the one with the largest gap."""
+    same = [claim for claim in record.claims if claim.verdict == record.verdict]
+    return max(same, key=lambda claim: claim.gap if claim.gap is not None else -1.0, default=None)
+
+
+def in_words(claim: Claim) -> str:
+    """The figures of a claim as one sentence."""
+    if claim.twin_robust is None or claim.engine_robust is None or claim.gap is None:
+        return f"{claim.engine} at {claim.eps_exact}: {claim.reason}"
+    bounds = "" if claim.lower is None else f" (95 % bounds {points(claim.lower)} and {points(claim.upper)})"
+    return (
+        f"{claim.engine} at {claim.eps_exact}: under the strongest attack on each image "
+        f"the twin keeps {percent(claim.twin_robust.accuracy)} and the engine {percent(claim.engine_robust.accuracy)}. "
+        f"The gap is {points(claim.gap)} points{bounds}; {100 * claim.margin:.1f} are allowed. n = {claim.n:,}."
+    )
+
+
+def section(run: Run) -> Section:
+    """The verdict."""
+    record = run.record
+    worst = decisive(record)
+    paragraphs = [headline(record)]
+    if worst is not None:
+        paragraphs.append(clean(in_words(worst)))
+    if caveat(record):
+        paragraphs.append(caveat(record))
+    if not record.claims:
+        paragraphs.append("No claim was put to the test.")
+    if run.missing:
+        paragraphs.append(f"Files of this run are missing, and figures drawn from them are left out: {clean(', '.join(run.missing))}.")
+    return Section("verdict", "Verdict", paragraphs, [_answers(record), _reasons(record)] if record.claims else [])
+
+
+def _answers(record: RunRecord) -> Table:
+    return table(
+        "Claims",
+        ("Engine", "Verdict", "ε", "Twin, worst case", "Engine, worst case", "Gap", "Bounds", "Margin", "n", "n to decide", "p"),
+        [
+            (
+                claim.engine,
+                Cell(claim.verdict, TONES[claim.verdict]),
+                claim.eps_exact,
+                _share(claim.twin_robust),
+                _share(claim.engine_robust),
+                points(claim.gap),
+                NONE if claim.lower is None else f"[{points(claim.lower)}, {points(claim.upper)}]",
+                f"{100 * claim.margin:.1f}",
+                count(claim.n),
+                count(claim.n_required),
+                significant(claim.p_value),
+            )
+            for claim in record.claims
+        ],
+        numbers=range(3, 11),
+        note="Worst case: an image counts where the model has it right when clean and under every attack of that radius. Gap: twin less "
+        "engine, in percentage points; bounds are one-sided 95 % (Tango). The claim HOLDS where the upper bound is below the margin and "
+        "attacks on the engine itself were run; it FAILS where the lower bound is above it. n to decide: images needed at the disagreement "
+        "seen. p: of a gap at least as large as the margin, Holm-adjusted.",
+    )
+
+
+def _reasons(record: RunRecord) -> Table:
+    return table("Reasons", ("Engine", "Claim", "Why this verdict"), [(c.engine, c.statement, c.reason) for c in record.claims])
+
+
+def _share(share: Share | None) -> str:
+    return NONE if share is None else estimate(share.accuracy, share.ci95)
