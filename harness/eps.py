@@ -20,7 +20,9 @@ def parse_eps(text: str) -> Fraction:
         raise UsageError(f"--eps '{text}' is not a radius. Expected a fraction such as 8/255 or a decimal such as 0.03.")
     value = Fraction(text)
     if value >= 1:
-        raise UsageError(f"--eps {text} does not fit images in [0, 1]. Did you mean {text}/255?" if value <= 255 else f"--eps {text} is not below 1.")
+        raise UsageError(
+            f"--eps {text} does not fit images in [0, 1]. Did you mean {text}/255?" if value <= 255 else f"--eps {text} is not below 1."
+        )
     return value
 
 

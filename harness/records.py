@@ -183,7 +183,9 @@ class AttackRecord(Part):
     linf_max: float
     l2_mean: float = Field(description="mean ||x' - x||_2 over the attacked images (seed paper, equation 9)")
     l2_median: float | None = Field(description="median over the images that were fooled; the figure of a minimum-norm attack")
-    zero_gradient_share: float = Field(description="share of attacked images whose loss gradient at the start is zero in more than 99 % of its entries")
+    zero_gradient_share: float = Field(
+        description="share of attacked images whose loss gradient at the start is zero in more than 99 % of its entries"
+    )
     set_sha256: str
     file: str
 
@@ -201,7 +203,8 @@ class Transfer(Part):
     """One adversarial set replayed on one engine.
 
     An image counts as right where the model is right on the clean image and on x'.
-    `transfer_rate`: of the images both have right when clean and that fool the twin, the share that fools the engine too (None if there is none).
+    `transfer_rate`: of the images both have right when clean and that fool the twin, the share that fools the engine too;
+    None if there is none.
     """
 
     engine: str

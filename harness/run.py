@@ -39,8 +39,8 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._lock is not None
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def save(self, record: RunRecord) -> RunRecord:
         """Write the record; returns it."""
@@ -78,4 +78,6 @@ def check_space(folder: Path, needed_bytes: int) -> None:
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < needed_bytes:
-        raise UsageError(f"no disk space for {folder}: {free / 2**20:.0f} MiB free, about {needed_bytes / 2**20:.0f} MiB needed. Choose another --out.")
+        raise UsageError(
+            f"no disk space for {folder}: {free / 2**20:.0f} MiB free, about {needed_bytes / 2**20:.0f} MiB needed. Choose another --out."
+        )

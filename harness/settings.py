@@ -79,7 +79,9 @@ def check_numbers(settings: Settings) -> None:
         UsageError: a radius, count or batch size that cannot be meant.
     """
     if settings.eps is not None and parse_eps(settings.eps) == 0:
-        raise UsageError("--eps 0 attacks nothing. Expected a radius above 0, such as 8/255 (or use `harness profile` for latency and memory only).")
+        raise UsageError(
+            "--eps 0 attacks nothing. Expected a radius above 0, such as 8/255 (or use `harness profile` for latency and memory only)."
+        )
     for option, value in (("--samples", settings.samples), ("--threads", settings.threads), *(("--batch", b) for b in settings.batches)):
         if value is not None and value < 1:
             raise UsageError(f"{option} {value}: expected a whole number of at least 1")

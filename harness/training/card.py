@@ -7,17 +7,18 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from export.artefact import sha256_file
-from harness.attacks.sets import worst_case
 from harness.attacks.table import resolve
+from harness.attacks.worst_case import worst_case
 from harness.audit.statistics import share
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data
 from harness.models.load import load_twin
 from harness.training.recipe import Recipe, load_recipe
-from harness.training.train import Epoch, Training, train
+from harness.training.train import VALIDATION_STEPS, Epoch, Training, train
 
 CARD_ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
 LICENCE = "Apache-2.0 (weights); CIFAR-10: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
@@ -56,11 +57,27 @@ def make_card(recipe: Recipe, data: Dataset, test: Dataset, weights: Path, histo
         "data": {"name": data.name, "sha256": data.sha256, "n": len(data)},
         "epochs": len(history),
         "selected_epoch": chosen.number,
-        "held_out": {"n": recipe.holdout, "clean": chosen.clean, "robust_pgd7": chosen.robust},
+        "held_out": {"n": recipe.holdout, "clean": chosen.clean, f"robust_pgd{VALIDATION_STEPS}": chosen.robust},
         "seed": recipe.seed,
-        "measured": measured(twin.module, test, recipe),
+        "measured": measured(twin.module, test, recipe.claim, recipe.seed),
         "sha256": sha256_file(weights),
         "licence": LICENCE,
     }
 
 
+def measured(module: nn.Module, test: Dataset, claim: str, seed: int) -> dict[str, Any]:
+    """Clean accuracy, accuracy under each attack alone, and under the worst of them, on all of `test` at the claimed radius."""
+    index, attacks = np.arange(len(test)), [resolve(name) for name in CARD_ATTACKS]
+
+    def figure(accuracy: float) -> dict[str, Any]:
+        return share(round(accuracy * len(test)), len(test)).model_dump()
+
+    alone = {a.name: worst_case(module, test, index, [a], Fraction(claim), seed).accuracy for a in attacks}
+    together = worst_case(module, test, index, attacks, Fraction(claim), seed).accuracy
+    return {
+        "data": test.name,
+        "eps": claim,
+        "clean": figure(together["clean"]),
+        **{f"{a.name} ({a.steps} steps of {a.step_size})": figure(alone[a.name][a.name]) for a in attacks},
+        "worst case of these": figure(together[attacks[-1].name]),
+    }

@@ -22,7 +22,7 @@ def cross_entropy(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> T
         return F.cross_entropy(network(x), y, label_smoothing=recipe.label_smoothing)
 
 
-def standard(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+def standard(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, _: torch.Generator) -> Tensor:
     """Plain empirical risk."""
     return cross_entropy(network, x, y, recipe)
 

@@ -112,7 +112,11 @@ class Training:
             self.network.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
         )
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, max_lr=recipe.lr, total_steps=recipe.epochs * self.steps_per_epoch, pct_start=recipe.warmup, cycle_momentum=False
+            self.optimizer,
+            max_lr=recipe.lr,
+            total_steps=recipe.epochs * self.steps_per_epoch,
+            pct_start=recipe.warmup,
+            cycle_momentum=False,
         )
         self.history: list[Epoch] = []
         self.best: dict[str, Tensor] = {}
@@ -131,9 +135,13 @@ class Training:
                 index = order[step * self.recipe.batch : (step + 1) * self.recipe.batch]
                 x = augment(self.images[index].permute(0, 3, 1, 2), self.generator).float().div(255)
                 self.network.train()
-                loss = objective(self.network, x.contiguous(memory_format=torch.channels_last), self.labels[index], self.recipe, self.generator)
+                loss = objective(
+                    self.network, x.contiguous(memory_format=torch.channels_last), self.labels[index], self.recipe, self.generator
+                )
                 if not math.isfinite(loss.item()):
-                    raise UntrustedError(f"loss is {loss.item()} at epoch {number}, step {step}: lower lr ({self.recipe.lr}) or set bf16 = false")
+                    raise UntrustedError(
+                        f"loss is {loss.item()} at epoch {number}, step {step}: lower lr ({self.recipe.lr}) or set bf16 = false"
+                    )
                 self.optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step()
@@ -181,7 +189,9 @@ class Training:
         state = torch.load(path, weights_only=True)
         for key, now in (("recipe", self.recipe.model_dump_json()), ("data_sha256", self.data_sha256)):
             if state[key] != now:
-                raise UntrustedError(f"{path} was made with another {key.split('_')[0]}: {state[key]} then, {now} now. Choose another --out.")
+                raise UntrustedError(
+                    f"{path} was made with another {key.split('_')[0]}: {state[key]} then, {now} now. Choose another --out."
+                )
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])

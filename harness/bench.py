@@ -1,0 +1,99 @@
+"""`harness bench` in eight hops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness import __version__
+from harness.errors import UntrustedError
+from harness.hops.attack import make_sets
+from harness.hops.export import export_and_prove
+from harness.hops.judge import judge
+from harness.hops.measure import measure, remove_jobs
+from harness.hops.subject import Subject, describe_data, describe_device, describe_model, load_subject
+from harness.records import RunRecord, Step
+from harness.run import Run, check_space, environment, now
+from harness.settings import Settings
+from reports.render import render
+
+
+def bench(settings: Settings, out: Path, command: list[str]) -> RunRecord:
+    """Run the whole path once and leave a run folder in `out`.
+
+    Args:
+        settings: the validated options.
+        out: a folder that is new or empty.
+        command: the words of the command line, for the record.
+
+    Raises:
+        UsageError, ExportError: something the user can mend; nothing was begun or everything finished is kept.
+        DeviceError: the device cannot be reached.
+    """
+    subject = load_subject(settings)
+    check_space(out, needed_bytes(subject, settings))
+    with Run(out) as run:
+        return _hops(run, run.save(open_record(subject, settings, command)), subject, settings)
+
+
+def resume(folder: Path) -> RunRecord:
+    """Go on with an interrupted run; what was finished is not repeated.
+
+    Raises:
+        UsageError: `folder` holds no run.
+        UntrustedError: the model or the data are no longer those of the record.
+    """
+    record = RunRecord.load(folder)
+    if record.status == Step.FINISHED:
+        render(folder, ("html", "md"))
+        return record
+    settings = Settings(**record.settings)
+    subject = load_subject(settings)
+    for what, then, today in (("model", record.model.sha256, subject.twin.sha256), ("data", record.data.sha256, subject.test.sha256)):
+        if then != today:
+            raise UntrustedError(
+                f"the {what} changed since {folder} was begun: sha256 {then[:12]}… then, {today[:12]}… now. Start a new run."
+            )
+    with Run(folder) as run:
+        return _hops(run, record, subject, settings)
+
+
+def _hops(run: Run, record: RunRecord, subject: Subject, settings: Settings) -> RunRecord:
+    """Hops 3 to 8. Each finds what an earlier process finished in the run folder, and does the rest."""
+    exported = export_and_prove(subject, settings, run.folder / "artefacts", run.log)
+    record = run.save(record.model_copy(update={"status": Step.EXPORTED}))
+
+    sets = make_sets(subject, settings, exported, run.folder, run.log)
+    record = run.save(record.model_copy(update={"status": Step.ATTACKED, "attacks": [s.record for s in sets]}))
+
+    results = measure(subject, settings, exported, sets, run.folder, run.log)
+    record = run.save(record.model_copy(update={"status": Step.MEASURED}))
+
+    record = run.save(judge(record, subject, settings, sets, results, run.folder))
+    remove_jobs(run.folder)
+
+    render(run.folder, ("html", "md"))
+    return record
+
+
+def open_record(subject: Subject, settings: Settings, command: list[str]) -> RunRecord:
+    """The record of a run that has just begun."""
+    return RunRecord(
+        status=Step.STARTED,
+        created=now(),
+        harness_version=__version__,
+        command=command,
+        settings=settings.model_dump(mode="json"),
+        tier=settings.tier,
+        seed=settings.seed,
+        environment=environment(),
+        device=describe_device(subject.profile, {}),
+        model=describe_model(subject.twin),
+        data=describe_data(subject),
+    )
+
+
+def needed_bytes(subject: Subject, settings: Settings) -> int:
+    """Upper estimate of a run folder's size: artefacts, adversarial sets (stored twice, for the job), logits, report."""
+    image_bytes = subject.attacked.images.nbytes
+    sets = 12 + 2 * len(settings.attacks)
+    return 8 * subject.twin.parameters * len(settings.flavours) + 2 * sets * image_bytes + subject.test.images.nbytes + (64 << 20)

@@ -1,0 +1,318 @@
+"""The command line: parse, check, hand over, print. Errors of every room are caught here, once. Imports no torch at start."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from devices.errors import DeviceError
+from export.errors import ExportError
+from harness.errors import HarnessError, UsageError
+
+if TYPE_CHECKING:
+    from harness.records import RunRecord
+    from harness.settings import Settings
+
+BENCH_EPILOG = """
+Example: harness bench --model my.safetensors --arch mobilenet_v3_small --data images/ --normalize imagenet --eps 2/255
+
+Exit codes: 0 nothing refuted · 1 a claim fails or is degraded · 2 wrong usage or input · 3 inconclusive or untrusted · 4 device or engine failed
+"""
+
+app = typer.Typer(
+    help="Does a compressed classifier's robustness still hold on the engine that is deployed, and what does it cost there?",
+    epilog="Start with: harness bench",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+devices_app = typer.Typer(help="The devices a run can use.", no_args_is_help=True, rich_markup_mode=None)
+models_app = typer.Typer(help="The networks that come with the harness.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(devices_app, name="devices")
+app.add_typer(models_app, name="models")
+
+Model = Annotated[str, typer.Option(help="zoo name, or FILE.safetensors (with --arch), FILE.pt2, FILE.onnx")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="zoo name, or FILE.safetensors (with --arch), FILE.pt2, FILE.onnx")]
+Arch = Annotated[str | None, typer.Option(help="architecture of a safetensors file: a zoo, torchvision or timm name")]
+Normalize = Annotated[str | None, typer.Option(help="what the network expects its input scaled by: imagenet, cifar10 or MEAN/STD")]
+ImageSize = Annotated[int | None, typer.Option(help="height and width of the input, where neither model nor data fix it")]
+Classes = Annotated[int | None, typer.Option(help="number of classes, where the weights do not say it")]
+Data = Annotated[str, typer.Option(help="cifar10-sample, cifar10, FILE.npz (images, labels) or an image folder")]
+Device = Annotated[str, typer.Option(help="a device profile (harness devices list)")]
+Flavours = Annotated[list[str] | None, typer.Option("--flavour", help="deployable form, repeatable [default: onnx-fp32, ort-int8]")]
+Attacks = Annotated[list[str] | None, typer.Option("--attack", help="attack, repeatable [default: pgd, apgd-ce, apgd-dlr]")]
+Calibration = Annotated[str, typer.Option(help="INT8 calibration: minmax, entropy or percentile")]
+Tier = Annotated[str, typer.Option(help="how much to spend: quick (n=256), bench (n=1,000) or qualify (60 s per measurement)")]
+Eps = Annotated[str | None, typer.Option(help="L-inf radius such as 8/255 [default: the model card's claim, else 8/255]")]
+Threads = Annotated[int | None, typer.Option(help="threads of the runtime [default: all the device has]")]
+Batches = Annotated[list[int] | None, typer.Option("--batch", help="batch size to time, repeatable [default: 1, 8, 32]")]
+Out = Annotated[Path | None, typer.Option(help="run folder, new or empty [default: runs/TIME-MODEL-DEVICE]")]
+Seed = Annotated[int, typer.Option(help="seed of everything random")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON alone on standard output")]
+
+
+@app.callback(epilog="Start with: harness bench")
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="show a traceback on errors; accepted anywhere on the line")] = False,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="print the version and stop")] = False,
+) -> None:
+    """Does a compressed classifier's robustness still hold on the engine that is deployed, and what does it cost there?"""
+    if version:
+        from harness import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command(epilog=BENCH_EPILOG)
+def bench(
+    model: Model = "resnet18x16-at",
+    data: Data = "cifar10-sample",
+    device: Device = "host",
+    flavour: Flavours = None,
+    attack: Attacks = None,
+    eps: Eps = None,
+    samples: Annotated[int | None, typer.Option(help="attacked images [default: the tier's]")] = None,
+    tier: Tier = "quick",
+    arch: Arch = None,
+    classes: Classes = None,
+    normalize: Normalize = None,
+    image_size: ImageSize = None,
+    calibration: Calibration = "minmax",
+    batch: Batches = None,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = None,
+    resume: Annotated[Path | None, typer.Option(help="go on with an interrupted run; every other option comes from its record")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a classifier on a device and say whether its robustness claim survives there."""
+    _bench(_settings(locals()), out, resume, as_json)
+
+
+@app.command(epilog="Example: harness profile resnet8 --batch 1 --batch 64")
+def profile(
+    model: ModelArgument,
+    data: Data = "cifar10-sample",
+    device: Device = "host",
+    flavour: Flavours = None,
+    tier: Tier = "quick",
+    arch: Arch = None,
+    classes: Classes = None,
+    normalize: Normalize = None,
+    image_size: ImageSize = None,
+    calibration: Calibration = "minmax",
+    batch: Batches = None,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Latency, memory and clean accuracy only: a bench without attacks."""
+    _bench(_settings({**locals(), "attack": ()}), out, None, as_json)
+
+
+@app.command(epilog="Example: harness export resnet8 --flavour ort-int8 --out artefacts/")
+def export(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Option(help="folder for the artefacts and their manifests")],
+    flavour: Flavours = None,
+    data: Data = "cifar10-sample",
+    arch: Arch = None,
+    classes: Classes = None,
+    normalize: Normalize = None,
+    image_size: ImageSize = None,
+    calibration: Calibration = "minmax",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write deployable files of a model, each proved against the twin."""
+    from harness.hops.export import export_and_prove
+    from harness.hops.subject import load_subject
+
+    subject = load_subject(_settings(locals()))
+    out.mkdir(parents=True, exist_ok=True)
+    exported = export_and_prove(subject, out, lambda line: print(line, file=sys.stderr))
+    if as_json:
+        print(
+            json.dumps(
+                [{"path": str(e.artefact.path), "sha256": e.artefact.sha256, "proof": e.proof.model_dump()} for e in exported], indent=1
+            )
+        )
+    else:
+        for e in exported:
+            print(
+                f"{e.artefact.path}  {e.artefact.bytes / 1024:.0f} KiB  max |logit difference| {e.proof.max_logit_error:.3g}, top-1 agreement {e.proof.top1_agreement:.1%}"
+            )
+
+
+@app.command(epilog="Example: harness attack resnet18x16-at --attack apgd-ce --eps 8/255 --out apgd.npz")
+def attack(
+    model: ModelArgument,
+    attack: Annotated[str, typer.Option(help="an attack's name")],
+    out: Annotated[Path, typer.Option(help="file to write: images (uint8 NHWC), index, labels")],
+    eps: Eps = None,
+    samples: Annotated[int | None, typer.Option(help="attacked images [default: 256]")] = None,
+    data: Data = "cifar10-sample",
+    arch: Arch = None,
+    classes: Classes = None,
+    normalize: Normalize = None,
+    image_size: ImageSize = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make one adversarial set on the twin; run again after an interruption, it goes on where it was."""
+    from harness.hops.attack import attack_once
+
+    record = attack_once(_settings(locals()), out)
+    if as_json:
+        print(record.model_dump_json(indent=1))
+    else:
+        print(
+            f"{record.name} at {record.eps_exact}: twin accuracy {record.twin_accuracy:.1%} of {record.n} images; set {record.set_sha256[:12]} in {out}"
+        )
+
+
+@app.command(epilog="Example: harness train harness/training/recipes/resnet8.toml --data cifar10 --out training/resnet8")
+def train(
+    recipe: Annotated[Path, typer.Argument(help="a recipe, TOML")],
+    out: Annotated[Path, typer.Option(help="folder for checkpoint, weights and card; an interrupted run there goes on")],
+    data: Annotated[str, typer.Option(help="training images: cifar10 or FILE.npz (images, labels)")] = "cifar10",
+    test: Annotated[str, typer.Option(help="images for the figures on the card")] = "cifar10-sample",
+) -> None:
+    """Train a network from a recipe; ends with NAME.safetensors and its model card NAME.json."""
+    from harness.training.card import train_with_card
+
+    print(train_with_card(recipe, data, test, out))
+
+
+@app.command(epilog="Example: harness report runs/my-run --format md")
+def report(
+    run: Annotated[Path, typer.Argument(help="a run folder")],
+    format: Annotated[list[str] | None, typer.Option("--format", help="html, md, json or junit, repeatable [default: html, md]")] = None,
+) -> None:
+    """Render a saved run again; prints the paths."""
+    from reports.render import render
+
+    for path in render(run, tuple(format or ("html", "md"))).values():
+        print(path)
+
+
+@devices_app.command("list")
+def devices_list(as_json: AsJson = False) -> None:
+    """Every device profile."""
+    from devices.profile import device_names, load_profile
+
+    profiles = [load_profile(name) for name in device_names()]
+    if as_json:
+        print(json.dumps([{"name": p.name, "kind": p.kind, "description": p.description} for p in profiles], indent=1))
+    else:
+        for p in profiles:
+            print(f"{p.name:16} {p.kind:10} {p.description}")
+
+
+@devices_app.command("show")
+def devices_show(name: Annotated[str, typer.Argument(help="a device profile")]) -> None:
+    """One device profile, as JSON."""
+    from dataclasses import asdict
+
+    from harness.hops.subject import find_profile
+
+    print(json.dumps(asdict(find_profile(name)), indent=1, default=str))
+
+
+@models_app.command("list")
+def models_list(as_json: AsJson = False) -> None:
+    """The shipped networks."""
+    from harness.models.zoo import cards
+
+    found = cards()
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        for name, card in found.items():
+            print(f"{name:20} {card['parameters']:>12,} parameters  {card['description']}")
+
+
+@models_app.command("show")
+def models_show(name: Annotated[str, typer.Argument(help="a zoo name")]) -> None:
+    """One model card, as JSON."""
+    from harness.errors import unknown
+    from harness.models.zoo import cards
+
+    found = cards()
+    if name not in found:
+        raise unknown("model", name, found)
+    print(json.dumps(found[name], indent=1))
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    """The settings among a command's options; those that were not given keep the defaults of `Settings`."""
+    from pydantic import ValidationError
+
+    from harness.settings import Settings
+
+    plural = {"flavour": "flavours", "attack": "attacks", "batch": "batches"}
+    given = {plural.get(k, k): (v,) if k == "attack" and isinstance(v, str) else v for k, v in options.items() if v is not None}
+    try:
+        return Settings(**{k: v for k, v in given.items() if k in Settings.model_fields})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg'].lower()}") from error
+
+
+def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: bool) -> NoReturn:
+    from harness import bench as spine
+    from harness.settings import check_output
+    from reports.terminal import verdict_table
+
+    if resume is not None:
+        folder = resume
+        record = spine.resume(resume)
+    else:
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(settings.model).stem}-{settings.device}"
+        folder = out or Path("runs") / name
+        check_output(folder)
+        record = spine.bench(settings, folder, ["harness", *sys.argv[1:]])
+    if as_json:
+        print(record.model_dump_json(indent=1, by_alias=True))
+    else:
+        verdict_table(record)
+        for file in ("report.html", "report.md", "record.json"):
+            print(folder / file)
+    raise typer.Exit(exit_code(record))
+
+
+def exit_code(record: RunRecord) -> int:
+    """The process's exit code for a finished run: the verdict's, or 4 where nothing was claimed and no engine worked."""
+    if record.verdict is not None:
+        return record.verdict.exit_code
+    return 0 if any(engine.status == "ok" for engine in record.engines) else 4
+
+
+def main() -> None:
+    """Entry point of `harness`. Every expected error becomes one line on standard error and its exit code."""
+    debug = "--debug" in sys.argv
+    try:
+        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+    except (HarnessError, ExportError, DeviceError, OSError) as error:
+        if debug or (isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)):
+            raise
+        line = f"{error.filename or 'disk'}: {os.strerror(error.errno)}" if isinstance(error, OSError) and error.errno else str(error)
+        print(f"harness: {line}", file=sys.stderr)
+        sys.exit(error.exit_code if isinstance(error, HarnessError) else 4 if isinstance(error, DeviceError) else 2)
+    except KeyboardInterrupt:
+        print("harness: interrupted. What was finished is kept; go on with: harness bench --resume DIR", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Hop 4: the adversarial sets of a run, made on its twins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from export.artefact import Artefact
+from harness.attacks.sets import make_set
+from harness.attacks.table import Attack, resolve
+from harness.hops.export import Exported
+from harness.hops.subject import Subject, load_subject
+from harness.models.onnx_graph import read_onnx
+from harness.records import AttackRecord
+from harness.settings import CURVE, Settings
+
+GATE = "gate"
+GATE_EPS = Fraction(64, 255)
+GATE_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An adversarial set to be made. `source`: S0, S1, S3-FLAVOUR (PROTOCOL, attack sources) or `gate`."""
+
+    source: str
+    module: nn.Module
+    attack: Attack
+    eps: Fraction
+    index: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class AdversarialSet:
+    """A finished set. `images` are uint8 (n, h, w, c), in the order of the run's attacked images."""
+
+    record: AttackRecord
+    images: NDArray[np.uint8]
+
+    @property
+    def key(self) -> str:
+        """The set's name in a job."""
+        return Path(self.record.file).stem
+
+    @property
+    def eps(self) -> Fraction:
+        """The exact radius; 0 for a minimum-norm attack."""
+        return Fraction(self.record.eps_exact)
+
+
+def ste_twin(artefact: Artefact) -> nn.Module:
+    """The exported Q/DQ graph read back into PyTorch: hard rounding forward, straight-through gradient backward (PROTOCOL, S3)."""
+    return read_onnx(artefact.path).eval()
+
+
+def plan_sets(subject: Subject, exported: list[Exported]) -> Iterator[Planned]:
+    """Every set of the run, in the order they are made.
+
+    Where a robustness claim is tested: noise (S0), each attack on the twin at the primary radius (S1), PGD at the other radii
+    of the curve, each gradient attack on the STE twin of each INT8 artefact (S3), and two gates.
+    """
+    if not subject.attacks:
+        return
+    twin, eps, index = subject.twin.module, subject.eps, subject.index
+    curve = resolve("pgd")
+    yield Planned("S0", twin, resolve("noise"), eps, index)
+    for attack in subject.attacks:
+        yield Planned("S1", twin, attack, eps, index)
+    for radius in sorted({*CURVE} - {eps}):
+        yield Planned("S1", twin, curve, radius, index)
+    for part in exported:
+        if part.artefact.precision == "int8":
+            ste = ste_twin(part.artefact)
+            for attack in subject.attacks:
+                yield Planned(f"S3-{part.artefact.flavour}", ste, attack, eps, index)
+    yield Planned(GATE, twin, curve, Fraction(0), index[:GATE_IMAGES])
+    yield Planned(GATE, twin, curve, GATE_EPS, index[:GATE_IMAGES])
+
+
+def make_sets(
+    subject: Subject, settings: Settings, exported: list[Exported], folder: Path, say: Callable[[str], None]
+) -> list[AdversarialSet]:
+    """Make the run's sets in `folder/adversarial`; a finished set is read back, a begun one goes on after its last finished batch.
+
+    Every set attacks all images that its twin has right, not the survivors of another attack: an engine must face every
+    attack on every image, or an early failure of the twin would shield it.
+    """
+    place = folder / "adversarial"
+    place.mkdir(exist_ok=True)
+    save_clean(subject, place)
+    sets = []
+    for planned in plan_sets(subject, exported):
+        record, images = make_set(
+            planned.module, subject.test, planned.index, planned.attack, planned.eps, settings.seed, source=planned.source, folder=place
+        )
+        sets.append(AdversarialSet(record, images))
+    if not sets:
+        say("no attacks: latency, memory and clean accuracy only")
+    return sets
+
+
+def save_clean(subject: Subject, folder: Path) -> None:
+    """Keep the attacked images as they were, beside their adversarial forms, for the report."""
+    clean = subject.attacked
+    np.savez_compressed(folder / "clean.npz", images=clean.images, index=subject.index, labels=clean.labels)
+
+
+def attack_once(settings: Settings, out: Path) -> AttackRecord:
+    """Make the one set of `harness attack` and write it to `out`.
+
+    Raises:
+        UsageError: anything the user can mend.
+    """
+    subject = load_subject(settings)
+    attack = subject.attacks[0]
+    place = out.parent / f".{out.stem}"
+    record, _ = make_set(subject.twin.module, subject.test, subject.index, attack, subject.eps, settings.seed, source="S1", folder=place)
+    (place / Path(record.file).name).replace(out)
+    place.rmdir()
+    return record

@@ -1,0 +1,53 @@
+"""Hop 3: artefacts of every flavour, each proved against the twin before anything is built on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.artefact import Artefact
+from export.flavours import export_flavour
+from export.proof import prove
+from harness.hops.subject import Subject
+from harness.records import Proof
+from harness.settings import Settings
+
+PROOF_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An artefact and its proof."""
+
+    artefact: Artefact
+    proof: Proof
+
+
+def export_and_prove(subject: Subject, settings: Settings, folder: Path, say: Callable[[str], None]) -> list[Exported]:
+    """Write the artefacts of `settings.flavours` into `folder`.
+
+    Raises:
+        ExportError: the twin cannot be exported.
+    """
+    twin, probe = subject.twin, subject.test.images[subject.index[:PROOF_IMAGES]]
+    exported = []
+    for flavour in dict.fromkeys(settings.flavours):
+        say(f"export {flavour} ...")
+        artefact = export_flavour(
+            twin.module,
+            flavour,
+            input_shape=twin.input_shape,
+            source_sha256=twin.sha256,
+            calibration_images=subject.calibration.images,
+            calibration_method=settings.calibration,
+            folder=folder,
+        )
+        seen = prove(twin.module, artefact, probe)
+        proof = Proof(
+            n=seen.n, max_logit_error=seen.max_logit_error, top1_agreement=seen.top1_agreement, passed=seen.passed, limit=seen.limit
+        )
+        size, error, same = artefact.bytes / 1024, proof.max_logit_error, proof.top1_agreement
+        say(f"  {size:.0f} KiB; against the twin: max |logit difference| {error:.3g}, top-1 agreement {same:.1%}")
+        exported.append(Exported(artefact, proof))
+    return exported

@@ -1,0 +1,212 @@
+"""Hop 6: what the device returned, against the twin: samples, metrics, gates, claims and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from devices.result import RESULT
+from export.evidence import precision_evidence
+from harness import measurement, samples
+from harness.audit import gates, metrics
+from harness.audit.statistics import share
+from harness.audit.verdict import Comparison, claims, overall
+from harness.hops.attack import GATE, AdversarialSet, ste_twin
+from harness.hops.measure import CLEAN, Measured
+from harness.hops.subject import Subject, describe_device
+from harness.predictions import logits
+from harness.records import EngineRecord, Gate, Memory, PrecisionEvidence, RunRecord, Step, Transfer
+from harness.settings import Settings
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One model's logits (n, classes): on every clean image of the test set, and on each replayed set by its key."""
+
+    clean: Logits
+    sets: dict[str, Logits]
+
+
+def judge(
+    record: RunRecord, subject: Subject, settings: Settings, sets: list[AdversarialSet], measured: list[Measured], folder: Path
+) -> RunRecord:
+    """The finished record. Writes `samples.parquet` and `timings/` beside it."""
+    replayed = [s for s in sets if s.record.source != GATE]
+    twin = Answers(logits(subject.twin.module, subject.test.images), {s.key: logits(subject.twin.module, s.images) for s in replayed})
+    engines = {m.exported.artefact.flavour: Answers(m.result.outputs[CLEAN], m.result.outputs) for m in measured if m.result.status == "ok"}
+    samples.save([part for flavour, answers in engines.items() for part in _samples(subject, replayed, twin, answers, flavour)], folder)
+
+    records = [_engine(subject, m, folder) for m in measured]
+    found = [
+        *_twin_gates(subject, sets, twin),
+        *(g for m, e in zip(measured, records, strict=True) for g in _engine_gates(subject, replayed, twin, m, e)),
+    ]
+    found += gates.untested(found, f"not part of this run (tier {settings.tier})")
+    judged = claims(_comparisons(subject, replayed, twin, engines, measured), found, settings.plan.margin) if replayed else []
+    observed = next((m.result.environment for m in measured if m.result.environment), {})
+    return record.model_copy(
+        update={
+            "status": Step.FINISHED,
+            "device": describe_device(subject.profile, observed),
+            "engines": records,
+            "transfer": [t for flavour, answers in engines.items() for t in _transfers(subject, replayed, twin, answers, flavour)],
+            "gates": found,
+            "claims": judged,
+            "verdict": overall(judged) if judged else None,
+        }
+    )
+
+
+def _engine(subject: Subject, m: Measured, folder: Path) -> EngineRecord:
+    """One engine's part of the record; its raw timings are copied into the run folder."""
+    artefact, result = m.exported.artefact, m.result
+    latency = {}
+    for batch, timing in sorted(result.timings.items()):
+        raw = f"timings/{artefact.flavour}-b{batch}.npz"
+        (folder / "timings").mkdir(exist_ok=True)
+        np.savez_compressed(folder / raw, latency_ns=timing.latency_ns, warmup_ns=timing.warmup_ns, first_ns=np.int64(timing.first_ns))
+        latency[str(batch)] = measurement.summarise(timing, batch, raw)
+    labels = subject.test.labels
+    right = int((result.outputs[CLEAN].argmax(1) == labels).sum()) if result.status == "ok" else None
+    return EngineRecord(
+        flavour=artefact.flavour,
+        runtime=artefact.runtime,
+        runtime_version=result.runtime_version,
+        options=result.options,
+        artefact_sha256=artefact.sha256,
+        status=result.status,
+        error=result.error,
+        proof=m.exported.proof,
+        precision_evidence=_evidence(m),
+        load_ms=None if result.load_ns is None else result.load_ns / 1e6,
+        latency=latency,
+        memory=Memory(artefact_bytes=artefact.bytes, baseline_bytes=result.baseline_bytes, peak_bytes=result.peak_bytes),
+        clean=None if right is None else share(right, len(labels)),
+        warnings=measurement.warnings(result),
+    )
+
+
+def _evidence(m: Measured) -> PrecisionEvidence | None:
+    if m.result.optimised_graph is None:
+        return None
+    seen = precision_evidence(m.folder / RESULT / m.result.optimised_graph, m.exported.artefact)
+    return PrecisionEvidence(
+        claimed=seen.claimed, label=seen.label, integer_mac_share=seen.integer_mac_share, kernels=seen.kernels, note=seen.note
+    )
+
+
+def _samples(subject: Subject, replayed: list[AdversarialSet], twin: Answers, engine: Answers, flavour: str) -> Iterator[pd.DataFrame]:
+    test, attacked = subject.test, subject.attacked
+    everything = np.arange(len(test))
+    yield samples.rows(
+        index=everything, labels=test.labels, twin=twin.clean, engine=engine.clean, clean=test.images, images=test.images,
+        source=CLEAN, attack=CLEAN, eps="0", flavour=flavour,
+    )  # fmt: skip
+    for s in replayed:
+        yield samples.rows(
+            index=subject.index, labels=attacked.labels, twin=twin.sets[s.key], engine=engine.sets[s.key], clean=attacked.images,
+            images=s.images, source=s.record.source, attack=s.record.name, eps=s.record.eps_exact, flavour=flavour,
+        )  # fmt: skip
+
+
+def _transfers(subject: Subject, replayed: list[AdversarialSet], twin: Answers, engine: Answers, flavour: str) -> Iterator[Transfer]:
+    labels, index = subject.attacked.labels, subject.index
+    for s in replayed:
+        yield metrics.transfer(
+            labels,
+            twin.clean[index].argmax(1),
+            engine.clean[index].argmax(1),
+            twin.sets[s.key].argmax(1),
+            engine.sets[s.key].argmax(1),
+            engine=flavour,
+            source=s.record.source,
+            attack=s.record.name,
+            eps=s.eps,
+        )
+
+
+def _deciding(subject: Subject, replayed: list[AdversarialSet]) -> list[AdversarialSet]:
+    """The sets a claim rests on: every gradient attack at the primary radius, whichever twin it was made on."""
+    return [s for s in replayed if s.record.norm == "Linf" and s.eps == subject.eps and s.record.source != "S0"]
+
+
+def _worst(subject: Subject, sets: list[AdversarialSet], answers: Answers) -> metrics.Right:
+    labels, clean = subject.attacked.labels, answers.clean[subject.index].argmax(1)
+    return metrics.worst_case([metrics.right(labels, clean, answers.sets[s.key].argmax(1)) for s in sets])
+
+
+def _comparisons(
+    subject: Subject, replayed: list[AdversarialSet], twin: Answers, engines: dict[str, Answers], measured: list[Measured]
+) -> list[Comparison]:
+    sets = _deciding(subject, replayed)
+    if not sets:
+        return []
+    sources = frozenset(s.record.source.split("-")[0] for s in sets)
+    twin_right = _worst(subject, sets, twin)
+    return [
+        Comparison(
+            engine=m.exported.artefact.flavour,
+            eps_exact=str(subject.eps),
+            twin_right=twin_right,
+            engine_right=_worst(subject, sets, engines[m.exported.artefact.flavour]) if m.exported.artefact.flavour in engines else None,
+            sources=sources,
+            error=m.result.error or "",
+        )
+        for m in measured
+    ]
+
+
+def _twin_gates(subject: Subject, sets: list[AdversarialSet], twin: Answers) -> Iterator[Gate]:
+    """The gates that concern the twin, the attacks and the data."""
+    yield gates.logits_not_probabilities(twin.clean)
+    yield gates.calibration_disjoint(subject.calibration.images, subject.test.images)
+    for s in sets:
+        if s.record.source == GATE:
+            clean = subject.attacked.images[: len(s.images)]
+            if s.eps == 0:
+                yield gates.zero_radius(clean, s.images)
+            else:
+                right = logits(subject.twin.module, s.images).argmax(1) == subject.attacked.labels[: len(s.images)]
+                yield gates.large_radius(
+                    right & (twin.clean[subject.index[: len(right)]].argmax(1) == subject.attacked.labels[: len(right)])
+                )
+    primary = [s.record for s in _deciding(subject, [s for s in sets if s.record.source != GATE])]
+    yield gates.zero_gradient({f"{r.source} {r.name}": r.zero_gradient_share for r in primary})
+    noise = next((s.record for s in sets if s.record.source == "S0"), None)
+    if noise is not None and primary:
+        best = min((r for r in primary if r.source == "S1"), key=lambda r: r.twin_accuracy)
+        yield gates.noise_floor(noise.twin_accuracy, best.twin_accuracy, noise.n, best.name)
+    yield gates.dlr_classes(subject.twin.classes, [r.name for r in primary if "dlr" in r.name])
+
+
+def _engine_gates(subject: Subject, replayed: list[AdversarialSet], twin: Answers, m: Measured, engine: EngineRecord) -> Iterator[Gate]:
+    """The gates that concern one engine."""
+    flavour, result = engine.flavour, m.result
+    yield gates.artefact_proof(flavour, engine.proof)
+    if result.status != "ok":
+        return
+    clean = result.outputs[CLEAN]
+    yield gates.logits_not_probabilities(clean, flavour)
+    yield gates.clean_parity(flavour, subject.test.labels, twin.clean.argmax(1), clean.argmax(1))
+    yield gates.precision_evidence(flavour, engine.precision_evidence)
+    if result.checks is not None:
+        yield gates.determinism(flavour, result.checks.repeats, result.checks.deterministic)
+        yield gates.timed_outputs(flavour, result.checks.timed_outputs_equal_accuracy_outputs, result.checks.timed_max_logit_error)
+        yield gates.repeated_inputs(flavour, result.checks.repeated_to_fresh_latency)
+    own = [s for s in replayed if s.record.source == f"S3-{flavour}"]
+    if own:
+        ste = ste_twin(m.exported.artefact)
+        yield gates.twin_fidelity(
+            flavour,
+            logits(ste, subject.attacked.images).argmax(1),
+            clean[subject.index].argmax(1),
+            np.concatenate([logits(ste, s.images).argmax(1) for s in own]),
+            np.concatenate([result.outputs[s.key].argmax(1) for s in own]),
+        )

@@ -1,0 +1,95 @@
+"""Hop 5: one job per artefact goes to the device and comes back with raw values."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from devices.job import LatencyPlan, Options, make_job
+from devices.result import Result
+from devices.run import run_job
+from harness.hops.attack import GATE, AdversarialSet
+from harness.hops.export import Exported
+from harness.hops.subject import Subject
+from harness.progress import Track
+from harness.settings import Settings
+
+JOBS = "jobs"
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One engine: the artefact, and what came back from the device. `folder` holds the result's files."""
+
+    exported: Exported
+    options: Options
+    result: Result
+    folder: Path
+
+
+def measure(
+    subject: Subject, settings: Settings, exported: list[Exported], sets: list[AdversarialSet], folder: Path, say: Callable[[str], None]
+) -> list[Measured]:
+    """Run every artefact on the device, each in a fresh process, over the clean images and every replayed set.
+
+    An engine whose finished result is in the run folder is not run again.
+
+    Raises:
+        DeviceError: the device cannot be reached. What an engine does wrong is in its result.
+    """
+    images = {CLEAN: subject.test.images, **{s.key: s.images for s in sets if s.record.source != GATE}}
+    plan = LatencyPlan(CLEAN, settings.batches, settings.plan.measure_s, settings.plan.warmup_s)
+    threads = settings.threads or len(os.sched_getaffinity(0))
+    measured = []
+    for part in exported:
+        artefact, place = part.artefact, folder / JOBS / part.artefact.flavour
+        options = Options(artefact.input_name, artefact.output_name, threads)
+        job = make_job(
+            place,
+            flavour=artefact.flavour,
+            runtime=artefact.runtime,
+            artefact=artefact.path,
+            options=options,
+            images=images,
+            latency=plan,
+            seed=settings.seed,
+        )
+        with _Steps(artefact.flavour) as steps:
+            result = run_job(subject.profile, job, place, steps)
+        say(f"{artefact.flavour} on {subject.profile.name}: {result.status}" + (f": {result.error}" if result.error else ""))
+        measured.append(Measured(part, options, result, place))
+    return measured
+
+
+def remove_jobs(folder: Path) -> None:
+    """Delete the job folders of a finished run: everything in them is in the record, the samples and the timings."""
+    shutil.rmtree(folder / JOBS, ignore_errors=True)
+
+
+class _Steps:
+    """Shows the worker's progress: one `Track` after the other."""
+
+    def __init__(self, flavour: str) -> None:
+        self.flavour, self.step, self.done = flavour, "", 0
+        self.stack = ExitStack()
+        self.track: Track | None = None
+
+    def __enter__(self) -> _Steps:
+        return self
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if step != self.step or self.track is None:
+            self.stack.close()
+            self.step, self.done = step, 0
+            self.track = self.stack.enter_context(Track(f"{self.flavour}: {step}", total, unit="steps"))
+        self.track.advance(done - self.done)
+        self.done = done
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.stack.__exit__(kind, value, trace)

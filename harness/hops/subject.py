@@ -1,0 +1,127 @@
+"""Hops 1 and 2: everything that can be wrong is checked, then the twin and its images are there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.profile import DeviceProfile, device_names, load_profile
+from export.flavours import FLAVOURS
+from harness.attacks.table import Attack, resolve
+from harness.data.dataset import Dataset
+from harness.data.load import load_data, stratified
+from harness.errors import unknown
+from harness.models.load import Twin, load_twin
+from harness.records import DataRecord, DeviceRecord, ModelRecord
+from harness.settings import Settings, check_numbers
+
+
+ADAPTIVE_STEPS = ("apgd-ce", "apgd-dlr")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a run is about.
+
+    Attributes:
+        index: positions in `test` of the attacked images, ascending; the rest of `test` is only classified.
+        eps: the primary radius.
+    """
+
+    twin: Twin
+    test: Dataset
+    calibration: Dataset
+    index: NDArray[np.int64]
+    eps: Fraction
+    attacks: tuple[Attack, ...]
+    profile: DeviceProfile
+
+    @property
+    def attacked(self) -> Dataset:
+        """The attacked images, in the order of `index`."""
+        return self.test.subset(self.index)
+
+
+def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
+    """Look up every name the user gave, before anything is loaded.
+
+    Raises:
+        UsageError: a flavour, attack or device that is in no table.
+    """
+    check_numbers(settings)
+    for flavour in settings.flavours:
+        if flavour not in FLAVOURS:
+            raise unknown("flavour", flavour, FLAVOURS)
+    attacks = tuple(for_tier(resolve(name), settings) for name in dict.fromkeys(settings.attacks))
+    return attacks, find_profile(settings.device)
+
+
+def find_profile(name: str) -> DeviceProfile:
+    """The device profile of that name.
+
+    Raises:
+        UsageError: there is none; names the nearest.
+    """
+    if name not in device_names():
+        raise unknown("device", name, device_names())
+    return load_profile(name)
+
+
+def for_tier(attack: Attack, settings: Settings) -> Attack:
+    """Auto-PGD with the tier's number of iterations; a number in the attack's name (apgd-ce-20) wins, as it is another name."""
+    return attack.with_steps(settings.plan.apgd_steps) if attack.name in ADAPTIVE_STEPS else attack
+
+
+def load_subject(settings: Settings) -> Subject:
+    """Check the settings and load the twin and the images.
+
+    Raises:
+        UsageError: anything the user can mend.
+    """
+    attacks, profile = check_names(settings)
+    settings.radius(None)  # refuses a wrong --eps before anything is loaded
+    twin = load_twin(settings.model, arch=settings.arch, image_size=settings.image_size, normalize=settings.normalize)
+    test, calibration = load_data(settings.data, input_shape=twin.input_shape, classes=twin.classes, seed=settings.seed)
+    wanted = settings.samples or min(settings.plan.samples, len(test))
+    index = stratified(test.labels, wanted, settings.seed)
+    eps = settings.radius(twin.card.get("eps"))
+    return Subject(twin, test, calibration, index, eps, attacks, profile)
+
+
+def describe_device(profile: DeviceProfile, observed: dict[str, object]) -> DeviceRecord:
+    """The device's part of the record."""
+    return DeviceRecord(
+        name=profile.name, kind=profile.kind, emulated=profile.emulated, simulated=profile.simulated_clock, observed=observed
+    )
+
+
+def describe_model(twin: Twin) -> ModelRecord:
+    """The twin's part of the record."""
+    return ModelRecord(
+        name=twin.name,
+        source=twin.source,
+        arch=twin.arch,
+        sha256=twin.sha256,
+        parameters=twin.parameters,
+        nonzero_parameters=twin.nonzero_parameters,
+        macs=twin.macs,
+        input_shape=twin.input_shape,
+        classes=twin.classes,
+    )
+
+
+def describe_data(subject: Subject) -> DataRecord:
+    """The images' part of the record."""
+    return DataRecord(
+        name=subject.test.name,
+        sha256=subject.test.sha256,
+        n=len(subject.index),
+        n_clean=len(subject.test),
+        class_names=list(subject.test.class_names),
+        calibration_name=subject.calibration.name,
+        calibration_sha256=subject.calibration.sha256,
+        calibration_n=len(subject.calibration),
+    )

@@ -1,0 +1,27 @@
+"""What a twin answers: logits in fp32, and the margin that every prediction is judged by."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from harness.data.dataset import to_tensor
+
+BATCH = 256
+
+
+def logits(module: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits, float32 (n, classes), of uint8 images (n, h, w, c), without autocast or any other shortcut."""
+    with torch.inference_mode():
+        parts = [module(to_tensor(images[start : start + BATCH])).float().numpy() for start in range(0, len(images), BATCH)]
+    return np.concatenate(parts)
+
+
+def margins(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """logit[y] - largest other logit, (n,): positive where the prediction is right."""
+    rows = np.arange(len(scores))
+    others = scores.copy()
+    others[rows, labels] = -np.inf
+    return np.asarray(scores[rows, labels] - others.max(axis=1), dtype=np.float32)

@@ -1,0 +1,28 @@
+"""Radii are exact, and what cannot be a radius is refused."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.eps import parse_eps, slug
+from harness.errors import UsageError
+
+
+@given(st.integers(0, 254))
+def test_pixel_fractions_are_exact(k: int) -> None:
+    eps = parse_eps(f"{k}/255")
+    assert eps == Fraction(k, 255)
+    assert Fraction(slug(eps).replace("-", "/")) == eps
+
+
+@pytest.mark.parametrize("text", ["8", "0.03.1", "", "-1/255", "8/0", "eps", "1", "300/255", "8/255 ", "1e-2", "nan", "½"])
+def test_what_is_not_a_radius(text: str) -> None:
+    with pytest.raises(UsageError, match="--eps"):
+        parse_eps(text)
+
+
+def test_a_whole_number_gets_the_likely_fraction() -> None:
+    with pytest.raises(UsageError, match="Did you mean 8/255"):
+        parse_eps("8")

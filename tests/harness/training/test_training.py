@@ -1,0 +1,125 @@
+"""Training: splits, augmentation, resume, refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.data.dataset import Dataset
+from harness.data.load import load_data
+from harness.errors import UntrustedError, UsageError
+from harness.training.objectives import OBJECTIVES
+from harness.training.recipe import Recipe, load_recipe
+from harness.training.train import Training, augment, moving_average, split, train
+
+RECIPES = sorted((Path(__file__).parents[3] / "harness/training/recipes").glob("*.toml"))
+
+
+def recipe(**changes: object) -> Recipe:
+    base = {
+        "name": "tiny", "description": "a test", "arch": "resnet8", "claim": "8/255", "objective": "standard",
+        "epochs": 2, "batch": 32, "lr": 0.1, "holdout": 100, "average": 0.9,
+    }  # fmt: skip
+    return Recipe(**{**base, **changes})
+
+
+@pytest.fixture(scope="module")
+def images() -> Dataset:
+    return load_data("cifar10-sample", input_shape=None, classes=None, seed=0)[1]
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_shipped_recipes_are_valid_and_named_after_their_file(path: Path) -> None:
+    assert load_recipe(path).name == path.stem
+
+
+def test_split_is_stratified_disjoint_and_complete() -> None:
+    labels = np.repeat(np.arange(5), 40)
+    kept, held = split(labels, holdout=50, seed=0)
+    assert np.bincount(labels[held]).tolist() == [10] * 5
+    assert sorted([*kept, *held]) == list(range(200))
+
+
+def test_augment_moves_each_image_by_its_own_shift_and_flip() -> None:
+    x = torch.arange(6 * 3 * 8 * 8, dtype=torch.float32).reshape(6, 3, 8, 8) + 1
+    out = augment(x, torch.Generator().manual_seed(0), pad=2)
+    assert out.shape == x.shape
+    for before, after in zip(x, out, strict=True):
+        padded = [torch.nn.functional.pad(v, (2, 2, 2, 2)) for v in (before, before.flip(2))]
+        crops = [p[:, t : t + 8, s : s + 8] for p in padded for t in range(5) for s in range(5)]
+        assert any(torch.equal(after, crop) for crop in crops)
+    assert not torch.equal(out, x)
+
+
+def test_moving_average_forgets_the_start_then_decays() -> None:
+    average = moving_average(0.99)
+    old, new = torch.zeros(1), torch.ones(1)
+    assert average(old, new, 0).item() == pytest.approx(0.9)
+    assert average(old, new, 10_000).item() == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_resume_gives_the_weights_of_an_uninterrupted_run(objective: str, images: Dataset, tmp_path: Path, one_thread: None) -> None:
+    plan = recipe(objective=objective, steps=2)
+    straight, _ = train(plan, images, tmp_path / "straight")
+
+    first = Training(plan, images)
+    first.epoch()
+    (tmp_path / "cut").mkdir()
+    torch.save(first.state(), tmp_path / "cut" / "checkpoint.pt")
+    resumed, history = train(plan, images, tmp_path / "cut")
+
+    assert len(history) == 2
+    assert resumed.read_bytes() == straight.read_bytes()
+
+
+def test_training_learns(images: Dataset) -> None:
+    run = Training(recipe(epochs=12, holdout=60), images)
+    while len(run.history) < 12:
+        run.epoch()
+    assert run.history[-1].loss < run.history[0].loss - 0.3
+    assert max(e.clean for e in run.history) > 0.2  # chance is 0.1
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(images: Dataset, tmp_path: Path) -> None:
+    torch.save(Training(recipe(), images).state(), tmp_path / "checkpoint.pt")
+    with pytest.raises(UntrustedError, match="another recipe"):
+        train(recipe(lr=0.2), images, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_remedy(images: Dataset) -> None:
+    run = Training(recipe(lr=1e12, bf16=False), images)
+    with pytest.raises(UntrustedError, match="lower lr"):
+        while True:
+            run.epoch()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epochs = [", "is not TOML"),
+        ('name = "x"', "arch: Field required"),
+        (None, "cannot read recipe"),
+    ],
+)
+def test_bad_recipes(text: str | None, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match=words):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(("changes", "words"), [({"arch": "resnet9"}, "unknown arch"), ({"holdout": 400}, "holds out 400")])
+def test_a_recipe_that_does_not_fit(changes: dict[str, object], words: str, images: Dataset) -> None:
+    with pytest.raises(UsageError, match=words):
+        Training(recipe(**changes), images)
