@@ -50,6 +50,11 @@ def save_linear(
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
 
 
+@pytest.fixture(name="save_linear")
+def _save_linear() -> Callable[..., None]:
+    return save_linear
+
+
 @pytest.fixture
 def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (7, 4, 4, 3), dtype=np.uint8)

@@ -1,0 +1,129 @@
+"""What every engine must do, whatever its runtime. A new line in `devices.engines.ENGINES` is tested by being there.
+
+The model is linear, so the right answer is known without any runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from devices.engines import ENGINES, Engine, Loaded, RefusedError, make_engine
+from devices.job import Options
+
+SHAPE, CLASSES = (3, 5, 7), 4
+WEIGHT = np.random.default_rng(0).normal(size=(105, CLASSES)).astype(np.float32)
+BIAS = np.random.default_rng(1).normal(size=CLASSES).astype(np.float32)
+OPTIONS = Options("picture", "scores", threads=1)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["picture"], ["flat"]), helper.make_node("Gemm", ["flat", "weight", "bias"], ["scores"])],
+        "linear",
+        [helper.make_tensor_value_info("picture", TensorProto.FLOAT, ["n", *SHAPE])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", CLASSES])],
+        [numpy_helper.from_array(WEIGHT, "weight"), numpy_helper.from_array(BIAS, "bias")],
+    )
+    path = tmp_path / "linear.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def engine(request: pytest.FixtureRequest) -> Engine:
+    try:
+        return make_engine(request.param)
+    except RefusedError as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def loaded(engine: Engine, model: Path) -> Iterator[Engine]:
+    engine.load(model, OPTIONS)
+    yield engine
+    engine.close()
+
+
+def images(n: int) -> np.ndarray:
+    return np.random.default_rng(n).random((n, *SHAPE), np.float32)
+
+
+@pytest.mark.parametrize("n", [1, 2, 33])
+def test_logits_are_right_at_any_batch(loaded: Engine, n: int) -> None:
+    batch = images(n)
+    logits = loaded.infer(batch)
+    assert (logits.shape, logits.dtype) == ((n, CLASSES), np.float32)
+    np.testing.assert_allclose(logits, batch.reshape(n, -1).astype(np.float64) @ WEIGHT + BIAS, atol=1e-4)
+
+
+def test_an_image_gets_the_same_logits_alone_and_in_company(loaded: Engine) -> None:
+    batch = images(8)
+    alone = np.concatenate([loaded.infer(batch[i : i + 1]) for i in range(8)])
+    np.testing.assert_allclose(loaded.infer(batch), alone, atol=1e-5)
+
+
+def test_the_same_batch_gives_the_same_bits(loaded: Engine) -> None:
+    batch = images(8)
+    assert np.array_equal(loaded.infer(batch), loaded.infer(batch))
+
+
+def test_answers_are_the_callers_to_keep_and_inputs_are_left_alone(loaded: Engine) -> None:
+    batch = images(2)
+    before = batch.copy()
+    first = loaded.infer(batch)
+    kept = first.copy()
+    loaded.infer(images(2) * 0)
+    assert np.array_equal(first, kept)
+    assert np.array_equal(batch, before)
+
+
+def test_a_view_into_a_larger_pool_is_read_in_place(loaded: Engine) -> None:
+    pool = images(10)
+    assert np.array_equal(loaded.infer(pool[3:6]), loaded.infer(pool[3:6].copy()))
+
+
+def test_it_says_its_version_and_options(engine: Engine, model: Path) -> None:
+    told = engine.load(model, OPTIONS)
+    engine.close()
+    assert isinstance(told, Loaded)
+    assert told.version[0].isdigit()
+    assert told.options
+
+
+def test_it_may_be_loaded_again_after_closing(engine: Engine, model: Path) -> None:
+    batch, answers = images(3), []
+    for _ in range(2):
+        engine.load(model, OPTIONS)
+        answers.append(engine.infer(batch))
+        engine.close()
+    assert np.array_equal(*answers)
+
+
+@pytest.mark.parametrize("options", [Options("image", "scores", 1), Options("picture", "logits", 1)])
+def test_a_name_the_model_does_not_have_is_refused(engine: Engine, model: Path, options: Options) -> None:
+    with pytest.raises(RefusedError, match="expected"):
+        engine.load(model, options)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x08\x12\x07pytorch" * 5])
+def test_a_file_that_is_no_model_is_refused(engine: Engine, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.onnx").write_bytes(content)
+    with pytest.raises(RefusedError):
+        engine.load(tmp_path / "bad.onnx", OPTIONS)
+
+
+def test_a_missing_file_is_refused(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError):
+        engine.load(tmp_path / "absent.onnx", OPTIONS)
+
+
+def test_an_unknown_runtime_has_its_choices() -> None:
+    with pytest.raises(RefusedError, match=f"unknown runtime 'caffe'. Choices: {', '.join(ENGINES)}"):
+        make_engine("caffe")
