@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 BENCH_EPILOG = """
 Example: harness bench --model my.safetensors --arch mobilenet_v3_small --data images/ --normalize imagenet --eps 2/255
 
-Exit codes: 0 nothing refuted · 1 a claim fails or is degraded · 2 wrong usage or input · 3 inconclusive or untrusted · 4 device or engine failed
+Exit codes: 0 nothing refuted · 1 a claim fails or is degraded · 2 wrong usage or input · 3 inconclusive or untrusted
+· 4 device or engine failed
 """
 
 app = typer.Typer(
@@ -61,7 +62,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON alone on standa
 
 @app.callback(epilog="Start with: harness bench")
 def root(
-    debug: Annotated[bool, typer.Option("--debug", help="show a traceback on errors; accepted anywhere on the line")] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="show a traceback on errors; accepted anywhere on the line")] = False,
     version: Annotated[bool, typer.Option("--version", is_eager=True, help="print the version and stop")] = False,
 ) -> None:
     """Does a compressed classifier's robustness still hold on the engine that is deployed, and what does it cost there?"""
@@ -138,20 +139,14 @@ def export(
     from harness.hops.export import export_and_prove
     from harness.hops.subject import load_subject
 
-    subject = load_subject(_settings(locals()))
-    out.mkdir(parents=True, exist_ok=True)
-    exported = export_and_prove(subject, out, lambda line: print(line, file=sys.stderr))
+    settings = _settings(locals())
+    exported = export_and_prove(load_subject(settings), settings, out, lambda line: print(line, file=sys.stderr))
     if as_json:
-        print(
-            json.dumps(
-                [{"path": str(e.artefact.path), "sha256": e.artefact.sha256, "proof": e.proof.model_dump()} for e in exported], indent=1
-            )
-        )
+        found = [{"path": str(e.artefact.path), "sha256": e.artefact.sha256, "proof": e.proof.model_dump()} for e in exported]
+        print(json.dumps(found, indent=1))
     else:
         for e in exported:
-            print(
-                f"{e.artefact.path}  {e.artefact.bytes / 1024:.0f} KiB  max |logit difference| {e.proof.max_logit_error:.3g}, top-1 agreement {e.proof.top1_agreement:.1%}"
-            )
+            print(e.artefact.path)
 
 
 @app.command(epilog="Example: harness attack resnet18x16-at --attack apgd-ce --eps 8/255 --out apgd.npz")
@@ -176,9 +171,8 @@ def attack(
     if as_json:
         print(record.model_dump_json(indent=1))
     else:
-        print(
-            f"{record.name} at {record.eps_exact}: twin accuracy {record.twin_accuracy:.1%} of {record.n} images; set {record.set_sha256[:12]} in {out}"
-        )
+        print(f"{record.name} at {record.eps_exact}: the twin has {record.twin_accuracy:.1%} of {record.n} images right")
+        print(out)
 
 
 @app.command(epilog="Example: harness train harness/training/recipes/resnet8.toml --data cifar10 --out training/resnet8")
@@ -272,7 +266,7 @@ def _settings(options: dict[str, Any]) -> Settings:
 def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: bool) -> NoReturn:
     from harness import bench as spine
     from harness.settings import check_output
-    from reports.terminal import verdict_table
+    from reports.terminal import print_verdict
 
     if resume is not None:
         folder = resume
@@ -285,7 +279,7 @@ def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: b
     if as_json:
         print(record.model_dump_json(indent=1, by_alias=True))
     else:
-        verdict_table(record)
+        print_verdict(record)
         for file in ("report.html", "report.md", "record.json"):
             print(folder / file)
     raise typer.Exit(exit_code(record))

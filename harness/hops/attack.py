@@ -14,6 +14,7 @@ from torch import nn
 from export.artefact import Artefact
 from harness.attacks.sets import make_set
 from harness.attacks.table import Attack, resolve
+from harness.errors import UsageError
 from harness.hops.export import Exported
 from harness.hops.subject import Subject, load_subject
 from harness.models.onnx_graph import read_onnx
@@ -117,6 +118,8 @@ def attack_once(settings: Settings, out: Path) -> AttackRecord:
     Raises:
         UsageError: anything the user can mend.
     """
+    if out.is_dir() or not out.parent.is_dir():
+        raise UsageError(f"--out {out}: expected a file name in a folder that exists, such as adversarial.npz")
     subject = load_subject(settings)
     attack = subject.attacks[0]
     place = out.parent / f".{out.stem}"

@@ -18,7 +18,6 @@ from harness.models.load import Twin, load_twin
 from harness.records import DataRecord, DeviceRecord, ModelRecord
 from harness.settings import Settings, check_numbers
 
-
 ADAPTIVE_STEPS = ("apgd-ce", "apgd-dlr")
 
 
