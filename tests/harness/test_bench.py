@@ -1,0 +1,192 @@
+"""The whole path on the null device: exact, in seconds; resumed after kill -9; an engine's failure is a result."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+
+from devices.result import Result
+from harness.bench import bench, resume
+from harness.errors import UntrustedError, UsageError
+from harness.hops import measure
+from harness.records import RunRecord, Step, Verdict
+from harness.settings import Settings
+
+SCHEMA = Path(__file__).parents[2] / "reports/record.schema.json"
+SETTINGS = Settings(model="resnet18x16-at", device="null", attacks=("fgsm", "pgd-5"), samples=24, batches=(1, 4), threads=1)
+OPTIONS = "--device null --attack fgsm --attack pgd-5 --samples 24 --batch 1 --batch 4 --threads 1".split()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunRecord]:
+    folder = tmp_path_factory.mktemp("bench") / "run"
+    return folder, bench(SETTINGS, folder, ["harness", "bench", *OPTIONS])
+
+
+def comparable(folder: Path) -> dict[str, Any]:
+    """The record without what may differ between two runs of the same thing: when, by which words, under which load."""
+    raw = json.loads((folder / "record.json").read_text())
+    for key in ("created", "command", "environment"):
+        raw.pop(key)
+    raw["device"].pop("observed")
+    return raw
+
+
+def test_a_run_leaves_everything_the_design_names(finished: tuple[Path, RunRecord]) -> None:
+    folder, record = finished
+    names = {p.name for p in folder.iterdir()}
+    assert {"record.json", "samples.parquet", "adversarial", "artefacts", "timings", "report.html", "report.md", "log.txt"} <= names
+    assert "jobs" not in names
+    assert RunRecord.load(folder) == record
+    assert record.status is Step.FINISHED
+    jsonschema.validate(json.loads((folder / "record.json").read_text()), json.loads(SCHEMA.read_text()))
+
+
+def test_the_schema_in_the_repository_is_that_of_the_code() -> None:
+    assert json.loads(SCHEMA.read_text()) == RunRecord.model_json_schema(by_alias=True), "run: make schema"
+
+
+def test_the_null_device_is_marked_simulated_everywhere(finished: tuple[Path, RunRecord]) -> None:
+    folder, record = finished
+    assert record.device.simulated
+    assert all("simulated" in engine.warnings[0] for engine in record.engines)
+    for report in ("report.html", "report.md"):
+        assert "simulated" in (folder / report).read_text().lower()
+
+
+def test_two_runs_of_the_same_thing_are_equal(finished: tuple[Path, RunRecord], tmp_path: Path) -> None:
+    bench(SETTINGS, tmp_path / "again", ["harness"])
+    assert comparable(tmp_path / "again") == comparable(finished[0])
+
+
+def test_counts_can_be_made_again_from_the_samples(finished: tuple[Path, RunRecord]) -> None:
+    folder, record = finished
+    table = pd.read_parquet(folder / "samples.parquet")
+    clean = table[table.source == "clean"]
+    for engine in record.engines:
+        assert engine.clean is not None
+        mine = clean[clean.engine == engine.flavour]
+        assert (mine.label == mine.engine_prediction).sum() == engine.clean.correct
+        assert len(mine) == engine.clean.n == 1000
+    right = clean[clean.twin_prediction == clean.label].groupby("engine")["index"].agg(set)
+    for t in record.transfer:
+        rows = table[(table.engine == t.engine) & (table.source == t.source) & (table.attack == t.attack) & (table.eps == t.eps_exact)]
+        assert len(rows) == t.n == 24
+        twin = rows.index.size and ((rows.twin_prediction == rows.label) & rows["index"].isin(right[t.engine])).mean()
+        assert twin == pytest.approx(t.twin_accuracy)
+        assert rows.linf.max() <= t.eps + 1e-6
+
+
+def test_the_claim_is_about_the_worst_case_of_every_gradient_attack(finished: tuple[Path, RunRecord]) -> None:
+    _, record = finished
+    weakest = min(t.twin_accuracy for t in record.transfer if t.eps_exact == "8/255" and t.source != "S0")
+    assert [c.engine for c in record.claims] == ["onnx-fp32", "ort-int8"]
+    for claim in record.claims:
+        assert claim.twin_robust is not None
+        assert claim.twin_robust.accuracy <= weakest
+        assert claim.n == 24
+        assert claim.verdict is not Verdict.HOLDS  # transfer alone never earns it
+    assert {t.source for t in record.transfer} == {"S0", "S1", "S3-ort-int8"}
+
+
+def test_every_image_that_was_replayed_is_stored(finished: tuple[Path, RunRecord]) -> None:
+    folder, record = finished
+    clean = np.load(folder / "adversarial/clean.npz")
+    for attack in record.attacks:
+        stored = np.load(folder / attack.file)
+        n = attack.n
+        assert stored["images"].dtype == np.uint8
+        change = np.abs(stored["images"].astype(int) - clean["images"][:n])
+        assert change.max() <= round(attack.eps * 255)
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "harness.cli", "bench", *OPTIONS, "--out", str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "the first artefact is there": lambda f: any((f / "artefacts").glob("*.json")),
+    "a batch of an attack is done": lambda f: any((f / "adversarial").glob("*.parts/*.npz")),
+    "two sets are done": lambda f: len(list((f / "adversarial").glob("S1-*.npz"))) >= 2,
+    "the first engine is done": lambda f: (f / "jobs/onnx-fp32/result/result.json").exists(),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_kill_9_then_resume_gives_the_same_record(moment: str, finished: tuple[Path, RunRecord], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start(folder)
+    deadline = time.monotonic() + 300
+    while not MOMENTS[moment](folder) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {p: p.stat().st_mtime_ns for p in folder.glob("adversarial/S*.npz")}
+    kept |= {p: p.stat().st_mtime_ns for p in folder.glob("artefacts/*.onnx")}
+
+    resume(folder)
+
+    assert comparable(folder) == comparable(finished[0])
+    for path, before in kept.items():
+        assert path.stat().st_mtime_ns == before, f"{path.name} was made again"
+    for path in sorted(finished[0].glob("adversarial/*.npz")):
+        assert (folder / "adversarial" / path.name).exists()
+    assert not list(folder.glob("adversarial/*.parts"))
+
+
+def test_resuming_a_finished_run_only_renders(finished: tuple[Path, RunRecord]) -> None:
+    folder, record = finished
+    (folder / "report.html").unlink()
+    assert resume(folder) == record
+    assert (folder / "report.html").exists()
+
+
+def test_a_changed_model_or_data_set_is_not_resumed(finished: tuple[Path, RunRecord], tmp_path: Path) -> None:
+    record = finished[1]
+    record.model_copy(update={"status": Step.STARTED, "data": record.data.model_copy(update={"sha256": "0" * 64})}).save(tmp_path)
+    with pytest.raises(UntrustedError, match="data changed"):
+        resume(tmp_path)
+
+
+def test_an_engine_that_crashes_is_a_result_and_the_other_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = measure.run_job
+
+    def run_job(profile: Any, job: Any, folder: Path, progress: Any) -> Result:
+        if job.flavour == "ort-int8":
+            return Result(job.digest, "crashed", "the worker died of SIGSEGV")
+        return real(profile, job, folder, progress)
+
+    monkeypatch.setattr(measure, "run_job", run_job)
+    record = bench(SETTINGS, tmp_path / "run", ["harness"])
+    assert [(e.flavour, e.status) for e in record.engines] == [("onnx-fp32", "ok"), ("ort-int8", "crashed")]
+    assert [c.verdict for c in record.claims][1] is Verdict.ENGINE_FAILED
+    assert record.verdict is Verdict.ENGINE_FAILED
+    assert record.verdict.exit_code == 4
+    assert "SIGSEGV" in (tmp_path / "run/report.md").read_text()
+
+
+def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    from harness.run import Run
+
+    with Run(tmp_path), pytest.raises(UsageError, match="another harness"), Run(tmp_path):
+        pass
+
+
+def test_a_bench_without_attacks_measures_and_claims_nothing(tmp_path: Path) -> None:
+    record = bench(SETTINGS.model_copy(update={"attacks": (), "flavours": ("onnx-fp32",)}), tmp_path / "run", ["harness"])
+    assert record.claims == []
+    assert record.verdict is None
+    assert record.engines[0].latency.keys() == {"1", "4"}

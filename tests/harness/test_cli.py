@@ -1,0 +1,175 @@
+"""The command line: every wrong input is one clear line and exit 2, before any work; help is quick and says how."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from harness import cli
+from harness.models.zoo import ARCHITECTURES
+
+
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["harness", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    code = stop.value.code
+    out, err = capsys.readouterr()
+    return code if isinstance(code, int) else 0, out, err
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with one good model and data set, and many bad ones."""
+    torch.manual_seed(0)
+    weights = ARCHITECTURES["resnet8"](10).state_dict()
+    save_file(weights, tmp_path / "good.safetensors")
+    save_file({k: v for k, v in weights.items() if "linear" not in k} | {"head.weight": torch.zeros(2)}, tmp_path / "keys.safetensors")
+    (tmp_path / "pickle.pt").write_bytes(pickle.dumps({"a": 1}))
+    (tmp_path / "garbage.safetensors").write_bytes(b"\xff" * 64)
+    (tmp_path / "garbage.onnx").write_bytes(b"\x08\x07garbage")
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8), np.arange(60) % 10
+    np.savez(tmp_path / "good.npz", images=images, labels=labels)
+    np.savez(tmp_path / "labels.npz", images=images, labels=labels + 5)
+    np.savez(tmp_path / "floats.npz", images=images / 255, labels=labels)
+    np.savez(tmp_path / "empty.npz", images=images[:0], labels=labels[:0])
+    np.savez(tmp_path / "small.npz", images=images[:, :16, :16], labels=labels)
+    np.savez(tmp_path / "keys.npz", x=images, y=labels)
+    np.savez(tmp_path / "objects.npz", images=np.array([{}], dtype=object), labels=labels[:1])
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").write_text("kept")
+    return tmp_path
+
+
+GOOD = ("--model", "good.safetensors", "--arch", "resnet8", "--data", "good.npz")
+
+WRONG = {
+    "model": (("--model", "resnet18x16-ta"), ("unknown model", "resnet18x16-at")),
+    "device": ((*GOOD, "--device", "hots"), ("unknown device 'hots'", "Did you mean host", "null")),
+    "flavour": ((*GOOD, "--flavour", "ort-int4"), ("unknown flavour 'ort-int4'", "ort-int8")),
+    "attack": ((*GOOD, "--attack", "apgd"), ("unknown attack 'apgd'", "apgd-ce")),
+    "missing model": (("--model", "none.safetensors", "--arch", "resnet8"), ("none.safetensors",)),
+    "no arch": (("--model", "good.safetensors"), ("--arch",)),
+    "unknown arch": (("--model", "good.safetensors", "--arch", "resnet81"), ("resnet81", "resnet8")),
+    "wrong arch": (("--model", "good.safetensors", "--arch", "resnet18x16"), ("missing", "unexpected")),
+    "wrong keys": (("--model", "keys.safetensors", "--arch", "resnet8"), ("linear.weight", "head.weight")),
+    "pickle": (("--model", "pickle.pt"), ("pickle", "safetensors")),
+    "garbage weights": (("--model", "garbage.safetensors", "--arch", "resnet8"), ("garbage.safetensors",)),
+    "garbage onnx": (("--model", "garbage.onnx"), ("garbage.onnx",)),
+    "missing data": ((*GOOD[:4], "--data", "none.npz"), ("none.npz",)),
+    "labels": ((*GOOD[:4], "--data", "labels.npz"), ("label", "out of range", "10 classes")),
+    "floats": ((*GOOD[:4], "--data", "floats.npz"), ("float64", "uint8")),
+    "empty": ((*GOOD[:4], "--data", "empty.npz"), ("no image",)),
+    "keys": ((*GOOD[:4], "--data", "keys.npz"), ("images", "labels", "x")),
+    "objects": ((*GOOD[:4], "--data", "objects.npz"), ("pickle",)),
+    "samples": ((*GOOD, "--samples", "1000"), ("1000",)),
+    "no samples": ((*GOOD, "--samples", "0"), ("--samples 0",)),
+    "eps": ((*GOOD, "--eps", "8"), ("Did you mean 8/255",)),
+    "eps twice": ((*GOOD, "--eps", "0.03.1"), ("0.03.1", "8/255")),
+    "no eps": ((*GOOD, "--eps", "0"), ("attacks nothing",)),
+    "fine eps": ((*GOOD, "--eps", "0.001"), ("level",)),
+    "tier": ((*GOOD, "--tier", "quik"), ("tier", "quick")),
+    "calibration": ((*GOOD, "--calibration", "max"), ("calibration", "minmax")),
+    "threads": ((*GOOD, "--threads", "0"), ("--threads 0",)),
+    "batch": ((*GOOD, "--batch", "0"), ("--batch 0",)),
+    "out": ((*GOOD, "--out", "full"), ("not empty", "--resume")),
+    "out is a file": ((*GOOD, "--out", "good.npz"), ("is a file",)),
+    "resume": (("--resume", "full"), ("not a run folder",)),
+    "option": (("--modle", "x"), ("--modle", "--model")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_is_one_line_and_exit_2(
+    case: str, files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
+    before = sorted(p.name for p in files.rglob("*"))
+    words, expected = WRONG[case]
+    code, out, err = run(capsys, monkeypatch, "bench", *words)
+    assert code == 2
+    assert out == ""
+    for word in expected:
+        assert word in err
+    assert "Traceback" not in err
+    if case != "option":
+        assert err.count("\n") == 1, err
+    assert sorted(p.name for p in files.rglob("*")) == before
+
+
+def test_softmax_output_is_refused(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(files)
+    shape = [None, 3, 32, 32]
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Flatten", ["x"], ["f"]),
+            onnx.helper.make_node("MatMul", ["f", "w"], ["l"]),
+            onnx.helper.make_node("Softmax", ["l"], ["p"]),
+        ],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
+        [onnx.helper.make_tensor_value_info("p", onnx.TensorProto.FLOAT, [None, 10])],
+        [onnx.numpy_helper.from_array(np.random.default_rng(0).normal(size=(3072, 10)).astype(np.float32), "w")],
+    )
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), files / "softmax.onnx")
+    code, _, err = run(capsys, monkeypatch, "bench", "--model", "softmax.onnx", "--data", "good.npz")
+    assert code == 2
+    assert "softmax" in err.lower()
+
+
+def test_no_disk_space_is_told_before_any_work(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    monkeypatch.chdir(files)
+    usage = shutil.disk_usage(files)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+    code, _, err = run(capsys, monkeypatch, "bench", *GOOD, "--device", "null", "--out", "run")
+    assert code == 2
+    assert "no disk space" in err
+    assert not (files / "run").exists()
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.errors import UsageError
+
+    monkeypatch.setattr(sys, "argv", ["harness", "bench", "--debug", "--eps", "8"])
+    with pytest.raises(UsageError):
+        cli.main()
+
+
+def test_help_imports_no_heavy_library() -> None:
+    code = (
+        "import sys; sys.argv = ['harness', '--help']\n"
+        "from harness import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'onnx', 'onnxruntime', 'pandas', 'pydantic', 'matplotlib', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "bench" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["bench", "profile", "export", "attack", "train", "report", "devices", "models"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, _ = run(capsys, monkeypatch, command, "--help")
+    assert code == 0
+    assert "Usage" in out
+    assert command in ("devices", "models") or "Example:" in out
+
+
+def test_lists_are_json_where_asked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, out, _ = run(capsys, monkeypatch, "devices", "list", "--json")
+    assert {"host", "null"} <= {d["name"] for d in json.loads(out)}
+    _, out, _ = run(capsys, monkeypatch, "models", "list", "--json")
+    assert {"resnet8", "resnet18x16-at"} <= set(json.loads(out))
+    _, out, _ = run(capsys, monkeypatch, "devices", "show", "null")
+    assert json.loads(out)["simulated_clock"] is True
