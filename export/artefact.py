@@ -76,5 +76,7 @@ def load_artefact(manifest: Path) -> Artefact:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"cannot read artefact {manifest}: {error}") from error
     if found != artefact.sha256:
-        raise ExportError(f"{artefact.path} changed since it was exported: sha256 {found[:12]}…, manifest says {artefact.sha256[:12]}…. Export it again.")
+        raise ExportError(
+            f"{artefact.path} changed since it was exported: sha256 {found[:12]}…, manifest says {artefact.sha256[:12]}…. Export it again."
+        )
     return artefact

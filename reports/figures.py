@@ -13,6 +13,7 @@ from reports import plots
 from reports.format import clean, percent, significant
 from reports.outcomes import distance_curves, wilson, worst_cases
 from reports.run import Run
+from reports.sections.robustness import replays
 from reports.sections.verdict import tag
 
 LABEL_LENGTH = 26
@@ -88,8 +89,9 @@ def _curve(run: Run) -> Iterator[Figure]:
     if not any(case.eps for case in cases):
         return
     engines = list(dict.fromkeys(case.engine for case in cases))
-    widest = max(engines, key=lambda engine: len({case.eps for case in cases if case.engine == engine}))
-    lines = [_line("twin", [(float(case.eps * 255), case.twin, case.n) for case in cases if case.engine == widest])]
+    widest = max(engines, key=lambda engine: sum(case.attacks for case in cases if case.engine == engine))
+    most = [case for case in cases if case.engine == widest]
+    lines = [_line("twin", [(float(case.eps * 255), case.twin, case.n) for case in most])]
     lines += [
         _line(_short(name), [(float(case.eps * 255), case.right, case.n) for case in cases if case.engine == name]) for name in engines
     ]
@@ -97,7 +99,8 @@ def _curve(run: Run) -> Iterator[Figure]:
         f"{line.name}: " + ", ".join(f"{percent(y)} at {x:g}" for x, y in zip(line.radius, line.share, strict=True)) for line in lines
     )
     caption = (
-        "Security curve: accuracy left when each image meets the strongest stored attack of that radius. Bands are 95 % Wilson intervals; "
+        "Security curve: accuracy left when each image meets the strongest stored attack of that radius "
+        f"(sets: {', '.join(f'{case.attacks} at {case.eps}' for case in most if case.attacks)}). Bands are 95 % Wilson intervals; "
         f"where they overlap, the paired figures of the verdict still decide. {_images(case.n for case in cases)}"
     )
     yield Figure(
@@ -118,7 +121,8 @@ def _distances(run: Run) -> Iterator[Figure]:
     )
     caption = (
         "Distance curve of the minimum-norm attack: accuracy left once images may change by this much. "
-        f"An image that no stored attack fools stays right. Bands are 95 % Wilson intervals. {_images(n for _, _, n in curves.values())}"
+        "The images lie just behind the twin's own boundary: an engine's curve above it shows that the boundaries differ, not that the engine "
+        f"is more robust. Bands are 95 % Wilson intervals. {_images(n for _, _, n in curves.values())}"
     )
     yield Figure(
         plots.security_curve(lines, "L2 distance, images in [0, 1]", f"Accuracy over L2 distance. {medians}.", tag(run.record)), caption
@@ -144,8 +148,7 @@ def _images(sizes: Iterable[int]) -> str:
 def _bars(run: Run) -> Iterator[Figure]:
     """Every L-inf attack at the claimed radius, or at the largest where nothing was claimed."""
     record = run.record
-    norms = {(a.source, a.name, a.eps_exact): a.norm for a in record.attacks}
-    transfers = [t for t in record.transfer if t.n and norms.get((t.source, t.attack, t.eps_exact), "Linf") == "Linf"]
+    transfers = [t for t in replays(record) if t.n and run.norm(t.source, t.attack, t.eps_exact) == "Linf"]
     radii = {t.eps_exact for t in transfers}
     claimed = radii & {claim.eps_exact for claim in record.claims}
     for eps in sorted(claimed or radii, key=Fraction, reverse=True)[:1]:

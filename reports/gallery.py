@@ -49,13 +49,14 @@ def _picture(run: Run, flip: Flip, originals: Images, adversarial: Images | None
     factor = max(127 // max(largest, 1), 1)
     amplified = np.clip(128 + factor * difference, 0, 255).astype(np.uint8)
     names = run.record.data.class_names
+    radius = run.radius(flip.source, flip.attack, flip.eps)
     yield Picture(
         panels=(("clean", _data_uri(before)), ("attacked", _data_uri(after)), (f"difference × {factor}", _data_uri(amplified))),
         label=class_name(names, flip.label),
         twin=class_name(names, flip.twin_prediction),
         engine=class_name(names, flip.engine_prediction),
         engine_fooled=flip.engine_prediction != flip.label,
-        detail=clean(f"image {flip.index} · {flip.attack} on {flip.source}, ε = {flip.eps}, largest change {largest}/255 · {flip.engine}"),
+        detail=clean(f"{flip.engine} · image {flip.index} · {flip.source} {flip.attack}, radius {radius}, largest change {largest}/255"),
     )
 
 

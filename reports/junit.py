@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 from harness.records import RunRecord, Verdict
 from reports.format import clean
 from reports.run import Run
-from reports.sections.verdict import caveat, in_words
+from reports.sections.verdict import caveat
 
 PASSING = (Verdict.HOLDS, Verdict.NOT_REFUTED)
 
@@ -42,8 +42,7 @@ def _claims(record: RunRecord) -> Iterable[Case]:
         outcome: Literal["", "failure", "error"] = (
             "" if claim.verdict in PASSING else "error" if claim.verdict == Verdict.ENGINE_FAILED else "failure"
         )
-        text = in_words(claim) if claim.gap is None else f"{in_words(claim)} {claim.reason}"
-        yield Case(f"{claim.engine}: {claim.statement}", outcome, claim.verdict, text)
+        yield Case(claim.statement, outcome, claim.verdict, claim.reason)
     if not record.claims:
         yield Case("no claim", "skipped", "not run", f"the run is at step '{record.status}'")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.records import Interval
-from reports.run import Run
+from reports.run import GATE_SOURCE, Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ def paired(run: Run) -> pd.DataFrame:
     """The adversarial rows of `samples.parquet`, with more columns: `twin_clean`, `engine_clean`, `norm`, and right on both the clean
     image and x': `twin_right`, `engine_right`.
 
-    Rows whose image has no clean row are left out: whether it was right cannot be said.
+    Left out: rows whose image has no clean row (whether it was right cannot be said) and the sets made for gates.
     """
     samples = run.samples
     right = samples.assign(
@@ -71,13 +71,13 @@ def paired(run: Run) -> pd.DataFrame:
         engine_clean=samples["engine_prediction"] == samples["label"],
     )
     clean = right.loc[right["attack"] == CLEAN, ["index", "engine", "twin_clean", "engine_clean"]]
-    rows = samples.loc[samples["attack"] != CLEAN].merge(clean, on=["index", "engine"])
-    norms = {(a.source, a.name, a.eps_exact): a.norm for a in run.record.attacks}
+    attacked = (samples["attack"] != CLEAN) & (samples["source"] != GATE_SOURCE)
+    rows = samples.loc[attacked].merge(clean, on=["index", "engine"])
     keys = zip(rows["source"], rows["attack"], rows["eps"], strict=True)
     return rows.assign(
         twin_right=rows["twin_clean"] & (rows["twin_prediction"] == rows["label"]),
         engine_right=rows["engine_clean"] & (rows["engine_prediction"] == rows["label"]),
-        norm=[norms.get(key, "Linf") for key in keys],
+        norm=[run.norm(*key) for key in keys],
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLES = "samples.parquet"
+GATE_SOURCE = "gate"  # sets that only gates look at: eps = 0, eps = 64/255
 CLEAN_IMAGES = "adversarial/clean.npz"
 COLUMNS = {
     "index": "int32",
@@ -71,6 +72,18 @@ class Run:
         if self.record.transfer:
             files.append(SAMPLES)
         return [name for name in dict.fromkeys(files) if not self._path(name).is_file()]
+
+    def norm(self, source: str, attack: str, eps: str) -> str:
+        """The norm that a set is bounded in: "Linf" or "L2"."""
+        return self._norms.get((source, attack, eps), "Linf")
+
+    def radius(self, source: str, attack: str, eps: str) -> str:
+        """The radius of a set as text; a minimum-norm attack has none."""
+        return eps if self.norm(source, attack, eps) == "Linf" else "smallest L2"
+
+    @cached_property
+    def _norms(self) -> dict[tuple[str, str, str], str]:
+        return {(a.source, a.name, a.eps_exact): a.norm for a in self.record.attacks}
 
     @cached_property
     def samples(self) -> pd.DataFrame:

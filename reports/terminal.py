@@ -8,22 +8,33 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.records import Claim, EngineRecord, RunRecord
-from reports.format import EMULATED, NONE, WITHHELD, clean, count, percent, points, significant, size
+from reports.format import NONE, WITHHELD, clean, count, milliseconds, percent, points, size
 from reports.sections.verdict import TONES, caveat, headline
 
 STYLES = {"good": "green", "warn": "yellow", "bad": "bold red"}
 
 
+VERDICT_COLUMNS = 13
+
+
 def verdict_table(record: RunRecord) -> RenderableType:
     """The answer, one row per claim, then one row per engine. Names are shown literally: no markup in them is obeyed."""
     style = "yellow" if record.verdict is None else STYLES[TONES[record.verdict]]
-    parts: list[RenderableType] = [Text(headline(record), style=f"bold {style}")]
+    parts: list[RenderableType] = [
+        Text(f"{record.verdict}: {headline(record)}" if record.verdict else headline(record), style=f"bold {style}")
+    ]
     if caveat(record):
         parts.append(Text(caveat(record), style="bold yellow"))
     if record.claims:
         parts.append(_claims(record))
-    if record.engines:
-        parts.append(_engines(record))
+    ran = [engine for engine in record.engines if engine.status == "ok"]
+    if ran:
+        parts.append(_engines(ran, record.device.emulated))
+    parts += [
+        Text(f"{clean(engine.flavour)} {engine.status}: {clean(engine.error or 'no reason was recorded')}", style="bold red")
+        for engine in record.engines
+        if engine.status != "ok"
+    ]
     return Group(*parts)
 
 
@@ -32,16 +43,18 @@ def print_verdict(record: RunRecord, console: Console | None = None) -> None:
     (console or Console()).print(verdict_table(record))
 
 
-def _table(*columns: str) -> Table:
-    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
-    for column in columns:
-        name, _, right = column.partition(">")
-        result.add_column(name, justify="right" if right else "left", overflow="fold")
+def _table(first: str, *numbers: str) -> Table:
+    """A table whose first column may fold and whose others are numbers."""
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
+    result.add_column(first, overflow="fold")
+    for name in numbers:
+        result.add_column(name, justify="right", no_wrap=True)
     return result
 
 
 def _claims(record: RunRecord) -> Table:
-    result = _table("engine", "verdict", "ε", "twin>r", "engine>r", "gap>r", "95 % bounds>r", "margin>r", "n>r")
+    result = _table("claim on", "ε", "twin", "engine", "gap", "95 % bounds", "margin", "n")
+    result.add_column("verdict", width=VERDICT_COLUMNS)
     for claim in record.claims:
         result.add_row(*_claim(claim))
     return result
@@ -50,6 +63,8 @@ def _claims(record: RunRecord) -> Table:
 def _claim(claim: Claim) -> list[Text]:
     bounds = NONE if claim.lower is None else f"[{points(claim.lower)}, {points(claim.upper)}]"
     figures = [
+        claim.engine,
+        claim.eps_exact,
         percent(claim.twin_robust.accuracy if claim.twin_robust else None),
         percent(claim.engine_robust.accuracy if claim.engine_robust else None),
         points(claim.gap),
@@ -57,29 +72,26 @@ def _claim(claim: Claim) -> list[Text]:
         f"{100 * claim.margin:.1f}",
         count(claim.n),
     ]
-    return [
-        Text(clean(claim.engine)),
-        Text(claim.verdict, style=STYLES[TONES[claim.verdict]]),
-        Text(clean(claim.eps_exact)),
-        *map(Text, figures),
-    ]
+    return [*(Text(clean(figure)) for figure in figures), Text(claim.verdict, style=STYLES[TONES[claim.verdict]])]
 
 
-def _engines(record: RunRecord) -> Table:
-    result = _table("engine", "precision", "clean>r", "p50 batch 1>r", "p99>r", "peak memory>r", "artefact>r")
-    for engine in record.engines:
-        result.add_row(*_engine(engine, record.device.emulated))
+def _engines(engines: list[EngineRecord], emulated: bool) -> Table:
+    result = _table("engine", "precision", "clean", "p50, batch 1", "p99", "memory", "artefact")
+    for engine in engines:
+        result.add_row(*map(Text, _engine(engine, emulated)))
     return result
 
 
-def _engine(engine: EngineRecord, emulated: bool) -> list[Text]:
-    name = Text(clean(engine.flavour))
-    if engine.status != "ok":
-        return [name, Text(f"{engine.status}: {clean(engine.error or NONE)}", style="bold red"), *(Text(NONE) for _ in range(5))]
+def _engine(engine: EngineRecord, emulated: bool) -> list[str]:
     evidence, latency = engine.precision_evidence, engine.latency.get("1")
-    timing = [EMULATED, EMULATED, EMULATED]
+    measured = [WITHHELD] * 3
     if not emulated:
-        p99 = NONE if latency is None else WITHHELD if latency.p99 is None else f"{significant(latency.p99)} ms"
-        timing = [NONE if latency is None else f"{significant(latency.p50)} ms", p99, size(engine.memory.peak_bytes)]
-    share = percent(engine.clean.accuracy if engine.clean else None)
-    return [name, *map(Text, (clean(evidence.label) if evidence else "not known", share, *timing, size(engine.memory.artefact_bytes)))]
+        p99 = NONE if latency is None else WITHHELD if latency.p99 is None else milliseconds(latency.p99)
+        measured = [milliseconds(latency.p50 if latency else None), p99, size(engine.memory.peak_bytes)]
+    return [
+        clean(engine.flavour),
+        clean(evidence.label) if evidence else "not known",
+        percent(engine.clean.accuracy if engine.clean else None),
+        *measured,
+        size(engine.memory.artefact_bytes),
+    ]

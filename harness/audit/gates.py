@@ -208,9 +208,9 @@ def dlr_classes(classes: int, dlr: Collection[str], targeted: Collection[str] = 
 
 def query_attack(white_box_right: Right, query_right: Right) -> Gate:
     """One model under its white-box attacks and under a query attack of the same eps, worst case of each, bool (n,)."""
-    white_box, query = float(white_box_right.mean()), float(query_right.mean())
-    observed = f"{white_box:.1%} of {len(white_box_right)} images right under the white-box attacks, {query:.1%} under the query attack"
-    return _gate("query attack", white_box - query <= QUERY_ADVANTAGE, observed)
+    n, white_box, query = len(white_box_right), int(white_box_right.sum()), int(query_right.sum())
+    observed = f"{white_box / n:.1%} of {n} images right under the white-box attacks, {query / n:.1%} under the query attack"
+    return _gate("query attack", (white_box - query) / n <= QUERY_ADVANTAGE, observed)
 
 
 def twin_fidelity(engine: str, ste_clean: Labels, engine_clean: Labels, ste_adversarial: Labels, engine_adversarial: Labels) -> Gate:

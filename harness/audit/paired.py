@@ -40,14 +40,13 @@ class Paired:
         return (self.twin_only - self.engine_only) / self.n
 
     def more_images(self, alpha: float = ALPHA) -> int | None:
-        """Images that would tell the gap from the margin, at the gap and discordance seen; more than n. None where the two are equal.
+        """Images that would tell the gap from the margin, at the gap and discordance seen. None where the two are equal.
 
         Below three discordant images the discordance is taken as 3 / n, its 95 % upper bound where none was seen (the rule
         of three, Hanley & Lippman-Hand 1983, JAMA 249:1743-1745): none in few images is no promise of none in many.
         """
         psi = min(max(self.twin_only + self.engine_only, RULE_OF_THREE) / self.n, 1.0)
-        needed = n_required(psi, self.gap, self.margin, alpha=alpha)
-        return None if needed is None else max(needed, self.n + 1)
+        return n_required(psi, self.gap, self.margin, alpha=alpha)
 
 
 def pair(twin_right: Right, engine_right: Right, margin: float) -> Paired:

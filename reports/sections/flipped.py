@@ -27,7 +27,7 @@ def section(run: Run) -> Section:
         (
             str(flip.index),
             flip.engine,
-            f"{flip.source} · {flip.attack} · {flip.eps}",
+            f"{flip.source} · {flip.attack} · {run.radius(flip.source, flip.attack, flip.eps)}",
             class_name(names, flip.label),
             class_name(names, flip.twin_prediction),
             class_name(names, flip.engine_prediction),

@@ -16,7 +16,10 @@ def section(run: Run) -> Section:
     failed = sum(gate.passed is False for gate in record.gates)
     untested = sum(gate.passed is None for gate in record.gates)
     passed = len(record.gates) - failed - untested
-    paragraphs = [f"Gates: {passed} passed, {failed} failed, {untested} not tested. One failed gate makes its claim UNTRUSTED."]
+    paragraphs = [
+        f"Gates: {passed} passed, {failed} failed, {untested} not tested. "
+        "A failed gate that guards the verdict makes it UNTRUSTED; the others withhold a label or a figure."
+    ]
     if not record.gates:
         paragraphs = ["No gate was tested: nothing here vouches for the figures."]
     order = sorted(record.gates, key=lambda gate: (gate.passed is not False, gate.passed is None))

@@ -91,7 +91,7 @@ def _attack(attack: AttackRecord) -> tuple[str, ...]:
         attack.name,
         attack.source,
         attack.library,
-        f"{'L∞' if attack.norm == 'Linf' else attack.norm} {attack.eps_exact}",
+        f"L∞ {attack.eps_exact}" if attack.norm == "Linf" else "smallest L2",
         count(attack.steps),
         attack.step_size,
         str(attack.seed),

@@ -5,22 +5,33 @@ from __future__ import annotations
 from harness.records import RunRecord, Transfer
 from reports.format import NONE, count, estimate, percent, points
 from reports.outcomes import WorstCase, wilson, worst_cases
-from reports.run import Run
+from reports.run import GATE_SOURCE, Run
 from reports.table import Cell, Section, Table, table
+
+SOURCES = {
+    "S0": "no model: random noise, the floor",
+    "S1": "the PyTorch twin",
+    "S2": "the compressed twin without its quantizers",
+    "S3": "the STE twin, the exported Q/DQ graph read back into PyTorch with straight-through gradients",
+    "S4": "the engine itself, by queries",
+    "S5": "twin and STE twin together",
+    "S6": "another engine",
+}
 
 
 def section(run: Run) -> Section:
     """Worst case per radius, then every set by itself."""
     record = run.record
-    if not record.transfer:
+    if not replays(record):
         return Section("robustness", "Robustness", ["No adversarial image has been replayed on an engine."])
     paragraphs = [
         "Adversarial images were made on a twin in PyTorch, rounded to whole pixel values, and replayed byte for byte on every engine. "
-        "An image counts as right where the model has it right both clean and attacked."
+        "An image counts as right where the model has it right both clean and attacked.",
+        f"Made on: {'; '.join(_sources(record))}.",
     ]
     worst = worst_cases(run)
     tables = [_worst(worst)] if worst else []
-    return Section("robustness", "Robustness", paragraphs, [*tables, _replayed(record), _flips(record)])
+    return Section("robustness", "Robustness", paragraphs, [*tables, _replayed(run), _flips(run)])
 
 
 def _worst(cases: list[WorstCase]) -> Table:
@@ -46,7 +57,18 @@ def _worst(cases: list[WorstCase]) -> Table:
     )
 
 
-def _replayed(record: RunRecord) -> Table:
+def replays(record: RunRecord) -> list[Transfer]:
+    """The replayed sets, without those made only for a gate."""
+    return [t for t in record.transfer if t.source != GATE_SOURCE]
+
+
+def _sources(record: RunRecord) -> list[str]:
+    """Each source that was used, explained."""
+    used = dict.fromkeys(t.source for t in replays(record))
+    return [f"{source}, {words}" if (words := SOURCES.get(source.partition("-")[0])) else source for source in used]
+
+
+def _replayed(run: Run) -> Table:
     return table(
         "Each attack",
         ("Engine", "Made on", "Attack", "ε", "Twin", "Engine", "Transfer rate", "Labels differ", "Engine alone wrong", "n"),
@@ -55,7 +77,7 @@ def _replayed(record: RunRecord) -> Table:
                 t.engine,
                 t.source,
                 t.attack,
-                t.eps_exact,
+                run.radius(t.source, t.attack, t.eps_exact),
                 estimate(t.twin_accuracy, wilson(round(t.twin_accuracy * t.n), t.n)) if t.n else NONE,
                 estimate(t.engine_accuracy, t.ci95),
                 NONE if t.transfer_rate is None else estimate(t.transfer_rate, t.transfer_ci95),
@@ -63,7 +85,7 @@ def _replayed(record: RunRecord) -> Table:
                 percent(t.differential_evasion),
                 count(t.n),
             )
-            for t in record.transfer
+            for t in replays(run.record)
         ],
         numbers=range(3, 10),
         note="Transfer rate: of the images both have right when clean and that fool the twin, the share that fools the engine too "
@@ -72,11 +94,11 @@ def _replayed(record: RunRecord) -> Table:
     )
 
 
-def _flips(record: RunRecord) -> Table:
+def _flips(run: Run) -> Table:
     return table(
         "Flip matrix",
         ("Engine", "Made on", "Attack", "ε", "Both right", "Twin only", "Engine only", "Both wrong", "n"),
-        [(t.engine, t.source, t.attack, t.eps_exact, *_matrix(t), count(t.n)) for t in record.transfer],
+        [(t.engine, t.source, t.attack, run.radius(t.source, t.attack, t.eps_exact), *_matrix(t), count(t.n)) for t in replays(run.record)],
         numbers=range(3, 9),
         note="Images, counted in pairs: twin and engine on the same adversarial bytes.",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.records import Claim, RunRecord, Share, Verdict
+from harness.records import Claim, RunRecord, Share, Step, Verdict
 from reports.format import NONE, clean, count, estimate, percent, points, significant
 from reports.run import Run
 from reports.table import Cell, Section, Table, Tone, table
@@ -29,6 +29,8 @@ TONES: dict[Verdict, Tone] = {
 
 def headline(record: RunRecord) -> str:
     """The verdict as a plain sentence."""
+    if record.verdict is None and record.status == Step.FINISHED:
+        return "No verdict: no claim was put to the test."
     if record.verdict is None:
         return f"No verdict yet: the run stopped after the step '{record.status}'."
     return HEADLINES[record.verdict]
@@ -73,8 +75,6 @@ def section(run: Run) -> Section:
         paragraphs.append(clean(in_words(worst)))
     if caveat(record):
         paragraphs.append(caveat(record))
-    if not record.claims:
-        paragraphs.append("No claim was put to the test.")
     if run.missing:
         paragraphs.append(f"Files of this run are missing, and figures drawn from them are left out: {clean(', '.join(run.missing))}.")
     return Section("verdict", "Verdict", paragraphs, [_answers(record), _reasons(record)] if record.claims else [])

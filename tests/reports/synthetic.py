@@ -33,8 +33,21 @@ from harness.records import (
 HOSTILE = "<script>alert(1)</script>|\"'`x`](javascript:alert(1))${7*7}{{7*7}}\x1b[31m\u202e"
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 ENGINES = ("onnx-fp32", "ort-int8")
-RADII = ("2/255", "4/255", "8/255")
-NAMES = {"pgd": "foolbox", "apgd-ce": "pyautoattack", "apgd-dlr": "pyautoattack"}
+SETS = (
+    ("S0", "noise", "8/255"),
+    ("S1", "pgd", "8/255"),
+    ("S1", "apgd-ce", "8/255"),
+    ("S1", "apgd-dlr", "8/255"),
+    ("S1", "cw-l2", "0"),
+    *(("S1", "pgd", eps) for eps in ("1/255", "2/255", "4/255")),
+    ("S3-ort-int8", "apgd-ce", "8/255"),
+    ("gate", "pgd", "0"),
+    ("gate", "pgd", "64/255"),
+)
+# Margin lost per 1/255 of radius; steps; library. A minimum-norm attack stops just behind the boundary.
+STRENGTH = {"noise": 0.02, "pgd": 0.21, "apgd-ce": 0.24, "apgd-dlr": 0.26, "cw-l2": 0.0}
+STEPS = {"noise": 10, "pgd": 20, "apgd-ce": 50, "apgd-dlr": 50, "cw-l2": 60}
+LIBRARY = {"noise": "harness", "pgd": "foolbox", "cw-l2": "foolbox", "apgd-ce": "pyautoattack", "apgd-dlr": "pyautoattack"}
 BATCHES = (1, 8, 32)
 
 
@@ -72,7 +85,6 @@ def make_run(
     """
     rng = np.random.default_rng(0)
     evil = HOSTILE if hostile else ""
-    source = f"twin{evil}"
     (folder / "adversarial").mkdir(parents=True)
     (folder / "timings").mkdir()
     if images is None or labels is None:
@@ -83,23 +95,26 @@ def make_run(
     base = rng.normal(1.6, 1.7, n_clean)
     strays = {engine: noise * (0.1 if engine == "onnx-fp32" else 1.0) * rng.normal(0, 1, (n_clean, 2)) for engine in ENGINES}
     rows = [
-        _rows(labels, base, base + strays[engine][:, 0], engine, source="clean", attack="clean", eps="0", rng=rng) for engine in ENGINES
+        _rows(
+            labels, base, base + strays[engine][:, 0], engine, source="clean", attack="clean", eps="0", rng=rng, distance=np.zeros(n_clean)
+        )
+        for engine in ENGINES
     ]
     attacks, transfers = [], []
-    for name, library in NAMES.items() if attacked else ():
-        for eps in RADII:
-            radius = Fraction(eps)
-            lost = float(radius) * 255 * (0.21 + 0.03 * list(NAMES).index(name))
-            margin = np.minimum(base - lost, base)[:n]
-            file = f"adversarial/twin-{name}-{radius.numerator}-{radius.denominator}.npz"
-            signs = rng.choice([-1, 1], images[:n].shape)
-            shifted = np.clip(images[:n].astype(int) + signs * int(radius * 255), 0, 255).astype(np.uint8)
-            np.savez_compressed(folder / file, images=shifted, index=np.arange(n), labels=labels[:n])
-            attacks.append(_attack(source, name, library, eps, file, base[:n], margin))
-            for engine in ENGINES:
-                stray = margin + strays[engine][:n, 1]
-                rows.append(_rows(labels[:n], margin, stray, engine, source=source, attack=name, eps=eps, rng=rng, distance=float(radius)))
-                transfers.append(_transfer(engine, source, name, eps, base[:n], (base + strays[engine][:, 0])[:n], margin, stray))
+    for source, name, eps in SETS if attacked else ():
+        radius, size = Fraction(eps), 16 if source == "gate" else n
+        margin, distance = _attacked(base[:size], name, float(radius) * 255)
+        file = f"adversarial/{source}-{name}-{radius.numerator}-{radius.denominator}.npz"
+        signs = rng.choice([-1, 1], images[:size].shape)
+        shifted = np.clip(images[:size].astype(int) + signs * int(radius * 255), 0, 255).astype(np.uint8)
+        np.savez_compressed(folder / file, images=shifted, index=np.arange(size), labels=labels[:size])
+        attacks.append(_attack(f"{source}{evil}", name, eps, file, base[:size], margin, distance))
+        for engine in ENGINES:
+            stray = margin + strays[engine][:size, 1]
+            where = {"source": f"{source}{evil}", "attack": name, "eps": eps}
+            rows.append(_rows(labels[:size], margin, stray, engine, rng=rng, distance=distance, **where))
+            if source != "gate":
+                transfers.append(_transfer(engine, where, base[:size], base[:size] + strays[engine][:size, 0], margin, stray))
     pd.concat(rows).reset_index(drop=True).to_parquet(folder / "samples.parquet")
 
     engines = [_engine(folder, name, base + strays[name][:, 0], evil, rng) for name in ENGINES]
@@ -110,7 +125,7 @@ def make_run(
         created="2026-11-22T18:00:00Z",
         harness_version="0.1.0",
         command=["harness", "bench", "--model", f"resnet18x16-at{evil}", "--out", "my runs/first"],
-        settings={"eps": list(RADII), "samples": n, "threads": 2, "note": evil or "none"},
+        settings={"eps": None, "samples": n, "threads": 2, "note": evil or "none"},
         tier="quick",
         seed=0,
         environment={"platform": f"Linux x86_64{evil}", "python": "3.11.2", "packages": {"torch": "2.14.1", "onnxruntime": "1.32.0"}},
@@ -152,14 +167,14 @@ def make_run(
         attacks=attacks,
         transfer=transfers,
         gates=_gates(evil),
-        claims=[_claim(t, evil) for t in transfers if t.attack == "apgd-dlr" and t.eps_exact == "8/255"],
+        claims=[_claim(t, evil) for t in transfers if t.attack == "apgd-dlr"],
         verdict=Verdict.NOT_REFUTED,
     ).model_copy(update=changes)
     record.save(folder)
     return record
 
 
-def _rows(labels, twin, engine, name, *, source, attack, eps, rng, distance=0.0):
+def _rows(labels, twin, engine, name, *, source, attack, eps, rng, distance):
     """Rows of samples.parquet from margins: a positive margin is the right answer, any other the next class."""
     n = len(labels)
     wrong = (labels + rng.integers(1, 10, n)) % 10
@@ -175,48 +190,54 @@ def _rows(labels, twin, engine, name, *, source, attack, eps, rng, distance=0.0)
             "engine_prediction": np.where(engine > 0, labels, wrong).astype(np.int32),
             "twin_margin": twin.astype(np.float32),
             "engine_margin": engine.astype(np.float32),
-            "linf": np.full(n, distance, np.float32),
-            "l2": np.full(n, 20 * distance, np.float32),
+            "linf": (distance / 14).astype(np.float32),
+            "l2": distance.astype(np.float32),
         }
     )
 
 
-def _attack(source, name, library, eps, file, clean, margin):
-    radius = Fraction(eps)
+def _attacked(base, name, radius):
+    """Margins after the attack and L2 distances, both (n,)."""
+    if name == "cw-l2":
+        return np.where(base > 0, -0.01, base), np.where(base > 0, 0.3 * base, 0.0)
+    return base - radius * STRENGTH[name], np.where(base > 0, 0.054 * radius, 0.0)
+
+
+def _attack(source, name, eps, file, clean, margin, distance):
+    radius, smallest = float(Fraction(eps)), name == "cw-l2"
     return AttackRecord(
         source=source,
         name=name,
-        library=library,
-        norm="Linf",
-        eps=float(radius),
+        library=LIBRARY[name],
+        norm="L2" if smallest else "Linf",
+        eps=radius,
         eps_exact=eps,
-        steps=20 if name == "pgd" else 50,
+        steps=STEPS[name],
         step_size="eps/4" if name == "pgd" else "adaptive, from 2 eps",
         seed=0,
         n=len(clean),
         n_attacked=int((clean > 0).sum()),
         twin_accuracy=float((margin > 0).mean()),
-        linf_max=float(radius),
-        l2_mean=1.7 * float(radius) / 0.031,
-        l2_median=None,
+        linf_max=radius,
+        l2_mean=float(distance[clean > 0].mean()),
+        l2_median=float(np.median(distance[clean > 0])) if smallest else None,
         zero_gradient_share=0.0,
         set_sha256=f"{len(file):02x}" * 32,
         file=file,
     )
 
 
-def _transfer(engine, source, attack, eps, clean, engine_clean, margin, stray):
+def _transfer(engine, where, clean, engine_clean, margin, stray):
     twin, right = (clean > 0) & (margin > 0), (engine_clean > 0) & (stray > 0)
     fooled = (clean > 0) & (engine_clean > 0) & (margin <= 0)
-    both = int((fooled & (stray <= 0)).sum())
     n = len(clean)
-    rate = share(both, int(fooled.sum())) if fooled.any() else None
+    rate = share(int((fooled & (stray <= 0)).sum()), int(fooled.sum())) if fooled.any() else None
     return Transfer(
         engine=engine,
-        source=source,
-        attack=attack,
-        eps=float(Fraction(eps)),
-        eps_exact=eps,
+        source=where["source"],
+        attack=where["attack"],
+        eps=float(Fraction(where["eps"])),
+        eps_exact=where["eps"],
         n=n,
         twin_accuracy=twin.mean(),
         engine_accuracy=right.mean(),
