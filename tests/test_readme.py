@@ -1,0 +1,64 @@
+"""What the README tells people to type works."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+LINES = [line.split("   #")[0].strip() for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
+COMMANDS = [line for line in LINES if line.startswith("harness ")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the README's examples call `my.*` and `images/`; the networks are untrained, their answers do not matter here."""
+    place = tmp_path_factory.mktemp("readme")
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    save_file(torchvision.models.mobilenet_v3_small(num_classes=3).state_dict(), place / "my.safetensors")
+    for name in ("cat", "dog", "owl"):
+        (place / "images" / name).mkdir(parents=True)
+        for i in range(6):
+            Image.fromarray(rng.integers(0, 256, (230, 250, 3), dtype=np.uint8)).save(place / "images" / name / f"{i}.png")
+    np.savez(place / "my.npz", images=rng.integers(0, 256, (130, 32, 32, 3), dtype=np.uint8), labels=np.arange(130) % 4)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, 2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 4)
+    ).eval()
+    example, batch = torch.rand(2, 3, 32, 32), {0: torch.export.Dim("batch")}
+    torch.export.save(torch.export.export(network, (example,), dynamic_shapes=(batch,)), place / "my.pt2")
+    torch.onnx.export(network, (example,), place / "my.onnx", dynamo=True, dynamic_shapes=(batch,), external_data=False, verbose=False)
+    return place
+
+
+def test_the_first_commands_are_make_bench_and_make_test() -> None:
+    assert LINES[:2] == ["make bench", "make test"]
+    done = subprocess.run(["make", "-n", "bench", "test"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "harness bench" in done.stdout
+    assert "pytest" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_readme_runs(command: str, folder: Path) -> None:
+    words = shlex.split(command)[1:]
+    if words[0] == "bench" and "--samples" not in words:
+        words += ["--samples", "4", "--attack", "fgsm"]  # the same path, in seconds
+    if words[0] in ("bench", "profile") and "--device" not in words:
+        words += ["--device", "null"]
+    done = subprocess.run([sys.executable, "-m", "harness.cli", *words], cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode in (0, 1, 3), done.stderr  # a verdict of any kind: the networks are untrained
+    assert "Traceback" not in done.stderr
+
+
+def test_every_path_the_readme_names_exists() -> None:
+    for path in re.findall(r"\]\(([\w./-]+)\)", README) + re.findall(r"\bharness/training/recipes/[\w.-]+\.toml", README):
+        assert (ROOT / path).exists(), path
