@@ -1,0 +1,214 @@
+"""Each gate with a sound input and with a planted fault."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from harness.audit import gates
+from harness.audit.gates import GATES, guards, not_tested, untested
+from harness.records import Gate, PrecisionEvidence, Proof
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 10, 1000)
+LOGITS = RNG.normal(size=(64, 10)).astype(np.float32)
+IMAGES = RNG.integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
+
+
+def wrong_on(count: int, start: int = 0) -> np.ndarray:
+    """Predictions right everywhere but on `count` images."""
+    predictions = LABELS.copy()
+    predictions[start : start + count] = (predictions[start : start + count] + 1) % 10
+    return predictions
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def proof(passed: bool) -> Proof:
+    return Proof(n=64, max_logit_error=0.1, top1_agreement=1.0 if passed else 0.8, passed=passed, limit="top-1 >= 97 %")
+
+
+def evidence(label: str, share: float | None) -> PrecisionEvidence:
+    return PrecisionEvidence(claimed="int8", label=label, integer_mac_share=share, kernels={}, note="")
+
+
+def flipped_label() -> np.ndarray:
+    changed = LOGITS.copy()
+    changed[3] = np.roll(changed[3], 1)
+    return changed
+
+
+def one_pixel_off() -> np.ndarray:
+    changed = IMAGES.copy()
+    changed[7, 0, 0, 0] ^= 1
+    return changed
+
+
+right = np.ones(100, dtype=bool)
+
+SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] = {
+    "artefact proof": (
+        lambda: gates.artefact_proof("e", proof(True)),
+        lambda: gates.artefact_proof("e", proof(False)),
+        "same label on 80.0%",
+    ),
+    "logits": (
+        lambda: gates.logits_not_probabilities(LOGITS),
+        lambda: gates.logits_not_probabilities(softmax(LOGITS)),
+        "rows sum to 1 … 1",
+    ),
+    "clean parity": (
+        lambda: gates.clean_parity("e", LABELS, wrong_on(100), wrong_on(101)),
+        lambda: gates.clean_parity("e", LABELS, wrong_on(100), wrong_on(120)),
+        "twin 90.0%, engine 88.0% of 1000, 97.8% of the twin",
+    ),
+    "determinism": (
+        lambda: gates.determinism("e", [LOGITS, LOGITS + 1e-6, LOGITS]),
+        lambda: gates.determinism("e", [LOGITS, LOGITS, flipped_label()]),
+        "3 runs of 64 images: 1 labels differ",
+    ),
+    "calibration disjoint": (
+        lambda: gates.calibration_disjoint(IMAGES[:10], IMAGES[10:]),
+        lambda: gates.calibration_disjoint(IMAGES[:11], IMAGES[10:]),
+        "1 of 10 test images",
+    ),
+    "zero radius": (
+        lambda: gates.zero_radius(IMAGES, IMAGES.copy()),
+        lambda: gates.zero_radius(IMAGES, one_pixel_off()),
+        "1 of 20 images changed",
+    ),
+    "large radius": (
+        lambda: gates.large_radius(np.arange(100) < 5),
+        lambda: gates.large_radius(np.arange(100) < 6),
+        "6.0% of 100 images stay right",
+    ),
+    "zero gradient": (
+        lambda: gates.zero_gradient({"pgd 8/255": 0.0, "apgd-ce 8/255": 0.05}),
+        lambda: gates.zero_gradient({"pgd 8/255": 0.4, "apgd-ce 8/255": 0.0}),
+        "at most 40.0% (pgd 8/255)",
+    ),
+    "noise floor": (
+        lambda: gates.noise_floor(0.7, 0.4, 256, "pgd"),
+        lambda: gates.noise_floor(0.7, 0.7, 256, "pgd"),  # an attack that moves nothing
+        "70.0% of 256 images right under noise, 70.0% under pgd",
+    ),
+    "DLR classes": (
+        lambda: gates.dlr_classes(3, ["apgd-dlr"]),
+        lambda: gates.dlr_classes(3, ["apgd-dlr"], ["apgd-t"]),
+        "3 classes; apgd-t needs 4",
+    ),
+    "query attack": (
+        lambda: gates.query_attack(np.arange(100) < 50, np.arange(100) < 49),
+        lambda: gates.query_attack(np.arange(100) < 50, np.arange(100) < 47),
+        "50.0% of 100 images right under the white-box attacks, 47.0% under the query attack",
+    ),
+    "twin fidelity": (
+        lambda: gates.twin_fidelity("e", LABELS, wrong_on(10), LABELS, wrong_on(30)),
+        lambda: gates.twin_fidelity("e", LABELS, wrong_on(10), LABELS, wrong_on(31)),
+        "99.0% of the clean and 96.9% of the adversarial",
+    ),
+    "precision evidence": (
+        lambda: gates.precision_evidence("e", evidence("int8", 0.99)),
+        lambda: gates.precision_evidence("e", evidence("mixed int8/fp32", 0.45)),
+        "claimed int8, label mixed int8/fp32; 45% of the MACs",
+    ),
+    "timed outputs": (
+        lambda: gates.timed_outputs("e", LOGITS + 1e-6, LOGITS),
+        lambda: gates.timed_outputs("e", LOGITS[::-1], LOGITS),
+        "apart",
+    ),
+    "repeated inputs": (
+        lambda: gates.repeated_inputs("e", np.full(50, 950), np.full(50, 1000)),
+        lambda: gates.repeated_inputs("e", np.full(50, 100), np.full(50, 1000)),
+        "0.10 of that of fresh ones",
+    ),
+}
+
+
+def test_every_gate_has_a_row_here() -> None:
+    assert SOUND_AND_FAULTY.keys() == GATES.keys()
+
+
+@pytest.mark.parametrize("name", SOUND_AND_FAULTY)
+def test_the_gate_passes_what_is_sound_and_fails_the_planted_fault(name: str) -> None:
+    sound, faulty, says = SOUND_AND_FAULTY[name]
+    passed, failed = sound(), faulty()
+    assert (passed.name, passed.passed) == (name, True)
+    assert (failed.name, failed.passed) == (name, False)
+    assert says in failed.observed
+    assert (failed.limit, failed.remedy) == (GATES[name].limit, GATES[name].remedy)
+    assert failed.engine in (None, "e")
+
+
+def test_clean_parity_is_undecided_where_the_images_are_too_few() -> None:
+    few = slice(0, 100)
+    gate = gates.clean_parity("e", LABELS[few], LABELS[few], LABELS[few])
+    assert gate.passed is None
+    assert "undecided, about" in gate.observed
+
+
+def test_clean_parity_says_how_many_images_would_decide() -> None:
+    """100 images at which the two agree; by the rule of three the discordance may be 3 %: (1.645 + 0.842)^2 * 0.03 / 0.01^2."""
+    few = slice(0, 100)
+    assert "about 1,855 images" in gates.clean_parity("e", LABELS[few], LABELS[few], LABELS[few]).observed
+
+
+def test_clean_parity_forgives_an_engine_that_is_better() -> None:
+    assert gates.clean_parity("e", LABELS, wrong_on(100), wrong_on(80)).passed
+
+
+def test_clean_parity_of_a_twin_that_has_nothing_right() -> None:
+    assert "of the twin" not in gates.clean_parity("e", LABELS, wrong_on(1000), wrong_on(1000)).observed
+
+
+def test_log_probabilities_are_logits() -> None:
+    assert gates.logits_not_probabilities(np.log(softmax(LOGITS))).passed
+
+
+def test_logits_that_happen_to_sum_to_one_are_logits() -> None:
+    assert gates.logits_not_probabilities(LOGITS - LOGITS.mean(axis=1, keepdims=True) + 0.1).passed
+
+
+def test_determinism_refuses_values_that_are_not_finite() -> None:
+    broken = LOGITS.copy()
+    broken[5, 5] = np.nan
+    gate = gates.determinism("e", [broken, broken])
+    assert gate.passed is False
+    assert "not all finite" in gate.observed
+
+
+def test_timed_outputs_that_are_not_finite_fail() -> None:
+    assert gates.timed_outputs("e", np.full_like(LOGITS, np.nan), LOGITS).passed is False
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        gates.determinism("e", [LOGITS]),
+        gates.zero_gradient({}),
+        gates.dlr_classes(2, []),
+        gates.precision_evidence("e", None),
+        not_tested("query attack", "tier quick runs none"),
+    ],
+)
+def test_what_was_not_tested_says_why(gate: Gate) -> None:
+    assert gate.passed is None
+    assert gate.observed.startswith("not tested: ")
+    assert gate.limit and gate.remedy
+
+
+def test_untested_completes_the_table() -> None:
+    run = [gates.large_radius(right), gates.zero_gradient({})]
+    rest = untested(run, "tier quick does not run it")
+    assert {gate.name for gate in [*run, *rest]} == set(GATES)
+    assert all(gate.passed is None for gate in rest)
+    assert "large radius" not in {gate.name for gate in rest}
+
+
+def test_labels_and_timing_do_not_touch_the_robustness_verdict_and_unknown_gates_do() -> None:
+    unguarded = {name for name in GATES if not guards(not_tested(name, "-"))}
+    assert unguarded == {"precision evidence", "timed outputs", "repeated inputs"}
+    assert guards(Gate(name="new", engine=None, passed=False, observed="", limit="", remedy=""))
