@@ -35,12 +35,6 @@ def evidence(label: str, share: float | None) -> PrecisionEvidence:
     return PrecisionEvidence(claimed="int8", label=label, integer_mac_share=share, kernels={}, note="")
 
 
-def flipped_label() -> np.ndarray:
-    changed = LOGITS.copy()
-    changed[3] = np.roll(changed[3], 1)
-    return changed
-
-
 def one_pixel_off() -> np.ndarray:
     changed = IMAGES.copy()
     changed[7, 0, 0, 0] ^= 1
@@ -66,9 +60,9 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
         "twin 90.0%, engine 88.0% of 1000, 97.8% of the twin",
     ),
     "determinism": (
-        lambda: gates.determinism("e", [LOGITS, LOGITS + 1e-6, LOGITS]),
-        lambda: gates.determinism("e", [LOGITS, LOGITS, flipped_label()]),
-        "3 runs of 64 images: 1 labels differ",
+        lambda: gates.determinism("e", 3, True),
+        lambda: gates.determinism("e", 3, False),
+        "3 runs gave different bits",
     ),
     "calibration disjoint": (
         lambda: gates.calibration_disjoint(IMAGES[:10], IMAGES[10:]),
@@ -116,14 +110,14 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
         "claimed int8, label mixed int8/fp32; 45% of the MACs",
     ),
     "timed outputs": (
-        lambda: gates.timed_outputs("e", LOGITS + 1e-6, LOGITS),
-        lambda: gates.timed_outputs("e", LOGITS[::-1], LOGITS),
-        "apart",
+        lambda: gates.timed_outputs("e", True, 1e-6),
+        lambda: gates.timed_outputs("e", False, 2.5),
+        "logits at most 2.5 apart",
     ),
     "repeated inputs": (
-        lambda: gates.repeated_inputs("e", np.full(50, 950), np.full(50, 1000)),
-        lambda: gates.repeated_inputs("e", np.full(50, 100), np.full(50, 1000)),
-        "0.10 of that of fresh ones",
+        lambda: gates.repeated_inputs("e", 0.95),
+        lambda: gates.repeated_inputs("e", 0.1),
+        "takes 0.10 of the time of fresh ones",
     ),
 }
 
@@ -172,22 +166,10 @@ def test_logits_that_happen_to_sum_to_one_are_logits() -> None:
     assert gates.logits_not_probabilities(LOGITS - LOGITS.mean(axis=1, keepdims=True) + 0.1).passed
 
 
-def test_determinism_refuses_values_that_are_not_finite() -> None:
-    broken = LOGITS.copy()
-    broken[5, 5] = np.nan
-    gate = gates.determinism("e", [broken, broken])
-    assert gate.passed is False
-    assert "not all finite" in gate.observed
-
-
-def test_timed_outputs_that_are_not_finite_fail() -> None:
-    assert gates.timed_outputs("e", np.full_like(LOGITS, np.nan), LOGITS).passed is False
-
-
 @pytest.mark.parametrize(
     "gate",
     [
-        gates.determinism("e", [LOGITS]),
+        gates.determinism("e", 1, True),
         gates.zero_gradient({}),
         gates.dlr_classes(2, []),
         gates.precision_evidence("e", None),
