@@ -23,7 +23,7 @@ from devices.job import Options
 from devices.timing import Stopwatch
 
 ROUND_S = 0.1
-WARM = 5  # rounds thrown away
+WARM = 5
 
 
 def bare_session(path: Path, threads: int) -> ort.InferenceSession:
@@ -45,7 +45,7 @@ def bare_loop(session: ort.InferenceSession, name: str, batch: np.ndarray) -> li
 
 
 def contest(reported: Callable[[], Sequence[int]], bare: Callable[[], Sequence[int]], rounds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every call of both, in nanoseconds; who goes first alternates."""
+    """Every call of both, in nanoseconds; who goes first alternates. The first rounds, which warm both up, are thrown away."""
     ours: list[int] = []
     theirs: list[int] = []
     for turn in range(WARM + rounds):

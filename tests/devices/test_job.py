@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.job import JOB, File, FormatError, Job, LatencyPlan, Options, make_job
@@ -38,6 +38,7 @@ def jobs(draw: st.DrawFn) -> Job:
     )
 
 
+@settings(deadline=None)
 @given(jobs())
 def test_round_trip_keeps_job_and_digest(tmp_path_factory: pytest.TempPathFactory, job: Job) -> None:
     folder = tmp_path_factory.mktemp("job")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -58,6 +58,7 @@ def same(left: Result, right: Result) -> bool:
     )
 
 
+@settings(deadline=None)
 @given(results)
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, result: Result) -> None:
     folder = tmp_path_factory.mktemp("job")

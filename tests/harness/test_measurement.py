@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -43,6 +43,7 @@ def test_a_percentile_is_withheld_one_call_short(name: str) -> None:
     assert getattr(summarise(timing(values), 1, ""), name) == pytest.approx(np.ceil(share * least))
 
 
+@settings(deadline=None)
 @given(calls, st.integers(1, 64))
 def test_figures_are_those_of_the_raw_values(values: np.ndarray, batch: int) -> None:
     latency = summarise(timing(values, first_ns=3 * MS), batch, "timings/x.npz")
@@ -55,6 +56,7 @@ def test_figures_are_those_of_the_raw_values(values: np.ndarray, batch: int) -> 
     assert {round(p * MS) for p in seen[1:]} <= set(values.tolist()), "observed, not interpolated"
 
 
+@settings(deadline=None)
 @given(calls, st.integers(1, 1000))
 def test_variation_does_not_depend_on_the_unit(values: np.ndarray, scale: int) -> None:
     assert variation(values * scale) == pytest.approx(variation(values))
