@@ -1,0 +1,178 @@
+"""Reading an ONNX file that may be damaged or hostile. Nothing of it is executed here, and no other file is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import onnx
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, inliner
+
+from export.errors import ExportError
+
+MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
+MIN_OPSET = 7  # onnxruntime promises nothing below
+MAX_NODES = 200_000  # after inlining; ten times the largest classifier, and a bound on what nested functions can expand to
+STANDARD_DOMAINS = ("", "ai.onnx")
+
+
+def load_checked(path: Path) -> ModelProto:
+    """Read an ONNX file, with its local functions inlined.
+
+    Raises:
+        ExportError: not a readable file, truncated, not ONNX, larger than 2 GB, with external data, of an operator set that is not
+            supported, with operators outside the ONNX standard (listed), with tensors that do not hold what they declare, or invalid
+            for `onnx.checker`.
+    """
+    model = _parse(path)
+    refuse_external_data(model, path.name)
+    _check_opset(model, path.name)
+    _check_size(model, path.name)
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    _check_operators(model, path.name)
+    _check_tensors(model, path.name)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        raise ExportError(f"{path.name} is not a valid ONNX graph: {str(error).strip().splitlines()[0][:300]}") from error
+    return model
+
+
+def refuse_external_data(model: ModelProto, name: str) -> None:
+    """Refuse tensors that live in other files: such a file reads whatever path it names.
+
+    Raises:
+        ExportError: the first such tensor and where it points.
+    """
+    for tensor in _tensors(model):
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "?")
+            raise ExportError(
+                f"{name}: tensor '{tensor.name}' is stored outside of the file, in '{place}'. Expected all weights in one file. "
+                "Save it again with onnx.save(model, path, save_as_external_data=False)."
+            )
+
+
+def _parse(path: Path) -> ModelProto:
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise ExportError(f"{path} is not a file; expected an ONNX file")
+        if size > MAX_BYTES:
+            raise ExportError(f"{path.name} has {size / 1e9:.1f} GB; ONNX files above 2 GB are not supported")
+        model = onnx.load_model_from_string(path.read_bytes())
+    except OSError as error:
+        raise ExportError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:
+        raise ExportError(f"{path.name} is not an ONNX file, or a truncated one ({size:,} bytes): {error}") from error
+    if model.ir_version == 0 or not model.graph.node or not model.graph.output:
+        raise ExportError(f"{path.name} is not an ONNX file: it holds no graph ({size:,} bytes)")
+    return model
+
+
+def _check_opset(model: ModelProto, name: str) -> None:
+    highest = onnx.defs.onnx_opset_version()
+    versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS]
+    if len(versions) != 1 or not MIN_OPSET <= versions[0] <= highest:
+        got = ", ".join(map(str, versions)) or "none"
+        raise ExportError(
+            f"{name} uses ONNX operator set {got}; supported are {MIN_OPSET} to {highest}. Export it again with a supported opset_version."
+        )
+
+
+def _check_operators(model: ModelProto, name: str) -> None:
+    custom = sorted({f"{node.domain}::{node.op_type}" for node in _nodes(model.graph) if node.domain not in STANDARD_DOMAINS})
+    if custom:
+        raise ExportError(
+            f"{name} uses operators outside the ONNX standard: {', '.join(custom[:10])}. Expected standard operators (domain ai.onnx) only."
+        )
+
+
+def _check_size(model: ModelProto, name: str) -> None:
+    """Bound the number of nodes after inlining, without inlining: nested functions can expand without limit, or for ever."""
+    functions = {(function.domain, function.name): function for function in model.functions}
+    counted: dict[tuple[str, str], int] = {}
+    open_calls: set[tuple[str, str]] = set()
+
+    def count(nodes: Iterator[NodeProto]) -> int:
+        total = 0
+        for node in nodes:
+            call = (node.domain, node.op_type)
+            if call not in functions:
+                total += 1
+                continue
+            if call in open_calls:
+                raise ExportError(f"{name}: function '{node.op_type}' calls itself; that is not ONNX")
+            if call not in counted:
+                open_calls.add(call)
+                counted[call] = count(_nodes(functions[call]))
+                open_calls.discard(call)
+            total += counted[call]
+        return total
+
+    if (nodes := count(_nodes(model.graph))) > MAX_NODES:
+        raise ExportError(f"{name} expands to {nodes:,} nodes; expected a classifier, at most {MAX_NODES:,}")
+
+
+def _check_tensors(model: ModelProto, name: str) -> None:
+    """Compare what each tensor declares with what it holds, so that no reader allocates or reads past it."""
+    for tensor in _tensors(model):
+        try:
+            onnx.checker.check_tensor(tensor)
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        except (onnx.checker.ValidationError, KeyError) as error:
+            raise ExportError(f"{name}: tensor '{tensor.name}' is damaged: {str(error).strip().splitlines()[0][:200]}") from error
+        elements = 1
+        for dim in tensor.dims:
+            elements *= dim
+        bits = onnx_bits(tensor.data_type, dtype.itemsize)
+        if tensor.HasField("raw_data") and len(tensor.raw_data) != (elements * bits + 7) // 8:
+            shape = tuple(tensor.dims)
+            raise ExportError(
+                f"{name}: tensor '{tensor.name}' declares shape {shape} but holds {len(tensor.raw_data):,} bytes; the file is damaged"
+            )
+
+
+def onnx_bits(data_type: int, itemsize: int) -> int:
+    """Bits per element as stored: sub-byte types are packed."""
+    label = TensorProto.DataType.Name(data_type)
+    return {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}.get(label, 8 * itemsize)
+
+
+def _nodes(body: GraphProto | FunctionProto) -> Iterator[NodeProto]:
+    """Every node, with those of subgraphs (If, Loop, Scan)."""
+    for node in body.node:
+        yield node
+        for graph in _subgraphs(node.attribute):
+            yield from _nodes(graph)
+
+
+def _subgraphs(attributes: Sequence[AttributeProto]) -> Iterator[GraphProto]:
+    for attribute in attributes:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Every tensor of the file: initialisers, sparse ones, attributes, in graphs, subgraphs and functions."""
+    for body in (model.graph, *model.functions):
+        if isinstance(body, GraphProto):
+            yield from _graph_tensors(body)
+        for node in _nodes(body):
+            for graph in _subgraphs(node.attribute):
+                yield from _graph_tensors(graph)
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+                for sparse in chain([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else [], attribute.sparse_tensors):
+                    yield from (sparse.values, sparse.indices)
+
+
+def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)

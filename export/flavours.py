@@ -1,0 +1,134 @@
+"""The table of flavours: every deployable form of a model. A new one is one function, in a small file, and one entry here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from export.artefact import Artefact, sha256_file
+from export.calibration import Calibration
+from export.checked import load_checked
+from export.errors import ExportError
+from export.int8 import LAYOUT, quantize_int8
+from export.onnx import INPUT, OPSET, OUTPUT, export_onnx
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """One deployable form.
+
+    Attributes:
+        name: its key in `FLAVOURS`.
+        precision: what it claims: fp32, fp16, int8.
+        runtime: the runtime it is meant for.
+        description: one line for people.
+        build: the float32 graph of the twin -> the graph of this flavour.
+        calibrated: whether `build` reads the calibration images.
+        options: what `build` was told, for the manifest.
+    """
+
+    name: str
+    precision: str
+    runtime: str
+    description: str
+    build: Callable[[ModelProto, Calibration], ModelProto]
+    calibrated: bool
+    options: dict[str, Any]
+
+
+_ALL = (
+    Flavour("onnx-fp32", "fp32", "onnxruntime", "ONNX, float32, dynamic batch", lambda model, _: model, False, {}),
+    Flavour("ort-int8", "int8", "onnxruntime", "ONNX Q/DQ in the layout of onnxruntime's integer CPU kernels", quantize_int8, True, LAYOUT),
+)
+FLAVOURS: dict[str, Flavour] = {flavour.name: flavour for flavour in _ALL}
+
+
+def export_flavour(
+    module: nn.Module,
+    flavour: str,
+    *,
+    input_shape: tuple[int, int, int],
+    source_sha256: str,
+    calibration_images: NDArray[np.uint8],
+    calibration_method: str,
+    folder: Path,
+    cache_fp32: Artefact | None = None,
+) -> Artefact:
+    """Write one flavour of a twin, with its manifest, into `folder`.
+
+    The file is named after its content; the same twin, calibration and options give the same file. It appears whole or not at all.
+
+    Args:
+        module: the twin: float32, eval mode, images (n, c, h, w) in [0, 1] -> logits (n, classes).
+        flavour: a key of `FLAVOURS`.
+        input_shape: (c, h, w).
+        source_sha256: of the twin's weights.
+        calibration_images: uint8 (n, h, w, c); unused where the flavour is not calibrated.
+        calibration_method: a key of `export.calibration.METHODS`.
+        folder: is made where it does not exist.
+        cache_fp32: the `onnx-fp32` artefact of the same twin, which saves exporting it again.
+
+    Raises:
+        ExportError: unknown flavour or method, images of another shape, a module that cannot be exported or quantized, a folder that
+            cannot be written.
+    """
+    if flavour not in FLAVOURS:
+        raise ExportError(f"unknown flavour '{flavour}'. Choices: {', '.join(FLAVOURS)}.")
+    kind = FLAVOURS[flavour]
+    calibration = Calibration(calibration_images, calibration_method)
+    channels, height, width = input_shape
+    if kind.calibrated and calibration_images.shape[1:] != (height, width, channels):
+        raise ExportError(
+            f"calibration images are {calibration_images.shape[1:]}; the model takes {(height, width, channels)} (height, width, channels)"
+        )
+    float_graph = export_onnx(module, input_shape) if cache_fp32 is None else _cached(cache_fp32, source_sha256)
+    graph = kind.build(float_graph, calibration)
+    path, sha256 = _write(graph, folder, flavour)
+    artefact = Artefact(
+        flavour=flavour,
+        path=path,
+        sha256=sha256,
+        source_sha256=source_sha256,
+        precision=kind.precision,
+        runtime=kind.runtime,
+        input_name=INPUT,
+        input_shape=input_shape,
+        output_name=OUTPUT,
+        classes=graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value,
+        calibration=calibration.manifest() if kind.calibrated else {},
+        options={"opset": OPSET, **kind.options},
+    )
+    artefact.save()
+    return artefact
+
+
+def _cached(artefact: Artefact, source_sha256: str) -> ModelProto:
+    if artefact.flavour != "onnx-fp32" or artefact.source_sha256 != source_sha256:
+        raise ExportError(f"{artefact.path.name} ({artefact.flavour}) is not the onnx-fp32 export of this twin")
+    if sha256_file(artefact.path) != artefact.sha256:
+        raise ExportError(f"{artefact.path} changed since it was exported. Export it again.")
+    return load_checked(artefact.path)
+
+
+def _write(graph: ModelProto, folder: Path, flavour: str) -> tuple[Path, str]:
+    """Save under a name that carries the content's hash: `FLAVOUR-1234567890ab.onnx`."""
+    temporary = folder / f".{flavour}-{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(graph.SerializeToString(deterministic=True))
+        sha256 = sha256_file(temporary)
+        return temporary.replace(folder / f"{flavour}-{sha256[:12]}.onnx"), sha256
+    except OSError as error:
+        raise ExportError(f"cannot write {flavour} into {folder}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+"""INT8 Q/DQ for onnxruntime's CPU kernels.
+
+UINT8 asymmetric activations, INT8 symmetric weights per output channel, INT32 bias: the one layout in which onnxruntime fuses every
+convolution and linear layer into an integer kernel. (Symmetric activations with a float bias, TensorRT's layout, stay in float there.)
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+
+from export.calibration import Calibration, activation_ranges
+from export.errors import ExportError
+from export.onnx import strip
+from export.quiet import quiet
+from export.session import first_line
+
+LAYOUT = {"activations": "uint8 asymmetric per tensor", "weights": "int8 symmetric per channel", "bias": "int32"}
+
+# Left in float: they have no integer kernel of use here, and eight bits for a softmax or a norm cost accuracy.
+FLOAT_OPERATORS = frozenset(
+    {"Softmax", "LayerNormalization", "InstanceNormalization", "Where", "ArgMax", "EmbedLayerNormalization", "LSTM", "Attention"}
+)
+
+
+def quantize_int8(model: ModelProto, calibration: Calibration) -> ModelProto:
+    """Quantize a float32 graph by `onnxruntime.quantization.quantize_static`.
+
+    Args:
+        model: as `export.onnx.export_onnx` returns it.
+        calibration: images and method; the ranges are ours, see `export.calibration`.
+
+    Raises:
+        ExportError: onnxruntime cannot quantize it, or an activation is not finite.
+    """
+    from onnxruntime.quantization import QuantType, quantize_static
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData, save_tensors_data
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory(prefix="edge-harness-int8-") as name:
+        folder = Path(name)
+        source, prepared, ranges, target = (folder / part for part in ("source.onnx", "prepared.onnx", "ranges.json", "int8.onnx"))
+        onnx.save(model, source)
+        try:
+            with quiet():
+                quant_pre_process(source, prepared)
+            found = activation_ranges(onnx.load(prepared), calibration)
+            with quiet():
+                # min-max is how the ranges are stored, whatever chose them
+                data = {tensor: TensorData(lowest=low, highest=high) for tensor, (low, high) in found.items()}
+                save_tensors_data(TensorsData(CalibrationMethod.MinMax, data), ranges)
+                quantize_static(
+                    prepared,
+                    target,
+                    calibration_cache_path=ranges,
+                    op_types_to_quantize=sorted({*QDQRegistry, *QLinearOpsRegistry} - FLOAT_OPERATORS),
+                    activation_type=QuantType.QUInt8,
+                    weight_type=QuantType.QInt8,
+                    per_channel=True,
+                    extra_options={"ActivationSymmetric": False, "WeightSymmetric": True, "QuantizeBias": True},
+                )
+        except ExportError:
+            raise
+        except Exception as error:
+            raise ExportError(f"onnxruntime cannot quantize the graph: {type(error).__name__}: {first_line(error)}") from error
+        return strip(onnx.load(target))

@@ -1,0 +1,94 @@
+"""Multiply-accumulates of a graph's convolutions and matrix products, counted on the shapes of one real run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, ValueInfoProto
+
+from export.checked import refuse_external_data
+from export.errors import ExportError
+from export.session import first_line, open_session
+
+COUNTED = frozenset({"Conv", "Gemm", "MatMul"})
+
+
+@dataclass(frozen=True)
+class MacNode:
+    """A convolution or matrix product: its node name, its multiply-accumulates for one image, the initialisers its weight comes from."""
+
+    name: str
+    macs: int
+    weights: frozenset[str]
+
+
+def macs(path: Path) -> int:
+    """Multiply-accumulates for one image of every Conv, Gemm and MatMul (those between two activations too).
+
+    Raises:
+        ExportError: the file cannot be read or run.
+    """
+    return sum(node.macs for node in mac_nodes(path))
+
+
+def mac_nodes(path: Path) -> list[MacNode]:
+    """The same, node by node, in graph order. Reads standard operators, float or Q/DQ: an artefact, not onnxruntime's optimised graph.
+
+    Raises:
+        ExportError: the file cannot be read or run.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:
+        raise ExportError(f"cannot read {path}: {first_line(error)}") from error
+    refuse_external_data(model, path.name)
+    nodes = [node for node in model.graph.node if node.op_type in COUNTED]
+    shapes = _shapes(model, {name for node in nodes for name in (*node.input[:2], node.output[0])})
+    producers = {name: node for node in model.graph.node for name in node.output}
+    return [MacNode(node.name, _count(node, shapes), _initialisers(node.input[1], model, producers)) for node in nodes]
+
+
+def _count(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+    left, weight, out = (shapes[name] for name in (*node.input[:2], node.output[0]))
+    if node.op_type == "Conv":
+        return prod(out) * prod(weight[1:])  # weight is (out channels, in channels / groups, *kernel)
+    if node.op_type == "Gemm":
+        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+        return prod(out) * left[0 if transposed else 1]
+    return prod(out) * left[-1]
+
+
+def _shapes(model: ModelProto, names: set[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the named tensors for one image, seen by running the graph: exact where shape inference gives up."""
+    found = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if tensor.name in names}
+    source = next(value for value in model.graph.input if value.name not in {tensor.name for tensor in model.graph.initializer})
+    shape = (1, *(dim.dim_value or 1 for dim in source.type.tensor_type.shape.dim[1:]))
+    wanted = sorted(names - found.keys() - {source.name})
+    watched = ModelProto()
+    watched.CopyFrom(model)
+    del watched.graph.output[:]
+    watched.graph.output.extend(ValueInfoProto(name=name) for name in wanted)
+    try:
+        values = open_session(watched, optimise=False).run(wanted, {source.name: np.zeros(shape, np.float32)})
+    except ExportError:
+        raise
+    except Exception as error:
+        raise ExportError(f"cannot run the graph to count its operations: {first_line(error)}") from error
+    return {source.name: shape, **found, **{name: value.shape for name, value in zip(wanted, values, strict=True)}}
+
+
+def _initialisers(name: str, model: ModelProto, producers: dict[str, NodeProto]) -> frozenset[str]:
+    """Initialisers from which a weight is made by dequantizing, transposing or reshaping; empty for an activation."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    while name not in stored:
+        node = producers.get(name)
+        if node is None or node.op_type not in ("DequantizeLinear", "Transpose", "Reshape", "QuantizeLinear"):
+            return frozenset()
+        if node.op_type == "DequantizeLinear" and node.input[0] in stored:
+            return frozenset(part for part in node.input[:2] if part)  # the quantized weight and its scale
+        name = node.input[0]
+    return frozenset({name})

@@ -1,0 +1,98 @@
+"""Proof of an artefact: the file, run by onnxruntime on this CPU, against the PyTorch module it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.artefact import Artefact
+from export.errors import ExportError
+from export.session import first_line, open_session, to_input
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What an artefact of one precision must meet. `logit_error` is relative to max(1, largest |logit|), None where there is no limit."""
+
+    logit_error: float | None
+    agreement: float
+    remedy: str
+
+
+LIMITS: dict[str, Limit] = {
+    "fp32": Limit(1e-3, 0.999, "The export changed the model: do not use this file; report the architecture."),
+    "fp16": Limit(None, 0.99, "Half precision overflows or rounds too much: keep the layers with large activations in fp32."),
+    "int8": Limit(
+        None,
+        0.9,
+        "Quantization changed the answers: try another --calibration (percentile, entropy) or other calibration images.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ProofResult:
+    """How far an artefact is from its twin on `n` images, whether that is within `limit` (text), and what to do if not (else empty).
+
+    `max_logit_error` is float32's largest number where a logit is NaN or infinite.
+    """
+
+    n: int
+    max_logit_error: float
+    top1_agreement: float
+    passed: bool
+    limit: str
+    remedy: str
+
+
+def prove(module: nn.Module, artefact: Artefact, images: NDArray[np.uint8]) -> ProofResult:
+    """Compare logits and top-1 of an artefact with its twin's.
+
+    Args:
+        module: the twin, in eval mode.
+        artefact: the file, run with onnxruntime's default (full) graph optimisation.
+        images: uint8 (n, h, w, c), n > 0.
+
+    Raises:
+        ExportError: onnxruntime cannot load or run the file, or there is no image. A poor result raises nothing: see `passed`.
+    """
+    if len(images) == 0:
+        raise ExportError("no image to prove the artefact on")
+    twin, engine = _logits(module, artefact, images)
+    if engine.shape != twin.shape:
+        raise ExportError(f"{artefact.path.name} returns {engine.shape}, the twin {twin.shape}; it is not an export of this model")
+    finite = bool(np.isfinite(engine).all())
+    error = float(np.abs(engine - twin).max()) if finite else float(np.finfo(np.float32).max)
+    agreement = float(np.mean(engine.argmax(1) == twin.argmax(1)))
+    limit = LIMITS[artefact.precision]
+    text = f"top-1 agreement >= {limit.agreement:.1%}"
+    passed = finite and agreement >= limit.agreement
+    if limit.logit_error is not None:
+        allowed = limit.logit_error * max(1.0, float(np.abs(twin).max()))
+        text += f", |logit error| <= {allowed:.2g}"
+        passed = passed and error <= allowed
+    return ProofResult(len(images), error, agreement, passed, text, "" if passed else limit.remedy)
+
+
+def _logits(module: nn.Module, artefact: Artefact, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    import torch
+
+    session = open_session(str(artefact.path))
+    twin, engine = [], []
+    with torch.inference_mode():
+        for start in range(0, len(images), BATCH):
+            batch = to_input(images[start : start + BATCH])
+            twin.append(module(torch.from_numpy(batch)).numpy())
+            try:
+                engine.append(session.run([artefact.output_name], {artefact.input_name: batch})[0])
+            except Exception as error:
+                raise ExportError(f"onnxruntime cannot run {artefact.path.name}: {first_line(error)}") from error
+    return np.concatenate(twin), np.concatenate(engine)

@@ -1,0 +1,49 @@
+"""The one way this package runs an ONNX graph: onnxruntime on the CPU, silent, errors as `ExportError`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.errors import ExportError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+def to_input(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """uint8 (n, h, w, c) -> float32 (n, c, h, w) in [0, 1], the division every engine's worker makes too."""
+    scaled: NDArray[np.float32] = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
+    return scaled
+
+
+def open_session(model: str | ModelProto, *, optimise: bool = True) -> Any:
+    """Load a file or a graph in memory.
+
+    Args:
+        model: path of the file, or the graph.
+        optimise: every graph optimisation (onnxruntime's default), or none.
+
+    Raises:
+        ExportError: onnxruntime refuses it; the message has its words.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return ort.InferenceSession(
+            model if isinstance(model, str) else model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise ExportError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception that says something, at most 300 characters, with its type where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
