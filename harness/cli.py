@@ -257,7 +257,7 @@ def _settings(options: dict[str, Any]) -> Settings:
     plural = {"flavour": "flavours", "attack": "attacks", "batch": "batches"}
     given = {plural.get(k, k): (v,) if k == "attack" and isinstance(v, str) else v for k, v in options.items() if v is not None}
     try:
-        return Settings(**{k: v for k, v in given.items() if k in Settings.model_fields})
+        return Settings.model_validate({k: v for k, v in given.items() if k in Settings.model_fields})
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg'].lower()}") from error

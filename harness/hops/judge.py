@@ -148,7 +148,6 @@ def _comparisons(
     sets = _deciding(subject, replayed)
     if not sets:
         return []
-    sources = frozenset(s.record.source.split("-")[0] for s in sets)
     twin_right = _worst(subject, sets, twin)
     return [
         Comparison(
@@ -156,7 +155,7 @@ def _comparisons(
             eps_exact=str(subject.eps),
             twin_right=twin_right,
             engine_right=_worst(subject, sets, engines[m.exported.artefact.flavour]) if m.exported.artefact.flavour in engines else None,
-            sources=sources,
+            sources=frozenset(s.record.source.removesuffix(f"-{m.exported.artefact.flavour}") for s in sets),
             error=m.result.error or "",
         )
         for m in measured
@@ -180,8 +179,9 @@ def _twin_gates(subject: Subject, sets: list[AdversarialSet], twin: Answers) -> 
     primary = [s.record for s in _deciding(subject, [s for s in sets if s.record.source != GATE])]
     yield gates.zero_gradient({f"{r.source} {r.name}": r.zero_gradient_share for r in primary})
     noise = next((s.record for s in sets if s.record.source == "S0"), None)
-    if noise is not None and primary:
-        best = min((r for r in primary if r.source == "S1"), key=lambda r: r.twin_accuracy)
+    white_box = [r for r in primary if r.source == "S1"]
+    if noise is not None and white_box:
+        best = min(white_box, key=lambda r: r.twin_accuracy)
         yield gates.noise_floor(noise.twin_accuracy, best.twin_accuracy, noise.n, best.name)
     yield gates.dlr_classes(subject.twin.classes, [r.name for r in primary if "dlr" in r.name])
 

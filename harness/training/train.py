@@ -105,7 +105,7 @@ class Training:
         torch.manual_seed(recipe.seed)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         network = ARCHITECTURES[recipe.arch](data.classes)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
         self.averaged = AveragedModel(self.network, avg_fn=moving_average(recipe.average), use_buffers=True)
         self.steps_per_epoch = len(train) // recipe.batch
         self.optimizer = torch.optim.SGD(
