@@ -81,9 +81,7 @@ def main() -> None:
             arguments.rounds,
         )
         reported, looped = np.median(ours) / 1e6, np.median(theirs) / 1e6
-        print(
-            f"batch {size}: reported {reported:.3f} ms / bare loop {looped:.3f} ms = {reported / looped:.3f}")
-        )
+        print(f"batch {size}: reported {reported:.3f} ms / bare loop {looped:.3f} ms = {reported / looped:.3f}")
 
 
 if __name__ == "__main__":
