@@ -1,0 +1,44 @@
+"""QuantizeLinear and DequantizeLinear with the engine's arithmetic forward and a straight-through gradient backward.
+
+Forward: round half to even of x / scale, saturated to the type's range, as ONNX defines and onnxruntime computes. Integers are
+carried as float32 (exact up to 2**24) so that gradients can pass. Backward: the derivative of rounding is taken as 1, that of
+saturation as it is, 0 outside of the range (Bengio et al., 2013; clipped form, Hubara et al., 2016).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ZERO_POINT_TYPES = {0: torch.uint8, 2: torch.uint8, 3: torch.int8, 4: torch.uint16, 5: torch.int16}  # numbers of onnx.TensorProto
+
+
+def per_axis(parameter: Tensor, x: Tensor, axis: int) -> Tensor:
+    """A scale or zero point, scalar or of shape (channels,), shaped to broadcast against x."""
+    if parameter.numel() == 1:
+        return parameter.reshape(())
+    if parameter.ndim != 1:
+        raise NotImplementedError("blocked quantization")
+    return parameter.view([-1 if a == axis % x.ndim else 1 for a in range(x.ndim)])
+
+
+def quantize(attributes: dict[str, Any], x: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
+    """QuantizeLinear: float x -> integers, as float32."""
+    dtype = zero_point.dtype if zero_point is not None else ZERO_POINT_TYPES[attributes.get("output_dtype", 0)]
+    limits, axis = torch.iinfo(dtype), attributes.get("axis", 1)
+    zero = per_axis(zero_point.float(), x, axis) if zero_point is not None else torch.zeros(())
+    scaled = x / per_axis(scale, x, axis)
+    # scaled + (round - scaled) is exactly round, since the two differ by at most one half.
+    rounded = scaled + (scaled.round() - scaled).detach()
+    return (rounded + zero).clamp(limits.min, limits.max)
+
+
+def dequantize(attributes: dict[str, Any], x: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
+    """DequantizeLinear: integers (a constant's own type, or float32 from `quantize`) -> float."""
+    axis = attributes.get("axis", 1)
+    values = x.float()
+    if zero_point is not None:
+        values = values - per_axis(zero_point.float(), values, axis)
+    return values * per_axis(scale, values, axis)

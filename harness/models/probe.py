@@ -1,0 +1,97 @@
+"""What a twin must be before anything is measured on it, tried on a probe batch; and what it costs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.errors import UsageError
+
+PROBES = 3
+TOLERANCE = 1e-3  # of the largest logit: above any float32 summation order, far below the effect of batch statistics or dropout
+LINEAR_OPERATORS = ("convolution", "addmm", "mm")
+
+
+def probe(network: nn.Module, input_shape: tuple[int, int, int], name: str) -> int:
+    """Check a classifier on random images; returns its number of classes.
+
+    Args:
+        network: in eval mode.
+        input_shape: (channels, height, width).
+        name: for errors.
+
+    Raises:
+        UsageError: it does not run, its output is not finite logits of shape (n, classes), looks like probabilities, changes from call
+            to call, or depends on the batch an image is in.
+    """
+    images = torch.rand(PROBES, *input_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = _run(network, images, name)
+        again = _run(network, images, name)
+        single = _run(network, images[:1], name)
+    _check_output(logits, PROBES, name)
+    _check_output(single, 1, name)
+    if single.shape[1] != logits.shape[1]:
+        raise UsageError(f"{name} returns {tuple(single.shape)} for one image and {tuple(logits.shape)} for {PROBES}; {_FIXED}")
+    bound = TOLERANCE * float(logits.abs().max().clamp(min=1e-3))
+    if float((again - logits).abs().max()) > bound:
+        raise UsageError(f"{name} answers differently each time; it must be deterministic. Export it in eval mode (dropout off).")
+    if float((single - logits[:1]).abs().max()) > bound:
+        raise UsageError(
+            f"{name}: an image's logits depend on the rest of its batch. Export it in eval mode (batch norm with stored statistics)."
+        )
+    _check_logits(logits, name)
+    return int(logits.shape[1])
+
+
+_FIXED = "the batch is fixed in the file. Export it again with a dynamic batch: dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)"
+
+
+def _run(network: nn.Module, images: Tensor, name: str) -> Tensor:
+    shape = tuple(images.shape)
+    try:
+        output = network(images)
+    except Exception as error:  # the user's network can fail in any way
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(
+            f"{name} does not run on float32 images {shape}: {reason}. Another input size (--image-size), or a fixed batch?"
+        ) from error
+    if not isinstance(output, Tensor):
+        raise UsageError(f"{name} returns {type(output).__name__}; expected one tensor of logits (n, classes)")
+    return output
+
+
+def _check_output(output: Tensor, n: int, name: str) -> None:
+    got = f"{str(output.dtype).removeprefix('torch.')} {tuple(output.shape)}"
+    if output.ndim != 2:
+        raise UsageError(f"{name} returns {got} for {n} images; expected logits ({n}, classes). Is it a classifier?")
+    if output.shape[0] != n:
+        raise UsageError(f"{name} returns {got} for {n} images; {_FIXED}")
+    if output.shape[1] < 2 or output.dtype != torch.float32:
+        raise UsageError(f"{name} returns {got} for {n} images; expected float32 logits ({n}, classes), at least two classes")
+    if not bool(output.isfinite().all()):
+        raise UsageError(f"{name} returns NaN or infinity on images in [0, 1]; its weights are damaged, or the input scale is another")
+
+
+def _check_logits(logits: Tensor, name: str) -> None:
+    if bool((logits >= 0).all()) and bool((logits.sum(1) - 1).abs().max() < 1e-3):
+        raise UsageError(
+            f"{name} returns probabilities (rows are non-negative and sum to 1); expected logits. "
+            "Remove the softmax at its end: attacks need the logits' gradients."
+        )
+
+
+def parameters(network: nn.Module) -> tuple[int, int]:
+    """(parameters, those that are not zero). Buffers do not count."""
+    tensors = list(network.parameters())
+    return sum(t.numel() for t in tensors), sum(int(t.count_nonzero()) for t in tensors)
+
+
+def macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """Multiply-accumulates of convolutions and linear layers for one image; products of two activations are not counted."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        network(torch.zeros(1, *input_shape))
+    total: dict[object, int] = counter.get_flop_counts()["Global"]
+    return sum(flops for operator, flops in total.items() if str(operator).removeprefix("aten.") in LINEAR_OPERATORS) // 2

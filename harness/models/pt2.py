@@ -1,0 +1,276 @@
+"""Reads a saved `torch.export` program without `torch.export.load`.
+
+That function runs what the file says: it unpickles sample inputs, weights and constants (falling back to `weights_only=False`),
+evaluates the text of every symbolic size as Python (sympy), and resolves a node's target to any attribute of `torch`, `os` included
+(torch 2.14, torch/export/pt2_archive/_package.py and torch/_export/serde/serialize.py). Here the graph is read as the JSON it is, only
+`aten` operators without side effects outside their tensors are called, weights are read as raw bytes, sizes are never evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import UsageError
+from harness.models.steps import Ref, Step, StepNetwork
+
+SCHEMA_MAJOR = 8
+REMEDY = "Save it again with torch.export.save of PyTorch 2.9 or newer, or give the weights as .safetensors with --arch"
+
+# Numbers of torch/_export/serde/schema.py.
+DTYPES = {
+    1: torch.uint8,
+    2: torch.int8,
+    3: torch.int16,
+    4: torch.int32,
+    5: torch.int64,
+    6: torch.float16,
+    7: torch.float32,
+    8: torch.float64,
+    12: torch.bool,
+    13: torch.bfloat16,
+}
+MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
+
+# Operators of aten that take text, and do not take it for a file name or code.
+TEXT_OPERATORS = {"gelu", "gelu_", "div", "div_", "pad", "einsum", "meshgrid"}
+# Those that start with an underscore are internal (some do not check bounds); these occur in decomposed programs.
+INTERNAL_OPERATORS = {
+    "_softmax",
+    "_log_softmax",
+    "_to_copy",
+    "_unsafe_view",
+    "_native_batch_norm_legit_no_training",
+    "_adaptive_avg_pool2d",
+    "_scaled_dot_product_flash_attention_for_cpu",
+}
+ASSERTIONS = re.compile(r"torch\.ops\.aten\.(_assert_\w+|sym_constrain_range\w*)\.\w+")
+INTEGER_ARITHMETIC: dict[str, Callable[..., Any]] = {
+    f"_operator.{name}": getattr(operator, name) for name in ("add", "sub", "mul", "floordiv", "mod", "neg", "truediv", "getitem")
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that was read: the network and the input it was saved for (channels, height, width)."""
+
+    network: StepNetwork
+    input_shape: tuple[int, ...]
+
+
+def read_pt2(path: Path) -> Program:
+    """Read a `.pt2` file. No code of it runs and nothing is unpickled.
+
+    Raises:
+        UsageError: unreadable, not such a file, of another version, holding pickles, or using an operator that is not accepted (all
+            of them are listed).
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(Archive(path, archive))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise UsageError(f"{path} is not a torch.export program: {error}. {REMEDY}.") from error
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, RecursionError, StopIteration) as error:
+        raise UsageError(f"{path} is damaged: {type(error).__name__} {str(error).splitlines()[:1]}. {REMEDY}.") from error
+
+
+class Archive:
+    """The records of one `.pt2` zip. Records are stored, never compressed, so none can be larger than the file."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self.path, self.archive = path, archive
+        names = archive.namelist()
+        self.root = names[0].split("/")[0] if names else ""
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise UsageError(f"{path} has compressed records, which torch.export.save does not write. {REMEDY}.")
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a record."""
+        return f"{self.root}/{name}" in self.archive.namelist()
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one record.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if not self.has(name):
+            raise UsageError(f"{self.path} is not a torch.export program of this version: it lacks {name}. {REMEDY}.")
+        return self.archive.read(f"{self.root}/{name}")
+
+    def json(self, name: str) -> Any:
+        """One record, parsed."""
+        return json.loads(self.read(name))
+
+    def tensors(self, folder: str) -> dict[str, Tensor]:
+        """The weights or constants: raw bytes with a table of dtype, size, stride and offset.
+
+        Raises:
+            UsageError: one of them is pickled.
+        """
+        table = self.json(f"data/{folder}/model_{folder}_config.json")["config"]
+        found: dict[str, Tensor] = {}
+        for name, entry in table.items():
+            if entry["use_pickle"] or not re.fullmatch(r"(weight|tensor)_\d+", entry["path_name"]):
+                raise UsageError(f"{self.path}: '{name}' is stored as a pickle, which is never loaded. {REMEDY}.")
+            meta = entry["tensor_meta"]
+            tensor = _view(self.read(f"data/{folder}/{entry['path_name']}"), meta)
+            found[name] = nn.Parameter(tensor) if entry["is_param"] and tensor.is_floating_point() else tensor
+        return found
+
+
+def _view(raw: bytes, meta: dict[str, Any]) -> Tensor:
+    """A tensor out of raw bytes; PyTorch refuses sizes and strides that lead outside of them."""
+    dtype = DTYPES[meta["dtype"]]
+    size, stride = ([item["as_int"] for item in meta[key]] for key in ("sizes", "strides"))
+    if not raw:
+        return torch.zeros(size, dtype=dtype)
+    flat = torch.frombuffer(bytearray(raw), dtype=dtype)
+    return flat.as_strided(size, stride, meta["storage_offset"]["as_int"]).clone(memory_format=torch.contiguous_format)
+
+
+def _read(archive: Archive) -> Program:
+    program = archive.json("models/model.json")
+    version = program["schema_version"]
+    if version["major"] != SCHEMA_MAJOR:
+        raise UsageError(f"{archive.path} has schema {version['major']}.{version['minor']}; this version reads {SCHEMA_MAJOR}. {REMEDY}.")
+    module = program["graph_module"]
+    graph, signature = module["graph"], module["signature"]
+    source, weights = _inputs(archive, signature["input_specs"])
+    result = _output(archive, signature["output_specs"])
+    steps = _steps(archive.path, graph["nodes"])
+    return Program(StepNetwork(steps, weights, source, result), _input_shape(archive, graph["tensor_values"][source]))
+
+
+def _inputs(archive: Archive, specs: list[dict[str, Any]]) -> tuple[str, dict[str, Tensor]]:
+    """(name of the image input, graph name -> weight)."""
+    stored = archive.tensors("weights") | archive.tensors("constants")
+    images: list[str] = []
+    weights: dict[str, Tensor] = {}
+    for spec in specs:
+        ((kind, value),) = spec.items()
+        if kind == "user_input":
+            images.append(value["arg"]["as_tensor"]["name"])
+        elif kind in ("parameter", "buffer", "tensor_constant"):
+            weights[value["arg"]["name"]] = stored[value[f"{kind}_name"]]
+        else:
+            raise UsageError(f"{archive.path} has an input of kind {kind}; expected images and weights alone")
+    if len(images) != 1:
+        raise UsageError(f"{archive.path} takes {len(images)} inputs; expected one, the images")
+    return images[0], weights
+
+
+def _output(archive: Archive, specs: list[dict[str, Any]]) -> str:
+    kinds = [next(iter(spec)) for spec in specs]
+    if kinds != ["user_output"]:
+        raise UsageError(
+            f"{archive.path} returns {', '.join(kinds)}; expected the logits alone. Export it in eval mode, wrapped to return one tensor."
+        )
+    name: str = specs[0]["user_output"]["arg"]["as_tensor"]["name"]
+    return name
+
+
+def _input_shape(archive: Archive, meta: dict[str, Any]) -> tuple[int, ...]:
+    """(c, h, w) of the saved input; where a size is symbolic, the one it was traced with."""
+    sizes = [item["as_int"] if "as_int" in item else item["as_expr"]["hint"]["as_int"] for item in meta["sizes"]]
+    if len(sizes) != 4 or DTYPES[meta["dtype"]] != torch.float32:
+        raise UsageError(
+            f"{archive.path} takes {DTYPES[meta['dtype']]} {tuple(sizes)}; expected float32 images (n, channels, height, width)"
+        )
+    return tuple(sizes[1:])
+
+
+def _steps(path: Path, nodes: list[dict[str, Any]]) -> list[Step]:
+    refused = sorted(
+        {node["target"] for node in nodes if not ASSERTIONS.fullmatch(node["target"]) and find_operator(node["target"]) is None}
+    )
+    if refused:
+        more = f" and {len(refused) - 8} more" if len(refused) > 8 else ""
+        raise UsageError(
+            f"{path} calls {', '.join(refused[:8])}{more}; only operators of torch.ops.aten that touch nothing but tensors are accepted"
+        )
+    return [_step(node) for node in nodes if not ASSERTIONS.fullmatch(node["target"])]
+
+
+def find_operator(target: str) -> Callable[..., Any] | None:
+    """The function of a node's target, or None where it is not one of those accepted."""
+    if target in INTEGER_ARITHMETIC:
+        return INTEGER_ARITHMETIC[target]
+    match = re.fullmatch(r"torch\.ops\.aten\.(\w+)\.(\w+)", target)
+    if match is None or (match[1].startswith("_") and match[1] not in INTERNAL_OPERATORS):
+        return None
+    found = getattr(getattr(torch.ops.aten, match[1], None), match[2], None)
+    if not isinstance(found, torch._ops.OpOverload):
+        return None
+    text = any("str" in str(argument.type) for argument in found._schema.arguments)
+    return None if text and match[1] not in TEXT_OPERATORS else found
+
+
+def _step(node: dict[str, Any]) -> Step:
+    function = find_operator(node["target"])
+    if function is None:
+        raise ValueError(node["target"])
+    positional = tuple(_argument(item["arg"]) for item in node["inputs"] if item["kind"] == 1)
+    keywords = {item["name"]: _argument(item["arg"]) for item in node["inputs"] if item["kind"] != 1}
+    return Step(function, positional, keywords, _outputs(node["outputs"]))
+
+
+def _outputs(outputs: list[dict[str, Any]]) -> tuple[str, ...]:
+    names: list[str] = []
+    for output in outputs:
+        ((kind, value),) = output.items()
+        if kind == "as_tensors":
+            names += [item["name"] for item in value]
+        elif kind == "as_none":
+            names.append("")
+        else:
+            names.append(value["name"] if kind == "as_tensor" else value["as_name"])
+    # A list of one is still a list: the second, nameless output makes the step unpack it.
+    return (*names, "") if outputs and "as_tensors" in outputs[0] else tuple(names)
+
+
+def _argument(argument: dict[str, Any]) -> Any:
+    """A serialized argument (union `Argument` of the schema) as a literal or a reference."""
+    ((kind, value),) = argument.items()
+    match kind:
+        case "as_none":
+            return None
+        case "as_tensor":
+            return Ref(value["name"])
+        case "as_tensors":
+            return [Ref(item["name"]) for item in value]
+        case "as_optional_tensors":
+            return [_argument(item) for item in value]
+        case "as_int" | "as_ints" | "as_float" | "as_floats" | "as_bool" | "as_bools" | "as_string":
+            return value
+        case "as_sym_int" | "as_sym_bool" | "as_sym_float":
+            return _symbol(value)
+        case "as_sym_ints" | "as_sym_floats":
+            return [_symbol(item) for item in value]
+        case "as_scalar_type":
+            return DTYPES[value]
+        case "as_memory_format":
+            return MEMORY_FORMATS[value]
+        case "as_layout":
+            return torch.strided
+        case "as_device":
+            return torch.device("cpu")
+        case _:
+            raise ValueError(f"an argument of kind {kind}")
+
+
+def _symbol(value: dict[str, Any]) -> Any:
+    """A size: the result of an earlier step, or a number."""
+    ((kind, item),) = value.items()
+    return Ref(item) if kind == "as_name" else item

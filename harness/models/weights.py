@@ -1,0 +1,89 @@
+"""Weights out of a safetensors file into a network of a named architecture: every key must fit, none may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from harness.errors import UsageError
+from harness.models.architectures import build, head_keys
+
+SHOWN = 3  # keys named in an error; the rest are counted
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        UsageError: unreadable, truncated, or not of that format.
+    """
+    try:
+        if not path.is_file():
+            raise UsageError(f"there is no file {path}" if not path.exists() else f"{path} is not a file")
+        weights = load_file(path)
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise UsageError(f"{path} is not a readable safetensors file: {str(error).splitlines()[0]}") from error
+    if not weights:
+        raise UsageError(f"{path} holds no tensor")
+    return weights
+
+
+def network_from(path: Path, arch: str, classes: int | None, image_size: int | None) -> nn.Module:
+    """The architecture with the file's weights, in eval mode. Never returns a weight that did not come from the file.
+
+    Args:
+        path: a safetensors file.
+        arch: see `harness.models.architectures`.
+        classes: number of logits, or None to read it from the weights of the last layer.
+        image_size: see `build`.
+
+    Raises:
+        UsageError: unknown architecture, or keys and shapes that do not fit it (named).
+    """
+    weights = read_weights(path)
+    found = classes_in(weights, arch, image_size)
+    if classes is not None and found is not None and classes != found:
+        raise UsageError(f"{path} has {found} classes, not {classes}")
+    network = build(arch, found or classes or 1000, image_size)
+    check_keys(network.state_dict(), weights, path, arch)
+    network.load_state_dict(weights, strict=False)
+    return network
+
+
+def classes_in(weights: dict[str, Tensor], arch: str, image_size: int | None) -> int | None:
+    """Number of classes of the file's last layer; None where the file has no such layer."""
+    counts = {weights[key].shape[0] for key in head_keys(arch, image_size) if key in weights and weights[key].ndim}
+    return counts.pop() if len(counts) == 1 else None
+
+
+def check_keys(expected: dict[str, Tensor], weights: dict[str, Tensor], path: Path, arch: str) -> None:
+    """Keys and shapes must be equal; only batch-norm step counters, which inference never reads, may be absent.
+
+    Raises:
+        UsageError: they are not; lists missing, unexpected and misshapen ones.
+    """
+    missing = [key for key in expected if key not in weights and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in weights if key not in expected]
+    shapes = [
+        f"{key} {tuple(weights[key].shape)} instead of {tuple(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in weights and weights[key].shape != tensor.shape
+    ]
+    faults = [
+        f"{len(keys)} {what} ({_some(keys)})"
+        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if keys
+    ]
+    if faults:
+        prefix = next((p for p in ("module.", "_orig_mod.", "model.") if all(key.startswith(p) for key in weights)), None)
+        hint = f" All keys of the file start with '{prefix}': save the state dict of the module inside." if prefix else ""
+        raise UsageError(f"the weights in {path} do not fit --arch {arch}: {'; '.join(faults)}.{hint}")
+
+
+def _some(keys: Iterable[str]) -> str:
+    listed = list(keys)
+    return ", ".join(listed[:SHOWN]) + (", …" if len(listed) > SHOWN else "")
