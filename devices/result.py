@@ -9,7 +9,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from devices.job import File, FormatError, read_versioned, write_whole
 
 SCHEMA = 1  # history of result.json: 1 - first
 RESULT = "result"
-STATUSES = ("ok", "crashed", "hung", "nan", "refused")
+Status = Literal["ok", "crashed", "hung", "nan", "refused"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 _FILE = "result.json"
 
@@ -84,7 +85,7 @@ class Result:
     """
 
     job_sha256: str
-    status: str
+    status: Status
     error: str | None = None
     runtime_version: str | None = None
     options: dict[str, Any] = field(default_factory=dict)

@@ -95,12 +95,12 @@ def _of_job(job: Job, result: Result) -> Result:
 def _failure(job: Job, ended: Exit, step: str) -> Result:
     """What a worker that left no result tells by its end."""
     if ended.hung:
-        status, what = "hung", f"the worker said nothing for {job.silence_limit_s:g} s and was killed; give a slow device a longer limit"
+        what = f"the worker said nothing for {job.silence_limit_s:g} s and was killed; give a slow device a longer limit"
     elif ended.code == -signal.SIGKILL:
-        status, what = "crashed", "the worker was killed from outside (SIGKILL), most likely for lack of memory; try a smaller batch"
+        what = "the worker was killed from outside (SIGKILL), most likely for lack of memory; try a smaller batch"
     elif ended.code < 0:
-        status, what = "crashed", f"the worker died of {signal.Signals(-ended.code).name} in native code of {job.runtime}"
+        what = f"the worker died of {signal.Signals(-ended.code).name} in native code of {job.runtime}"
     else:
-        status, what = "crashed", f"the worker ended with exit code {ended.code}"
+        what = f"the worker ended with exit code {ended.code}"
     last = f". Its last words: {' | '.join(ended.stderr[-3:])}" if ended.stderr else ""
-    return Result(job.digest, status, f"{what}, during step '{step}'{last}", simulated=job.simulated_clock)
+    return Result(job.digest, "hung" if ended.hung else "crashed", f"{what}, during step '{step}'{last}", simulated=job.simulated_clock)

@@ -20,10 +20,11 @@ class Track:
         total: amount of work, in `unit`s.
         unit: what is counted, for the rate ("images").
         done: work finished before this process started (a resumed step).
+        summary: whether a line stays when the step is over.
     """
 
-    def __init__(self, title: str, total: int, unit: str = "images", done: int = 0) -> None:
-        self.title, self.total, self.unit, self.done = title, total, unit, done
+    def __init__(self, title: str, total: int, unit: str = "images", done: int = 0, summary: bool = True) -> None:
+        self.title, self.total, self.unit, self.done, self.summary = title, total, unit, done, summary
         self.resumed = done
         self.started = time.monotonic()
         self.last_line = self.started
@@ -71,7 +72,7 @@ class Track:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self.bar is not None:
             self.bar.stop()
-        if kind is None:
+        if kind is None and self.summary:
             seconds = time.monotonic() - self.started
             detail = f" {self.status}" if self.status else ""
             print(f"{self.title}: {self.done} {self.unit} in {seconds:.1f} s{detail}", file=sys.stderr)

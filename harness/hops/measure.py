@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 from devices.job import LatencyPlan, Options, make_job
 from devices.result import Result
 from devices.run import run_job
@@ -62,9 +64,15 @@ def measure(
         )
         with _Steps(artefact.flavour) as steps:
             result = run_job(subject.profile, job, place, steps)
-        say(f"{artefact.flavour} on {subject.profile.name}: {result.status}" + (f": {result.error}" if result.error else ""))
+        say(f"{artefact.flavour} on {subject.profile.name}: {outcome(result)}")
         measured.append(Measured(part, options, result, place))
     return measured
+
+
+def outcome(result: Result) -> str:
+    """One engine's result in a line: median latency per batch size, or what went wrong."""
+    medians = (f"batch {batch}: {np.median(t.latency_ns) / 1e6:.3g} ms" for batch, t in sorted(result.timings.items()))
+    return ", ".join([result.status, *medians]) if result.error is None else f"{result.status}: {result.error}"
 
 
 def remove_jobs(folder: Path) -> None:
@@ -87,7 +95,7 @@ class _Steps:
         if step != self.step or self.track is None:
             self.stack.close()
             self.step, self.done = step, 0
-            self.track = self.stack.enter_context(Track(f"{self.flavour}: {step}", total, unit="steps"))
+            self.track = self.stack.enter_context(Track(f"{self.flavour}: {step}", total, unit="steps", summary=False))
         self.track.advance(done - self.done)
         self.done = done
 
