@@ -116,16 +116,14 @@ def _distances(run: Run) -> Iterator[Figure]:
         _line(_short(model), [(float(r), int(right), n) for r, right in zip(radii, kept, strict=True)])
         for model, (radii, kept, n) in curves.items()
     ]
-    medians = "; ".join(
-        f"{line.name}: {percent(line.share[0])} clean, {percent(line.share[-1])} at {line.radius[-1]:.3g}" for line in lines
-    )
+    said = "; ".join(f"{line.name}: {percent(line.share[0])} clean, {percent(line.share[-1])} at {line.radius[-1]:.3g}" for line in lines)
     caption = (
         "Distance curve of the minimum-norm attack: accuracy left once images may change by this much. "
-        "The images lie just behind the twin's own boundary: an engine's curve above it shows that the boundaries differ, not that the engine "
-        f"is more robust. Bands are 95 % Wilson intervals. {_images(n for _, _, n in curves.values())}"
+        "The images lie just behind the twin's own boundary: an engine's curve above it shows that the boundaries differ, "
+        f"not that the engine is more robust. Bands are 95 % Wilson intervals. {_images(n for _, _, n in curves.values())}"
     )
     yield Figure(
-        plots.security_curve(lines, "L2 distance, images in [0, 1]", f"Accuracy over L2 distance. {medians}.", tag(run.record)), caption
+        plots.security_curve(lines, "L2 distance, images in [0, 1]", f"Accuracy over L2 distance. {said}.", tag(run.record)), caption
     )
 
 

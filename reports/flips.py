@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reports.outcomes import paired
-from reports.run import Run
+from reports.run import NOISE_SOURCE, Run
 
 SHOWN = 12
 
@@ -25,8 +25,9 @@ class Flip:
 
 
 def chosen(run: Run) -> tuple[list[Flip], int]:
-    """At most `SHOWN` flips, each image once, engine fooled before twin fooled; and how many there are in all."""
+    """At most `SHOWN` flips, each image once, engine fooled before twin fooled; and how many there are in all. Noise is no attack."""
     rows = paired(run)
+    rows = rows[rows["source"] != NOISE_SOURCE]
     rows = rows[rows["twin_clean"] & rows["engine_clean"] & (rows["twin_right"] != rows["engine_right"])]
     rows = rows.assign(width=(rows["twin_margin"] - rows["engine_margin"]).abs())
     ordered = rows.sort_values(["engine_right", "width", "index"], ascending=[True, False, True], kind="stable")

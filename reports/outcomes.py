@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.records import Interval
-from reports.run import GATE_SOURCE, Run
+from reports.run import GATE_SOURCE, NOISE_SOURCE, Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +84,7 @@ def paired(run: Run) -> pd.DataFrame:
 def worst_cases(run: Run) -> list[WorstCase]:
     """The worst case per engine and L-inf radius, in the record's order of engines; radius 0 is the attacked images when clean."""
     rows = paired(run)
-    rows = rows[rows["norm"] == "Linf"]
+    rows = rows[(rows["norm"] == "Linf") & (rows["source"] != NOISE_SOURCE)]
     found = []
     for engine in dict.fromkeys(e.flavour for e in run.record.engines):
         own = rows[rows["engine"] == engine]

@@ -149,10 +149,9 @@ def bars(rows: Sequence[Bar], models: Sequence[str], alt: str, mark: str = "") -
             own = [row for row in rows if row.model == model]
             y = np.array([len(groups) - 1 - groups.index(row.group) + 0.4 - height * (position + 0.5) for row in own])
             share = 100 * np.array([row.share for row in own])
-            error = np.abs(100 * np.array([[row.low for row in own], [row.high for row in own]]) - share)
             shade = MUTED if position == 0 else colour(position - 1)
             axes.barh(y, share, height * 0.86, color=shade, alpha=0.75, linewidth=0, label=model)
-            axes.errorbar(share, y, xerr=error, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
+            axes.hlines(y, [100 * row.low for row in own], [100 * row.high for row in own], color=INK, linewidth=1.3)
         axes.set_yticks(range(len(groups)), groups[::-1])
         axes.set_xlim(0, 100)
         axes.grid(axis="y", visible=False)

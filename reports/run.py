@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLES = "samples.parquet"
+NOISE_SOURCE = "S0"  # random noise, the floor: no attack
 GATE_SOURCE = "gate"  # sets that only gates look at: eps = 0, eps = 64/255
 CLEAN_IMAGES = "adversarial/clean.npz"
 COLUMNS = {

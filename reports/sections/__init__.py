@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from reports.format import clean
 from reports.run import Run
 from reports.sections import accuracy, device, engines, flipped, gates, provenance, robustness, scope, verdict
 from reports.table import Section
@@ -15,9 +18,12 @@ BUILDERS = (
     flipped.section,
     gates.section,
     scope.section,
+    provenance.section,
+    provenance.repeat,
 )
 
 
 def sections(run: Run) -> list[Section]:
-    """Every section of a run's report."""
-    return [build(run) for build in (*BUILDERS, provenance.section, provenance.repeat)]
+    """Every section of a run's report, its paragraphs cleaned as its tables are."""
+    built = [build(run) for build in BUILDERS]
+    return [replace(section, paragraphs=[clean(text) for text in section.paragraphs]) for section in built]

@@ -52,8 +52,8 @@ def _worst(cases: list[WorstCase]) -> Table:
             for case in cases
         ],
         numbers=range(1, 11),
-        note="Each image against every L-inf set of that radius: it survives only if none fools the model. Twin only: right on the twin, "
-        "wrong on the engine. Intervals are 95 % Wilson.",
+        note="Each image against every L-inf set of that radius: it survives only if none fools the model (noise is left out). "
+        "Twin only: right on the twin, wrong on the engine. Intervals are 95 % Wilson.",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.records import Claim, RunRecord, Share, Step, Verdict
-from reports.format import NONE, clean, count, estimate, percent, points, significant
+from reports.format import NONE, count, estimate, percent, points, significant
 from reports.run import Run
 from reports.table import Cell, Section, Table, Tone, table
 
@@ -72,11 +72,11 @@ def section(run: Run) -> Section:
     worst = decisive(record)
     paragraphs = [headline(record)]
     if worst is not None:
-        paragraphs.append(clean(in_words(worst)))
+        paragraphs.append(in_words(worst))
     if caveat(record):
         paragraphs.append(caveat(record))
     if run.missing:
-        paragraphs.append(f"Files of this run are missing, and figures drawn from them are left out: {clean(', '.join(run.missing))}.")
+        paragraphs.append(f"Files of this run are missing, and figures drawn from them are left out: {', '.join(run.missing)}.")
     return Section("verdict", "Verdict", paragraphs, [_answers(record), _reasons(record)] if record.claims else [])
 
 

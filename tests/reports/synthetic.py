@@ -105,13 +105,14 @@ def make_run(
         radius, size = Fraction(eps), 16 if source == "gate" else n
         margin, distance = _attacked(base[:size], name, float(radius) * 255)
         file = f"adversarial/{source}-{name}-{radius.numerator}-{radius.denominator}.npz"
+        made_on = source if source == "gate" else f"{source}{evil}"
         signs = rng.choice([-1, 1], images[:size].shape)
         shifted = np.clip(images[:size].astype(int) + signs * int(radius * 255), 0, 255).astype(np.uint8)
         np.savez_compressed(folder / file, images=shifted, index=np.arange(size), labels=labels[:size])
-        attacks.append(_attack(f"{source}{evil}", name, eps, file, base[:size], margin, distance))
+        attacks.append(_attack(made_on, name, eps, file, base[:size], margin, distance))
         for engine in ENGINES:
             stray = margin + strays[engine][:size, 1]
-            where = {"source": f"{source}{evil}", "attack": name, "eps": eps}
+            where = {"source": made_on, "attack": name, "eps": eps}
             rows.append(_rows(labels[:size], margin, stray, engine, rng=rng, distance=distance, **where))
             if source != "gate":
                 transfers.append(_transfer(engine, where, base[:size], base[:size] + strays[engine][:size, 0], margin, stray))

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+
+from synthetic import make_run
+
+from harness.records import Step
+from reports.render import render
+
+# The runs that the tests share, each rendered once. `unfinished` stopped before any attack.
+VARIANTS = {
+    "plain": {},
+    "hostile": {"hostile": True, "failed": True},
+    "simulated": {"simulated": True},
+    "emulated": {"emulated": True},
+    "alike": {"noise": 0.0},
+    "unfinished": {"attacked": False, "claims": [], "gates": [], "verdict": None, "status": Step.EXPORTED},
+    "bare": {"attacked": False, "claims": [], "gates": [], "verdict": None, "status": Step.STARTED, "engines": []},
+}
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`rendered(variant, format) -> file`."""
+
+    @cache
+    def folder(variant: str) -> Path:
+        path = tmp_path_factory.mktemp(variant) / "run"
+        make_run(path, **VARIANTS[variant])
+        return path
+
+    @cache
+    def file(variant: str, name: str) -> Path:
+        return render(folder(variant), [name])[name]
+
+    return file

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from synthetic import HOSTILE, make_run
+
+from harness.records import RunRecord
+from reports.render import render
+from reports.run import Run
+from reports.sections import sections
+
+VARIANTS = ["plain", "hostile", "simulated", "emulated", "alike", "unfinished", "bare"]
+VOID = {"meta", "link", "img", "path", "use", "rect"}
+
+
+class Page(HTMLParser):
+    """The elements of a page, its visible text, and whether every element is closed by its own end tag."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(params=VARIANTS)
+def page(request, rendered) -> Page:
+    return Page(rendered(request.param, "html").read_text())
+
+
+def text_of(rendered, variant: str) -> str:
+    return " ".join(Page(rendered(variant, "html").read_text()).text).replace("\u00a0", " ")
+
+
+def test_every_element_is_closed(page):
+    assert page.open == []
+
+
+def test_nothing_is_asked_of_the_network_and_nothing_runs(page):
+    for tag, attributes in page.elements:
+        assert tag not in {"script", "iframe", "object", "embed", "form", "base"}
+        for name, value in attributes.items():
+            assert not name.startswith("on"), f"{tag} has {name}"
+            if name in {"src", "href", "xlink:href", "srcset", "action", "data"}:
+                assert value.startswith(("#", "data:")), f"{tag} {name}={value}"
+            if name == "style":
+                assert "url(" not in re.sub(r"url\(#\w+\)", "", value)
+
+
+def test_the_style_sheet_loads_nothing(rendered):
+    style = re.search(r"<style>(.*?)</style>", rendered("plain", "html").read_text(), re.DOTALL)[1]
+    assert "@import" not in style and "url(" not in style and "http" not in style
+
+
+def test_a_policy_forbids_what_the_page_does_not_need(page):
+    (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'") and "script" not in policy
+
+
+def test_identifiers_are_unique_and_every_anchor_has_its_target(page):
+    identifiers = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    clips = {name for name in identifiers if re.fullmatch(r"p[0-9a-f]{10}", name)}  # the same clip in two figures has one name
+    assert len(identifiers) - sum(identifiers.count(name) - 1 for name in clips) == len(set(identifiers))
+    assert {link["href"][1:] for link in page.all("a")} <= set(identifiers)
+
+
+def test_tables_figures_and_pictures_can_be_read_aloud(page):
+    for header in page.all("th"):
+        assert header.get("scope") in {"row", "col"}
+    for picture in page.all("img"):
+        assert picture["alt"]
+    for figure in page.all("svg"):
+        assert figure["role"] == "img" and figure["aria-label"]
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert [tag for tag, _ in page.elements if tag in {"h1", "h2"}][:2] == ["h1", "h2"]
+
+
+def test_hostile_names_are_shown_not_obeyed(rendered):
+    raw, text = rendered("hostile", "html").read_text(), text_of(rendered, "hostile")
+    visible = HOSTILE.replace("\x1b", "�").replace("\u202e", "�")
+    assert "<script" not in raw and "49" not in raw.partition("<h1>")[2].partition("</h1>")[0]
+    assert text.count(visible) >= 10
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_fact_of_the_tables_is_on_the_page(rendered, variant):
+    text = text_of(rendered, variant)
+    run = Run.open(rendered(variant, "html").parent)
+    for section in sections(run):
+        assert section.title in text or section.key == "verdict"
+        for table in section.tables if section.key != "flipped" else ():
+            assert table.title in text
+            for row in table.rows:
+                for cell in row:
+                    assert cell.text in text, (section.key, table.title, cell.text)
+
+
+# Where raw values lie, and words that the report puts into its own.
+UNSHOWN = {"raw", "unit", "source", "norm", "status"}
+
+
+def strings(value, key: str = ""):
+    """Every text of a nested record, but for the keys of `UNSHOWN`."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from strings(inner, name)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from strings(inner, key)
+    elif isinstance(value, str) and key not in UNSHOWN:
+        yield value
+
+
+def test_every_text_of_the_record_is_on_the_page(rendered):
+    text = text_of(rendered, "plain")
+    record = RunRecord.load(rendered("plain", "html").parent)
+    gates = [gate.model_copy(update={"remedy": ""} if gate.passed else {}) for gate in record.gates]
+    attacks = [attack for attack in record.attacks if attack.norm == "Linf"]
+    shown = record.model_copy(update={"gates": gates, "attacks": attacks, "command": []}).model_dump(mode="json")
+    shown["transfer"] = [t for t in shown["transfer"] if t["attack"] != "cw-l2"]
+    assert [string for string in strings(shown) if string not in text] == []
+
+
+def test_the_verdict_comes_first(rendered):
+    text = text_of(rendered, "plain")
+    assert text.index("NOT REFUTED BY TRANSFER") < text.index("Nothing here refutes") < text.index("Claims") < text.index("Device")
+
+
+def test_figures_are_drawn_in_the_colours_of_the_page(rendered):
+    raw = rendered("plain", "html").read_text()
+    drawings = re.findall(r'<svg class="plot".*?</svg>', raw, re.DOTALL)
+    assert len(drawings) == 7  # gap, three batches, security curve, bars, distance curve
+    for drawing in drawings:
+        assert not re.search(r"(fill|stroke): #", drawing), "a colour that dark mode cannot change"
+        assert "var(--ink" in drawing
+
+
+def test_a_simulated_device_is_marked_in_every_section_and_figure(rendered):
+    raw = rendered("simulated", "html").read_text()
+    for heading in re.findall(r"<h2.*?</h2>", raw, re.DOTALL):
+        assert "SIMULATED" in heading
+    for drawing in re.findall(r'<svg class="plot".*?</svg>', raw, re.DOTALL):
+        assert ">SIMULATED</text>" in drawing
+    markdown = rendered("simulated", "md").read_text()
+    assert all("SIMULATED" in line for line in markdown.splitlines() if line.startswith(("# ", "## ")))
+
+
+@pytest.mark.parametrize("name", ["html", "md"])
+def test_an_emulated_device_shows_no_duration_anywhere(rendered, name):
+    text = text_of(rendered, "emulated") if name == "html" else rendered("emulated", "md").read_text()
+    assert not re.search(r"\d\s*(ms|µs|ns)\b|Images/s|Latency of one call|Latency at batch", text)
+    assert "EMULATED: numerics only" in text and "withheld (emulated)" in text
+    record = RunRecord.load(rendered("emulated", "html").parent)
+    for engine in record.engines:
+        for latency in engine.latency.values():
+            assert f"{latency.p50:.3g}" not in re.findall(r"\d+\.\d+", text)
+
+
+def test_a_withheld_percentile_says_why(rendered):
+    text = text_of(rendered, "plain")
+    assert "withheld (n=100)" in text and "p99.9 6,636" in text
+
+
+def test_a_failed_engine_is_shown_with_its_error(rendered):
+    text = text_of(rendered, "hostile")
+    assert "1 of 3 engines failed" in text and "crashed: the worker's process died" in text and "SIGSEGV" in text
+
+
+def test_the_gallery_shows_three_pictures_of_every_chosen_flip(rendered):
+    page = Page(rendered("plain", "html").read_text())
+    kinds = [picture["alt"].split(" image")[0].split(" ×")[0] for picture in page.all("img")]
+    assert kinds == ["clean", "attacked", "difference"] * 12
+
+
+def test_no_flip_and_no_attack_are_said_in_words(rendered):
+    assert "No image flipped" in text_of(rendered, "alike")
+    assert "Nothing was attacked" in text_of(rendered, "unfinished")
+    assert "No engine has been run" in text_of(rendered, "bare")
+
+
+def test_the_command_is_quoted_for_the_shell(rendered):
+    assert "harness bench --model resnet18x16-at --out 'my runs/first'" in text_of(rendered, "plain")
+
+
+def test_grey_images_are_shown(tmp_path):
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    make_run(tmp_path / "run", images=rng.integers(0, 256, (96, 9, 7, 1), dtype=np.uint8), labels=rng.integers(0, 10, 96))
+    assert render(tmp_path / "run", ["html"])["html"].read_text().count("data:image/png") == 36

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from harness.records import RunRecord
+from reports.terminal import print_verdict
+
+
+def shown(rendered, variant: str) -> str:
+    record = RunRecord.model_validate(json.loads(rendered(variant, "json").read_text()))
+    stream = io.StringIO()
+    print_verdict(record, Console(file=stream, width=80))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("variant", ["plain", "hostile", "simulated", "emulated", "unfinished", "bare"])
+def test_it_fits_80_columns(rendered, variant):
+    assert max(map(len, shown(rendered, variant).splitlines())) <= 80
+
+
+def test_verdict_and_figures_of_every_engine_are_there(rendered):
+    text = shown(rendered, "plain")
+    record = RunRecord.model_validate(json.loads(rendered("plain", "json").read_text()))
+    assert text.startswith("NOT REFUTED BY TRANSFER: ")
+    for engine in record.engines:
+        (line, *_) = [line for line in text.splitlines() if line.startswith(engine.flavour) and "MiB" in line]
+        assert f"{100 * engine.clean.accuracy:.1f} %" in line and f"{engine.latency['1'].p50:.3g}"[:4] in line
+    for claim in record.claims:
+        assert f"{100 * claim.engine_robust.accuracy:.1f} %" in text and f"{claim.n}" in text
+
+
+def test_names_are_not_obeyed_as_markup(rendered):
+    text = shown(rendered, "hostile")
+    assert "\x1b" not in text
+    assert "[31m" in text
+
+
+def test_a_failed_engine_says_what_happened(rendered):
+    assert "onnx-fp16 crashed: the worker died with signal 11" in shown(rendered, "hostile")
+
+
+def test_an_emulated_device_shows_no_duration(rendered):
+    text = shown(rendered, "emulated")
+    assert "EMULATED" in text and " ms" not in text and "withheld" in text
+
+
+def test_an_unfinished_run_says_how_far_it_came(rendered):
+    assert "stopped after the step 'exported'" in shown(rendered, "unfinished")
