@@ -1,0 +1,124 @@
+"""Modules made ready for attack: held still while they are attacked, and in a fast form that makes the gradients.
+
+The fast form serves only to find images. Who is fooled is decided in float32 on the module itself (`harness.attacks.batch`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+from torch.nn import functional as F
+
+from harness.errors import UsageError
+
+SAMPLE = 32
+TOP1_AGREEMENT = 0.95  # a fast form must name the same class for this share of the sample
+COSINE = 0.9  # ... and its gradients must point the same way: median cosine over the sample
+
+
+@contextmanager
+def held(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode and frozen parameters, so that no weight gradient is computed; both are put back afterwards."""
+    # Flags are set one by one: `eval()` is refused by exported programs, and restoring the root would lose the children's.
+    modes = [(part, part.training) for part in module.modules()]
+    frozen = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    try:
+        for part, _ in modes:
+            part.training = False
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's generator started at `seed`; the caller's state is put back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def native_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (elsewhere it is emulated, and slower than float32)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+class FastForm(nn.Module):
+    """A frozen module run channels-last, its convolutions and matrix products in bfloat16 if `bf16`. Logits are float32."""
+
+    def __init__(self, module: nn.Module, bf16: bool) -> None:
+        super().__init__()
+        self.module = module.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.bf16 = bf16
+        self.training = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> logits (n, classes)."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            logits: Tensor = self.module(images.contiguous(memory_format=torch.channels_last))
+        return logits.float()
+
+
+def fast(module: nn.Module, sample: Tensor, *, bf16: bool = True) -> nn.Module:
+    """The fastest form of `module` (in evaluation mode) that still answers like it on `sample`; in the worst case itself.
+
+    Tried in turn: batch norms folded into the convolutions, then not; bfloat16 where the CPU has it, then float32. A copy is
+    made, the module is untouched. Measured on a ResNet-18x16, images through forward and backward per second of one core:
+    275 as Foolbox calls it, 390 frozen, 580 and channels-last, 610 and folded, 1,200 and bfloat16.
+
+    Args:
+        sample: float32 (n, c, h, w); the first 32 are used.
+        bf16: allow it. An attack that measures distances to the boundary must see the boundary in float32.
+    """
+    sample = sample[:SAMPLE]
+    logits, gradient = _answer(module, sample)
+    makers: tuple[Callable[[nn.Module], nn.Module], ...] = (fuse, copy.deepcopy)
+    for make in makers:
+        for reduced in (True, False) if bf16 and native_bf16() else (False,):
+            try:
+                form = FastForm(make(module), reduced)
+                got_logits, got_gradient = _answer(form, sample)
+            # What tracing, copying and autocast raise on an architecture that they cannot take.
+            except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+                continue
+            same = (got_logits.argmax(1) == logits.argmax(1)).float().mean()
+            cosine = F.cosine_similarity(got_gradient.flatten(1), gradient.flatten(1)).median()
+            if same >= TOP1_AGREEMENT and cosine >= COSINE:
+                return form
+    return module
+
+
+def logits_of(module: nn.Module, images: Tensor) -> Tensor:
+    """The module's logits, (n, classes).
+
+    Raises:
+        UsageError: the output has another shape.
+    """
+    logits: Tensor = module(images)
+    if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < 2:
+        raise UsageError(f"the model's output has shape {tuple(logits.shape)}; expected logits ({len(images)}, classes >= 2)")
+    return logits
+
+
+def _answer(module: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits, and the gradient of the cross-entropy against the predicted class."""
+    with torch.enable_grad():
+        images = images.detach().clone().requires_grad_()
+        logits = logits_of(module, images)
+        gradient = loss_gradient(logits, logits.argmax(1), images)
+    return logits.detach(), gradient
+
+
+def loss_gradient(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+    """Gradient of the summed cross-entropy with respect to the images that the logits were computed from."""
+    return torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum"), images)[0]

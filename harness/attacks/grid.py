@@ -1,0 +1,67 @@
+"""From what an attack returns to bytes inside the exact ball. Integers only: levels of 1/255."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import UntrustedError, UsageError
+
+# A minimum-norm example has only just crossed the boundary, and rounding may pull it back: how far it is pushed on, at most twice as far.
+STRETCHES = (1.0, 1.02, 1.05, 1.1, 1.2, 1.4, 1.7, 2.0)
+_TINY = 1e-3  # of a level: float32 noise that rounding away from the clean image must not blow up to a whole one
+
+
+def ball_levels(eps: Fraction) -> int:
+    """The radius in whole levels: the largest k with k/255 <= eps.
+
+    Raises:
+        UsageError: a radius above 0 that holds no other uint8 image.
+    """
+    levels = int(eps * 255)
+    if eps > 0 and levels == 0:
+        raise UsageError(f"eps {eps} is smaller than one level of an 8-bit image. Expected 0 or at least 1/255.")
+    return levels
+
+
+def candidates(clean: NDArray[np.uint8], adversarial: NDArray[np.float32], levels: int | None) -> Iterator[NDArray[np.uint8]]:
+    """uint8 images near `adversarial`, best guess first; with `levels`, inside that L-inf ball around `clean`.
+
+    Args:
+        clean: (n, h, w, c).
+        adversarial: the attack's images, same shape, in [0, 1].
+        levels: radius in levels, None for a minimum-norm attack.
+    """
+    delta = adversarial.astype(np.float64) * 255 - clean
+    if levels is None:
+        yield from (_place(clean, np.rint(stretch * delta), None) for stretch in STRETCHES)
+    else:
+        yield _place(clean, np.rint(delta), levels)
+        yield _place(clean, np.sign(delta) * np.ceil(np.abs(delta) - _TINY), levels)
+
+
+def _place(clean: NDArray[np.uint8], delta: NDArray[np.float64], levels: int | None) -> NDArray[np.uint8]:
+    limit = 255 if levels is None else levels
+    moved = clean.astype(np.int16) + np.clip(delta, -limit, limit).astype(np.int16)
+    return np.clip(moved, 0, 255).astype(np.uint8)
+
+
+def distance_levels(clean: NDArray[np.uint8], images: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """|x' - x| in levels, entry by entry."""
+    return np.abs(images.astype(np.int16) - clean.astype(np.int16))
+
+
+def check_ball(clean: NDArray[np.uint8], images: NDArray[np.uint8], levels: int | None) -> None:
+    """Refuse images that left the ball.
+
+    Raises:
+        UntrustedError: some entry is more than `levels` away.
+    """
+    if levels is None or not images.size:
+        return
+    worst = int(distance_levels(clean, images).max())
+    if worst > levels:
+        raise UntrustedError(f"an adversarial image left its ball: {worst}/255 from the clean image, expected at most {levels}/255")

@@ -1,0 +1,68 @@
+"""Files of adversarial sets: one part per finished batch, one file per finished set. Whole or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import UntrustedError, UsageError
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Save arrays as npz; the same arrays give the same bytes.
+
+    Raises:
+        UsageError: the file cannot be written (no space, no permission).
+    """
+    temporary = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the arrays for its flag
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def read(path: Path) -> Arrays | None:
+    """The arrays of an npz file; None where there is no file or it is damaged. Never unpickles."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def set_digest(images: NDArray[np.uint8], index: NDArray[np.int64], labels: NDArray[np.int64]) -> str:
+    """SHA-256 over the bytes of the images, their indices and labels, in this order."""
+    digest = hashlib.sha256(np.ascontiguousarray(images, dtype=np.uint8).data)
+    digest.update(np.ascontiguousarray(index, dtype="<i8").data)
+    digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+    return digest.hexdigest()
+
+
+def load_set(path: Path, sha256: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """Images (n, h, w, c), index (n,) and labels (n,) of a finished set.
+
+    Raises:
+        UntrustedError: missing, damaged, or not the set with that hash.
+    """
+    arrays = read(path)
+    if arrays is None or not {"images", "index", "labels"} <= arrays.keys():
+        raise UntrustedError(f"adversarial set {path} is missing or damaged. Run the attack again in a new folder.")
+    images, index, labels = arrays["images"], arrays["index"], arrays["labels"]
+    found = set_digest(images, index, labels)
+    if found != sha256:
+        raise UntrustedError(f"adversarial set {path} changed since it was made: sha256 {found[:12]}…, expected {sha256[:12]}…")
+    return images, index, labels

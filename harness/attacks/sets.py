@@ -1,0 +1,195 @@
+"""Adversarial sets: made batch by batch, stored as they grow, resumed exactly.
+
+A part file holds each finished batch, so a killed run repeats only the batch it was in. A batch's seed comes from the
+set's seed and the batch's number alone: a resumed set has the same bytes as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from harness.attacks import parts
+from harness.attacks.batch import Attacked, Images, Mask, attack_batch
+from harness.attacks.gradient import fast, held
+from harness.attacks.grid import ball_levels, distance_levels
+from harness.attacks.table import Attack
+from harness.data.dataset import Dataset, to_tensor
+from harness.eps import slug
+from harness.errors import UntrustedError, UsageError
+from harness.progress import Track
+from harness.records import AttackRecord
+
+
+def make_set(
+    module: nn.Module,
+    data: Dataset,
+    index: NDArray[np.int64],
+    attack: Attack,
+    eps: Fraction,
+    seed: int,
+    *,
+    source: str,
+    folder: Path,
+    batch: int = 128,
+    survivors: Mask | None = None,
+) -> tuple[AttackRecord, Images]:
+    """Attack the images of `data` at `index` and store them in `folder/SOURCE-NAME-EPS.npz`.
+
+    Only images that `module` has right are attacked; the rest stay as they are. A finished set is read back, a begun one
+    goes on after its last finished batch.
+
+    Args:
+        module: float images (n, c, h, w) in [0, 1] to logits (n, classes). Attacked in evaluation mode; its mode, parameters and
+            their gradients are left as they were.
+        index: int (n,), positions in `data`.
+        eps: the L-inf radius. A minimum-norm attack takes none: its record says 0.
+        source: what the set is made on, for the record and the file name.
+        folder: the run's folder of adversarial sets; the record's `file` is relative to its parent.
+        batch: images per part.
+        survivors: bool (n,), images that are still worth attacking. The others stay clean and count as fooled already, so that
+            the record's `twin_accuracy` is cumulative.
+
+    Returns:
+        The record, and the images, uint8 (n, h, w, c), in the order of `index`.
+
+    Raises:
+        UsageError: no image, a radius below one level, a mask of another length, output that is not finite logits, a gradient
+            that is not finite, or no space on the disk.
+        UntrustedError: the file holds another set (another twin, data set, seed or setting), or changed since it was made.
+    """
+    if len(index) == 0:
+        raise UsageError("no image to attack: the index is empty")
+    if survivors is not None and survivors.shape != (len(index),):
+        raise UsageError(f"the survivors' mask has shape {survivors.shape}; expected ({len(index)},)")
+    wanted = np.ones(len(index), dtype=bool) if survivors is None else survivors
+    job = _Job(module, data, index, attack, eps if attack.bounded else Fraction(0), seed, source, folder, batch, wanted)
+    return job.finished() or job.run()
+
+
+def batch_seed(seed: int, number: int) -> int:
+    """The seed of batch `number` of a set with `seed`; 32 bits, unrelated from batch to batch."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A set to be made, and where its files lie."""
+
+    module: nn.Module
+    data: Dataset
+    index: NDArray[np.int64]
+    attack: Attack
+    eps: Fraction
+    seed: int
+    source: str
+    folder: Path
+    batch: int
+    wanted: Mask
+
+    @property
+    def file(self) -> Path:
+        return self.folder / f"{self.source}-{self.attack.name}-{slug(self.eps)}.npz"
+
+    @property
+    def levels(self) -> int | None:
+        return ball_levels(self.eps) if self.attack.bounded else None
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything the set's bytes follow from, so that parts of another set are never picked up."""
+        settings = (self.attack, str(self.eps), self.seed, self.batch, self.source, self.data.sha256)
+        digest = hashlib.sha256(repr(settings).encode())
+        digest.update(np.ascontiguousarray(self.index, dtype="<i8").data)
+        digest.update(np.ascontiguousarray(self.wanted).data)
+        for name, tensor in self.module.state_dict().items():
+            if isinstance(tensor, torch.Tensor):
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def finished(self) -> tuple[AttackRecord, Images] | None:
+        """The stored set, if there is one."""
+        if not self.file.exists():
+            return None
+        arrays = parts.read(self.file)
+        if arrays is None or "record" not in arrays:
+            raise UntrustedError(f"adversarial set {self.file} is damaged. Delete it and run the attack again.")
+        if arrays["fingerprint"].item() != self.fingerprint():
+            raise UntrustedError(f"{self.file} holds another set: the twin, data, seed or settings differ. Choose another folder.")
+        record = AttackRecord.model_validate_json(arrays["record"].item())
+        return record, parts.load_set(self.file, record.set_sha256)[0]
+
+    def run(self) -> tuple[AttackRecord, Images]:
+        """Make the missing batches, merge all, and remove the parts."""
+        fingerprint = self.fingerprint()
+        folder = self.folder / f"{self.file.stem}-{fingerprint[:12]}.parts"
+        done = self._batches(folder)
+        whole = Attacked(*(np.concatenate([getattr(part, field.name) for part in done]) for field in fields(Attacked)))
+        record = self.record(whole)
+        labels = self.data.labels[self.index]
+        extra = {"record": np.array(record.model_dump_json()), "fingerprint": np.array(fingerprint)}
+        parts.write(self.file, {"images": whole.images, "index": self.index.astype(np.int64), "labels": labels, **extra})
+        shutil.rmtree(folder)
+        return record, whole.images
+
+    def _batches(self, folder: Path) -> list[Attacked]:
+        """Every batch in order: read from its part file, or made and stored there."""
+        slices = [slice(start, start + self.batch) for start in range(0, len(self.index), self.batch)]
+        paths = [folder / f"{number:05d}.npz" for number in range(len(slices))]
+        stored = [parts.read(path) for path in paths]
+        known = {number: Attacked(**arrays) for number, arrays in enumerate(stored) if arrays is not None}
+        title = f"{self.attack.name} on {self.source}" + (f" at {self.eps}" if self.attack.bounded else "")
+        with held(self.module), Track(title, len(self.index), done=sum(len(part.images) for part in known.values())) as track:
+            # Chosen on the first batch, so that a resumed set is made with the form it was begun with.
+            gradients = fast(self.module, to_tensor(self.data.images[self.index[slices[0]]]), bf16=self.attack.bounded)
+            for number in sorted(set(range(len(slices))) - known.keys()):
+                known[number] = self._attack(gradients, slices[number], number)
+                parts.write(paths[number], vars(known[number]))
+                track.advance(len(known[number].images), _status(known.values()))
+        return [known[number] for number in range(len(slices))]
+
+    def _attack(self, gradients: nn.Module, piece: slice, number: int) -> Attacked:
+        where = self.index[piece]
+        images, labels = self.data.images[where], self.data.labels[where]
+        seed = batch_seed(self.seed, number)
+        return attack_batch(self.module, gradients, images, labels, self.attack, self.levels, seed, self.wanted[piece])
+
+    def record(self, made: Attacked) -> AttackRecord:
+        """The record of the merged set."""
+        n_attacked = int(made.attacked.sum())
+        levels = distance_levels(self.data.images[self.index], made.images)
+        l2 = np.sqrt((levels.reshape(len(levels), -1).astype(np.float64) ** 2).sum(1)) / 255
+        fooled = made.attacked & ~made.right
+        return AttackRecord(
+            source=self.source,
+            name=self.attack.name,
+            library=self.attack.library,
+            norm=self.attack.norm,
+            eps=float(self.eps),
+            eps_exact=str(self.eps),
+            steps=self.attack.steps,
+            step_size=self.attack.step_size,
+            seed=self.seed,
+            n=len(self.index),
+            n_attacked=n_attacked,
+            twin_accuracy=float(made.right.mean()),
+            linf_max=int(levels.max()) / 255,
+            l2_mean=float(l2[made.attacked].mean()) if n_attacked else 0.0,
+            l2_median=float(np.median(l2[fooled])) if fooled.any() else None,
+            zero_gradient_share=float(made.zero_gradient.sum()) / max(n_attacked, 1),
+            set_sha256=parts.set_digest(made.images, self.index, self.data.labels[self.index]),
+            file=f"{self.folder.name}/{self.file.name}",
+        )
+
+
+def _status(done: Iterable[Attacked]) -> str:
+    return f"robust {np.concatenate([part.right for part in done]).mean():.1%}"

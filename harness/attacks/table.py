@@ -1,0 +1,105 @@
+"""The table of attacks. Names and figures only: importing it imports neither torch nor an attack library.
+
+A new attack is one function in one small file, `(module, images, labels, eps, seed, *, steps) -> images`, and one entry here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+from harness.errors import unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    AttackFunction = Callable[[nn.Module, Tensor, Tensor, float, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack.
+
+    Attributes:
+        name: what the record and the command line call it.
+        library: who wrote it.
+        norm: "Linf": bounded by a radius. "L2": looks for the smallest distance and takes no radius.
+        steps: gradient steps (draws, for noise).
+        step_size: in words, for the report.
+        description: one line.
+        path: `module:function`, imported at the first use.
+        min_classes: fewest classes the attack's own loss is defined for; below it a margin loss takes its place.
+    """
+
+    name: str
+    library: str
+    norm: Literal["Linf", "L2"]
+    steps: int
+    step_size: str
+    description: str
+    path: str
+    min_classes: int = 2
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the attack takes a radius."""
+        return self.norm == "Linf"
+
+    @property
+    def function(self) -> AttackFunction:
+        """`(module, images, labels, eps, seed) -> images`.
+
+        `images` and the result are float32 (n, c, h, w) in [0, 1], `labels` int64 (n,), `eps` the radius on that scale. The
+        module maps images to logits (n, classes); its mode, parameters and their gradients are left as they were. The result
+        is not promised to lie in the ball, on the uint8 grid, or to fool: `harness.attacks.batch` sees to that.
+        """
+        module, _, function = self.path.partition(":")
+        return partial(getattr(import_module(module), function), steps=self.steps)
+
+    def with_steps(self, steps: int) -> Attack:
+        """The same attack with another number of steps, named NAME-STEPS."""
+        return self if steps == self.steps else replace(self, steps=steps, name=f"{self.name}-{steps}")
+
+
+_FOOLBOX = "harness.attacks.foolbox_attacks"
+_AUTO = "harness.attacks.auto_attack"
+
+ATTACKS: dict[str, Attack] = {
+    attack.name: attack
+    for attack in (
+        Attack("noise", "harness", "Linf", 10, "eps", "random signs, the worst of the draws: the floor", "harness.attacks.noise:noise"),
+        Attack("fgsm", "foolbox", "Linf", 1, "eps", "one step along the gradient's sign", f"{_FOOLBOX}:fgsm"),
+        Attack("bim", "foolbox", "Linf", 10, "eps/5", "iterated FGSM from the clean image", f"{_FOOLBOX}:bim"),
+        Attack("pgd", "foolbox", "Linf", 20, "eps/4", "projected gradient descent, random start", f"{_FOOLBOX}:pgd"),
+        Attack("FB_pgd_at", "foolbox", "Linf", 40, "0.033 eps", "Foolbox's PGD with its defaults: small steps, weak", f"{_FOOLBOX}:fb_pgd"),
+        Attack(
+            "cw-l2", "foolbox", "L2", 40, "Adam 0.02, 5 searches from c = 1", "Carlini & Wagner, smallest L2 distance", f"{_FOOLBOX}:cw_l2"
+        ),
+        Attack("apgd-ce", "pyautoattack", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD on the cross-entropy", f"{_AUTO}:apgd_ce"),
+        Attack(
+            "apgd-dlr", "pyautoattack", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD on the DLR loss", f"{_AUTO}:apgd_dlr", min_classes=3
+        ),
+    )
+}
+
+# The seed paper's names for attacks that are in the table. Its `FB_pgd_at` is an attack of its own: other steps than `pgd`.
+ALIASES: dict[str, str] = {"AA_apgd-ce": "apgd-ce", "AA_apgd-dlr": "apgd-dlr", "CWL2": "cw-l2"}
+
+
+def resolve(name: str) -> Attack:
+    """The attack of that name or alias. NAME-N is the attack with N steps: `apgd-ce-100`, `pgd-40`.
+
+    Raises:
+        UsageError: no such attack; names the nearest.
+    """
+    known = ATTACKS | {alias: ATTACKS[target] for alias, target in ALIASES.items()}
+    if name in known:
+        return known[name]
+    variant = re.fullmatch(r"(.+)-([1-9][0-9]{0,4})", name)
+    if variant and variant[1] in known and known[variant[1]].steps > 1:
+        return known[variant[1]].with_steps(int(variant[2]))
+    raise unknown("attack", name, known)

@@ -1,0 +1,81 @@
+"""Robust accuracy against several attacks at once: an image survives only if it survives them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from harness.attacks.batch import Mask, attack_batch, judge
+from harness.attacks.gradient import fast, held
+from harness.attacks.grid import ball_levels
+from harness.attacks.sets import batch_seed
+from harness.attacks.table import Attack
+from harness.data.dataset import Dataset, to_tensor
+from harness.errors import UsageError
+from harness.progress import Track
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """The result.
+
+    Attributes:
+        survives: bool (n,), right on the clean image and under every attack.
+        accuracy: robust accuracy after "clean" and each attack in turn; cumulative, each attack only gets the survivors of the last.
+    """
+
+    survives: Mask
+    accuracy: dict[str, float]
+
+
+def worst_case(
+    module: nn.Module, data: Dataset, index: NDArray[np.intp], attacks: Sequence[Attack], eps: Fraction, seed: int, *, batch: int = 128
+) -> WorstCase:
+    """Run `attacks` in turn, each on the survivors of the ones before it, on the images of `data` at `index`.
+
+    Raises:
+        UsageError: a minimum-norm attack (it has no radius), or what `attack_batch` refuses.
+    """
+    for attack in attacks:
+        if not attack.bounded:
+            raise UsageError(f"{attack.name} has no radius and cannot take part in a worst case at eps {eps}. Choose L-inf attacks.")
+    levels = ball_levels(eps)
+    survives = np.zeros(len(index), dtype=bool)
+    with held(module):
+        for part in np.array_split(np.arange(len(index)), range(batch, len(index), batch)):
+            survives[part] = judge(module, data.images[index[part]], data.labels[index[part]])[0]
+        accuracy = {"clean": float(survives.mean())}
+        gradients = fast(module, to_tensor(data.images[index[:batch]]))
+        for attack in attacks:
+            survives = _survivors(module, gradients, data, index, attack, levels, seed, batch, survives)
+            accuracy[attack.name] = float(survives.mean())
+    return WorstCase(survives, accuracy)
+
+
+def _survivors(
+    module: nn.Module,
+    gradients: nn.Module,
+    data: Dataset,
+    index: NDArray[np.intp],
+    attack: Attack,
+    levels: int,
+    seed: int,
+    batch: int,
+    survives: Mask,
+) -> Mask:
+    """The survivors, gathered into full batches, after one more attack."""
+    where = np.flatnonzero(survives)
+    after = np.zeros_like(survives)
+    with Track(f"{attack.name} on survivors", len(where)) as track:
+        for number, start in enumerate(range(0, len(where), batch)):
+            part = where[start : start + batch]
+            images, labels = data.images[index[part]], data.labels[index[part]]
+            everyone = np.ones(len(part), dtype=bool)
+            after[part] = attack_batch(module, gradients, images, labels, attack, levels, batch_seed(seed, number), everyone).right
+            track.advance(len(part), f"robust {after.sum()}/{start + len(part)}")
+    return after

@@ -1,0 +1,146 @@
+"""What every attack of the table must keep to. One table; a new attack is tested by being in it."""
+
+from __future__ import annotations
+
+import copy
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness.attacks.batch import judge
+from harness.attacks.parts import load_set
+from harness.attacks.sets import make_set
+from harness.attacks.table import ATTACKS, Attack, resolve
+from harness.data.dataset import Dataset, to_tensor
+
+EPS = Fraction(8, 255)
+INDEX = np.arange(3, 27)
+NAMES = [*ATTACKS, "apgd-ce-7", "pgd-3"]
+RANDOM = {"noise", "pgd", "FB_pgd_at", "apgd-ce", "apgd-dlr", "apgd-ce-7", "pgd-3"}
+
+
+def subject(channels: int = 3, classes: int = 5) -> tuple[nn.Module, Dataset]:
+    """A convolutional network with random weights, and 30 images labelled as it sees them, every sixth otherwise."""
+    torch.manual_seed(channels + classes)
+    model = nn.Sequential(
+        *(nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(128, classes)),
+    )
+    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, channels), dtype=np.uint8)
+    model(to_tensor(images))  # statistics for the batch norm
+    model.eval()
+    with torch.no_grad():
+        model[-1].bias -= model(to_tensor(images)).mean(0)
+        labels = model(to_tensor(images)).argmax(1).numpy()
+    labels[::6] = (labels[::6] + 1) % classes
+    return model, Dataset("random", images, labels)
+
+
+@pytest.fixture(params=NAMES)
+def attack(request: pytest.FixtureRequest) -> Attack:
+    return resolve(request.param)
+
+
+def test_a_set_keeps_to_the_contract(attack: Attack, tmp_path: Path) -> None:
+    model, data = subject()
+    record, images = make_set(model, data, INDEX, attack, EPS, 0, source="S1", folder=tmp_path / "adversarial", batch=10)
+    clean, labels = data.images[INDEX], data.labels[INDEX]
+    moved = np.abs(images.astype(int) - clean.astype(int)).reshape(len(INDEX), -1)
+
+    assert images.dtype == np.uint8 and images.shape == clean.shape
+    if attack.bounded:
+        assert moved.max() <= 8 and record.eps_exact == "8/255"
+    else:
+        assert record.eps_exact == "0"
+    wrong = INDEX % 6 == 0
+    assert (moved[wrong] == 0).all(), "an image that the model has wrong was attacked"
+    assert moved[~wrong].any()
+
+    right, margin = judge(model, images, labels)
+    assert (margin <= judge(model, clean, labels)[1] + 1e-5).all(), "worse than the clean image"
+    assert record.twin_accuracy == (right & ~wrong).mean()
+    assert (record.n, record.n_attacked) == (len(INDEX), (~wrong).sum())
+    assert record.linf_max == moved.max() / 255
+    assert record.l2_mean == pytest.approx(np.sqrt((moved[~wrong] ** 2.0).sum(1)).mean() / 255)
+    assert (record.l2_median is None) == (right | wrong).all()
+
+    stored, index, stored_labels = load_set(tmp_path / record.file, record.set_sha256)
+    np.testing.assert_array_equal(stored, images)
+    np.testing.assert_array_equal(index, INDEX)
+    np.testing.assert_array_equal(stored_labels, labels)
+    assert [path.name for path in (tmp_path / "adversarial").iterdir()] == [Path(record.file).name], "parts were left behind"
+
+
+def test_the_seed_decides(attack: Attack, tmp_path: Path) -> None:
+    model, data = subject()
+    hashes = []
+    for run, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(run)  # must not matter
+        before = torch.random.get_rng_state()
+        record, _ = make_set(model, data, INDEX, attack, EPS, seed, source="S1", folder=tmp_path / str(run), batch=10)
+        assert torch.equal(torch.random.get_rng_state(), before), "the caller's random state was touched"
+        hashes.append(record.set_sha256)
+    assert hashes[0] == hashes[1]
+    assert (hashes[0] != hashes[2]) == (attack.name in RANDOM)
+
+
+def test_the_module_is_left_as_it_was(attack: Attack) -> None:
+    """The attack alone, on a module in training mode with gradients of its own."""
+    model, data = subject()
+    model.train()
+    model[1].eval()
+    model[0].bias.requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    state = copy.deepcopy(model.state_dict())
+    images, labels = to_tensor(data.images[:6]), torch.from_numpy(data.labels[:6])
+    images_before, labels_before = images.clone(), labels.clone()
+
+    found = attack.function(model, images, labels, 8 / 255, 0)
+
+    assert found.shape == images.shape and found.dtype == torch.float32 and not found.requires_grad
+    assert torch.equal(images, images_before) and torch.equal(labels, labels_before)
+    assert [part.training for part in model] == [True, False, True, True, True, True, True]
+    assert [p.requires_grad for p in model.parameters()] == [True, False, True, True, True, True]
+    assert all(torch.equal(p.grad, torch.ones_like(p)) for p in model.parameters() if p.grad is not None)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, state[name]), f"{name} changed (a batch norm in training mode?)"
+
+
+def test_a_model_in_training_mode_is_attacked_in_evaluation_mode(attack: Attack, tmp_path: Path) -> None:
+    model, data = subject()
+    quiet, _ = make_set(model, data, INDEX, attack, EPS, 0, source="S1", folder=tmp_path / "eval", batch=24)
+    model.train()
+    loud, _ = make_set(model, data, INDEX, attack, EPS, 0, source="S1", folder=tmp_path / "train", batch=24)
+    assert loud.set_sha256 == quiet.set_sha256
+    assert all(part.training for part in model.modules())
+
+
+def test_survivors_are_respected(attack: Attack, tmp_path: Path) -> None:
+    model, data = subject()
+    survivors = INDEX % 2 == 1
+    record, images = make_set(model, data, INDEX, attack, EPS, 0, source="S1", folder=tmp_path, batch=10, survivors=survivors)
+    np.testing.assert_array_equal(images[~survivors], data.images[INDEX[~survivors]])
+    assert record.n_attacked == (survivors & (INDEX % 6 != 0)).sum()
+    assert record.twin_accuracy <= record.n_attacked / record.n, "an image that was fooled before counts as right"
+
+
+@pytest.mark.parametrize(("channels", "classes", "n"), [(1, 5, 8), (3, 2, 8), (3, 5, 1), (1, 2, 1)])
+def test_grey_images_two_classes_and_a_batch_of_one(attack: Attack, tmp_path: Path, channels: int, classes: int, n: int) -> None:
+    model, data = subject(channels, classes)
+    record, images = make_set(model, data, INDEX[1 : n + 1], attack, EPS, 0, source="S1", folder=tmp_path, batch=1 if n == 1 else 5)
+    assert images.shape == (n, 8, 8, channels)
+    assert record.n_attacked >= 1
+
+
+def test_a_radius_of_zero_changes_no_byte(attack: Attack, tmp_path: Path) -> None:
+    if not attack.bounded:
+        pytest.skip("takes no radius")
+    model, data = subject()
+    record, images = make_set(model, data, INDEX, attack, Fraction(0), 0, source="gate", folder=tmp_path, batch=10)
+    np.testing.assert_array_equal(images, data.images[INDEX])
+    assert record.twin_accuracy == (INDEX % 6 != 0).mean()

@@ -1,0 +1,114 @@
+"""The fast form that makes gradients, and the keeper of the worst iterate."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from conftest import linear_data, linear_model
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from harness.attacks.gradient import FastForm, fast, held, native_bf16
+from harness.attacks.keeper import Keeper, margins
+from harness.data.dataset import Dataset, to_tensor
+
+
+def test_the_fast_form_answers_like_the_module(trained: tuple[nn.Module, Dataset]) -> None:
+    model, data = trained
+    images = to_tensor(data.images)
+    state = copy.deepcopy(model.state_dict())
+    form = fast(model, images, bf16=False)
+    assert isinstance(form, FastForm)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in form.modules()), "batch norms were not folded"
+    assert not any(parameter.requires_grad for parameter in form.parameters())
+    torch.testing.assert_close(form(images), model(images), rtol=1e-4, atol=1e-4)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert any(isinstance(part, nn.BatchNorm2d) for part in model.modules()), "the module itself was folded"
+
+
+@pytest.mark.skipif(not native_bf16(), reason="this CPU has no bfloat16 arithmetic")
+def test_bfloat16_is_used_where_the_cpu_has_it(trained: tuple[nn.Module, Dataset]) -> None:
+    model, data = trained
+    images = to_tensor(data.images)
+    form = fast(model, images)
+    assert isinstance(form, FastForm) and form.bf16
+    assert form(images).dtype == torch.float32
+    assert not torch.equal(form(images), model(images))
+    assert (form(images).argmax(1) == model(images).argmax(1)).float().mean() > 0.95
+
+
+class Branching(nn.Module):
+    """Cannot be traced: the path depends on the data."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner(images) if images.mean() > 0 else self.inner(-images)
+
+
+def test_a_module_that_cannot_be_traced_is_used_unfolded(trained: tuple[nn.Module, Dataset]) -> None:
+    model, data = trained
+    form = fast(Branching(model).eval(), to_tensor(data.images))
+    assert isinstance(form, FastForm)
+    assert any(isinstance(part, nn.BatchNorm2d) for part in form.modules())
+
+
+class Picky(nn.Module):
+    """Refuses to be copied, and answers otherwise in channels-last: no fast form is like it."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Picky:
+        raise RuntimeError("not copyable")
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner(images) * (1 if images.is_contiguous() else -1)
+
+
+def test_the_module_itself_is_the_way_out(trained: tuple[nn.Module, Dataset]) -> None:
+    model, data = trained
+    picky = Picky(model).eval()
+    assert fast(picky, to_tensor(data.images)) is picky
+
+
+def test_held_puts_everything_back_after_an_error() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout())
+    model[1].eval()
+    model[0].bias.requires_grad_(False)
+    with pytest.raises(ZeroDivisionError), held(model):
+        assert not any(part.training for part in model.modules())
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        raise ZeroDivisionError
+    assert [part.training for part in model.modules()] == [True, True, False, True]
+    assert [parameter.requires_grad for parameter in model.parameters()] == [True, False, True, True]
+
+
+@given(st.lists(st.lists(st.floats(-5, 5, width=16), min_size=3, max_size=3), min_size=1, max_size=5), st.integers(0, 2))
+def test_the_margin(rows: list[list[float]], label: int) -> None:
+    found = margins(torch.tensor(rows), torch.full((len(rows),), label))
+    assert found.tolist() == [row[label] - max(row[:label] + row[label + 1 :]) for row in rows]
+
+
+def test_the_keeper_keeps_the_smallest_margin_it_has_seen() -> None:
+    model = linear_model(3)
+    data = linear_data(model, n=12)
+    images, labels = to_tensor(data.images), torch.from_numpy(data.labels)
+    keeper = Keeper(model, images, labels)
+    assert torch.equal(keeper.best, images)
+    torch.manual_seed(0)
+    seen = [torch.rand_like(images) for _ in range(7)]
+    with torch.no_grad():
+        for candidate in seen:
+            assert torch.equal(keeper(candidate), model(candidate))
+        all_margins = torch.stack([margins(model(candidate), labels) for candidate in seen])
+    assert torch.equal(keeper.margin, all_margins.amin(0))
+    for row, best in enumerate(all_margins.argmin(0).tolist()):
+        assert torch.equal(keeper.best[row], seen[best][row])

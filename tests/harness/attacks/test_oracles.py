@@ -1,0 +1,121 @@
+"""Linear classifiers, for which the strongest perturbation is known exactly (adv-lib's way of testing attacks)."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import linear_data, linear_model
+from numpy.typing import NDArray
+from torch import nn
+
+from harness.attacks.sets import make_set
+from harness.attacks.table import resolve
+from harness.attacks.worst_case import worst_case
+from harness.data.dataset import Dataset
+
+STRONG = ["bim", "pgd", "apgd-ce", "apgd-dlr"]
+EPS = Fraction(8, 255)
+
+
+def differences(model: nn.Module, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """w_y - w_j and b_y - b_j for every image and class j: (n, classes, d), (n, classes)."""
+    weight = model[1].weight.detach().double().numpy()
+    bias = model[1].bias.detach().double().numpy()
+    return weight[labels][:, None] - weight[None], bias[labels][:, None] - bias[None]
+
+
+def smallest_margin(model: nn.Module, data: Dataset, levels: int) -> NDArray[np.float64]:
+    """min over the L-inf ball of the margin, exactly: for class j it is reached at x - eps * sign(w_y - w_j), clipped to [0, 255]."""
+    w, b = differences(model, data.labels)
+    x = data.images.transpose(0, 3, 1, 2).reshape(len(data), 1, -1).astype(np.int64)
+    worst = np.clip(x - levels * np.sign(w).astype(np.int64), 0, 255) / 255
+    margin = (w * worst).sum(2) + b
+    margin[np.arange(len(data)), data.labels] = np.inf
+    return margin.min(1)
+
+
+def without_ties(model: nn.Module, data: Dataset, levels: int) -> Dataset:
+    """Leaves out images whose smallest margin is too near 0 for float32 to tell."""
+    return data.subset(np.flatnonzero(np.abs(smallest_margin(model, data, levels)) > 0.01))
+
+
+@pytest.mark.parametrize("name", [*STRONG, "fgsm"])
+@pytest.mark.parametrize(("low", "high"), [(64, 192), (0, 256)], ids=["middle", "at the edges"])
+def test_two_classes_reach_the_exact_optimum(name: str, low: int, high: int, tmp_path: Path) -> None:
+    model = linear_model(2)
+    data = without_ties(model, linear_data(model, low=low, high=high), 8)
+    robust = smallest_margin(model, data, 8) > 0
+    assert 0.1 < robust.mean() < 0.9
+    record, _ = make_set(model, data, np.arange(len(data)), resolve(name), EPS, 0, source="S1", folder=tmp_path)
+    assert record.twin_accuracy == robust.mean()
+
+
+@pytest.mark.parametrize("name", STRONG)
+def test_three_classes_reach_the_exact_optimum(name: str, tmp_path: Path) -> None:
+    model = linear_model(3)
+    data = without_ties(model, linear_data(model), 4)
+    robust = smallest_margin(model, data, 4) > 0
+    assert 0.1 < robust.mean() < 0.9
+    record, _ = make_set(model, data, np.arange(len(data)), resolve(name), Fraction(4, 255), 0, source="S1", folder=tmp_path)
+    assert record.twin_accuracy == pytest.approx(robust.mean(), abs=1 / len(data))
+
+
+def test_noise_is_the_floor_and_not_an_attack(tmp_path: Path) -> None:
+    model = linear_model(2)
+    data = linear_data(model)
+    record, images = make_set(model, data, np.arange(len(data)), resolve("noise"), EPS, 0, source="S0", folder=tmp_path)
+    assert record.twin_accuracy > (smallest_margin(model, data, 8) > 0).mean()
+    moved = np.abs(images[10:].astype(int) - data.images[10:].astype(int))
+    assert 8 in moved and set(np.unique(moved)) <= {0, 8}, "an entry is moved by the whole radius, or the image's clean form was the worst"
+
+
+def test_carlini_wagner_finds_the_smallest_distance(tmp_path: Path) -> None:
+    """To the plane w.x + b = 0 it is |w.x + b| / ||w||_2; rounding to bytes may add a little."""
+    model = linear_model(2)
+    with torch.no_grad():
+        model[1].weight *= 0.5
+    data = linear_data(model)
+    w, b = differences(model, data.labels)
+    other = 1 - data.labels
+    rows = np.arange(len(data))
+    x = data.images.transpose(0, 3, 1, 2).reshape(len(data), -1) / 255
+    exact = ((w[rows, other] * x).sum(1) + b[rows, other]) / np.linalg.norm(w[rows, other], axis=1)
+    record, images = make_set(model, data, rows, resolve("CWL2"), EPS, 0, source="S1", folder=tmp_path)
+    found = np.sqrt(((images.astype(float) - data.images.astype(float)) ** 2).reshape(len(data), -1).sum(1)) / 255
+    attacked = exact > 0
+    assert record.twin_accuracy == 0 and record.n_attacked == attacked.sum()
+    assert record.l2_median == pytest.approx(np.median(found[attacked]))
+    assert (found[attacked] >= exact[attacked] - 1e-6).all(), "nearer than the boundary, yet counted as fooled"
+    assert np.median(found[attacked] / exact[attacked]) < 1.1
+
+
+def test_the_worst_case_is_exact_and_only_survivors_are_attacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.attacks import auto_attack
+
+    model = linear_model(2)
+    data = without_ties(model, linear_data(model), 8)
+    robust = smallest_margin(model, data, 8) > 0
+    handed = []
+    real = auto_attack.apgd_ce
+    monkeypatch.setattr(
+        auto_attack, "apgd_ce", lambda module, images, *rest, steps: handed.append(len(images)) or real(module, images, *rest, steps=steps)
+    )
+    result = worst_case(model, data, np.arange(len(data)), [resolve("fgsm"), resolve("apgd-ce")], EPS, 0, batch=16)
+    np.testing.assert_array_equal(result.survives, robust)
+    assert list(result.accuracy) == ["clean", "fgsm", "apgd-ce"]
+    assert sum(handed) == robust.sum(), "one FGSM step is exact here: only robust images are left for the next attack"
+    assert max(handed) == 16, "survivors are gathered into full batches"
+
+
+def test_a_worst_case_without_survivors_returns_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.attacks import auto_attack
+
+    model = linear_model(2)
+    data = linear_data(model, wrong=120)
+    monkeypatch.setattr(auto_attack, "apgd_ce", lambda *_, **__: pytest.fail("attacked an image that was wrong already"))
+    result = worst_case(model, data, np.arange(len(data)), [resolve("apgd-ce")], EPS, 0)
+    assert result.accuracy == {"clean": 0.0, "apgd-ce": 0.0}
