@@ -1,0 +1,67 @@
+"""INT8 Q/DQ: the layout, silence, and no file left behind."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, numpy_helper
+
+from export.calibration import METHODS, Calibration
+from export.errors import ExportError
+from export.int8 import quantize_int8
+from export.session import open_session, to_input
+
+
+@pytest.fixture(scope="module")
+def quantized(graph: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
+    return quantize_int8(graph, Calibration(images, "minmax"))
+
+
+def test_layout_is_that_of_the_integer_kernels(quantized: ModelProto) -> None:
+    """UINT8 activations, INT8 weights with zero point 0 per output channel, INT32 bias."""
+    stored = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    producer = {name: node for node in quantized.graph.node for name in node.output}
+    layers = [node for node in quantized.graph.node if node.op_type in ("Conv", "Gemm")]
+    assert len(layers) == 4
+    for layer in layers:
+        activation, weight, bias = (producer[name] for name in layer.input)
+        assert {part.op_type for part in (activation, weight, bias)} == {"DequantizeLinear"}
+        assert stored[activation.input[2]].data_type == TensorProto.UINT8
+        assert stored[weight.input[0]].data_type == TensorProto.INT8
+        assert not numpy_helper.to_array(stored[weight.input[2]]).any()
+        assert stored[bias.input[0]].data_type == TensorProto.INT32
+        channels = stored[weight.input[0]].dims[0]
+        assert stored[weight.input[1]].dims == ([channels] if layer.op_type == "Conv" else stored[weight.input[1]].dims)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_stays_close_to_float(method: str, graph: ModelProto, images: NDArray[np.uint8]) -> None:
+    """Signal to quantization noise of the logits above 20 dB: a hundredth of the signal's power."""
+    integer = open_session(quantize_int8(graph, Calibration(images, method))).run(None, {"images": to_input(images)})[0]
+    exact = open_session(graph).run(None, {"images": to_input(images)})[0]
+    assert np.mean((integer - exact) ** 2) < 0.01 * np.mean(exact**2)
+
+
+def test_is_silent_and_leaves_nothing(
+    graph: ModelProto, images: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    quantize_int8(graph, Calibration(images, "entropy"))
+    assert capfd.readouterr() == ("", "")
+    broken = ModelProto()
+    broken.CopyFrom(graph)
+    broken.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(ExportError):
+        quantize_int8(broken, Calibration(images, "minmax"))
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_input_graph_is_not_changed(graph: ModelProto, images: NDArray[np.uint8]) -> None:
+    before = graph.SerializeToString()
+    quantize_int8(graph, Calibration(images, "minmax"))
+    assert graph.SerializeToString() == before

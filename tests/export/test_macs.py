@@ -1,0 +1,85 @@
+"""MAC counts against independent counts: a sum over ones, and figures that the literature gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from export.errors import ExportError
+from export.macs import mac_nodes, macs
+
+
+def one_layer(node: onnx.NodeProto, shape: tuple[int, ...], weight: tuple[int, ...], path: Path) -> Path:
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [node],
+        "layer",
+        [value("images", TensorProto.FLOAT, ["batch", *shape])],
+        [value("logits", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.ones(weight, np.float32), "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> dict[str, int]:
+    kernel, dilation = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    return {
+        "groups": draw(st.integers(1, 4)),
+        "inputs": draw(st.integers(1, 3)),
+        "outputs": draw(st.integers(1, 3)),
+        "kernel": kernel,
+        "dilation": dilation,
+        "stride": draw(st.integers(1, 3)),
+        "size": (kernel - 1) * dilation + draw(st.integers(1, 6)),
+    }
+
+
+@given(c=convolutions())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_convolution_against_a_sum_of_ones(c: dict[str, int], tmp_path: Path) -> None:
+    """With ones for input and weight, and no padding, the sum of the output is the number of products: grouped, strided, dilated alike."""
+    x = torch.ones(1, c["groups"] * c["inputs"], c["size"], c["size"] + 1)
+    weight = torch.ones(c["groups"] * c["outputs"], c["inputs"], c["kernel"], c["kernel"])
+    products = torch.conv2d(x, weight, stride=c["stride"], dilation=c["dilation"], groups=c["groups"]).sum()
+    node = helper.make_node(
+        "Conv", ["images", "w"], ["logits"], group=c["groups"], strides=[c["stride"]] * 2, dilations=[c["dilation"]] * 2, name="conv"
+    )
+    assert macs(one_layer(node, tuple(x.shape[1:]), tuple(weight.shape), tmp_path / "conv.onnx")) == int(products)
+
+
+@pytest.mark.parametrize(
+    ("node", "shape", "weight", "expected"),
+    [
+        (helper.make_node("Gemm", ["images", "w"], ["logits"]), (6,), (6, 10), 60),
+        (helper.make_node("Gemm", ["images", "w"], ["logits"], transB=1), (6,), (10, 6), 60),
+        (helper.make_node("MatMul", ["images", "w"], ["logits"]), (7, 6), (6, 10), 7 * 60),
+        (helper.make_node("MatMul", ["images", "images"], ["logits"]), (4, 5, 5), (1,), 4 * 125),
+        (helper.make_node("Conv", ["images", "w"], ["logits"], pads=[1, 1, 1, 1]), (3, 8, 8), (16, 3, 3, 3), 8 * 8 * 16 * 27),
+    ],
+    ids=["gemm", "gemm transposed", "matmul", "activations", "padded"],
+)
+def test_layers(node: onnx.NodeProto, shape: tuple[int, ...], weight: tuple[int, ...], expected: int, tmp_path: Path) -> None:
+    assert macs(one_layer(node, shape, weight, tmp_path / "layer.onnx")) == expected
+
+
+def test_network_by_hand(graph: ModelProto, tmp_path: Path) -> None:
+    """The network of conftest.py on 12 x 8 pixels, layer by layer."""
+    path = tmp_path / "network.onnx"
+    onnx.save(graph, path)
+    stem, depthwise, pointwise, linear = 12 * 8 * 16 * 27, 6 * 4 * 16 * 9, 6 * 4 * 24 * 16, 24 * 5
+    assert [node.macs for node in mac_nodes(path)] == [stem, depthwise, pointwise, linear]
+
+
+def test_unreadable_file(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"not onnx")
+    with pytest.raises(ExportError, match="cannot read"):
+        macs(tmp_path / "bad.onnx")

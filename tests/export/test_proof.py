@@ -1,0 +1,82 @@
+"""Proof of an artefact: it passes what is right and names what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto, numpy_helper
+from torch import nn
+
+from export.artefact import Artefact
+from export.errors import ExportError
+from export.proof import LIMITS, prove
+
+Plant = Callable[[ModelProto, str], Artefact]
+
+
+def changed(graph: ModelProto, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> ModelProto:
+    """The graph with the linear layer's bias (5 numbers, one per class) changed."""
+    model = ModelProto()
+    model.CopyFrom(graph)
+    for tensor in model.graph.initializer:
+        if list(tensor.dims) == [5]:
+            tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)).astype(np.float32), tensor.name))
+    return model
+
+
+def test_a_true_export_passes(network: nn.Module, graph: ModelProto, images: NDArray[np.uint8], planted: Plant) -> None:
+    found = prove(network, planted(graph, "fp32"), images)
+    assert (found.n, found.top1_agreement, found.passed, found.remedy) == (48, 1.0, True, "")
+    assert found.max_logit_error < 1e-4
+    assert found.limit == "top-1 agreement >= 99.9%, |logit error| <= 0.001"
+
+
+@pytest.mark.parametrize(("offset", "passes"), [(0.0009, True), (0.0011, False)])
+def test_the_error_is_the_largest_difference(
+    offset: float, passes: bool, network: nn.Module, graph: ModelProto, images: NDArray[np.uint8], planted: Plant
+) -> None:
+    """All biases moved by the same amount: equal labels, and an error that is exactly known."""
+    found = prove(network, planted(changed(graph, lambda bias: bias + offset), "fp32"), images)
+    assert found.max_logit_error == pytest.approx(offset, abs=1e-5)
+    assert found.passed is passes
+
+
+@pytest.mark.parametrize("precision", LIMITS)
+def test_other_answers_fail_with_a_remedy(
+    precision: str, network: nn.Module, graph: ModelProto, images: NDArray[np.uint8], planted: Plant
+) -> None:
+    with torch.no_grad():
+        label = int(network(torch.from_numpy(images[:1].transpose(0, 3, 1, 2)).float() / 255).argmax())
+    wrong = np.zeros(5)
+    wrong[(label + 1) % 5] = 1e3
+    found = prove(network, planted(changed(graph, lambda bias: bias + wrong), precision), images)
+    assert not found.passed
+    assert found.top1_agreement < 0.9
+    assert found.remedy == LIMITS[precision].remedy
+
+
+def test_nan_fails(network: nn.Module, graph: ModelProto, images: NDArray[np.uint8], planted: Plant) -> None:
+    found = prove(network, planted(changed(graph, lambda bias: bias * np.nan), "int8"), images)
+    assert not found.passed
+    assert np.isfinite(found.max_logit_error)
+
+
+def test_nothing_to_compare(network: nn.Module, graph: ModelProto, images: NDArray[np.uint8], planted: Plant) -> None:
+    artefact = planted(graph, "fp32")
+    with pytest.raises(ExportError, match="no image"):
+        prove(network, artefact, images[:0])
+    with pytest.raises(ExportError, match="cannot run"):
+        prove(nn.Sequential(nn.Flatten(), nn.LazyLinear(5)).eval(), artefact, images[:, :6])
+    artefact.path.write_bytes(b"damaged")
+    with pytest.raises(ExportError, match="cannot load"):
+        prove(network, artefact, images)
+
+
+def test_another_number_of_classes(graph: ModelProto, images: NDArray[np.uint8], planted: Plant) -> None:
+    other = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 8, 7)).eval()
+    with pytest.raises(ExportError, match="not an export of this model"):
+        prove(other, planted(graph, "fp32"), images)
