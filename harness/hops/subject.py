@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from devices.profile import DeviceProfile, device_names, load_profile
 from export.flavours import FLAVOURS
+from harness.attacks.grid import ball_levels
 from harness.attacks.table import Attack, resolve
 from harness.data.dataset import Dataset
 from harness.data.load import load_data, stratified
@@ -81,7 +82,7 @@ def load_subject(settings: Settings) -> Subject:
         UsageError: anything the user can mend.
     """
     attacks, profile = check_names(settings)
-    settings.radius(None)  # refuses a wrong --eps before anything is loaded
+    ball_levels(settings.radius(None))  # refuses a wrong --eps before anything is loaded
     twin = load_twin(settings.model, arch=settings.arch, image_size=settings.image_size, normalize=settings.normalize)
     test, calibration = load_data(settings.data, input_shape=twin.input_shape, classes=twin.classes, seed=settings.seed)
     wanted = settings.samples or min(settings.plan.samples, len(test))
