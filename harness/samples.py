@@ -53,7 +53,9 @@ def rows(
 
 
 def save(parts: list[pd.DataFrame], folder: Path) -> None:
-    """Write the table, whole or not at all."""
+    """Write the table, whole or not at all. Where every engine failed there is nothing to write."""
+    if not parts:
+        return
     temporary = folder / f"{SAMPLES}.tmp"
     pd.concat(parts, ignore_index=True).to_parquet(temporary, index=False)
     temporary.replace(folder / SAMPLES)
