@@ -21,6 +21,7 @@ from export.session import open_session, to_input
 BUDGET_BYTES = 256 * 2**20  # activations held at once
 BINS = 2048  # as in Migacz, "8-bit inference with TensorRT", GTC 2017
 PERCENTILE = 99.99  # best for MobileNets in Wu et al. 2020 (arXiv:2004.09602), table 5
+MIN_VALUES = 8 * BINS  # with fewer (logits, pooled features) a histogram says nothing about the tail: the range stays min-max
 DEAD = 1e-30  # an activation that never exceeds this is zero
 ENTROPY_STEP = 8  # bins between two candidate thresholds: 0.4 % of the range
 
@@ -79,6 +80,8 @@ def activation_ranges(model: ModelProto, calibration: Calibration) -> dict[str, 
             scaled = np.abs(values.ravel()) * (np.float32(BINS) / tops[name])
             counts[name] += np.bincount(np.minimum(scaled.astype(np.int32), BINS - 1), minlength=BINS)
     for name, histogram in counts.items():
+        if histogram.sum() < MIN_VALUES:
+            continue
         low, high = ranges[name]
         limit = np.float32(tops[name] * choose(histogram, bool(low < 0)) / BINS)
         ranges[name] = (max(low, -limit), min(high, limit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -131,4 +132,5 @@ def _write(graph: ModelProto, folder: Path, flavour: str) -> tuple[Path, str]:
     except OSError as error:
         raise ExportError(f"cannot write {flavour} into {folder}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

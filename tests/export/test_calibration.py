@@ -49,6 +49,13 @@ def test_ranges_hold_zero_and_lie_within_the_data(method: str, graph: ModelProto
         assert full[name][0] <= low <= 0 <= high <= full[name][1]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_few_values_are_not_clipped(method: str, graph: ModelProto, images: NDArray[np.uint8]) -> None:
+    """240 logits in 2048 bins: their histogram is mostly gaps."""
+    full = activation_ranges(graph, Calibration(images, "minmax"))
+    assert activation_ranges(graph, Calibration(images, method))["logits"] == full["logits"]
+
+
 counts = hnp.arrays(np.int64, BINS, elements=st.integers(0, 10**6)).filter(lambda histogram: histogram.sum() > 0)
 
 

@@ -1,0 +1,231 @@
+"""What every flavour must do, on every kind of network. A new line in `export.flavours.FLAVOURS` is tested by being there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+import torchvision
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from export.artefact import Artefact, load_artefact
+from export.calibration import METHODS
+from export.errors import ExportError
+from export.evidence import precision_evidence
+from export.flavours import FLAVOURS, export_flavour
+from export.macs import macs
+from export.proof import prove
+from export.session import open_session, to_input
+from harness.models.resnet import resnet8
+
+SOURCE = "5" * 64
+CLASSES = 7
+
+
+class Grouped(nn.Module):
+    """Grouped, dilated and depthwise convolutions with a concatenation, on one channel and a picture that is not square."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 16, 3, padding=2, dilation=2)
+        self.grouped = nn.Conv2d(16, 16, 3, groups=4, padding=1)
+        self.depthwise = nn.Conv2d(16, 16, 3, groups=16, padding=1)
+        self.linear = nn.Linear(32, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        x = torch.cat([torch.relu(self.grouped(x)), torch.relu(self.depthwise(x))], dim=1)
+        return self.linear(torch.nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
+    "grouped": (Grouped, (1, 20, 12)),
+    "residual": (lambda: resnet8(CLASSES), (3, 32, 32)),
+    "mobilenet": (lambda: torchvision.models.mobilenet_v3_small(num_classes=CLASSES), (3, 64, 64)),
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network that tells its images apart, one flavour of it, and what it was made from."""
+
+    module: nn.Module
+    flavour: str
+    input_shape: tuple[int, int, int]
+    images: NDArray[np.uint8]
+    folder: Path
+    artefact: Artefact
+    fp32: Artefact
+
+    def export(self, folder: Path, flavour: str | None = None, method: str = "minmax", **changes: object) -> Artefact:
+        arguments = {
+            "input_shape": self.input_shape,
+            "source_sha256": SOURCE,
+            "calibration_images": self.images,
+            "calibration_method": method,
+            "folder": folder,
+            **changes,
+        }
+        return export_flavour(self.module, flavour or self.flavour, **arguments)
+
+
+def pictures(shape: tuple[int, int, int]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """56 noisy copies of one smooth pattern per class."""
+    rng = np.random.default_rng(0)
+    channels, height, width = shape
+    coarse = torch.from_numpy(rng.uniform(0, 255, (CLASSES, channels, 4, 4)))
+    patterns = nn.functional.interpolate(coarse, (height, width), mode="bilinear").permute(0, 2, 3, 1).numpy()
+    labels = np.arange(56) % CLASSES
+    return (patterns[labels] + rng.normal(0, 8, (56, height, width, channels))).clip(0, 255).astype(np.uint8), labels
+
+
+def taught(module: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> nn.Module:
+    """Random features with fitted batch norm and a least-squares head: its answers mean something, after a second and without training."""
+    x = torch.from_numpy(to_input(images))
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None
+    head = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
+    features: list[Tensor] = []
+    with torch.no_grad():
+        module.train()
+        module(x)
+        module.eval()
+        handle = head.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+        module(x)
+        handle.remove()
+        inputs = torch.cat([features[0], torch.ones(len(x), 1)], dim=1).double()
+        targets = 8 * nn.functional.one_hot(torch.from_numpy(labels), CLASSES).double() - 4
+        ridge = 1e-3 * (inputs**2).mean() * len(x)
+        weight = torch.linalg.solve(inputs.T @ inputs + ridge * torch.eye(inputs.shape[1]), inputs.T @ targets).float()
+        head.weight.copy_(weight[:-1].T)
+        head.bias.copy_(weight[-1])
+    return module
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    build, shape = NETWORKS[request.param]
+    torch.manual_seed(0)
+    images, labels = pictures(shape)
+    module = taught(build(), images, labels)
+    folder = tmp_path_factory.mktemp(request.param)
+    arguments = {"input_shape": shape, "source_sha256": SOURCE, "calibration_images": images, "calibration_method": "minmax"}
+    fp32 = export_flavour(module, "onnx-fp32", folder=folder, **arguments)
+    yield Subject(module, "onnx-fp32", shape, images, folder, fp32, fp32)
+
+
+@pytest.fixture(scope="module", params=FLAVOURS)
+def subject(request: pytest.FixtureRequest, network: Subject) -> Subject:
+    flavour: str = request.param
+    if flavour == "onnx-fp32":
+        return network
+    artefact = network.export(network.folder, flavour, cache_fp32=network.fp32)
+    return Subject(network.module, flavour, network.input_shape, network.images, network.folder, artefact, network.fp32)
+
+
+def logits(artefact: Artefact, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = open_session(str(artefact.path)).run([artefact.output_name], {artefact.input_name: x})[0]
+    return found
+
+
+def test_manifest(subject: Subject) -> None:
+    artefact, kind = subject.artefact, FLAVOURS[subject.flavour]
+    assert load_artefact(artefact.path.with_suffix(".json")) == artefact
+    assert (artefact.flavour, artefact.precision, artefact.runtime) == (kind.name, kind.precision, kind.runtime)
+    assert (artefact.source_sha256, artefact.input_shape, artefact.classes) == (SOURCE, subject.input_shape, CLASSES)
+    assert artefact.path.name == f"{subject.flavour}-{artefact.sha256[:12]}.onnx"
+    assert (artefact.calibration.get("n") == len(subject.images)) == kind.calibrated
+
+
+def test_file_is_plain_onnx_that_names_no_path(subject: Subject) -> None:
+    model = onnx.load(subject.artefact.path)
+    onnx.checker.check_model(model, full_check=True)
+    assert {entry.domain for entry in model.opset_import} == {""}
+    data = subject.artefact.path.read_bytes()
+    for trace in (str(Path.cwd()), str(Path.home()), str(subject.folder), "site-packages", ".py"):
+        assert trace.encode() not in data, trace
+
+
+def test_the_batch_is_free(subject: Subject) -> None:
+    """One image, three or eight at once: the same logits, image by image."""
+    x = to_input(subject.images[:8])
+    together = logits(subject.artefact, x)
+    for size in (1, 3):
+        parts = np.concatenate([logits(subject.artefact, x[start : start + size]) for start in range(0, 8, size)])
+        np.testing.assert_allclose(parts, together, atol=1e-4)
+
+
+def test_proof_passes(subject: Subject) -> None:
+    found = prove(subject.module, subject.artefact, subject.images)
+    assert found.passed, found
+
+
+def test_claimed_precision_is_real(subject: Subject, tmp_path: Path) -> None:
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    ort.InferenceSession(str(subject.artefact.path), options, providers=["CPUExecutionProvider"])
+    found = precision_evidence(tmp_path / "optimised.onnx", subject.artefact)
+    assert found.label == subject.artefact.precision
+    assert found.integer_mac_share == (1.0 if subject.artefact.precision == "int8" else 0.0)
+
+
+def test_macs_do_not_depend_on_the_flavour(subject: Subject) -> None:
+    assert macs(subject.artefact.path) == hooked_macs(subject.module, subject.input_shape)
+
+
+def hooked_macs(module: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Counted in PyTorch: output elements x weights that each of them reads."""
+    total = 0
+
+    def count(layer: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal total
+        total += output.numel() * layer.weight[0].numel()
+
+    handles = [layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    with torch.no_grad():
+        module(torch.zeros(1, *shape))
+    for handle in handles:
+        handle.remove()
+    return total
+
+
+def test_exported_again_it_is_the_same_file(subject: Subject, tmp_path: Path) -> None:
+    """Into another folder, which then holds the file and its manifest alone."""
+    cached = None if subject.flavour == "onnx-fp32" else subject.fp32
+    again = subject.export(tmp_path / "new" / "folder", cache_fp32=cached)
+    assert again.sha256 == subject.artefact.sha256
+    assert sorted(path.suffix for path in (tmp_path / "new" / "folder").iterdir()) == [".json", ".onnx"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_calibration_keeps_the_answers(method: str, subject: Subject, tmp_path: Path) -> None:
+    if not FLAVOURS[subject.flavour].calibrated:
+        return
+    artefact = subject.export(tmp_path, method=method, cache_fp32=subject.fp32)
+    assert artefact.calibration["method"] == method
+    assert prove(subject.module, artefact, subject.images).passed
+
+
+def test_refusals(subject: Subject, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"unknown flavour 'trt-int4'\. Choices: onnx-fp32"):
+        subject.export(tmp_path, flavour="trt-int4")
+    with pytest.raises(ExportError, match="unknown calibration method"):
+        subject.export(tmp_path, method="median")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="cannot write"):
+        subject.export(tmp_path / "file", cache_fp32=subject.fp32)
+    with pytest.raises(ExportError, match="not the onnx-fp32 export of this twin"):
+        subject.export(tmp_path, source_sha256="6" * 64, cache_fp32=subject.fp32)
+    if FLAVOURS[subject.flavour].calibrated:
+        with pytest.raises(ExportError, match="calibration images are"):
+            subject.export(tmp_path, calibration_images=subject.images[:, :5], cache_fp32=subject.fp32)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
