@@ -71,10 +71,8 @@ def main() -> None:
         fp32, int8 = contest(sessions, batch, arguments.rounds)
         ratio = np.median(fp32) / np.median(int8)
         low, high = np.quantile(fp32 / int8, (0.25, 0.75))
-        medians = f"{np.median(fp32) / 1e6:.3f} ms fp32, {np.median(int8) / 1e6:.3f} ms int8"
-        print(
-            f"batch {batch}: int8 is {ratio:.2f} times as fast as fp32 (quartiles {low:.2f}-{high:.2f}; {medians}; {arguments.threads} threads)"
-        )
+        medians = f"{np.median(fp32) / 1e6:.3f} and {np.median(int8) / 1e6:.3f} ms, {arguments.threads} threads"
+        print(f"batch {batch}: int8 is {ratio:.2f} times as fast as fp32 (quartiles {low:.2f}-{high:.2f}; {medians})")
 
 
 if __name__ == "__main__":
