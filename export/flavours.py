@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from export.artefact import Artefact, sha256_file
+from export.artefact import Artefact, load_artefact, sha256_file
 from export.calibration import Calibration
 from export.checked import load_checked
 from export.errors import ExportError
@@ -67,7 +67,8 @@ def export_flavour(
 ) -> Artefact:
     """Write one flavour of a twin, with its manifest, into `folder`.
 
-    The file is named after its content; the same twin, calibration and options give the same file. It appears whole or not at all.
+    The file is named after its content; the same twin, calibration and options give the same file, and where `folder` holds it already it
+    is not made again. It appears whole or not at all.
 
     Args:
         module: the twin: float32, eval mode, images (n, c, h, w) in [0, 1] -> logits (n, classes).
@@ -92,6 +93,13 @@ def export_flavour(
         raise ExportError(
             f"calibration images are {calibration_images.shape[1:]}; the model takes {(height, width, channels)} (height, width, channels)"
         )
+    made: dict[str, Any] = {
+        "source_sha256": source_sha256,
+        "calibration": calibration.manifest() if kind.calibrated else {},
+        "options": {"opset": OPSET, **kind.options},
+    }
+    if (artefact := _stored(folder, flavour, made)) is not None:
+        return artefact
     float_graph = export_onnx(module, input_shape) if cache_fp32 is None else _cached(cache_fp32, source_sha256)
     graph = kind.build(float_graph, calibration)
     path, sha256 = _write(graph, folder, flavour)
@@ -99,18 +107,26 @@ def export_flavour(
         flavour=flavour,
         path=path,
         sha256=sha256,
-        source_sha256=source_sha256,
         precision=kind.precision,
         runtime=kind.runtime,
         input_name=INPUT,
         input_shape=input_shape,
         output_name=OUTPUT,
         classes=graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value,
-        calibration=calibration.manifest() if kind.calibrated else {},
-        options={"opset": OPSET, **kind.options},
+        **made,
     )
     artefact.save()
     return artefact
+
+
+def _stored(folder: Path, flavour: str, made: dict[str, Any]) -> Artefact | None:
+    """The intact artefact in `folder` that was made of the same twin, calibration and options, if there is one."""
+    for manifest in sorted(folder.glob(f"{flavour}-*.json")):
+        with contextlib.suppress(ExportError):
+            found = load_artefact(manifest)
+            if all(getattr(found, key) == value for key, value in made.items()):
+                return found
+    return None
 
 
 def _cached(artefact: Artefact, source_sha256: str) -> ModelProto:

@@ -31,7 +31,7 @@ def export_and_prove(subject: Subject, settings: Settings, folder: Path, say: Ca
         ExportError: the twin cannot be exported.
     """
     twin, probe = subject.twin, subject.test.images[subject.index[:PROOF_IMAGES]]
-    exported = []
+    exported: list[Exported] = []
     for flavour in dict.fromkeys(settings.flavours):
         say(f"export {flavour} ...")
         artefact = export_flavour(
@@ -42,6 +42,7 @@ def export_and_prove(subject: Subject, settings: Settings, folder: Path, say: Ca
             calibration_images=subject.calibration.images,
             calibration_method=settings.calibration,
             folder=folder,
+            cache_fp32=next((e.artefact for e in exported if e.artefact.flavour == "onnx-fp32"), None),
         )
         seen = prove(twin.module, artefact, probe)
         proof = Proof(
