@@ -32,7 +32,10 @@ def quantize(attributes: dict[str, Any], x: Tensor, scale: Tensor, zero_point: T
     scaled = x / per_axis(scale, x, axis)
     # scaled + (round - scaled) is exactly round, since the two differ by at most one half.
     rounded = scaled + (scaled.round() - scaled).detach()
-    return (rounded + zero).clamp(limits.min, limits.max)
+    steps = rounded + zero
+    # torch's own clamp has no gradient at the bounds themselves (2.14): an image's brightest activations would be lost to an attack.
+    inside = (steps >= limits.min) & (steps <= limits.max)
+    return torch.where(inside, steps, steps.detach().clamp(limits.min, limits.max))
 
 
 def dequantize(attributes: dict[str, Any], x: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:

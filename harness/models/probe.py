@@ -91,7 +91,12 @@ def parameters(network: nn.Module) -> tuple[int, int]:
 def macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     """Multiply-accumulates of convolutions and linear layers for one image; products of two activations are not counted."""
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        network(torch.zeros(1, *input_shape))
-    total: dict[object, int] = counter.get_flop_counts()["Global"]
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole attention layer, which the counter does not know
+    try:
+        with counter, torch.no_grad():
+            network(torch.zeros(1, *input_shape))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    total: dict[object, int] = counter.get_flop_counts().get("Global", {})
     return sum(flops for operator, flops in total.items() if str(operator).removeprefix("aten.") in LINEAR_OPERATORS) // 2

@@ -1,0 +1,331 @@
+"""`--model`: every form becomes the same kind of twin; every bad input is one clear line."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision import models
+
+from export.artefact import sha256_file
+from export.onnx import export_onnx
+from harness.errors import UsageError
+from harness.models import probe, zoo
+from harness.models.architectures import build, family, head_keys, image_size_of
+from harness.models.load import load_twin
+from harness.models.normalisation import parse_normalisation
+from harness.models.resnet import resnet8
+
+
+@lru_cache
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return resnet8(7).eval()
+
+
+def saved(folder: Path, module: nn.Module | None = None, prefix: str = "") -> str:
+    path = folder / "mine.safetensors"
+    state = (module or network()).state_dict()
+    save_file({prefix + key: value.contiguous() for key, value in state.items()}, path)
+    return str(path)
+
+
+def as_safetensors(folder: Path) -> tuple[str, dict[str, Any]]:
+    return saved(folder), {"arch": "resnet8"}
+
+
+def as_pt2(folder: Path) -> tuple[str, dict[str, Any]]:
+    program = torch.export.export(network(), (torch.rand(2, 3, 32, 32),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    torch.export.save(program, folder / "mine.pt2")
+    return str(folder / "mine.pt2"), {}
+
+
+def as_onnx(folder: Path) -> tuple[str, dict[str, Any]]:
+    onnx.save(export_onnx(network(), (3, 32, 32)), folder / "mine.onnx")
+    return str(folder / "mine.onnx"), {}
+
+
+@pytest.mark.parametrize("write", [as_safetensors, as_pt2, as_onnx])
+def test_every_form_of_a_network_becomes_the_same_twin(write: Callable[[Path], tuple[str, dict[str, Any]]], tmp_path: Path) -> None:
+    model, options = write(tmp_path)
+    twin = load_twin(model, **options)
+    assert (twin.name, twin.source, twin.arch) == ("mine", Path(model).suffix[1:], options.get("arch"))
+    assert (twin.input_shape, twin.classes, twin.card) == ((3, 32, 32), 7, {})
+    assert twin.sha256 == sha256_file(Path(model))
+    assert twin.macs == probe.macs(network(), (3, 32, 32)) > 0
+    assert twin.nonzero_parameters <= twin.parameters
+    assert not twin.module.training
+    assert not any(p.requires_grad for p in twin.module.parameters())
+    images = torch.rand(4, 3, 32, 32)
+    torch.testing.assert_close(twin.module(images), network()(images), atol=1e-5, rtol=1e-4)
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A zoo with one network in it, and a card without weights."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    save_file(network().state_dict(), folder / "little.safetensors")
+    card = {"arch": "resnet8", "classes": 7, "input_shape": [3, 32, 32], "eps": "8/255"}
+    for name in ("little", "card-alone"):
+        (folder / f"{name}.json").write_text(json.dumps(card))
+    monkeypatch.setattr(zoo, "WEIGHTS", folder)
+    return card
+
+
+def test_a_zoo_name_loads_with_its_card(shipped: dict[str, Any]) -> None:
+    assert zoo.cards() == {"little": shipped}
+    twin = load_twin("little")
+    assert (twin.name, twin.source, twin.arch, twin.card) == ("little", "zoo", "resnet8", shipped)
+
+
+@pytest.mark.parametrize("name", sorted(zoo.cards()))
+def test_every_network_shipped_loads_and_is_what_its_card_says(name: str) -> None:
+    twin = load_twin(name)
+    assert (twin.sha256, twin.parameters, twin.macs) == tuple(twin.card[key] for key in ("sha256", "parameters", "macs"))
+
+
+def test_the_macs_of_resnet18_are_exact() -> None:
+    """1,814,073,344: summed by hand over He et al.'s table 1 (and torchvision's own 1.814 GFLOPS)."""
+    network = models.resnet18()
+    assert probe.macs(network.eval(), (3, 224, 224)) == 1_814_073_344
+    assert probe.parameters(network)[0] == 11_689_512
+
+
+def test_products_of_two_activations_are_not_macs() -> None:
+    layer = nn.Sequential(nn.Flatten(2), nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)).eval()
+    tokens, width, hidden = 5, 16, 32
+    assert probe.macs(layer, (tokens, 4, 4)) == tokens * (3 * width * width + width * width + 2 * width * hidden)
+
+
+def test_zero_weights_are_counted_apart() -> None:
+    layer = nn.Linear(10, 10)
+    with torch.no_grad():
+        layer.weight.fill_(1)[:3] = 0
+        layer.bias.fill_(1)
+    assert probe.parameters(layer) == (110, 80)
+
+
+def test_a_torchvision_mobilenet_at_224_with_its_normalisation(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = models.mobilenet_v3_small(num_classes=23).eval()
+    twin = load_twin(saved(tmp_path, source), arch="mobilenet_v3_small", normalize="imagenet")
+    assert (twin.input_shape, twin.classes) == ((3, 224, 224), 23)
+    assert twin.parameters == sum(p.numel() for p in source.parameters())
+    images = torch.rand(2, 3, 224, 224)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    torch.testing.assert_close(twin.module(images), source((images - mean) / std))
+    assert load_twin(saved(tmp_path, source), arch="mobilenet_v3_small", image_size=64).input_shape == (3, 64, 64)
+
+
+def test_a_timm_network_and_a_transformer_of_another_size(tmp_path: Path) -> None:
+    source = build("test_vit", 9, 64)
+    assert family("test_vit") == "timm"
+    assert load_twin(saved(tmp_path, source), arch="test_vit", image_size=64).classes == 9
+    with pytest.raises(UsageError, match=r"do not fit --arch test_vit: 1 of another shape \(pos_embed"):
+        load_twin(saved(tmp_path, source), arch="test_vit")
+
+
+@pytest.mark.parametrize(
+    ("arch", "size", "heads"),
+    [
+        ("resnet8", 32, ["linear.weight", "linear.bias"]),
+        ("resnet18", 224, ["fc.weight", "fc.bias"]),
+        ("squeezenet1_1", 224, ["classifier.1.weight", "classifier.1.bias"]),
+        ("mobilenetv3_small_050", 224, ["classifier.weight", "classifier.bias"]),
+    ],
+)
+def test_an_architecture_knows_its_input_size_and_its_head(arch: str, size: int, heads: list[str]) -> None:
+    assert image_size_of(arch) == size
+    assert head_keys(arch) == heads
+
+
+def test_loading_says_nothing_on_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_twin(saved(tmp_path), arch="resnet8")
+    assert capfd.readouterr() == ("", "")
+
+
+class Returns(nn.Module):
+    """Applies a function to the logits of a linear layer over the pixels' means."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.head, self.function = nn.Linear(3, 5), function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self.head(x.mean((2, 3))))
+
+
+BAD_NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "softmax": (lambda: Returns(lambda z: z.softmax(1)), "returns probabilities .* Remove the softmax"),
+    "a map": (
+        lambda: Returns(lambda z: z[:, :, None, None]),
+        r"returns float32 \(3, 5, 1, 1\) for 3 images; expected logits \(3, classes\)",
+    ),
+    "one logit": (lambda: Returns(lambda z: z[:, :1]), "at least two classes"),
+    "integers": (lambda: Returns(lambda z: z.long()), "returns int64"),
+    "NaN": (lambda: Returns(lambda z: z / 0 - z / 0), "NaN or infinity"),
+    "a tuple": (lambda: Returns(lambda z: (z, z)), "returns tuple; expected one tensor"),
+    "a fixed batch": (lambda: Returns(lambda z: z.reshape(1, -1)), r"returns float32 \(1, 15\) for 3 images; the batch is fixed"),
+    "dropout on": (lambda: Returns(lambda z: nn.functional.dropout(z, 0.5, True)), "answers differently each time"),
+    "batch statistics": (lambda: Returns(lambda z: z - z.mean(0)), "logits depend on the rest of its batch"),
+    "another input": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(10, 5)),
+        r"does not run on float32 images \(3, 3, 8, 8\): .*--image-size",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NETWORKS)
+def test_what_is_not_a_classifier_is_refused(case: str) -> None:
+    make, message = BAD_NETWORKS[case]
+    torch.manual_seed(0)
+    with pytest.raises(UsageError, match=message) as caught:
+        probe.probe(make().eval(), (3, 8, 8), "mine")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_classifier_s_classes_are_found() -> None:
+    assert probe.probe(Returns(lambda z: z).eval(), (3, 8, 8), "mine") == 5
+
+
+def refused_pickle(folder: Path) -> tuple[str, dict[str, Any]]:
+    (folder / "mine.pth").write_bytes(pickle.dumps({}))
+    return str(folder / "mine.pth"), {}
+
+
+def not_safetensors(folder: Path) -> tuple[str, dict[str, Any]]:
+    (folder / "mine.safetensors").write_bytes(pickle.dumps({"a": 1}))
+    return str(folder / "mine.safetensors"), {"arch": "resnet8"}
+
+
+def cut_safetensors(folder: Path) -> tuple[str, dict[str, Any]]:
+    path = Path(saved(folder))
+    path.write_bytes(path.read_bytes()[:-100])
+    return str(path), {"arch": "resnet8"}
+
+
+def text_file(folder: Path) -> tuple[str, dict[str, Any]]:
+    (folder / "mine.h5").write_text("x")
+    return str(folder / "mine.h5"), {}
+
+
+def renamed(folder: Path) -> tuple[str, dict[str, Any]]:
+    return saved(folder, prefix="module."), {"arch": "resnet8"}
+
+
+def nan_weights(folder: Path) -> tuple[str, dict[str, Any]]:
+    broken = resnet8(7)
+    with torch.no_grad():
+        broken.linear.weight.fill_(torch.nan)
+    return saved(folder, broken), {"arch": "resnet8"}
+
+
+def fixed_onnx(folder: Path) -> tuple[str, dict[str, Any]]:
+    """A file whose batch of one is written into a Reshape."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "shape"], ["rows"]), helper.make_node("MatMul", ["rows", "w"], ["y"])],
+        "fixed",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 2, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        [
+            numpy_helper.from_array(torch.tensor([1, 12]).numpy(), "shape"),
+            numpy_helper.from_array(torch.rand(12, 4).numpy(), "w"),
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), folder / "mine.onnx")
+    return str(folder / "mine.onnx"), {}
+
+
+def given(**options: Any) -> Callable[[Path], tuple[str, dict[str, Any]]]:
+    return lambda folder: (saved(folder), {"arch": "resnet8", **options})
+
+
+BAD: dict[str, tuple[Callable[[Path], tuple[str, dict[str, Any]]], str]] = {
+    "unknown name": (
+        lambda folder: ("litle", {}),
+        r"unknown model 'litle'\. Did you mean little\? Zoo: little\. Files: \.safetensors, \.pt2, \.onnx",
+    ),
+    "missing file": (lambda folder: (str(folder / "none.onnx"), {}), r"there is no file .*none\.onnx"),
+    "a pickle": (refused_pickle, r"pickles run code when loaded: refused\. Convert .*safetensors\.torch\.save_file"),
+    "another kind": (text_file, "of no known kind"),
+    "a folder": (lambda folder: (str(folder), {}), "of no known kind"),
+    "a folder named onnx": (lambda folder: (str((folder / "a.onnx").mkdir() or folder / "a.onnx"), {}), r"a\.onnx"),
+    "not safetensors": (not_safetensors, "not a readable safetensors file"),
+    "cut safetensors": (cut_safetensors, "not a readable safetensors file"),
+    "no arch": (given(arch=None), "name their architecture with --arch"),
+    "unknown arch": (given(arch="resnet19"), r"unknown architecture 'resnet19'\. Did you mean resnet18"),
+    "wrong arch": (
+        given(arch="resnet18x16"),
+        r"do not fit --arch resnet18x16: \d+ missing \(.*…\); \d+ unexpected \(stages\.\d.*\); \d+ of another shape|do not fit",
+    ),
+    "a wrapper's keys": (renamed, r"\d+ missing .*\d+ unexpected \(module\..*start with 'module\.'"),
+    "other classes": (given(classes=10), "has 7 classes, not 10"),
+    "damaged weights": (nan_weights, "NaN or infinity"),
+    "normalisation": (given(normalize="imagnet"), "--normalize 'imagnet' is not known. Choices: imagenet, cifar10, MEAN/STD"),
+    "arch of a zoo network": (lambda folder: ("little", {"arch": "resnet8"}), "--arch is for files"),
+    "arch of a pt2": (lambda folder: (as_pt2(folder)[0], {"arch": "resnet8"}), r"--arch resnet8 is for \.safetensors"),
+    "a fixed batch": (fixed_onnx, "dynamic batch|fixed batch"),
+    "another size of an onnx": (lambda folder: (fixed_onnx(folder)[0], {"image_size": 9}), "takes images of 2x2, not --image-size 9"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_model_is_one_clear_line(case: str, tmp_path: Path, shipped: dict[str, Any]) -> None:
+    make, message = BAD[case]
+    model, options = make(tmp_path)
+    with pytest.raises(UsageError, match=message) as caught:
+        load_twin(model, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_weights_are_listed_and_counted(tmp_path: Path) -> None:
+    state = network().state_dict()
+    del state["conv1.weight"], state["linear.bias"]
+    state["extra"] = torch.zeros(1)
+    state["bn1.weight"] = torch.zeros(3)
+    save_file(state, tmp_path / "mine.safetensors")
+    message = (
+        r"2 missing \(conv1\.weight, linear\.bias\); 1 unexpected \(extra\); 1 of another shape \(bn1\.weight \(3,\) instead of \(16,\)\)"
+    )
+    with pytest.raises(UsageError, match=message):
+        load_twin(str(tmp_path / "mine.safetensors"), arch="resnet8")
+
+
+def test_step_counters_may_be_absent(tmp_path: Path) -> None:
+    state = {key: value for key, value in network().state_dict().items() if not key.endswith("num_batches_tracked")}
+    save_file(state, tmp_path / "mine.safetensors")
+    assert load_twin(str(tmp_path / "mine.safetensors"), arch="resnet8").classes == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "channels", "expected"),
+    [
+        ("cifar10", 3, ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))),
+        ("0.5/0.25", 3, ((0.5,) * 3, (0.25,) * 3)),
+        ("0.1307/0.3081", 1, ((0.1307,), (0.3081,))),
+        ("0.5, 0.4, .3 / 1,2,0.5", 3, ((0.5, 0.4, 0.3), (1.0, 2.0, 0.5))),
+    ],
+)
+def test_normalisations_are_read(text: str, channels: int, expected: tuple[tuple[float, ...], tuple[float, ...]]) -> None:
+    assert parse_normalisation(text, channels) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0.5", "0.5/0", "a/b", "0.5,0.5/0.2,0.2", "imagenet/2", "-1/1", "nan/1"])
+def test_other_normalisations_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--normalize"):
+        parse_normalisation(text, 3)

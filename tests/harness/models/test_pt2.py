@@ -1,0 +1,276 @@
+"""Saved torch.export programs are read as data: equal to the program, and nothing that a hostile file holds is run."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.errors import UsageError
+from harness.models.pt2 import find_operator, read_pt2
+from harness.models.resnet import resnet8
+
+
+class Mixed(nn.Module):
+    """One of each kind of argument and weight: in-place, symbolic sizes, lists, text, a constant, a buffer, several outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.register_buffer("shift", torch.randn(8, 1, 1))
+        self.scale = torch.randn(1)
+        self.activate, self.head = nn.GELU("tanh"), nn.Linear(24, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu_(self.norm(self.conv(x))) * self.scale + self.shift
+        left, right = self.activate(x).chunk(2, dim=1)
+        x = torch.cat([left.amax((2, 3)), right.mean((2, 3)), left.reshape(x.shape[0], 4, -1)[:, :, :4].flatten(1)], 1)
+        return self.head(x)
+
+
+@lru_cache
+def saved(name: str = "mixed") -> tuple[nn.Module, bytes]:
+    """(network, the bytes of its saved program with a dynamic batch)."""
+    torch.manual_seed(0)
+    network = {"mixed": Mixed, "resnet8": resnet8}[name]().eval()
+    program = torch.export.export(network, (torch.rand(2, 3, 8, 8),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return network, buffer.getvalue()
+
+
+def write(folder: Path, content: bytes | None = None) -> Path:
+    path = folder / "model.pt2"
+    path.write_bytes(saved()[1] if content is None else content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["mixed", "resnet8"])
+def test_a_program_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
+    network, content = saved(name)
+    program = read_pt2(write(tmp_path, content))
+    assert program.input_shape == (3, 8, 8)
+    assert sum(p.numel() for p in program.network.parameters()) == sum(p.numel() for p in network.parameters())
+    for n in (1, 2, 5):
+        x, y = (torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(n)).requires_grad_() for _ in range(2))
+        expected, got = network(x), program.network(y)
+        assert torch.equal(expected, got)
+        expected.square().sum().backward()
+        got.square().sum().backward()
+        assert torch.equal(x.grad, y.grad)
+
+
+def test_a_program_can_be_exported_again(tmp_path: Path) -> None:
+    network = read_pt2(write(tmp_path)).network.eval()
+    program = torch.export.export(network, (torch.rand(2, 3, 8, 8),), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    images = torch.rand(5, 3, 8, 8)
+    assert torch.equal(program(images), network(images))
+
+
+Records = dict[str, bytes]
+
+
+def rewritten(change: Callable[[Records], None]) -> bytes:
+    """The saved program with its records changed."""
+    with zipfile.ZipFile(io.BytesIO(saved()[1])) as archive:
+        root = archive.namelist()[0].split("/")[0]
+        records = {name.removeprefix(f"{root}/"): archive.read(name) for name in archive.namelist()}
+    change(records)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in records.items():
+            archive.writestr(f"{root}/{name}", content)
+    return buffer.getvalue()
+
+
+def edit(records: Records, name: str, change: Callable[[Any], None]) -> None:
+    parsed = json.loads(records[name])
+    change(parsed)
+    records[name] = json.dumps(parsed).encode()
+
+
+class Bomb:
+    """Makes a folder when unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def pickled(path: Path) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(Bomb(path), buffer)
+    return buffer.getvalue()
+
+
+MODEL = "models/model.json"
+WEIGHTS = "data/weights/model_weights_config.json"
+
+
+def in_sample_inputs(records: Records, mark: Path) -> None:
+    records["data/sample_inputs/model.pt"] = pickled(mark)
+
+
+def in_weights(records: Records, mark: Path) -> None:
+    def change(config: Any) -> None:
+        entry = next(iter(config["config"].values()))
+        entry["use_pickle"] = True
+        records[f"data/weights/{entry['path_name']}"] = pickled(mark)
+
+    edit(records, WEIGHTS, change)
+
+
+def in_constants(records: Records, mark: Path) -> None:
+    def change(config: Any) -> None:
+        entry = next(iter(config["config"].values()))
+        entry["path_name"] = "opaque_obj_0"
+        records["data/constants/opaque_obj_0"] = pickled(mark)
+
+    edit(records, "data/constants/model_constants_config.json", change)
+
+
+def in_a_size(records: Records, mark: Path) -> None:
+    def change(model: Any) -> None:
+        graph = model["graph_module"]["graph"]
+        for value in graph["tensor_values"].values():
+            value["sizes"][:1] = [{"as_expr": {"expr_str": f"__import__('os').mkdir({str(mark)!r})", "hint": {"as_int": 2}}}]
+
+    edit(records, MODEL, change)
+
+
+def call(target: str, *arguments: Any) -> Callable[[Records, Path], None]:
+    """A first node that calls `target`."""
+
+    def harm(records: Records, mark: Path) -> None:
+        inputs = [{"name": "", "arg": {"as_string": str(mark)} if a is Path else a, "kind": 1} for a in arguments]
+        node = {"target": target, "inputs": inputs, "outputs": [{"as_tensor": {"name": "harm"}}], "metadata": {}}
+        edit(records, MODEL, lambda model: model["graph_module"]["graph"]["nodes"].insert(0, node))
+
+    return harm
+
+
+HOSTILE: dict[str, tuple[Callable[[Records, Path], None], str | None]] = {
+    "a pickle as sample input": (in_sample_inputs, None),  # never looked at
+    "a pickle as weight": (in_weights, "stored as a pickle, which is never loaded"),
+    "a pickle as constant": (in_constants, "stored as a pickle, which is never loaded"),
+    "code as size": (in_a_size, None),  # never looked at
+    "a function of os": (call("torch.os.mkdir", Path), r"calls torch\.os\.mkdir; only operators of torch\.ops\.aten"),
+    "an operator that opens a file": (
+        call("torch.ops.aten.from_file.default", Path, {"as_bool": True}, {"as_int": 4}),
+        r"calls torch\.ops\.aten\.from_file\.default",
+    ),
+    "torch.load": (call("torch.load", Path), r"calls torch\.load"),
+    "a way out of the namespace": (call("torch.ops.aten.__class__.__init__"), r"calls torch\.ops\.aten\.__class__"),
+    "an operator without bounds checks": (call("torch.ops.aten._unsafe_index.Tensor"), "_unsafe_index"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_nothing_in_a_hostile_file_runs(case: str, tmp_path: Path) -> None:
+    harm, message = HOSTILE[case]
+    mark = tmp_path / "ran"
+    path = write(tmp_path, rewritten(lambda records: harm(records, mark)))
+    if message is None:
+        network = read_pt2(path).network
+        assert torch.equal(network(torch.zeros(1, 3, 8, 8)), saved()[0](torch.zeros(1, 3, 8, 8)))
+    else:
+        with pytest.raises(UsageError, match=message):
+            read_pt2(path)
+    assert not mark.exists()
+
+
+def test_the_pickle_of_these_tests_does_run_where_pickles_are_loaded(tmp_path: Path) -> None:
+    torch.load(io.BytesIO(pickled(tmp_path / "ran")), weights_only=False)
+    assert (tmp_path / "ran").is_dir()
+
+
+@pytest.mark.parametrize(
+    "target", ["torch.ops.aten.conv2d.default", "torch.ops.aten.gelu.default", "_operator.mul", "torch.ops.aten.relu_.default"]
+)
+def test_ordinary_operators_are_accepted(target: str) -> None:
+    assert find_operator(target) is not None
+
+
+def without(name: str) -> Callable[[Records], None]:
+    return lambda records: records.pop(name) and None
+
+
+def change_model(change: Callable[[Any], None]) -> Callable[[Records], None]:
+    return lambda records: edit(records, MODEL, change)
+
+
+def two_outputs(model: Any) -> None:
+    specs = model["graph_module"]["signature"]["output_specs"]
+    specs.append(specs[0])
+
+
+def short_weight(records: Records) -> None:
+    records["data/weights/weight_0"] = records["data/weights/weight_0"][:-8]
+
+
+def integer_input(model: Any) -> None:
+    model["graph_module"]["graph"]["tensor_values"]["x"]["dtype"] = 5
+
+
+DAMAGED: dict[str, tuple[Callable[[Records], None], str]] = {
+    "no graph": (without(MODEL), r"lacks models/model\.json"),
+    "no weights": (without(WEIGHTS), "lacks data/weights"),
+    "a missing weight": (without("data/weights/weight_0"), r"lacks data/weights/weight_0"),
+    "a short weight": (short_weight, "is damaged"),
+    "no JSON": (lambda records: records.update({MODEL: b"{"}), "is damaged"),
+    "another schema": (change_model(lambda m: m["schema_version"].update(major=7)), r"has schema 7\.\d+; this version reads 8"),
+    "two outputs": (change_model(two_outputs), "returns user_output, user_output; expected the logits alone"),
+    "an integer input": (change_model(integer_input), "expected float32 images"),
+    "an unknown argument": (
+        change_model(lambda m: m["graph_module"]["graph"]["nodes"][0]["inputs"][0].update(arg={"as_graph": {}})),
+        "is damaged: ValueError .*as_graph",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_program_is_one_clear_line(case: str, tmp_path: Path) -> None:
+    change, message = DAMAGED[case]
+    with pytest.raises(UsageError, match=message) as caught:
+        read_pt2(write(tmp_path, rewritten(change)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 truncated"])
+def test_another_file_is_one_clear_line(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"not a torch\.export program: .*torch\.export\.save"):
+        read_pt2(write(tmp_path, content))
+
+
+def test_a_truncated_program_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"not a torch\.export program"):
+        read_pt2(write(tmp_path, saved()[1][:-300]))
+
+
+def test_a_checkpoint_named_pt2_is_not_unpickled(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"lacks models/model\.json"):
+        read_pt2(write(tmp_path, pickled(tmp_path / "ran")))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_compressed_records_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pt2", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model/models/model.json", b" " * 100_000)
+    with pytest.raises(UsageError, match="compressed records"):
+        read_pt2(tmp_path / "model.pt2")
+
+
+def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.pt2: No such file"):
+        read_pt2(tmp_path / "none.pt2")
