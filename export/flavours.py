@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from export.artefact import Artefact, load_artefact, sha256_file
 from export.calibration import Calibration
 from export.checked import load_checked
 from export.errors import ExportError
-from export.int8 import LAYOUT, quantize_int8
+from export.int8 import LAYOUT, REDUCED_LAYOUT, quantize_int8
 from export.onnx import INPUT, OPSET, OUTPUT, export_onnx
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Flavour:
         description: one line for people.
         build: the float32 graph of the twin -> the graph of this flavour.
         calibrated: whether `build` reads the calibration images.
-        options: what `build` was told, for the manifest.
+        options: for the manifest: what `build` was told and, as `session_config`, what the runtime must be told.
     """
 
     name: str
@@ -50,7 +51,15 @@ class Flavour:
 _ALL = (
     Flavour("onnx-fp32", "fp32", "onnxruntime", "ONNX, float32, dynamic batch", lambda model, _: model, False, {}),
     Flavour("ort-int8", "int8", "onnxruntime", "ONNX Q/DQ in the layout of onnxruntime's integer CPU kernels", quantize_int8, True, LAYOUT),
-)
+    Flavour(
+        "ort-int8-rr", "int8", "onnxruntime", "as ort-int8 with weights of 7 bits: the same answers on every CPU",
+        partial(quantize_int8, reduce_range=True), True, REDUCED_LAYOUT,
+    ),
+    Flavour(
+        "ort-int8-precise", "int8", "onnxruntime", "the graph of ort-int8, run with session.x64quantprecision=1: exact without VNNI too",
+        quantize_int8, True, {**LAYOUT, "session_config": {"session.x64quantprecision": "1"}},
+    ),
+)  # fmt: skip
 FLAVOURS: dict[str, Flavour] = {flavour.name: flavour for flavour in _ALL}
 
 
@@ -95,6 +104,7 @@ def export_flavour(
         )
     made: dict[str, Any] = {
         "source_sha256": source_sha256,
+        "input_shape": input_shape,
         "calibration": calibration.manifest() if kind.calibrated else {},
         "options": {"opset": OPSET, **kind.options},
     }
@@ -110,7 +120,6 @@ def export_flavour(
         precision=kind.precision,
         runtime=kind.runtime,
         input_name=INPUT,
-        input_shape=input_shape,
         output_name=OUTPUT,
         classes=graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value,
         **made,

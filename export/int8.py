@@ -19,6 +19,7 @@ from export.quiet import quiet
 from export.session import first_line
 
 LAYOUT = {"activations": "uint8 asymmetric per tensor", "weights": "int8 symmetric per channel", "bias": "int32"}
+REDUCED_LAYOUT = {**LAYOUT, "weights": "int8 symmetric per channel, 7 bits"}
 
 # Left in float: they have no integer kernel of use here, and eight bits for a softmax or a norm cost accuracy.
 FLOAT_OPERATORS = frozenset(
@@ -26,12 +27,14 @@ FLOAT_OPERATORS = frozenset(
 )
 
 
-def quantize_int8(model: ModelProto, calibration: Calibration) -> ModelProto:
+def quantize_int8(model: ModelProto, calibration: Calibration, *, reduce_range: bool = False) -> ModelProto:
     """Quantize a float32 graph by `onnxruntime.quantization.quantize_static`.
 
     Args:
         model: as `export.onnx.export_onnx` returns it.
         calibration: images and method; the ranges are ours, see `export.calibration`.
+        reduce_range: weights of 7 bits, so that the sum of two products stays within 16 bits: 2 * 255 * 64 = 32,640 < 32,767.
+            The U8S8 kernels for AVX2 and AVX-512 without VNNI saturate there, and answer differently from all others.
 
     Raises:
         ExportError: onnxruntime cannot quantize it, or an activation is not finite.
@@ -61,6 +64,7 @@ def quantize_int8(model: ModelProto, calibration: Calibration) -> ModelProto:
                     activation_type=QuantType.QUInt8,
                     weight_type=QuantType.QInt8,
                     per_channel=True,
+                    reduce_range=reduce_range,
                     extra_options={"ActivationSymmetric": False, "WeightSymmetric": True, "QuantizeBias": True},
                 )
         except ExportError:

@@ -206,6 +206,23 @@ def test_exported_again_it_is_the_same_file(subject: Subject, tmp_path: Path) ->
     assert sorted(path.suffix for path in (tmp_path / "new" / "folder").iterdir()) == [".json", ".onnx"]
 
 
+def test_what_lies_there_is_used_only_for_the_same_question(tmp_path: Path) -> None:
+    """The same twin at another image size, or other weights, is another artefact."""
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 3)).eval()
+
+    def export(source: str = SOURCE, shape: tuple[int, int, int] = (1, 8, 8)) -> Artefact:
+        images = np.zeros((1, *shape[1:], 1), np.uint8)
+        arguments = {"calibration_images": images, "calibration_method": "minmax", "folder": tmp_path}
+        return export_flavour(module, "onnx-fp32", input_shape=shape, source_sha256=source, **arguments)
+
+    first = export()
+    written = first.path.stat().st_mtime_ns
+    assert export() == first
+    assert first.path.stat().st_mtime_ns == written
+    assert export(shape=(1, 4, 8)).input_shape == (1, 4, 8)
+    assert export("6" * 64).source_sha256 == "6" * 64
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_calibration_keeps_the_answers(method: str, subject: Subject, tmp_path: Path) -> None:
     if not FLAVOURS[subject.flavour].calibrated:
