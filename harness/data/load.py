@@ -32,7 +32,10 @@ def load_data(name: str, *, input_shape: tuple[int, int, int] | None, classes: i
     Raises:
         UsageError: there is no such data, it is damaged, or it does not fit the model.
     """
-    test, calibration = _read(name, input_shape, seed)
+    try:
+        test, calibration = _read(name, input_shape, seed)
+    except OSError as error:
+        raise UsageError(f"cannot read data '{name[:80]}': {error.strerror or error}") from error
     _check_size(test, input_shape)
     _check_size(calibration, input_shape)
     _check_labels(test, classes)

@@ -79,11 +79,19 @@ def load_twin(
     Raises:
         UsageError: unknown name, unreadable, damaged or hostile file, weights that do not fit, or not a classifier (see `probe`).
     """
-    path = Path(model)
-    options = Options(arch, classes, image_size)
+    try:
+        return _load(model, Options(arch, classes, image_size), normalize)
+    except OSError as error:
+        raise UsageError(f"cannot read model '{model[:80]}': {error.strerror or error}") from error
+
+
+def _load(model: str, options: Options, normalize: str | None) -> Twin:
+    path, arch, classes = Path(model), options.arch, options.classes
     if model in (found := cards()):
         card = found[model]
-        refused = [f"--{key}" for key, value in (("arch", arch), ("image-size", image_size), ("normalize", normalize)) if value is not None]
+        refused = [
+            f"--{key}" for key, value in (("arch", arch), ("image-size", options.image_size), ("normalize", normalize)) if value is not None
+        ]
         if refused:
             raise UsageError(f"{model} is a network of the zoo, complete as it is; {', '.join(refused)} is for files")
         stored = Options(card["arch"], classes or card["classes"], None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
+from math import prod
 from typing import Any
 
 import torch
@@ -33,6 +34,15 @@ DTYPES = {
     11: torch.float64,
     16: torch.bfloat16,
 }
+
+
+MAX_ELEMENTS = 2**28  # of a tensor that a few bytes of a file ask for: a gigabyte of float32
+
+
+def bounded(sizes: list[int]) -> None:
+    """Refuse to make a tensor larger than any classifier needs; symbolic sizes pass."""
+    if (elements := prod(size for size in sizes if isinstance(size, int))) > MAX_ELEMENTS:
+        raise NotImplementedError(f"a tensor of {elements:,} elements; expected at most {MAX_ELEMENTS:,}")
 
 
 def tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
@@ -242,6 +252,7 @@ def expand(attributes: Attributes, x: Any, shape: Any) -> Tensor:
 
 def tile(attributes: Attributes, x: Tensor, repeats: Any) -> Tensor:
     """Tile."""
+    bounded([x.numel(), *ints(repeats)])
     return x.repeat(ints(repeats))
 
 
@@ -265,6 +276,7 @@ def constant_of_shape(attributes: Attributes, shape: Any) -> Any:
     """ConstantOfShape: the one number, float32 0 by default, everywhere."""
     value: Tensor = attributes.get("value", torch.zeros(1))
     sizes = ints(shape)
+    bounded(sizes)
     if value.dtype == torch.int64 and len(sizes) <= 1 and all(isinstance(size, int) for size in sizes):
         return [int(value)] * sizes[0] if sizes else int(value)
     return torch.full(sizes, value.item(), dtype=value.dtype)
@@ -280,6 +292,7 @@ def cast(attributes: Attributes, x: Any) -> Tensor:
 def range_(attributes: Attributes, start: Any, limit: Any, delta: Any) -> Any:
     """Range."""
     first, last, step = (v.item() if isinstance(v, Tensor) else v for v in (start, limit, delta))
+    bounded([int((last - first) / step)] if all(isinstance(v, int | float) for v in (first, last, step)) else [])
     return torch.arange(first, last, step, dtype=start.dtype if isinstance(start, Tensor) else torch.int64)
 
 

@@ -96,6 +96,7 @@ def other_file(folder: Path) -> str:
 
 BAD = {
     "missing name": (lambda folder: "cifar10-smaple", r"no data 'cifar10-smaple'\. Did you mean cifar10-sample\?"),
+    "a name too long for a file": (lambda folder: "a" * 5000, "cannot read data 'aaa.*': File name too long"),
     "missing file": (lambda folder: str(folder / "none.npz"), "none.npz: No such file"),
     "a folder named npz": (lambda folder: str(folder), "has no class folders"),
     "another suffix": (other_file, "neither an .npz nor a folder"),

@@ -260,6 +260,7 @@ BAD: dict[str, tuple[Callable[[Path], tuple[str, dict[str, Any]]], str]] = {
         lambda folder: ("litle", {}),
         r"unknown model 'litle'\. Did you mean little\? Zoo: little\. Files: \.safetensors, \.pt2, \.onnx",
     ),
+    "a name too long for a file": (lambda folder: ("a" * 5000, {}), "cannot read model 'aaa.*': File name too long"),
     "missing file": (lambda folder: (str(folder / "none.onnx"), {}), r"there is no file .*none\.onnx"),
     "a pickle": (refused_pickle, r"pickles run code when loaded: refused\. Convert .*safetensors\.torch\.save_file"),
     "another kind": (text_file, "of no known kind"),

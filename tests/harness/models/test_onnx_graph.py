@@ -268,6 +268,12 @@ REFUSED: dict[str, tuple[Callable[[], ModelProto], str]] = {
     "two outputs": (lambda: classifier([relu(), relu("x", "z")], {}, IMAGE, outputs=2), r"2 outputs \(y, z\)"),
     "rows for input": (lambda: classifier([relu()], {}, (None, 8)), r"FLOAT \[None, 8\]; expected FLOAT \(n, channels"),
     "a constant output": (lambda: classifier([relu("w")], {"w": np.ones((1, 2), np.float32)}, IMAGE), "returns a constant"),
+    "a constant that fills the memory": (
+        lambda: classifier(
+            [helper.make_node("ConstantOfShape", ["s"], ["c"]), helper.make_node("Add", ["x", "c"], ["y"])], {"s": np.array([2**31])}, IMAGE
+        ),
+        "cannot compute ConstantOfShape .*a tensor of 2,147,483,648 elements",
+    ),
     "a broken constant": (
         lambda: classifier([helper.make_node("Reshape", ["w", "s"], ["y"])], {"w": np.ones(3, np.float32), "s": np.array([2, 2])}, IMAGE),
         "cannot compute Reshape",
