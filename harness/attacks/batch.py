@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from harness.attacks.gradient import logits_of, loss_gradient
+from harness.attacks.gradient import FastForm, logits_of, loss_gradient
 from harness.attacks.grid import candidates, check_ball
 from harness.attacks.keeper import margins
 from harness.attacks.table import Attack
@@ -19,6 +19,9 @@ from harness.errors import UsageError
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+
+# Bfloat16 cannot tell who is right this near the boundary (share of the clean image's margin): these images are attacked again in float32.
+CLOSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,19 @@ def attack_batch(
     result, still = images.copy(), attacked.copy()
     where = np.flatnonzero(attacked)
     if where.size and levels != 0:
-        clean, y = images[where], labels[where]
-        zero[where] = _zero_gradient(module, clean, y)
-        found = attack.function(gradients, to_tensor(clean), torch.from_numpy(y), (levels or 0) / 255, seed)
-        adversarial = found.detach().permute(0, 2, 3, 1).numpy()
-        result[where], still[where] = _settle(module, clean, adversarial, y, levels, margin[where])
+        zero[where] = _zero_gradient(module, images[where], labels[where])
+        best = _Best(module, images[where], labels[where], margin[where], levels)
+
+        def attempt(form: nn.Module, rows: NDArray[np.intp]) -> None:
+            x, y = to_tensor(best.clean[rows]), torch.from_numpy(best.labels[rows])
+            found = attack.function(form, x, y, (levels or 0) / 255, seed)
+            best.offer(rows, found.detach().permute(0, 2, 3, 1).numpy())
+
+        attempt(gradients, np.arange(len(where)))
+        close = np.flatnonzero(best.right & (best.margin < CLOSE * margin[where]))
+        if close.size and isinstance(gradients, FastForm) and gradients.bf16:
+            attempt(module, close)
+        result[where], still[where] = best.images, best.right
     return Attacked(result, attacked, still, zero)
 
 
@@ -85,21 +96,25 @@ def judge(module: nn.Module, images: Images, labels: Labels) -> tuple[Mask, NDAr
     return (logits.argmax(1) == y).numpy(), margins(logits.float(), y).numpy()
 
 
-def _settle(
-    module: nn.Module, clean: Images, adversarial: NDArray[np.float32], labels: Labels, levels: int | None, margin: NDArray[np.float32]
-) -> tuple[Images, Mask]:
-    """Bytes for the attack's images: the first candidate that fools, else the one with the smallest margin; and who is still right."""
-    best, margin, right = clean.copy(), margin.copy(), np.ones(len(clean), dtype=bool)
-    for candidate in candidates(clean, adversarial, levels):
-        check_ball(clean, candidate, levels)
-        todo = np.flatnonzero(right)
-        if not todo.size:
-            break
-        now_right, now_margin = judge(module, candidate[todo], labels[todo])
-        better = ~now_right | (now_margin < margin[todo])
-        taken = todo[better]
-        best[taken], margin[taken], right[taken] = candidate[taken], now_margin[better], now_right[better]
-    return best, right
+class _Best:
+    """The bytes kept so far for each image under attack, at first the clean ones; their margins, and who is still right."""
+
+    def __init__(self, module: nn.Module, clean: Images, labels: Labels, margin: NDArray[np.float32], levels: int | None) -> None:
+        self.module, self.clean, self.labels, self.levels = module, clean, labels, levels
+        self.images, self.margin, self.right = clean.copy(), margin.copy(), np.ones(len(clean), dtype=bool)
+
+    def offer(self, rows: NDArray[np.intp], adversarial: NDArray[np.float32]) -> None:
+        """Take, for the images at `rows`, the first of the candidates that fools, else the one with the smallest margin."""
+        for candidate in candidates(self.clean[rows], adversarial, self.levels):
+            check_ball(self.clean[rows], candidate, self.levels)
+            unfooled = np.flatnonzero(self.right[rows])
+            if not unfooled.size:
+                return
+            todo = rows[unfooled]
+            right, margin = judge(self.module, candidate[unfooled], self.labels[todo])
+            better = ~right | (margin < self.margin[todo])
+            taken = todo[better]
+            self.images[taken], self.margin[taken], self.right[taken] = candidate[unfooled[better]], margin[better], right[better]
 
 
 def _zero_gradient(module: nn.Module, images: Images, labels: Labels) -> Mask:

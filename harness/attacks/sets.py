@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -101,9 +102,14 @@ class _Job:
         return self.folder / f"{self.source}-{self.attack.name}-{slug(self.eps)}.npz"
 
     @property
+    def parts_folder(self) -> Path:
+        return self.folder / f"{self.file.stem}-{self.fingerprint[:12]}.parts"
+
+    @property
     def levels(self) -> int | None:
         return ball_levels(self.eps) if self.attack.bounded else None
 
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything the set's bytes follow from, so that parts of another set are never picked up."""
         settings = (self.attack, str(self.eps), self.seed, self.batch, self.source, self.data.sha256)
@@ -123,22 +129,21 @@ class _Job:
         arrays = parts.read(self.file)
         if arrays is None or "record" not in arrays:
             raise UntrustedError(f"adversarial set {self.file} is damaged. Delete it and run the attack again.")
-        if arrays["fingerprint"].item() != self.fingerprint():
+        if arrays["fingerprint"].item() != self.fingerprint:
             raise UntrustedError(f"{self.file} holds another set: the twin, data, seed or settings differ. Choose another folder.")
+        shutil.rmtree(self.parts_folder, ignore_errors=True)  # left where the process died between merging and tidying up
         record = AttackRecord.model_validate_json(arrays["record"].item())
         return record, parts.load_set(self.file, record.set_sha256)[0]
 
     def run(self) -> tuple[AttackRecord, Images]:
         """Make the missing batches, merge all, and remove the parts."""
-        fingerprint = self.fingerprint()
-        folder = self.folder / f"{self.file.stem}-{fingerprint[:12]}.parts"
-        done = self._batches(folder)
+        done = self._batches(self.parts_folder)
         whole = Attacked(*(np.concatenate([getattr(part, field.name) for part in done]) for field in fields(Attacked)))
         record = self.record(whole)
         labels = self.data.labels[self.index]
-        extra = {"record": np.array(record.model_dump_json()), "fingerprint": np.array(fingerprint)}
+        extra = {"record": np.array(record.model_dump_json()), "fingerprint": np.array(self.fingerprint)}
         parts.write(self.file, {"images": whole.images, "index": self.index.astype(np.int64), "labels": labels, **extra})
-        shutil.rmtree(folder)
+        shutil.rmtree(self.parts_folder)
         return record, whole.images
 
     def _batches(self, folder: Path) -> list[Attacked]:
@@ -150,7 +155,7 @@ class _Job:
         title = f"{self.attack.name} on {self.source}" + (f" at {self.eps}" if self.attack.bounded else "")
         with held(self.module), Track(title, len(self.index), done=sum(len(part.images) for part in known.values())) as track:
             # Chosen on the first batch, so that a resumed set is made with the form it was begun with.
-            gradients = fast(self.module, to_tensor(self.data.images[self.index[slices[0]]]), bf16=self.attack.bounded)
+            gradients = fast(self.module, to_tensor(self.data.images[self.index[slices[0]]]), bf16=self.attack.bf16)
             for number in sorted(set(range(len(slices))) - known.keys()):
                 known[number] = self._attack(gradients, slices[number], number)
                 parts.write(paths[number], vars(known[number]))

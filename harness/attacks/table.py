@@ -31,7 +31,8 @@ class Attack:
         steps: gradient steps (draws, for noise).
         step_size: in words, for the report.
         description: one line.
-        path: `module:function`, imported at the first use.
+        path: `module:function` in this package, imported at the first use.
+        bf16: may work on a bfloat16 form of the module. Not where it measures distances to the boundary, or takes no gradient.
         min_classes: fewest classes the attack's own loss is defined for; below it a margin loss takes its place.
     """
 
@@ -42,6 +43,7 @@ class Attack:
     step_size: str
     description: str
     path: str
+    bf16: bool = True
     min_classes: int = 2
 
     @property
@@ -58,31 +60,24 @@ class Attack:
         is not promised to lie in the ball, on the uint8 grid, or to fool: `harness.attacks.batch` sees to that.
         """
         module, _, function = self.path.partition(":")
-        return partial(getattr(import_module(module), function), steps=self.steps)
+        return partial(getattr(import_module(f"{__package__}.{module}"), function), steps=self.steps)
 
     def with_steps(self, steps: int) -> Attack:
         """The same attack with another number of steps, named NAME-STEPS."""
         return self if steps == self.steps else replace(self, steps=steps, name=f"{self.name}-{steps}")
 
 
-_FOOLBOX = "harness.attacks.foolbox_attacks"
-_AUTO = "harness.attacks.auto_attack"
-
 ATTACKS: dict[str, Attack] = {
     attack.name: attack
     for attack in (
-        Attack("noise", "harness", "Linf", 10, "eps", "random signs, the worst of the draws: the floor", "harness.attacks.noise:noise"),
-        Attack("fgsm", "foolbox", "Linf", 1, "eps", "one step along the gradient's sign", f"{_FOOLBOX}:fgsm"),
-        Attack("bim", "foolbox", "Linf", 10, "eps/5", "iterated FGSM from the clean image", f"{_FOOLBOX}:bim"),
-        Attack("pgd", "foolbox", "Linf", 20, "eps/4", "projected gradient descent, random start", f"{_FOOLBOX}:pgd"),
-        Attack("FB_pgd_at", "foolbox", "Linf", 40, "0.033 eps", "Foolbox's PGD with its defaults: small steps, weak", f"{_FOOLBOX}:fb_pgd"),
-        Attack(
-            "cw-l2", "foolbox", "L2", 40, "Adam 0.02, 5 searches from c = 1", "Carlini & Wagner, smallest L2 distance", f"{_FOOLBOX}:cw_l2"
-        ),
-        Attack("apgd-ce", "pyautoattack", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD on the cross-entropy", f"{_AUTO}:apgd_ce"),
-        Attack(
-            "apgd-dlr", "pyautoattack", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD on the DLR loss", f"{_AUTO}:apgd_dlr", min_classes=3
-        ),
+        Attack("noise", "harness", "Linf", 10, "eps", "random signs, the worst of the draws: the floor", "noise:noise", bf16=False),
+        Attack("fgsm", "foolbox", "Linf", 1, "eps", "one step along the gradient's sign", "foolbox_attacks:fgsm"),
+        Attack("bim", "foolbox", "Linf", 10, "eps/5", "iterated FGSM from the clean image", "foolbox_attacks:bim"),
+        Attack("pgd", "foolbox", "Linf", 20, "eps/4", "projected gradient descent, random start", "foolbox_attacks:pgd"),
+        Attack("FB_pgd_at", "foolbox", "Linf", 40, "0.033 eps", "Foolbox's PGD with its defaults: weak", "foolbox_attacks:fb_pgd"),
+        Attack("cw-l2", "foolbox", "L2", 40, "Adam 0.02, 5 searches from c = 1", "Carlini & Wagner", "foolbox_attacks:cw_l2", bf16=False),
+        Attack("apgd-ce", "pyautoattack", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, cross-entropy", "auto_attack:apgd_ce"),
+        Attack("apgd-dlr", "pyautoattack", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss", "auto_attack:apgd_dlr", min_classes=3),
     )
 }
 

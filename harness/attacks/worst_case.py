@@ -50,9 +50,10 @@ def worst_case(
         for part in np.array_split(np.arange(len(index)), range(batch, len(index), batch)):
             survives[part] = judge(module, data.images[index[part]], data.labels[index[part]])[0]
         accuracy = {"clean": float(survives.mean())}
-        gradients = fast(module, to_tensor(data.images[index[:batch]]))
+        sample = to_tensor(data.images[index[:batch]])
+        forms = {bf16: fast(module, sample, bf16=bf16) for bf16 in {attack.bf16 for attack in attacks}}
         for attack in attacks:
-            survives = _survivors(module, gradients, data, index, attack, levels, seed, batch, survives)
+            survives = _survivors(module, forms[attack.bf16], data, index, attack, levels, seed, batch, survives)
             accuracy[attack.name] = float(survives.mean())
     return WorstCase(survives, accuracy)
 

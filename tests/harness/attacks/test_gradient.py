@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from conftest import linear_data, linear_model
@@ -94,7 +95,7 @@ def test_held_puts_everything_back_after_an_error() -> None:
 @given(st.lists(st.lists(st.floats(-5, 5, width=16), min_size=3, max_size=3), min_size=1, max_size=5), st.integers(0, 2))
 def test_the_margin(rows: list[list[float]], label: int) -> None:
     found = margins(torch.tensor(rows), torch.full((len(rows),), label))
-    assert found.tolist() == [row[label] - max(row[:label] + row[label + 1 :]) for row in rows]
+    assert found.tolist() == [float(np.float32(row[label]) - np.float32(max(row[:label] + row[label + 1 :]))) for row in rows]
 
 
 def test_the_keeper_keeps_the_smallest_margin_it_has_seen() -> None:
