@@ -5,6 +5,7 @@ A fact that cannot be read is None, never a guess.
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import re
@@ -20,15 +21,17 @@ ISA_FLAGS = (
     "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2",
 )  # fmt: skip
 
+EMULATED_CPU = "EDGE_HARNESS_EMULATED_CPU"  # names the CPU to a worker under emulation, where /proc/cpuinfo is the workstation's
+
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def describe_machine() -> dict[str, Any]:
     """What stays the same during a run: CPU, instruction set, kernel, Python, affinity."""
-    cpu = _read("/proc/cpuinfo")
-    flags = set((_field(cpu, "flags") or _field(cpu, "Features") or "").split())
+    cpu, emulated = _read("/proc/cpuinfo"), os.environ.get(EMULATED_CPU)
+    flags = _answered() if emulated else set((_field(cpu, "flags") or _field(cpu, "Features") or "").split())
     return {
-        "cpu_model": _field(cpu, "model name") or _arm_part(cpu) or platform.processor() or None,
+        "cpu_model": emulated or _field(cpu, "model name") or _arm_part(cpu) or platform.processor() or None,
         "isa_flags": [flag for flag in ISA_FLAGS if flag in flags],
         "cpus": os.cpu_count(),
         "affinity": sorted(os.sched_getaffinity(0)),
@@ -61,6 +64,12 @@ def resident_bytes(peak: bool) -> int | None:
     """This process's resident set, now or at its highest. From /proc: unlike `ru_maxrss` it does not remember the parent's."""
     value = _field(_read("/proc/self/status"), "VmHWM" if peak else "VmRSS")
     return int(value.split()[0]) * 1024 if value else None
+
+
+def _answered() -> set[str]:
+    """Extensions that the processor itself admits to (CPUID, or the auxiliary vector), as numpy asks it when it is imported."""
+    features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
+    return {flag for flag in ISA_FLAGS if features.get("FMA3" if flag == "fma" else flag.replace("_", "").upper())}
 
 
 def _cpu_time() -> tuple[int, int]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 SCHEMA = 1  # history of job.json: 1 - first
 JOB = "job.json"
 SILENCE_LIMIT_S = 120.0
+INFER_BATCH = 32
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
@@ -122,7 +123,7 @@ class Job:
     options: Options
     inputs: dict[str, File]
     latency: LatencyPlan
-    infer_batch: int = 32
+    infer_batch: int = INFER_BATCH
     seed: int = 0
     silence_limit_s: float = SILENCE_LIMIT_S
     device: str = ""
@@ -188,7 +189,7 @@ def make_job(
     options: Options,
     images: Mapping[str, NDArray[np.uint8]],
     latency: LatencyPlan,
-    infer_batch: int = 32,
+    infer_batch: int = INFER_BATCH,
     seed: int = 0,
     silence_limit_s: float = SILENCE_LIMIT_S,
 ) -> Job:

@@ -45,6 +45,8 @@ class Timing:
 class Checks:
     """The measurement audits itself, after MLPerf's compliance tests (TEST01: timed outputs are right; TEST04: no caching).
 
+    Where nothing was timed, the first three are None.
+
     Attributes:
         timed_outputs_equal_accuracy_outputs: the logits of timed calls are those of the untimed pass, within 0.1 % of the largest logit
             (another batch size may sum in another order).
@@ -54,9 +56,9 @@ class Checks:
         graph_equal: the session whose optimised graph was saved gives the same bits as the measured one; None without a graph.
     """
 
-    timed_outputs_equal_accuracy_outputs: bool
-    timed_max_logit_error: float
-    repeated_to_fresh_latency: float
+    timed_outputs_equal_accuracy_outputs: bool | None
+    timed_max_logit_error: float | None
+    repeated_to_fresh_latency: float | None
     deterministic: bool
     repeats: int
     graph_equal: bool | None

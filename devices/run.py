@@ -46,9 +46,9 @@ def run_job(profile: DeviceProfile, job: Job, folder: Path, progress: Progress) 
     (folder / WORKER).write_bytes(worker_archive())
 
     listener = _Listener(progress)
-    transport = connect(profile.transport)
+    transport = connect(profile)
     there = transport.put(folder)
-    ended = transport.run([transport.python, WORKER, "."], there, listener, job.silence_limit_s)
+    ended = transport.run([*transport.python, WORKER, "."], there, listener, job.silence_limit_s)
     if ended.hung or ended.code != 0:
         result = _failure(job, ended, listener.step)
         result.save(folder)

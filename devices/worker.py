@@ -180,14 +180,14 @@ def _not_finite(outputs: dict[str, Floats]) -> str | None:
 
 def _audit(job: Job, engine: Engine, images: Images, logits: Floats, watches: dict[int, Stopwatch]) -> Checks:
     """Hold the measurement against itself; see `Checks`."""
-    error = max((_timed_error(watch, size, logits) for size, watch in watches.items()), default=0.0)
+    error = max((_timed_error(watch, size, logits) for size, watch in watches.items()), default=None)
     head = to_input(images[: job.infer_batch])
     passes = [engine.infer(head) for _ in range(REPEATS)]
     small = _timed_batches(images, (1,))[1]
     return Checks(
-        timed_outputs_equal_accuracy_outputs=error <= LOGIT_TOLERANCE * float(np.abs(logits).max()),
+        timed_outputs_equal_accuracy_outputs=None if error is None else error <= LOGIT_TOLERANCE * float(np.abs(logits).max()),
         timed_max_logit_error=error,
-        repeated_to_fresh_latency=repeated_to_fresh(engine.infer, small, make_clock(job.simulated_clock, job.seed, 1)),
+        repeated_to_fresh_latency=repeated_to_fresh(engine.infer, small, make_clock(job.simulated_clock, job.seed, 1)) if watches else None,
         deterministic=all(np.array_equal(once, passes[0]) for once in passes),
         repeats=REPEATS,
         graph_equal=None,

@@ -48,6 +48,7 @@ ImageSize = Annotated[int | None, typer.Option(help="height and width of the inp
 Classes = Annotated[int | None, typer.Option(help="number of classes, where the weights do not say it")]
 Data = Annotated[str, typer.Option(help="cifar10-sample, cifar10, FILE.npz (images, labels) or an image folder")]
 Device = Annotated[str, typer.Option(help="a device profile (harness devices list)")]
+Emulate = Annotated[bool, typer.Option("--emulate", help="emulate the device's CPU here (QEMU): numerics only, no latency")]
 Flavours = Annotated[list[str] | None, typer.Option("--flavour", help="deployable form, repeatable [default: onnx-fp32, ort-int8]")]
 Attacks = Annotated[list[str] | None, typer.Option("--attack", help="attack, repeatable [default: pgd, apgd-ce, apgd-dlr]")]
 Calibration = Annotated[str, typer.Option(help="INT8 calibration: minmax, entropy or percentile")]
@@ -78,6 +79,7 @@ def bench(
     model: Model = "resnet18x16-at",
     data: Data = "cifar10-sample",
     device: Device = "host",
+    emulate: Emulate = False,
     flavour: Flavours = None,
     attack: Attacks = None,
     eps: Eps = None,
@@ -104,6 +106,7 @@ def profile(
     model: ModelArgument,
     data: Data = "cifar10-sample",
     device: Device = "host",
+    emulate: Emulate = False,
     flavour: Flavours = None,
     tier: Tier = "quick",
     arch: Arch = None,
@@ -221,6 +224,40 @@ def devices_show(name: Annotated[str, typer.Argument(help="a device profile")]) 
     from harness.hops.subject import find_profile
 
     print(json.dumps(asdict(find_profile(name)), indent=1, default=str))
+
+
+@devices_app.command("probe", epilog="Example: harness devices probe x86-avx2")
+def devices_probe(name: Annotated[str, typer.Argument(help="a device profile")], emulate: Emulate = False, as_json: AsJson = False) -> None:
+    """What a device has, and what it lacks for a job. Exit code 4 where something is missing."""
+    from dataclasses import asdict
+
+    from devices.probe import probe
+    from harness.hops.subject import find_profile
+
+    seen = probe(find_profile(name, emulate=emulate))
+    if as_json:
+        print(json.dumps(asdict(seen), indent=1))
+    else:
+        for key, value in seen.found.items():
+            print(f"{key:16} {' '.join(map(str, value)) if isinstance(value, list) else value}")
+        for line in seen.missing:
+            print(f"MISSING          {line}")
+    if seen.missing:
+        raise typer.Exit(4)
+
+
+@devices_app.command("prepare", epilog="Example: harness devices prepare raspberry-pi-4")
+def devices_prepare(name: Annotated[str, typer.Argument(help="a device profile")]) -> None:
+    """Fetch what the emulation of a device needs into the cache folder; check and repair what is there."""
+    from devices.probe import prepare, probe
+    from harness.hops.subject import find_profile
+
+    profile = find_profile(name)
+    prepare(profile, lambda line: print(line, file=sys.stderr, flush=True))
+    seen = probe(find_profile(name, emulate=profile.emulation is not None))
+    if seen.missing:
+        raise DeviceError(f"{name} is not ready: {'; '.join(seen.missing)}")
+    print(f"{name} is ready: " + ", ".join(f"{key} {seen.found[key]}" for key in ("python", "numpy", *profile.runtimes)))
 
 
 @models_app.command("list")

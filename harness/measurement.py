@@ -80,7 +80,8 @@ def warnings(result: Result) -> list[str]:
     if result.simulated:
         return ["The clock and the memory are simulated: latency, load time and memory say nothing. Choose a real device to measure."]
     found = [f"Batch {batch}: {warning}" for batch, timing in sorted(result.timings.items()) for warning in _of_timing(timing)]
-    return found + _of_machine(result.environment) + (_of_checks(result.checks) if result.checks else [])
+    machine = _of_machine(result.environment) if result.timings else []
+    return found + machine + (_of_checks(result.checks) if result.checks else [])
 
 
 def _of_timing(timing: Timing) -> list[str]:
@@ -113,9 +114,9 @@ def _of_machine(seen: dict[str, Any]) -> list[str]:
 def _of_checks(checks: Checks) -> list[str]:
     found = []
     ratio, error = checks.repeated_to_fresh_latency, checks.timed_max_logit_error
-    if ratio < CACHED:
+    if ratio is not None and ratio < CACHED:
         found.append(f"A repeated input takes {ratio:.2f}x the time of a fresh one: answers are cached. Turn the cache off.")
-    if not checks.timed_outputs_equal_accuracy_outputs:
+    if checks.timed_outputs_equal_accuracy_outputs is False:
         found.append(
             f"Timed calls give other logits than the untimed pass (by up to {error:.3g}). Deploy with the batch size that was audited."
         )

@@ -52,6 +52,7 @@ class Settings(BaseModel):
     image_size: int | None = None
     data: str = "cifar10-sample"
     device: str = "host"
+    emulate: bool = False
     flavours: tuple[str, ...] = DEFAULT_FLAVOURS
     attacks: tuple[str, ...] = DEFAULT_ATTACKS
     eps: str | None = None

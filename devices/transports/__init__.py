@@ -9,11 +9,18 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from devices.errors import DeviceError
 
-TRANSPORTS = {"local": "devices.transports.local:Local"}
+if TYPE_CHECKING:
+    from devices.profile import DeviceProfile
+
+EMULATED = "emulated"
+TRANSPORTS = {
+    "local": "devices.transports.local:Local",
+    EMULATED: "devices.transports.emulated:Emulated",
+}
 
 
 @dataclass(frozen=True)
@@ -35,10 +42,10 @@ class Transport(Protocol):
     """A way to one device. All three raise `DeviceError` where the device cannot be reached.
 
     Attributes:
-        python: the interpreter at the other end.
+        python: the command that starts Python at the other end.
     """
 
-    python: str
+    python: tuple[str, ...]
 
     def put(self, folder: Path) -> str:
         """Copy `folder` to the device; returns where it lies there."""
@@ -53,14 +60,14 @@ class Transport(Protocol):
         """Copy the folder `there` back to `folder`, which does not exist yet (or is that very folder)."""
 
 
-def connect(transport: str) -> Transport:
-    """A transport by name.
+def connect(profile: DeviceProfile) -> Transport:
+    """The way to a device, made from its profile. Starts nothing there, but sees that what is needed here is there.
 
     Raises:
-        DeviceError: no such transport.
+        DeviceError: no transport reaches it, or something is missing on this machine; the message names the remedy.
     """
-    if transport not in TRANSPORTS:
-        raise DeviceError(f"unknown transport '{transport}'. Choices: {', '.join(TRANSPORTS)}.")
-    module, _, name = TRANSPORTS[transport].partition(":")
-    made: Transport = getattr(importlib.import_module(module), name)()
+    if profile.transport is None:
+        raise DeviceError(f"{profile.name} cannot be reached yet. Its CPU can be emulated here: add --emulate.")
+    module, _, name = TRANSPORTS[profile.transport].partition(":")
+    made: Transport = getattr(importlib.import_module(module), name)(profile)
     return made

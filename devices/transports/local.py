@@ -13,10 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from devices.errors import DeviceError
 from devices.transports import Exit
+
+if TYPE_CHECKING:
+    from devices.profile import DeviceProfile
 
 STDERR_LINES = 20
 LINE_LENGTH = 500
@@ -25,9 +28,12 @@ _POLL_S = 0.01
 
 
 class Local:
-    """See `devices.transports.Transport`."""
+    """See `devices.transports.Transport`. Nothing of the profile matters here."""
 
-    python = sys.executable
+    python: tuple[str, ...] = (sys.executable,)
+
+    def __init__(self, profile: DeviceProfile | None = None) -> None:
+        pass
 
     def put(self, folder: Path) -> str:
         """The folder itself."""

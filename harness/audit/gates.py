@@ -24,6 +24,7 @@ ZERO_GRADIENT_SHARE = 0.05
 QUERY_ADVANTAGE = 0.01
 FIDELITY_CLEAN, FIDELITY_ADVERSARIAL = 0.99, 0.97
 REPEATED_SPEED = 0.9
+NOT_TIMED = "nothing was timed"
 
 
 @dataclass(frozen=True)
@@ -221,13 +222,16 @@ def precision_evidence(engine: str, evidence: PrecisionEvidence | None) -> Gate:
     return _gate("precision evidence", evidence.label == evidence.claimed, observed, engine)
 
 
-def timed_outputs(engine: str, equal: bool, max_logit_error: float) -> Gate:
+def timed_outputs(engine: str, equal: bool | None, max_logit_error: float | None) -> Gate:
     """Whether the logits of the timed calls were those of the accuracy pass, as the worker compared them (MLPerf TEST01)."""
-    return _gate("timed outputs", equal, f"logits at most {max_logit_error:.3g} apart", engine)
+    observed = NOT_TIMED if max_logit_error is None else f"logits at most {max_logit_error:.3g} apart"
+    return _gate("timed outputs", equal, observed, engine)
 
 
-def repeated_inputs(engine: str, repeated_to_fresh: float) -> Gate:
+def repeated_inputs(engine: str, repeated_to_fresh: float | None) -> Gate:
     """Latency of one input again and again over that of inputs in turn (MLPerf TEST04)."""
+    if repeated_to_fresh is None:
+        return _gate("repeated inputs", None, NOT_TIMED, engine)
     observed = f"a repeated input takes {repeated_to_fresh:.2f} of the time of fresh ones"
     return _gate("repeated inputs", repeated_to_fresh >= REPEATED_SPEED, observed, engine)
 

@@ -74,6 +74,7 @@ def _engine(subject: Subject, m: Measured, folder: Path) -> EngineRecord:
         np.savez_compressed(folder / raw, latency_ns=timing.latency_ns, warmup_ns=timing.warmup_ns, first_ns=np.int64(timing.first_ns))
         latency[str(batch)] = measurement.summarise(timing, batch, raw)
     labels = subject.test.labels
+    timed = not subject.profile.emulated  # an emulator's time and memory say nothing of the device: withheld
     right = int((result.outputs[CLEAN].argmax(1) == labels).sum()) if result.status == "ok" else None
     return EngineRecord(
         flavour=artefact.flavour,
@@ -85,9 +86,13 @@ def _engine(subject: Subject, m: Measured, folder: Path) -> EngineRecord:
         error=result.error,
         proof=m.exported.proof,
         precision_evidence=_evidence(m),
-        load_ms=None if result.load_ns is None else result.load_ns / 1e6,
+        load_ms=result.load_ns / 1e6 if timed and result.load_ns is not None else None,
         latency=latency,
-        memory=Memory(artefact_bytes=artefact.bytes, baseline_bytes=result.baseline_bytes, peak_bytes=result.peak_bytes),
+        memory=Memory(
+            artefact_bytes=artefact.bytes,
+            baseline_bytes=result.baseline_bytes if timed else None,
+            peak_bytes=result.peak_bytes if timed else None,
+        ),
         clean=None if right is None else share(right, len(labels)),
         warnings=measurement.warnings(result),
     )

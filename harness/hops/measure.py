@@ -12,7 +12,7 @@ from types import TracebackType
 
 import numpy as np
 
-from devices.job import LatencyPlan, Options, make_job
+from devices.job import INFER_BATCH, SILENCE_LIMIT_S, LatencyPlan, Options, make_job
 from devices.result import Result
 from devices.run import run_job
 from harness.hops.attack import GATE, AdversarialSet
@@ -23,6 +23,10 @@ from harness.settings import Settings
 
 JOBS = "jobs"
 CLEAN = "clean"
+
+# An emulated CPU is some 30 times slower: smaller batches speak more often, and silence means nothing for half an hour.
+EMULATED_BATCH = 8
+EMULATED_SILENCE_S = 1800.0
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,14 @@ def measure(
         DeviceError: the device cannot be reached. What an engine does wrong is in its result.
     """
     images = {CLEAN: subject.test.images, **{s.key: s.images for s in sets if s.record.source != GATE}}
-    plan = LatencyPlan(CLEAN, settings.batches, settings.plan.measure_s, settings.plan.warmup_s)
-    threads = settings.threads or len(os.sched_getaffinity(0))
+    emulated = subject.profile.emulated
+    plan = LatencyPlan(CLEAN, () if emulated else settings.batches, settings.plan.measure_s, settings.plan.warmup_s)
+    threads = settings.threads or (1 if emulated else len(os.sched_getaffinity(0)))
     measured = []
     for part in exported:
         artefact, place = part.artefact, folder / JOBS / part.artefact.flavour
-        options = Options(artefact.input_name, artefact.output_name, threads)
+        session_config = artefact.options.get("session_config", {})
+        options = Options(artefact.input_name, artefact.output_name, threads, session_config=session_config)
         job = make_job(
             place,
             flavour=artefact.flavour,
@@ -60,7 +66,9 @@ def measure(
             options=options,
             images=images,
             latency=plan,
+            infer_batch=EMULATED_BATCH if emulated else INFER_BATCH,
             seed=settings.seed,
+            silence_limit_s=EMULATED_SILENCE_S if emulated else SILENCE_LIMIT_S,
         )
         with _Steps(artefact.flavour) as steps:
             result = run_job(subject.profile, job, place, steps)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.profile import DeviceProfile, device_names, load_profile
+from devices.transports import connect
 from export.flavours import FLAVOURS
 from harness.attacks.grid import ball_levels
 from harness.attacks.table import Attack, resolve
@@ -56,18 +57,19 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
         if flavour not in FLAVOURS:
             raise unknown("flavour", flavour, FLAVOURS)
     attacks = tuple(for_tier(resolve(name), settings) for name in dict.fromkeys(settings.attacks))
-    return attacks, find_profile(settings.device)
+    return attacks, find_profile(settings.device, emulate=settings.emulate)
 
 
-def find_profile(name: str) -> DeviceProfile:
-    """The device profile of that name.
+def find_profile(name: str, *, emulate: bool = False) -> DeviceProfile:
+    """The device profile of that name; with `emulate`, of its CPU as QEMU emulates it.
 
     Raises:
         UsageError: there is none; names the nearest.
+        DeviceError: the device cannot be emulated.
     """
     if name not in device_names():
         raise unknown("device", name, device_names())
-    return load_profile(name)
+    return load_profile(name, emulate=emulate)
 
 
 def for_tier(attack: Attack, settings: Settings) -> Attack:
@@ -80,8 +82,10 @@ def load_subject(settings: Settings) -> Subject:
 
     Raises:
         UsageError: anything the user can mend.
+        DeviceError: what the device needs on this machine is not there.
     """
     attacks, profile = check_names(settings)
+    connect(profile)
     ball_levels(settings.radius(None))  # refuses a wrong --eps before anything is loaded
     twin = load_twin(settings.model, arch=settings.arch, image_size=settings.image_size, normalize=settings.normalize)
     test, calibration = load_data(settings.data, input_shape=twin.input_shape, classes=twin.classes, seed=settings.seed)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from devices.errors import DeviceError
-from devices.transports import Exit, connect
+from devices.transports import Exit
 from devices.transports.local import LINE_LENGTH, STDERR_LINES, Local
 
 PARENT = """
@@ -129,8 +129,3 @@ def test_folders_stay_in_place_or_are_copied(tmp_path: Path) -> None:
     local.get(there, tmp_path / "a")
     local.get(there, tmp_path / "b")
     assert (tmp_path / "b" / "x").read_text() == "1"
-
-
-def test_an_unknown_transport_has_its_choices() -> None:
-    with pytest.raises(DeviceError, match=r"unknown transport 'pigeon'. Choices: local"):
-        connect("pigeon")

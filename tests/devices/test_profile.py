@@ -6,6 +6,7 @@ import pytest
 
 from devices.errors import DeviceError
 from devices.profile import FOLDER, DeviceProfile, device_names, load_profile, read_profile
+from devices.transports import connect
 
 
 @pytest.mark.parametrize("name", device_names())
@@ -37,12 +38,18 @@ def test_a_good_profile_is_read() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"emulated": 0}, "emulated is 0; expected bool"),
+        ({"simulated_clock": 0}, "simulated_clock is 0; expected bool"),
         ({"name": 3}, "name is 3; expected str"),
         ({"runtimes": "onnxruntime"}, "runtimes is 'onnxruntime'; expected a list of strings"),
         ({"runtimes": [1]}, "expected a list of strings"),
         ({"runtimes": ["tensorflow"]}, "runtimes has tensorflow; choices: onnxruntime"),
         ({"transport": "pigeon"}, "transport has pigeon; choices: local"),
+        ({"transport": "emulated"}, r"expected a transport, or a table \[emulation\]"),
+        ({"transport": False}, "transport is False; expected str"),
+        ({"emulation": "Haswell"}, "emulation is 'Haswell'; expected a table"),
+        ({"emulation": {"machine": "x86_64", "cpu": "Haswell"}}, r"missing: \['packages'\]"),
+        ({"emulation": {"machine": "mips", "cpu": "24Kc", "packages": []}}, "emulation.machine has mips; choices: x86_64, aarch64"),
+        ({"emulation": {"machine": "x86_64", "cpu": "Haswell", "packages": ["numpy>=2"]}}, "has numpy>=2; expected NAME==VERSION"),
         ({"memory": 3}, r"unknown: \['memory'\]"),
     ],
 )
@@ -53,6 +60,31 @@ def test_a_wrong_field_is_named(change: dict[str, object], message: str) -> None
 
 def test_a_missing_field_is_named() -> None:
     raw = host()
-    del raw["transport"]
-    with pytest.raises(DeviceError, match=r"missing: \['transport'\]"):
+    del raw["runtimes"]
+    with pytest.raises(DeviceError, match=r"missing: \['runtimes'\]"):
         read_profile(raw)
+
+
+def test_a_device_that_nothing_reaches_is_refused() -> None:
+    raw = host()
+    del raw["transport"]
+    with pytest.raises(DeviceError, match="no way to reach it"):
+        read_profile(raw)
+
+
+def test_a_board_is_emulated_only_when_asked() -> None:
+    board, asked = load_profile("raspberry-pi-4"), load_profile("raspberry-pi-4", emulate=True)
+    assert (board.transport, board.emulated) == (None, False)
+    assert (asked.transport, asked.emulated) == ("emulated", True)
+    with pytest.raises(DeviceError, match=r"raspberry-pi-4 cannot be reached yet.*--emulate"):
+        connect(board)
+
+
+def test_an_emulated_device_is_what_it_is_either_way() -> None:
+    assert load_profile("x86-avx2") == load_profile("x86-avx2", emulate=True)
+    assert load_profile("x86-avx2").emulated
+
+
+def test_a_device_without_an_emulation_names_those_that_have_one() -> None:
+    with pytest.raises(DeviceError, match=r"host cannot be emulated.*jetson-orin, raspberry-pi-4, x86-avx2, x86-sse4"):
+        load_profile("host", emulate=True)

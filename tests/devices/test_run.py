@@ -339,6 +339,6 @@ def _runs_in(process: Path, folder: Path) -> bool:
 def test_only_an_unreachable_device_is_an_error(
     folder: Path, linear: Any, job_of: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devices.transports.local.Local.python", "no-such-python")
+    monkeypatch.setattr("devices.transports.local.Local.python", ("no-such-python",))
     with pytest.raises(DeviceError, match="cannot run no-such-python"):
         run_job(HOST, job_of(linear.path), folder, silent)

@@ -1,0 +1,105 @@
+"""What a device has and what it lacks, asked of its own Python through its transport."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devices.errors import DeviceError
+from devices.pack import worker_archive
+from devices.profile import DeviceProfile
+from devices.sysroot import Say, Sysroot
+from devices.transports import connect
+from devices.transports.emulated import find_qemu
+
+LIMIT_S = 120.0
+OLDEST_PYTHON = (3, 10)
+
+_WORKER = "worker.pyz"
+_ASK = f"""
+import importlib, json, platform, sys
+found = {{"python": platform.python_version()}}
+for name in sys.argv[1:]:
+    try:
+        found[name] = importlib.import_module(name).__version__
+    except Exception as error:
+        found[name] = None
+        print(name, type(error).__name__, error, file=sys.stderr)
+if found.get("numpy"):
+    sys.path.insert(0, "{_WORKER}")
+    from devices.environment import describe_machine
+    found = describe_machine() | found
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The answer.
+
+    Attributes:
+        found: facts by name; a package that cannot be imported is None.
+        missing: what a job would need and the device lacks, one sentence with its remedy each.
+    """
+
+    found: dict[str, Any]
+    missing: list[str]
+
+
+def probe(profile: DeviceProfile) -> Probe:
+    """Start the device's Python and ask for versions and the processor.
+
+    Raises:
+        DeviceError: the device cannot be reached, or its Python does not start.
+    """
+    transport = connect(profile)
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="edge-harness-probe-") as name:
+        folder = Path(name)
+        (folder / _WORKER).write_bytes(worker_archive())
+        ended = transport.run([*transport.python, "-c", _ASK, "numpy", *profile.runtimes], transport.put(folder), lines.append, LIMIT_S)
+    if ended.hung or ended.code != 0 or not lines:
+        why = f"was silent for {LIMIT_S:g} s" if ended.hung else f"ended with code {ended.code}"
+        raise DeviceError(f"Python on {profile.name} {why}: {' | '.join(ended.stderr[-2:])}")
+    found = json.loads(lines[-1])
+    return Probe(found, _missing(profile, found))
+
+
+def prepare(profile: DeviceProfile, say: Say) -> None:
+    """Make sure that this machine has what the emulation of a device needs; build or repair its sysroot.
+
+    Raises:
+        DeviceError: QEMU is not installed, or the sysroot cannot be built.
+    """
+    emulation = profile.emulation
+    if emulation is None or not emulation.packages:
+        say(f"{profile.name} needs no preparation")
+        return
+    find_qemu(emulation.machine)
+    sysroot = Sysroot.of(emulation)
+    if sysroot.finished:
+        say(f"checking {sysroot.folder} ...")
+        faults = sysroot.faults()
+        if not faults:
+            say("it is whole")
+            return
+        say(f"{len(faults)} files are missing or changed, the first: {faults[0]}; building it again")
+    sysroot.build(say)
+
+
+def _missing(profile: DeviceProfile, found: dict[str, Any]) -> list[str]:
+    missing = []
+    if tuple(map(int, found["python"].split(".")[:2])) < OLDEST_PYTHON:
+        missing.append(f"Python {found['python']} is too old: the worker needs 3.10 or newer")
+    needed = ("numpy", *profile.runtimes)
+    pins = dict(package.split("==") for package in profile.emulation.packages) if profile.emulated and profile.emulation else {}
+    for name in needed:
+        if found[name] is None:
+            remedy = f"harness devices prepare {profile.name}" if pins else f"python -m pip install {name}"
+            missing.append(f"{name} cannot be imported: {remedy}")
+        elif pins.get(name, found[name]) != found[name]:
+            missing.append(f"{name} is {found[name]}, the profile says {pins[name]}: harness devices prepare {profile.name}")
+    return missing
