@@ -65,3 +65,17 @@ def test_the_input_graph_is_not_changed(graph: ModelProto, images: NDArray[np.ui
     before = graph.SerializeToString()
     quantize_int8(graph, Calibration(images, "minmax"))
     assert graph.SerializeToString() == before
+
+
+def test_reduced_range_has_weights_of_seven_bits_and_nothing_else_changed(graph: ModelProto, images: NDArray[np.uint8]) -> None:
+    """Two products, 255 * 64 each, stay within the 16 bits in which kernels without VNNI add them."""
+    full, reduced = (quantize_int8(graph, Calibration(images, "minmax"), reduce_range=bits) for bits in (False, True))
+    assert [node.op_type for node in full.graph.node] == [node.op_type for node in reduced.graph.node]
+    kept, cut = ({tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer} for model in (full, reduced))
+    assert kept.keys() == cut.keys()
+    weights = [name for name, value in kept.items() if value.dtype == np.int8 and value.ndim >= 2]
+    assert weights
+    for name in weights:
+        assert np.abs(kept[name].astype(int)).max() == 127
+        assert np.abs(cut[name].astype(int)).max() == 64
+    assert all(np.array_equal(kept[name], cut[name]) for name in kept if kept[name].dtype == np.uint8)

@@ -1,0 +1,96 @@
+"""A whole run on an emulated CPU: judged as anywhere, and silent about time and memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from devices.transports.emulated import INSTALL_QEMU
+from harness import cli
+from harness.hops.measure import EMULATED_SILENCE_S
+from harness.models.zoo import ARCHITECTURES
+from harness.records import RunRecord, Step, Verdict
+
+pytestmark = pytest.mark.skipif(
+    not any(map(shutil.which, ("qemu-x86_64-static", "qemu-x86_64"))), reason=f"qemu-x86_64-static is not installed: {INSTALL_QEMU}"
+)
+
+
+def harness(*words: str) -> int:
+    """Exit code of one command line."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(sys, "argv", ["harness", *words])
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("emulated")
+    torch.manual_seed(0)
+    save_file(ARCHITECTURES["resnet8"](4).state_dict(), place / "net.safetensors")
+    rng = np.random.default_rng(0)
+    np.savez(place / "data.npz", images=rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), labels=np.arange(40) % 4)
+    return place
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    subject = ("--model", str(folder / "net.safetensors"), "--arch", "resnet8", "--data", str(folder / "data.npz"))
+    what = ("--flavour", "ort-int8-precise", "--attack", "fgsm", "--samples", "4", "--device", "x86-sse4")
+    assert harness("bench", *subject, *what, "--out", str(folder / "run")) in (0, 1, 3)
+    return folder / "run"
+
+
+def test_the_record_has_logits_and_a_verdict_but_no_time_and_no_memory(run: Path) -> None:
+    record = RunRecord.load(run)
+    assert (record.status, record.device.emulated, record.device.simulated) == (Step.FINISHED, True, False)
+    assert record.device.observed["isa_flags"] == ["sse4_1"]
+    assert record.device.observed["threads"] == 1
+    [engine] = record.engines
+    assert engine.status == "ok"
+    assert engine.clean is not None
+    assert engine.precision_evidence is not None
+    assert engine.options["session_config"] == {"session.x64quantprecision": "1"}
+    assert (engine.latency, engine.load_ms, engine.memory.baseline_bytes, engine.memory.peak_bytes) == ({}, None, None, None)
+    assert engine.warnings == []
+    assert record.claims
+    assert record.verdict not in (None, Verdict.ENGINE_FAILED)
+    observed = {gate.name: gate.observed for gate in record.gates if gate.engine and gate.passed is None}
+    assert observed["timed outputs"] == observed["repeated inputs"] == "nothing was timed"
+
+
+def test_the_report_says_so(run: Path) -> None:
+    for report in ("report.html", "report.md"):
+        assert "EMULATED: numerics only" in (run / report).read_text()
+
+
+def test_the_limit_on_silence_is_generous() -> None:
+    assert EMULATED_SILENCE_S >= 600
+
+
+def test_what_is_missing_is_told_before_any_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert harness("bench", "--device", "x86-avx2", "--model", str(folder / "none.safetensors"), "--out", str(tmp_path / "run")) == 4
+    assert f"harness: qemu-x86_64-static is not installed on this machine. Install it: {INSTALL_QEMU}\n" == capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_probe_and_prepare(capsys: pytest.CaptureFixture[str]) -> None:
+    assert harness("devices", "probe", "x86-avx2", "--json") == 0
+    assert "avx2" in json.loads(capsys.readouterr().out)["found"]["isa_flags"]
+    assert harness("devices", "prepare", "x86-sse4") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("x86-sse4 is ready: python 3.")
+    assert "needs no preparation" in err
+    assert harness("bench", "--device", "host", "--emulate") == 4
+    assert "host cannot be emulated" in capsys.readouterr().err
