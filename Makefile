@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 WORKERS ?= 2
 
-.PHONY: bench test check format benchmark schema clean
+.PHONY: bench test check format sysroot benchmark schema clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make bench      set up, then run the shipped example: `harness bench` on this CPU'
 	@echo 'make test       set up, then run every test'
 	@echo 'make check      ruff, mypy --strict, import contracts'
+	@echo 'make sysroot    fetch what emulated Arm CPUs need into the cache folder (about 60 MB, once)'
 	@echo 'make benchmark  speed against plain baselines, as ratios measured in one run'
 	@echo 'make schema     write reports/record.schema.json from harness/records.py'
 
@@ -37,6 +38,9 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+sysroot: $(STAMP)
+	$(BIN)/harness devices prepare raspberry-pi-4
 
 benchmark: $(STAMP)
 	$(BIN)/python tests/benchmarks/run.py

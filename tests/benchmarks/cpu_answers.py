@@ -1,0 +1,84 @@
+"""Does one INT8 file give the same answers on every CPU? Emulates other CPUs and compares their labels with this one's; not a pytest test.
+
+    python tests/benchmarks/cpu_answers.py resnet18x16-at --device x86-avx2 --device x86-sse4 --device raspberry-pi-4
+
+Every device classifies the same bytes: clean images, and Auto-PGD examples made once on the PyTorch model. Finished work in --out is kept,
+so an interrupted comparison goes on. A device with a sysroot needs `harness devices prepare NAME` first.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from devices.profile import load_profile
+from devices.result import Result
+from harness.attacks.sets import make_set
+from harness.hops.attack import AdversarialSet
+from harness.hops.export import export_and_prove
+from harness.hops.measure import CLEAN, measure
+from harness.hops.subject import load_subject
+from harness.settings import Settings
+
+FLAVOURS = ("ort-int8", "ort-int8-precise", "ort-int8-rr")
+
+
+def main() -> None:
+    """Print one row per device and flavour."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--arch")
+    parser.add_argument("--device", action="append", required=True)
+    parser.add_argument("--flavour", action="append")
+    parser.add_argument("--attack", default="apgd-ce")
+    parser.add_argument("--samples", type=int, default=256)
+    parser.add_argument("--out", type=Path, default=Path("runs/cpu-answers"))
+    given = parser.parse_args()
+
+    settings = Settings(
+        model=given.model, arch=given.arch, flavours=tuple(given.flavour or FLAVOURS), attacks=(given.attack,),
+        samples=given.samples, batches=(),
+    )  # fmt: skip
+    whole = load_subject(settings)
+    subject = replace(whole, test=whole.attacked, index=np.arange(given.samples))
+    exported = export_and_prove(subject, settings, given.out / "artefacts", print)
+    sets = given.out / "adversarial"
+    record, images = make_set(
+        subject.twin.module, subject.test, subject.index, subject.attacks[0], subject.eps, settings.seed, source="S1", folder=sets
+    )
+    attacked = AdversarialSet(record, images)
+
+    answers: dict[str, dict[str, Result]] = {}
+    for device in dict.fromkeys(("host", *given.device)):
+        profile = load_profile(device)
+        if profile.emulation:
+            profile = load_profile(device, emulate=True)
+        measured = measure(replace(subject, profile=profile), settings, exported, [attacked], given.out / device, print)
+        answers[device] = {m.exported.artefact.flavour: m.result for m in measured}
+
+    labels = subject.test.labels
+    print(f"\n{record.name} at {record.eps_exact}, {len(labels)} clean and adversarial images each; twin {record.twin_accuracy:.1%} right")
+    print("| device | flavour | labels that differ, clean | adversarial | largest logit difference | robust here | there |")
+    print("|---|---|---|---|---|---|---|")
+    for device, results in answers.items():
+        for flavour, there in results.items():
+            here = answers["host"][flavour]
+            if there.status != "ok" or here.status != "ok":
+                print(f"| {device} | {flavour} | {there.status}: {there.error} |")
+                continue
+            differ = [int((here.outputs[key].argmax(1) != there.outputs[key].argmax(1)).sum()) for key in (CLEAN, attacked.key)]
+            apart = max(float(np.abs(here.outputs[key] - there.outputs[key]).max()) for key in (CLEAN, attacked.key))
+            robust = [int(right(result, attacked.key, labels).sum()) for result in (here, there)]
+            print(f"| {device} | {flavour} | {differ[0]} | {differ[1]} | {apart:.3g} | {robust[0]} | {robust[1]} |")
+
+
+def right(result: Result, key: str, labels: np.ndarray) -> np.ndarray:
+    """Whether an image is classified correctly, clean and attacked."""
+    return (result.outputs[CLEAN].argmax(1) == labels) & (result.outputs[key].argmax(1) == labels)
+
+
+if __name__ == "__main__":
+    main()
