@@ -1,7 +1,8 @@
-"""Device profiles: one TOML file each in `devices/profiles/`. Read on the workstation, never by the worker."""
+"""Device profiles: one TOML file each, shipped or the user's own. Read on the workstation, never by the worker."""
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -70,7 +71,17 @@ class DeviceProfile:
 
 def device_names() -> list[str]:
     """Every device that `load_profile` knows."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(_files())
+
+
+def user_folder() -> Path:
+    """Where a user's own profiles lie: `$XDG_CONFIG_HOME/edge-harness/devices`, by default `~/.config/edge-harness/devices`."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edge-harness" / "devices"
+
+
+def _files() -> dict[str, Path]:
+    """The file of every device; the user's own comes before the shipped one of the same name."""
+    return {path.stem: path for folder in (FOLDER, user_folder()) for path in folder.glob("*.toml")}
 
 
 def load_profile(name: str, *, emulate: bool = False) -> DeviceProfile:
@@ -83,13 +94,15 @@ def load_profile(name: str, *, emulate: bool = False) -> DeviceProfile:
     Raises:
         DeviceError: unknown name (the message has the choices), a profile that is not as it must be, or a CPU that cannot be emulated.
     """
-    if name not in device_names():
+    path = _files().get(name)
+    if path is None:
         raise DeviceError(f"unknown device '{name}'. Choices: {', '.join(device_names())}.")
-    path = FOLDER / f"{name}.toml"
     try:
         profile = read_profile(tomllib.loads(path.read_text(encoding="utf-8")))
     except (DeviceError, ValueError, OSError) as error:
         raise DeviceError(f"{path}: {error}") from error
+    if profile.name != name:
+        raise DeviceError(f"{path}: name is '{profile.name}'; expected the file's own, '{name}'")
     if not emulate:
         return profile
     if profile.emulation is None:

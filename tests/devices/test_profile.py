@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +91,33 @@ def test_a_device_without_an_emulation_names_those_that_have_one() -> None:
         DeviceError, match=r"host cannot be emulated.*: jetson-nano, jetson-orin, raspberry-pi-4, raspberry-pi-5, x86-avx2, x86-sse4"
     ):
         load_profile("host", emulate=True)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    folder = tmp_path / "edge-harness" / "devices"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_a_users_profile_adds_a_device_or_replaces_a_shipped_one(own: Path) -> None:
+    shipped = (FOLDER / "x86-avx2.toml").read_text()
+    (own / "mine.toml").write_text(shipped.replace('name = "x86-avx2"', 'name = "mine"').replace("Haswell", "Broadwell"))
+    (own / "x86-avx2.toml").write_text(shipped.replace('cpu = "Haswell"', 'cpu = "Skylake-Client"'))
+    assert "mine" in device_names()
+    for name, cpu in (("mine", "Broadwell"), ("x86-avx2", "Skylake-Client")):
+        emulation = load_profile(name).emulation
+        assert emulation is not None
+        assert emulation.cpu == cpu
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("name = 3", "fields missing"), ("name", r"mine\.toml: "), ((FOLDER / "host.toml").read_text(), "expected the file's own")],
+)
+def test_a_users_broken_profile_is_named_with_its_path(own: Path, text: str, message: str) -> None:
+    (own / "mine.toml").write_text(text)
+    with pytest.raises(DeviceError, match=message) as error:
+        load_profile("mine")
+    assert str(own / "mine.toml") in str(error.value)
