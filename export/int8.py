@@ -50,7 +50,8 @@ def quantize_int8(model: ModelProto, calibration: Calibration, *, reduce_range: 
         onnx.save(model, source)
         try:
             with quiet():
-                quant_pre_process(source, prepared)
+                # torch.export wrote the shapes; the symbolic inference adds none, and litters the current folder where it fails
+                quant_pre_process(source, prepared, skip_symbolic_shape=True)
             found = activation_ranges(onnx.load(prepared), calibration)
             with quiet():
                 # min-max is how the ranges are stored, whatever chose them

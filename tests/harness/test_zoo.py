@@ -1,0 +1,56 @@
+"""The shipped networks are as accurate as their cards say, and as the project promises."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.flavours import export_flavour
+from export.session import open_session, to_input
+from harness.data.load import load_data
+from harness.models.load import load_twin
+from harness.models.zoo import cards
+from harness.predictions import logits
+
+PROMISED = {  # least shares on cifar10-sample, all 1,000 images
+    "resnet8": {"clean": 0.85},
+    "resnet18x16-at": {"clean": 0.68, "pgd (20 steps of eps/4)": 0.38},
+}
+
+
+def test_the_promised_networks_are_shipped() -> None:
+    assert set(cards()) >= set(PROMISED)
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_the_card_meets_the_promise_with_n_and_interval(name: str) -> None:
+    measured = cards()[name]["measured"]
+    for figure, least in PROMISED[name].items():
+        assert measured[figure]["accuracy"] >= least
+        assert measured[figure]["n"] == 1000
+        assert measured[figure]["ci95"][0] < measured[figure]["accuracy"] < measured[figure]["ci95"][1]
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_the_clean_figure_of_the_card_is_what_the_weights_give(name: str) -> None:
+    twin = load_twin(name)
+    test, _ = load_data("cifar10-sample", input_shape=twin.input_shape, classes=twin.classes, seed=0)
+    right = int((logits(twin.module, test.images).argmax(1) == test.labels).sum())
+    assert right == twin.card["measured"]["clean"]["correct"]
+
+
+def test_resnet8_keeps_mlperf_tinys_quality_target_as_int8(tmp_path: Path) -> None:
+    twin = load_twin("resnet8")
+    test, calibration = load_data("cifar10-sample", input_shape=twin.input_shape, classes=twin.classes, seed=0)
+    artefact = export_flavour(
+        twin.module,
+        "ort-int8",
+        input_shape=twin.input_shape,
+        source_sha256=twin.sha256,
+        calibration_images=calibration.images,
+        calibration_method="minmax",
+        folder=tmp_path,
+    )
+    session = open_session(str(artefact.path))
+    (found,) = session.run(None, {artefact.input_name: to_input(test.images)})
+    assert np.mean(found.argmax(1) == test.labels) >= 0.85
