@@ -84,12 +84,11 @@ def ours(name: str, model: nn.Module, data: Dataset, eps: Fraction, seed: int, f
 
 def line(name: str, library: Outcome, own: Outcome, limit: float) -> str:
     points = 100 * (own.accuracy - library.accuracy)
-    ratio = own.wall_s / library.wall_s
-    verdict = "ok" if abs(points) <= POINTS and ratio <= limit else "MISSED"
-    return (
-        f"{name:12} robust {library.accuracy:7.2%} plain, {own.accuracy:7.2%} here ({points:+.2f} points)   "
-        f"{library.wall_s:6.1f} s plain, {own.wall_s:6.1f} s here   wall {ratio:.2f}x, processor {own.cpu_s / library.cpu_s:.2f}x (limit {limit}x)  {verdict}"
-    )
+    wall, cpu = own.wall_s / library.wall_s, own.cpu_s / library.cpu_s
+    verdict = "ok" if abs(points) <= POINTS and wall <= limit else "MISSED"
+    robust = f"robust {library.accuracy:7.2%} plain, {own.accuracy:7.2%} here ({points:+.2f} points)"
+    seconds = f"{library.wall_s:6.1f} s plain, {own.wall_s:6.1f} s here, wall {wall:.2f}x (limit {limit}x), processor {cpu:.2f}x"
+    return f"{name:12} {robust}   {seconds}   {verdict}"
 
 
 def main() -> None:
