@@ -61,18 +61,20 @@ def main() -> None:
 
     labels = subject.test.labels
     print(f"\n{record.name} at {record.eps_exact}, {len(labels)} clean and adversarial images each; twin {record.twin_accuracy:.1%} right")
-    print("| device | flavour | labels that differ, clean | adversarial | largest logit difference | robust here | there |")
-    print("|---|---|---|---|---|---|---|")
+    print("| device | flavour | other labels, clean | adversarial | images with another logit | largest difference | robust here | there |")
+    print("|---|---|---|---|---|---|---|---|")
     for device, results in answers.items():
         for flavour, there in results.items():
             here = answers["host"][flavour]
             if there.status != "ok" or here.status != "ok":
                 print(f"| {device} | {flavour} | {there.status}: {there.error} |")
                 continue
-            differ = [int((here.outputs[key].argmax(1) != there.outputs[key].argmax(1)).sum()) for key in (CLEAN, attacked.key)]
-            apart = max(float(np.abs(here.outputs[key] - there.outputs[key]).max()) for key in (CLEAN, attacked.key))
+            keys = (CLEAN, attacked.key)
+            labelled = [int((here.outputs[key].argmax(1) != there.outputs[key].argmax(1)).sum()) for key in keys]
+            apart = np.concatenate([np.abs(here.outputs[key] - there.outputs[key]).max(axis=1) for key in keys])
             robust = [int(right(result, attacked.key, labels).sum()) for result in (here, there)]
-            print(f"| {device} | {flavour} | {differ[0]} | {differ[1]} | {apart:.3g} | {robust[0]} | {robust[1]} |")
+            cells = (device, flavour, *labelled, int((apart > 0).sum()), f"{apart.max():.2f}", *robust)
+            print(f"| {' | '.join(map(str, cells))} |")
 
 
 def right(result: Result, key: str, labels: np.ndarray) -> np.ndarray:
