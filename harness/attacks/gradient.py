@@ -92,10 +92,15 @@ def fast(module: nn.Module, sample: Tensor, *, bf16: bool = True) -> nn.Module:
             except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
                 continue
             same = (got_logits.argmax(1) == logits.argmax(1)).float().mean()
-            cosine = F.cosine_similarity(got_gradient.flatten(1), gradient.flatten(1)).median()
+            cosine = (_directions(got_gradient) * _directions(gradient)).sum(1).median()
             if same >= TOP1_AGREEMENT and cosine >= COSINE:
                 return form
     return module
+
+
+def _directions(gradient: Tensor) -> Tensor:
+    """Each image's gradient scaled to length 1, however small it is; zero stays zero."""
+    return F.normalize(gradient.flatten(1).double(), eps=1e-30)
 
 
 def logits_of(module: nn.Module, images: Tensor) -> Tensor:

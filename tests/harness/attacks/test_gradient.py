@@ -42,6 +42,20 @@ def test_bfloat16_is_used_where_the_cpu_has_it(trained: tuple[nn.Module, Dataset
     assert (form(images).argmax(1) == model(images).argmax(1)).float().mean() > 0.95
 
 
+def test_small_gradients_have_a_direction_too(trained: tuple[nn.Module, Dataset]) -> None:
+    """Logits near zero, as an untrained network's: gradients of 1e-13 are no reason to go slowly. Zero gradients are."""
+    model, data = trained
+    small, saturated = copy.deepcopy(model), copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in small[-1].parameters():
+            parameter *= 1e-10
+        for parameter in saturated[-1].parameters():
+            parameter *= 1e6
+    images = to_tensor(data.images)
+    assert isinstance(fast(small, images), FastForm)
+    assert fast(saturated, images) is saturated
+
+
 class Branching(nn.Module):
     """Cannot be traced: the path depends on the data."""
 
