@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from harness import __version__
 from harness.errors import UntrustedError
 from harness.hops.attack import make_sets
@@ -13,7 +15,7 @@ from harness.hops.measure import measure, remove_jobs
 from harness.hops.subject import Subject, describe_data, describe_device, describe_model, load_subject
 from harness.records import RunRecord, Step
 from harness.run import Run, check_space, environment, now
-from harness.settings import Settings
+from harness.settings import CURVE, Settings
 from reports.render import render
 
 
@@ -44,12 +46,20 @@ def resume(folder: Path) -> RunRecord:
     """
     record = RunRecord.load(folder)
     if record.status == Step.FINISHED:
+        remove_jobs(folder)
         render(folder, ("html", "md"))
         return record
-    settings = Settings(**record.settings)
+    try:
+        settings = Settings.model_validate(record.settings)
+    except ValidationError as error:
+        raise UntrustedError(
+            f"the settings in {folder} are not those of this version: {error.errors()[0]['msg']}. Start a new run."
+        ) from error
     subject = load_subject(settings)
-    for what, then, today in (("model", record.model.sha256, subject.twin.sha256), ("data", record.data.sha256, subject.test.sha256)):
-        if then != today:
+    now_is = {"model": subject.twin.sha256, "data": subject.test.sha256, "calibration": subject.calibration.sha256}
+    was = {"model": record.model.sha256, "data": record.data.sha256, "calibration": record.data.calibration_sha256}
+    for what, then in was.items():
+        if (today := now_is[what]) != then:
             raise UntrustedError(
                 f"the {what} changed since {folder} was begun: sha256 {then[:12]}… then, {today[:12]}… now. Start a new run."
             )
@@ -93,7 +103,8 @@ def open_record(subject: Subject, settings: Settings, command: list[str]) -> Run
 
 
 def needed_bytes(subject: Subject, settings: Settings) -> int:
-    """Upper estimate of a run folder's size: artefacts, adversarial sets (stored twice, for the job), logits, report."""
-    image_bytes = subject.attacked.images.nbytes
-    sets = 12 + 2 * len(settings.attacks)
-    return 8 * subject.twin.parameters * len(settings.flavours) + 2 * sets * image_bytes + subject.test.images.nbytes + (64 << 20)
+    """Upper estimate of a run folder's size: artefacts (twice: each travels in a job), images (in every job, and once as sets), report."""
+    flavours, attacks = len(settings.flavours), len(subject.attacks)
+    sets = 2 + len(CURVE) + attacks * (1 + flavours)  # noise, gate, curve, S1 and at most one S3 per flavour
+    images = (sets + 1) * subject.attacked.images.nbytes + flavours * subject.test.images.nbytes
+    return (1 + flavours) * images + 2 * 4 * subject.twin.parameters * flavours + (64 << 20)

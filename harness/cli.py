@@ -27,6 +27,11 @@ Exit codes: 0 nothing refuted · 1 a claim fails or is degraded · 2 wrong usage
 · 4 device or engine failed
 """
 
+# What a path or a disk can be blamed for; any other OSError is a fault of this program and shows its traceback.
+DISK_FAULTS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG
+)  # fmt: skip
+
 app = typer.Typer(
     help="Does a compressed classifier's robustness still hold on the engine that is deployed, and what does it cost there?",
     epilog="Start with: harness bench",
@@ -139,10 +144,10 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write deployable files of a model, each proved against the twin."""
+    settings = _settings(locals())
     from harness.hops.export import export_and_prove
     from harness.hops.subject import load_subject
 
-    settings = _settings(locals())
     exported = export_and_prove(load_subject(settings), settings, out, lambda line: print(line, file=sys.stderr))
     if as_json:
         found = [{"path": str(e.artefact.path), "sha256": e.artefact.sha256, "proof": e.proof.model_dump()} for e in exported]
@@ -150,6 +155,8 @@ def export(
     else:
         for e in exported:
             print(e.artefact.path)
+    if not all(e.proof.passed for e in exported):
+        raise typer.Exit(3)
 
 
 @app.command(epilog="Example: harness attack resnet18x16-at --attack apgd-ce --eps 8/255 --out apgd.npz")
@@ -168,9 +175,10 @@ def attack(
     as_json: AsJson = False,
 ) -> None:
     """Make one adversarial set on the twin; run again after an interruption, it goes on where it was."""
+    settings = _settings(locals())
     from harness.hops.attack import attack_once
 
-    record = attack_once(_settings(locals()), out)
+    record = attack_once(settings, out)
     if as_json:
         print(record.model_dump_json(indent=1))
     else:
@@ -294,7 +302,7 @@ def _settings(options: dict[str, Any]) -> Settings:
     plural = {"flavour": "flavours", "attack": "attacks", "batch": "batches"}
     given = {plural.get(k, k): (v,) if k == "attack" and isinstance(v, str) else v for k, v in options.items() if v is not None}
     try:
-        return Settings.model_validate({k: v for k, v in given.items() if k in Settings.model_fields})
+        return Settings.model_validate({k: v for k, v in given.items() if k not in ("out", "resume", "as_json")})
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg'].lower()}") from error
@@ -305,14 +313,18 @@ def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: b
     from harness.settings import check_output
     from reports.terminal import print_verdict
 
-    if resume is not None:
-        folder = resume
-        record = spine.resume(resume)
-    else:
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(settings.model).stem}-{settings.device}"
-        folder = out or Path("runs") / name
-        check_output(folder)
-        record = spine.bench(settings, folder, ["harness", *sys.argv[1:]])
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(settings.model).stem}-{settings.device}"
+    folder = resume or out or Path("runs") / name
+    try:
+        if resume is not None:
+            record = spine.resume(folder)
+        else:
+            check_output(folder)
+            record = spine.bench(settings, folder, ["harness", *sys.argv[1:]])
+    except KeyboardInterrupt:
+        if (folder / "record.json").exists():
+            print(f"harness: interrupted. What was finished is kept; go on with: harness bench --resume {folder}", file=sys.stderr)
+        raise
     if as_json:
         print(record.model_dump_json(indent=1, by_alias=True))
     else:
@@ -323,10 +335,14 @@ def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: b
 
 
 def exit_code(record: RunRecord) -> int:
-    """The process's exit code for a finished run: the verdict's, or 4 where nothing was claimed and no engine worked."""
+    """The process's exit code for a finished run: the verdict's, else 4 where an engine failed and 3 where a gate that guards did."""
+    from harness.audit.gates import guards
+
     if record.verdict is not None:
         return record.verdict.exit_code
-    return 0 if any(engine.status == "ok" for engine in record.engines) else 4
+    if any(engine.status != "ok" for engine in record.engines):
+        return 4
+    return 3 if any(gate.passed is False and guards(gate) for gate in record.gates) else 0
 
 
 def main() -> None:
@@ -334,15 +350,16 @@ def main() -> None:
     debug = "--debug" in sys.argv
     try:
         app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
-    except (HarnessError, ExportError, DeviceError, OSError) as error:
-        if debug or (isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)):
+    except (HarnessError, ExportError, DeviceError) as error:
+        if debug:
             raise
-        line = f"{error.filename or 'disk'}: {os.strerror(error.errno)}" if isinstance(error, OSError) and error.errno else str(error)
-        print(f"harness: {line}", file=sys.stderr)
+        print(f"harness: {error}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, HarnessError) else 4 if isinstance(error, DeviceError) else 2)
-    except KeyboardInterrupt:
-        print("harness: interrupted. What was finished is kept; go on with: harness bench --resume DIR", file=sys.stderr)
-        sys.exit(130)
+    except OSError as error:
+        if debug or error.errno not in DISK_FAULTS:
+            raise
+        print(f"harness: {error.filename or 'disk'}: {os.strerror(error.errno)}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ def parse_eps(text: str) -> Fraction:
     value = Fraction(text)
     if value >= 1:
         raise UsageError(
-            f"--eps {text} does not fit images in [0, 1]. Did you mean {text}/255?" if value <= 255 else f"--eps {text} is not below 1."
+            f"--eps {text} does not fit images in [0, 1]. Did you mean {text}/255?"
+            if text.isdigit() and value <= 255
+            else f"--eps {text} is not below 1."
         )
     return value
 

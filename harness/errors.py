@@ -22,12 +22,6 @@ class UntrustedError(HarnessError):
     exit_code = 3
 
 
-class EngineError(HarnessError):
-    """The device or every engine on it failed. Exit code 4."""
-
-    exit_code = 4
-
-
 def unknown(kind: str, got: str, choices: Iterable[str]) -> UsageError:
     """The error for a name that is in no table: what came, the nearest names, every choice."""
     names = sorted(choices)

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from harness.errors import UsageError
 from harness.records import RunRecord
+from harness.settings import LOCK
 
 LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "foolbox", "pyautoattack", "numpy", "scipy")
 
@@ -30,7 +31,7 @@ class Run:
 
     def __enter__(self) -> Run:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / ".lock").open("a")
+        self._lock = (self.folder / LOCK).open("a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

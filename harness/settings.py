@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +18,7 @@ Tier = Literal["quick", "bench", "qualify"]
 
 @dataclass(frozen=True)
 class TierPlan:
-    """What a tier spends (PROTOCOL: tiers): attacked images, non-inferiority margin, attack iterations, measuring time per batch size."""
+    """What a tier spends: attacked images, non-inferiority margin, attack iterations, measuring time per batch size."""
 
     samples: int
     margin: float
@@ -35,6 +36,7 @@ TIERS: dict[Tier, TierPlan] = {
 DEFAULT_FLAVOURS = ("onnx-fp32", "ort-int8")
 DEFAULT_ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
 DEFAULT_EPS = "8/255"
+LOCK = ".lock"  # of a run folder; a folder with nothing else in it was never begun
 CURVE = tuple(Fraction(k, 255) for k in (1, 2, 4, 8))
 
 
@@ -48,6 +50,7 @@ class Settings(BaseModel):
 
     model: str
     arch: str | None = None
+    classes: int | None = None
     normalize: str | None = None
     image_size: int | None = None
     data: str = "cifar10-sample"
@@ -83,18 +86,29 @@ def check_numbers(settings: Settings) -> None:
         raise UsageError(
             "--eps 0 attacks nothing. Expected a radius above 0, such as 8/255 (or use `harness profile` for latency and memory only)."
         )
-    for option, value in (("--samples", settings.samples), ("--threads", settings.threads), *(("--batch", b) for b in settings.batches)):
+    at_least_one = {
+        "--samples": settings.samples,
+        "--threads": settings.threads,
+        "--classes": settings.classes,
+        "--image-size": settings.image_size,
+    }
+    for option, value in (*at_least_one.items(), *(("--batch", b) for b in settings.batches)):
         if value is not None and value < 1:
             raise UsageError(f"{option} {value}: expected a whole number of at least 1")
+    if settings.seed < 0:
+        raise UsageError(f"--seed {settings.seed}: expected a whole number of at least 0")
 
 
 def check_output(out: Path) -> None:
     """Refuse an output folder that would overwrite something.
 
     Raises:
-        UsageError: `out` is a file, or a folder that is not empty.
+        UsageError: `out` is a file, a folder that is not empty, or cannot be made.
     """
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(path.name != LOCK for path in out.iterdir()):
         raise UsageError(f"--out {out} is not empty. Choose another folder, or go on with that run: harness bench --resume {out}")
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; expected a folder that is new or empty")
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UsageError(f"--out {out} cannot be made: {parent} is not a folder that can be written to")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,7 +29,7 @@ GATE_IMAGES = 64
 
 @dataclass(frozen=True)
 class Planned:
-    """An adversarial set to be made. `source`: S0, S1, S3-FLAVOUR (PROTOCOL, attack sources) or `gate`."""
+    """An adversarial set to be made. `source`: S0, S1, S3-FLAVOUR or `gate`."""
 
     source: str
     module: nn.Module
@@ -56,7 +57,7 @@ class AdversarialSet:
 
 
 def ste_twin(artefact: Artefact) -> nn.Module:
-    """The exported Q/DQ graph read back into PyTorch: hard rounding forward, straight-through gradient backward (PROTOCOL, S3)."""
+    """The exported Q/DQ graph read back into PyTorch: hard rounding forward, straight-through gradient backward."""
     return read_onnx(artefact.path).eval()
 
 
@@ -64,7 +65,7 @@ def plan_sets(subject: Subject, exported: list[Exported]) -> Iterator[Planned]:
     """Every set of the run, in the order they are made.
 
     Where a robustness claim is tested: noise (S0), each attack on the twin at the primary radius (S1), PGD at the other radii
-    of the curve, each gradient attack on the STE twin of each INT8 artefact (S3), and two gates.
+    of the curve, each gradient attack on the STE twin of each INT8 artefact (S3), and the gate of a very large radius.
     """
     if not subject.attacks:
         return
@@ -80,7 +81,6 @@ def plan_sets(subject: Subject, exported: list[Exported]) -> Iterator[Planned]:
             ste = ste_twin(part.artefact)
             for attack in subject.attacks:
                 yield Planned(f"S3-{part.artefact.flavour}", ste, attack, eps, index)
-    yield Planned(GATE, twin, curve, Fraction(0), index[:GATE_IMAGES])
     yield Planned(GATE, twin, curve, GATE_EPS, index[:GATE_IMAGES])
 
 
@@ -118,12 +118,12 @@ def attack_once(settings: Settings, out: Path) -> AttackRecord:
     Raises:
         UsageError: anything the user can mend.
     """
-    if out.is_dir() or not out.parent.is_dir():
-        raise UsageError(f"--out {out}: expected a file name in a folder that exists, such as adversarial.npz")
+    if out.exists() or not out.parent.is_dir():
+        raise UsageError(f"--out {out}: expected the name of a file that does not exist yet, in a folder that does")
     subject = load_subject(settings)
     attack = subject.attacks[0]
-    place = out.parent / f".{out.stem}"
+    place = out.with_name(f"{out.name}.parts")
     record, _ = make_set(subject.twin.module, subject.test, subject.index, attack, subject.eps, settings.seed, source="S1", folder=place)
     (place / Path(record.file).name).replace(out)
-    place.rmdir()
-    return record
+    shutil.rmtree(place)
+    return record.model_copy(update={"file": str(out)})

@@ -9,6 +9,7 @@ from pathlib import Path
 from export.artefact import Artefact
 from export.flavours import export_flavour
 from export.proof import prove
+from harness.data.load import stratified
 from harness.hops.subject import Subject
 from harness.records import Proof
 from harness.settings import Settings
@@ -30,7 +31,8 @@ def export_and_prove(subject: Subject, settings: Settings, folder: Path, say: Ca
     Raises:
         ExportError: the twin cannot be exported.
     """
-    twin, probe = subject.twin, subject.test.images[subject.index[:PROOF_IMAGES]]
+    twin, test = subject.twin, subject.test
+    probe = test.images[stratified(test.labels, min(PROOF_IMAGES, len(test)), settings.seed)]
     exported: list[Exported] = []
     for flavour in dict.fromkeys(settings.flavours):
         say(f"export {flavour} ...")
@@ -50,5 +52,7 @@ def export_and_prove(subject: Subject, settings: Settings, folder: Path, say: Ca
         )
         size, error, same = artefact.bytes / 1024, proof.max_logit_error, proof.top1_agreement
         say(f"  {size:.0f} KiB; against the twin: max |logit difference| {error:.3g}, top-1 agreement {same:.1%}")
+        if not proof.passed:
+            say(f"  NOT PROVED: expected {proof.limit}. {seen.remedy}")
         exported.append(Exported(artefact, proof))
     return exported

@@ -173,14 +173,8 @@ def _twin_gates(subject: Subject, sets: list[AdversarialSet], twin: Answers) -> 
     yield gates.calibration_disjoint(subject.calibration.images, subject.test.images)
     for s in sets:
         if s.record.source == GATE:
-            clean = subject.attacked.images[: len(s.images)]
-            if s.eps == 0:
-                yield gates.zero_radius(clean, s.images)
-            else:
-                right = logits(subject.twin.module, s.images).argmax(1) == subject.attacked.labels[: len(s.images)]
-                yield gates.large_radius(
-                    right & (twin.clean[subject.index[: len(right)]].argmax(1) == subject.attacked.labels[: len(right)])
-                )
+            labels, where = subject.attacked.labels[: len(s.images)], subject.index[: len(s.images)]
+            yield gates.large_radius(metrics.right(labels, twin.clean[where].argmax(1), logits(subject.twin.module, s.images).argmax(1)))
     primary = [s.record for s in _deciding(subject, [s for s in sets if s.record.source != GATE])]
     yield gates.zero_gradient({f"{r.source} {r.name}": r.zero_gradient_share for r in primary})
     noise = next((s.record for s in sets if s.record.source == "S0"), None)
@@ -205,7 +199,7 @@ def _engine_gates(subject: Subject, replayed: list[AdversarialSet], twin: Answer
         yield gates.determinism(flavour, result.checks.repeats, result.checks.deterministic)
         yield gates.timed_outputs(flavour, result.checks.timed_outputs_equal_accuracy_outputs, result.checks.timed_max_logit_error)
         yield gates.repeated_inputs(flavour, result.checks.repeated_to_fresh_latency)
-    own = [s for s in replayed if s.record.source == f"S3-{flavour}"]
+    own = [s for s in replayed if s.record.source == f"S3-{flavour}" and s.record.norm == "Linf"]
     if own:
         ste = ste_twin(m.exported.artefact)
         yield gates.twin_fidelity(

@@ -83,6 +83,11 @@ def outcome(result: Result) -> str:
     return ", ".join([result.status, *medians]) if result.error is None else f"{result.status}: {result.error}"
 
 
+def unit(step: str) -> str:
+    """What the worker counts in a step: images it classifies, or the milliseconds of a timed step."""
+    return "images" if step.startswith("inference") else "ms" if "batch" in step else "parts"
+
+
 def remove_jobs(folder: Path) -> None:
     """Delete the job folders of a finished run: everything in them is in the record, the samples and the timings."""
     shutil.rmtree(folder / JOBS, ignore_errors=True)
@@ -103,7 +108,7 @@ class _Steps:
         if step != self.step or self.track is None:
             self.stack.close()
             self.step, self.done = step, 0
-            self.track = self.stack.enter_context(Track(f"{self.flavour}: {step}", total, unit="steps", summary=False))
+            self.track = self.stack.enter_context(Track(f"{self.flavour}: {step}", total, unit=unit(step), summary=False))
         self.track.advance(done - self.done)
         self.done = done
 

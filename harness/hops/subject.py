@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,10 @@ from devices.profile import DeviceProfile, device_names, load_profile
 from devices.transports import connect
 from export.flavours import FLAVOURS
 from harness.attacks.grid import ball_levels
-from harness.attacks.table import Attack, resolve
+from harness.attacks.table import ALIASES, Attack, resolve
 from harness.data.dataset import Dataset
 from harness.data.load import load_data, stratified
-from harness.errors import unknown
+from harness.errors import UsageError, unknown
 from harness.models.load import Twin, load_twin
 from harness.records import DataRecord, DeviceRecord, ModelRecord
 from harness.settings import Settings, check_numbers
@@ -28,7 +29,7 @@ class Subject:
     """What a run is about.
 
     Attributes:
-        index: positions in `test` of the attacked images, ascending; the rest of `test` is only classified.
+        index: positions in `test` of the attacked images, stratified; the rest of `test` is only classified.
         eps: the primary radius.
     """
 
@@ -40,7 +41,7 @@ class Subject:
     attacks: tuple[Attack, ...]
     profile: DeviceProfile
 
-    @property
+    @cached_property
     def attacked(self) -> Dataset:
         """The attacked images, in the order of `index`."""
         return self.test.subset(self.index)
@@ -56,25 +57,27 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     for flavour in settings.flavours:
         if flavour not in FLAVOURS:
             raise unknown("flavour", flavour, FLAVOURS)
-    attacks = tuple(for_tier(resolve(name), settings) for name in dict.fromkeys(settings.attacks))
-    return attacks, find_profile(settings.device, emulate=settings.emulate)
+    attacks = {attack.name: attack for attack in (for_tier(name, settings) for name in settings.attacks)}
+    return tuple(attacks.values()), find_profile(settings.device, emulate=settings.emulate)
 
 
 def find_profile(name: str, *, emulate: bool = False) -> DeviceProfile:
     """The device profile of that name; with `emulate`, of its CPU as QEMU emulates it.
 
     Raises:
-        UsageError: there is none; names the nearest.
-        DeviceError: the device cannot be emulated.
+        UsageError: there is none (names the nearest), or it cannot be emulated.
     """
     if name not in device_names():
         raise unknown("device", name, device_names())
+    profile = load_profile(name)
+    if emulate and profile.emulation is None:
+        raise UsageError(f"--emulate: device '{name}' has no CPU that is emulated here (harness devices list)")
     return load_profile(name, emulate=emulate)
 
 
-def for_tier(attack: Attack, settings: Settings) -> Attack:
-    """Auto-PGD with the tier's number of iterations; a number in the attack's name (apgd-ce-20) wins, as it is another name."""
-    return attack.with_steps(settings.plan.apgd_steps) if attack.name in ADAPTIVE_STEPS else attack
+def for_tier(name: str, settings: Settings) -> Attack:
+    """The attack of that name; Auto-PGD with the tier's number of iterations, unless the name says its own (apgd-ce-20)."""
+    return resolve(name).with_steps(settings.plan.apgd_steps) if ALIASES.get(name, name) in ADAPTIVE_STEPS else resolve(name)
 
 
 def load_subject(settings: Settings) -> Subject:
@@ -87,7 +90,9 @@ def load_subject(settings: Settings) -> Subject:
     attacks, profile = check_names(settings)
     connect(profile)
     ball_levels(settings.radius(None))  # refuses a wrong --eps before anything is loaded
-    twin = load_twin(settings.model, arch=settings.arch, image_size=settings.image_size, normalize=settings.normalize)
+    twin = load_twin(
+        settings.model, arch=settings.arch, classes=settings.classes, image_size=settings.image_size, normalize=settings.normalize
+    )
     test, calibration = load_data(settings.data, input_shape=twin.input_shape, classes=twin.classes, seed=settings.seed)
     wanted = settings.samples or min(settings.plan.samples, len(test))
     index = stratified(test.labels, wanted, settings.seed)

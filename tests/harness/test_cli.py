@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from harness import cli
 from harness.models.zoo import ARCHITECTURES
+from harness.records import EngineRecord, Gate, RunRecord, Verdict
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
@@ -80,6 +81,12 @@ WRONG = {
     "calibration": ((*GOOD, "--calibration", "max"), ("calibration", "minmax")),
     "threads": ((*GOOD, "--threads", "0"), ("--threads 0",)),
     "batch": ((*GOOD, "--batch", "0"), ("--batch 0",)),
+    "seed": ((*GOOD, "--seed", "-1"), ("--seed -1",)),
+    "image size": ((*GOOD, "--image-size", "-5"), ("--image-size -5",)),
+    "classes": ((*GOOD, "--classes", "7"), ("good.safetensors", "7")),
+    "emulate": ((*GOOD, "--emulate"), ("--emulate", "host")),
+    "out under a file": ((*GOOD, "--out", "good.npz/run"), ("good.npz", "not a folder")),
+    "out too long": ((*GOOD, "--out", "x" * 300), ("too long",)),
     "out": ((*GOOD, "--out", "full"), ("not empty", "--resume")),
     "out is a file": ((*GOOD, "--out", "good.npz"), ("is a file",)),
     "resume": (("--resume", "full"), ("not a run folder",)),
@@ -135,6 +142,37 @@ def test_no_disk_space_is_told_before_any_work(files: Path, capsys: pytest.Captu
     assert code == 2
     assert "no disk space" in err
     assert not (files / "run").exists()
+
+
+def test_an_adversarial_set_is_not_written_over(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(files)
+    before = (files / "good.npz").read_bytes()
+    words = ("good.safetensors", "--arch", "resnet8", "--data", "good.npz", "--attack", "fgsm", "--samples", "4")
+    code, _, err = run(capsys, monkeypatch, "attack", *words, "--out", "good.npz")
+    assert code == 2
+    assert "does not exist yet" in err
+    assert (files / "good.npz").read_bytes() == before
+    code, out, _ = run(capsys, monkeypatch, "attack", *words, "--out", "set.npz", "--json")
+    assert code == 0
+    assert json.loads(out)["file"] == "set.npz"
+    assert np.load(files / "set.npz")["images"].dtype == np.uint8
+    assert not list(files.glob("set.npz.parts*"))
+
+
+@pytest.mark.parametrize(
+    ("status", "gate", "verdict", "code"),
+    [
+        ("ok", None, None, 0),
+        ("ok", False, None, 3),
+        ("hung", None, None, 4),
+        ("ok", False, Verdict.NOT_REFUTED, 0),
+        ("ok", True, Verdict.FAILS, 1),
+    ],
+)
+def test_exit_codes(status: str, gate: bool | None, verdict: Verdict | None, code: int) -> None:
+    engine = EngineRecord.model_construct(status=status)
+    check = Gate(name="determinism", engine=None, passed=gate, observed="", limit="", remedy="")
+    assert cli.exit_code(RunRecord.model_construct(verdict=verdict, engines=[engine], gates=[check])) == code
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
