@@ -47,7 +47,7 @@ def pgd(module: nn.Module, images: Tensor, labels: Tensor, eps: float, seed: int
 
 
 def fb_pgd(module: nn.Module, images: Tensor, labels: Tensor, eps: float, seed: int, *, steps: int) -> Tensor:
-    """PGD as Foolbox ships it, and its last iterate: the seed paper's column, not an attack to rely on."""
+    """PGD as Foolbox ships it, and its last iterate: `FB_pgd_at` is the benchmarking paper's name for it. Not an attack to rely on."""
     return _run(LinfProjectedGradientDescentAttack(steps=steps), module, images, labels, eps, seed)[0]
 
 

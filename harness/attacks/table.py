@@ -33,7 +33,6 @@ class Attack:
         description: one line.
         path: `module:function` in this package, imported at the first use.
         bf16: may work on a bfloat16 form of the module. Not where it measures distances to the boundary, or takes no gradient.
-        min_classes: fewest classes the attack's own loss is defined for; below it a margin loss takes its place.
     """
 
     name: str
@@ -44,7 +43,6 @@ class Attack:
     description: str
     path: str
     bf16: bool = True
-    min_classes: int = 2
 
     @property
     def bounded(self) -> bool:
@@ -77,11 +75,11 @@ ATTACKS: dict[str, Attack] = {
         Attack("FB_pgd_at", "foolbox", "Linf", 40, "0.033 eps", "Foolbox's PGD with its defaults: weak", "foolbox_attacks:fb_pgd"),
         Attack("cw-l2", "foolbox", "L2", 40, "Adam 0.02, 5 searches from c = 1", "Carlini & Wagner", "foolbox_attacks:cw_l2", bf16=False),
         Attack("apgd-ce", "pyautoattack", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, cross-entropy", "auto_attack:apgd_ce"),
-        Attack("apgd-dlr", "pyautoattack", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss", "auto_attack:apgd_dlr", min_classes=3),
+        Attack("apgd-dlr", "pyautoattack", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss", "auto_attack:apgd_dlr"),
     )
 }
 
-# The seed paper's names for attacks that are in the table. Its `FB_pgd_at` is an attack of its own: other steps than `pgd`.
+# The benchmarking paper's names for attacks that are in the table. Its `FB_pgd_at` is an attack of its own: other steps than `pgd`.
 ALIASES: dict[str, str] = {"AA_apgd-ce": "apgd-ce", "AA_apgd-dlr": "apgd-dlr", "CWL2": "cw-l2"}
 
 
