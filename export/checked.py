@@ -14,6 +14,7 @@ from export.errors import ExportError
 MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
 MIN_OPSET = 7  # onnxruntime promises nothing below
 MAX_NODES = 200_000  # after inlining; ten times the largest classifier, and a bound on what nested functions can expand to
+MAX_DEPTH = 100  # of functions that call functions: an exporter writes a handful
 STANDARD_DOMAINS = ("", "ai.onnx")
 
 
@@ -91,28 +92,32 @@ def _check_operators(model: ModelProto, name: str) -> None:
 
 
 def _check_size(model: ModelProto, name: str) -> None:
-    """Bound the number of nodes after inlining, without inlining: nested functions can expand without limit, or for ever."""
-    functions = {(function.domain, function.name): function for function in model.functions}
-    counted: dict[tuple[str, str], int] = {}
-    open_calls: set[tuple[str, str]] = set()
+    """Bound the nodes after inlining, and how deep it goes, without inlining: nested functions can expand without limit, or for ever."""
+    functions = {(function.domain, function.name, function.overload): function for function in model.functions}
+    counted: dict[tuple[str, str, str], tuple[int, int]] = {}
+    open_calls: set[tuple[str, str, str]] = set()
 
-    def count(nodes: Iterator[NodeProto]) -> int:
-        total = 0
+    def count(nodes: Iterator[NodeProto]) -> tuple[int, int]:
+        """(nodes after inlining, depth of the calls among them)."""
+        total, depth = 0, 0
         for node in nodes:
-            call = (node.domain, node.op_type)
+            call = (node.domain, node.op_type, node.overload)
             if call not in functions:
                 total += 1
                 continue
             if call in open_calls:
                 raise ExportError(f"{name}: function '{node.op_type}' calls itself; that is not ONNX")
-            if call not in counted:
+            if call not in counted and len(open_calls) < MAX_DEPTH:
                 open_calls.add(call)
                 counted[call] = count(_nodes(functions[call]))
                 open_calls.discard(call)
-            total += counted[call]
-        return total
+            inside, below = counted.get(call, (0, MAX_DEPTH))
+            total, depth = total + inside, max(depth, below + 1)
+            if depth > MAX_DEPTH:
+                raise ExportError(f"{name} nests functions more than {MAX_DEPTH} deep; expected a classifier's few. Inline them first.")
+        return total, depth
 
-    if (nodes := count(_nodes(model.graph))) > MAX_NODES:
+    if (nodes := count(_nodes(model.graph))[0]) > MAX_NODES:
         raise ExportError(f"{name} expands to {nodes:,} nodes; expected a classifier, at most {MAX_NODES:,}")
 
 

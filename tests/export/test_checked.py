@@ -134,6 +134,17 @@ def test_a_function_that_calls_itself_is_refused(tmp_path: Path, small_model: Bu
         load_checked(write(tmp_path / "loop.onnx", model))
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["outermost first", "innermost first"])
+def test_functions_nested_too_deep_are_refused(order: int, tmp_path: Path, small_model: Build) -> None:
+    """A chain of 3,000 in a file of 400 kB: a recursion of that depth ends Python, or the process."""
+    chain = [f"F{i}" for i in range(3000)]
+    calls = [NODE(name, ["images"], [f"of {name}"], domain="mine") for name in chain[::order]]
+    model = small_model(*calls, NODE("Flatten", ["images"], ["logits"]), domains=("mine",))
+    model.functions.extend(function(name, *chain[i + 1 : i + 2]) for i, name in enumerate(chain))
+    with pytest.raises(ExportError, match="nests functions more than 100 deep"):
+        load_checked(write(tmp_path / "deep.onnx", model))
+
+
 def test_functions_that_multiply_are_refused(tmp_path: Path, small_model: Build) -> None:
     """40 functions, each calling the next twice: 2^40 nodes in a file of four kilobytes."""
     model = small_model(NODE("F0", ["images"], ["logits"], domain="mine"), domains=("mine",))
