@@ -9,6 +9,7 @@ evaluates the text of every symbolic size as Python (sympy), and resolves a node
 from __future__ import annotations
 
 import json
+import math
 import operator
 import re
 import zipfile
@@ -117,23 +118,29 @@ class Archive:
         """The weights or constants: raw bytes with a table of dtype, size, stride and offset.
 
         Raises:
-            UsageError: one of them is pickled.
+            UsageError: one of them is pickled, or claims to be larger than the file.
         """
+        largest = self.path.stat().st_size
         table = self.json(f"data/{folder}/model_{folder}_config.json")["config"]
         found: dict[str, Tensor] = {}
         for name, entry in table.items():
             if entry["use_pickle"] or not re.fullmatch(r"(weight|tensor)_\d+", entry["path_name"]):
                 raise UsageError(f"{self.path}: '{name}' is stored as a pickle, which is never loaded. {REMEDY}.")
-            meta = entry["tensor_meta"]
-            tensor = _view(self.read(f"data/{folder}/{entry['path_name']}"), meta)
+            tensor = _view(self.read(f"data/{folder}/{entry['path_name']}"), entry["tensor_meta"], largest, f"{self.path}: '{name}'")
             found[name] = nn.Parameter(tensor) if entry["is_param"] and tensor.is_floating_point() else tensor
         return found
 
 
-def _view(raw: bytes, meta: dict[str, Any]) -> Tensor:
-    """A tensor out of raw bytes; PyTorch refuses sizes and strides that lead outside of them."""
+def _view(raw: bytes, meta: dict[str, Any], largest: int, name: str) -> Tensor:
+    """A tensor out of raw bytes; PyTorch refuses sizes and strides that lead outside of them.
+
+    Raises:
+        UsageError: of more than `largest` bytes. A stride of 0, or no byte at all, would let a small file allocate anything.
+    """
     dtype = DTYPES[meta["dtype"]]
     size, stride = ([item["as_int"] for item in meta[key]] for key in ("sizes", "strides"))
+    if (needed := math.prod(size) * dtype.itemsize) > largest:
+        raise UsageError(f"{name} claims {needed:,} bytes, shape {tuple(size)}, in a file of {largest:,}: damaged or hostile. {REMEDY}.")
     if not raw:
         return torch.zeros(size, dtype=dtype)
     flat = torch.frombuffer(bytearray(raw), dtype=dtype)

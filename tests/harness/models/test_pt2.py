@@ -219,6 +219,20 @@ def short_weight(records: Records) -> None:
     records["data/weights/weight_0"] = records["data/weights/weight_0"][:-8]
 
 
+def huge(**meta: Any) -> Callable[[Records], None]:
+    """The first weight claims 2^40 numbers."""
+
+    def change(config: Any) -> None:
+        next(iter(config["config"].values()))["tensor_meta"].update(sizes=[{"as_int": 2**20}] * 2, **meta)
+
+    return lambda records: edit(records, WEIGHTS, change)
+
+
+def huge_and_empty(records: Records) -> None:
+    huge()(records)
+    records["data/weights/weight_0"] = b""
+
+
 def integer_input(model: Any) -> None:
     model["graph_module"]["graph"]["tensor_values"]["x"]["dtype"] = 5
 
@@ -228,6 +242,8 @@ DAMAGED: dict[str, tuple[Callable[[Records], None], str]] = {
     "no weights": (without(WEIGHTS), "lacks data/weights"),
     "a missing weight": (without("data/weights/weight_0"), r"lacks data/weights/weight_0"),
     "a short weight": (short_weight, "is damaged"),
+    "a number repeated for ever": (huge(strides=[{"as_int": 0}] * 2), r"claims 4,398,046,511,104 bytes, shape \(1048576, 1048576\)"),
+    "an endless weight without a byte": (huge_and_empty, "claims 4,398,046,511,104 bytes"),
     "no JSON": (lambda records: records.update({MODEL: b"{"}), "is damaged"),
     "another schema": (change_model(lambda m: m["schema_version"].update(major=7)), r"has schema 7\.\d+; this version reads 8"),
     "two outputs": (change_model(two_outputs), "returns user_output, user_output; expected the logits alone"),
