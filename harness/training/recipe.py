@@ -6,8 +6,9 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from harness.eps import parse_eps
 from harness.errors import UsageError
 
 
@@ -19,7 +20,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="of the files that training writes")
     description: str
     arch: str
     claim: str = Field(description="radius that the model card claims robustness at, and a bench attacks by default")
@@ -37,6 +38,15 @@ class Recipe(BaseModel):
     holdout: int = Field(default=2000, gt=0, description="training images kept for selection")
     seed: int = 0
     bf16: bool = True
+
+    @field_validator("claim")
+    @classmethod
+    def _is_a_radius(cls, claim: str) -> str:
+        try:
+            parse_eps(claim)
+        except UsageError as error:  # pydantic names the field, and reports a ValueError with all other faults
+            raise ValueError(str(error).removeprefix("--eps ")) from error
+        return claim
 
 
 def load_recipe(path: Path) -> Recipe:

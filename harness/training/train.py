@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import pickle
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,10 @@ from harness.training.objectives import OBJECTIVES
 from harness.training.recipe import Recipe
 
 VALIDATION_STEPS = 7
+# What reading a damaged checkpoint raises.
+DAMAGE = (
+    zipfile.BadZipFile, pickle.UnpicklingError, OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -184,9 +190,18 @@ class Training:
         """Go on from a checkpoint.
 
         Raises:
-            UntrustedError: the checkpoint belongs to another recipe or other data.
+            UntrustedError: the checkpoint is damaged, or belongs to another recipe or other data.
         """
-        state = torch.load(path, weights_only=True)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:  # torch.load does not look at the checksums
+                    raise zipfile.BadZipFile("a checksum differs")
+            self._restore(path, torch.load(path, weights_only=True))
+        except DAMAGE as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UntrustedError(f"{path} is damaged: {reason}. Delete it to train from the start, or choose another --out.") from error
+
+    def _restore(self, path: Path, state: dict[str, Any]) -> None:
         for key, now in (("recipe", self.recipe.model_dump_json()), ("data_sha256", self.data_sha256)):
             if state[key] != now:
                 raise UntrustedError(

@@ -1,5 +1,8 @@
 """Training: splits, augmentation, resume, refusals."""
 
+import json
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +99,42 @@ def test_a_checkpoint_of_another_recipe_is_refused(images: Dataset, tmp_path: Pa
         train(recipe(lr=0.2), images, tmp_path)
 
 
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 20] ^= 255
+    path.write_bytes(content)
+
+
+def without_network(path: Path) -> None:
+    state = torch.load(path)
+    torch.save({**state, "network": {}}, path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncated,
+        flipped,
+        without_network,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(pickle.dumps({"recipe": print})),
+        lambda path: torch.save([1, 2], path),
+        lambda path: torch.save({}, path),
+    ],
+    ids=["truncated", "flipped", "without network", "empty", "a pickle", "a list", "a dictionary"],
+)
+def test_a_damaged_checkpoint_is_one_clear_line(damage: Callable[[Path], None], images: Dataset, tmp_path: Path) -> None:
+    torch.save(Training(recipe(), images).state(), tmp_path / "checkpoint.pt")
+    damage(tmp_path / "checkpoint.pt")
+    with pytest.raises(UntrustedError, match=r"checkpoint\.pt is damaged: .*Delete it") as caught:
+        Training(recipe(), images).restore(tmp_path / "checkpoint.pt")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_remedy(images: Dataset) -> None:
     run = Training(recipe(lr=1e12, bf16=False), images)
     with pytest.raises(UntrustedError, match="lower lr"):
@@ -117,6 +156,24 @@ def test_bad_recipes(text: str | None, words: str, tmp_path: Path) -> None:
         path.write_text(text)
     with pytest.raises(UsageError, match=words):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"claim": "eight"}, r"claim: Value error, 'eight' is not a radius\. Expected a fraction such as 8/255"),
+        ({"claim": "8"}, "claim: .*Did you mean 8/255"),
+        ({"name": "../mine"}, "name: String should match pattern"),
+        ({"name": ""}, "name: String should match pattern"),
+        ({"name": "mine\\n"}, "name: String should match pattern"),
+    ],
+)
+def test_values_that_would_fail_after_training_are_refused_before(changes: dict[str, str], words: str, tmp_path: Path) -> None:
+    text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in {**recipe().model_dump(), **changes}.items())
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(UsageError, match=words) as caught:
+        load_recipe(tmp_path / "r.toml")
+    assert str(tmp_path / "r.toml") in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("changes", "words"), [({"arch": "resnet9"}, "unknown arch"), ({"holdout": 400}, "holds out 400")])
