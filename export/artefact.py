@@ -10,7 +10,7 @@ from typing import Any
 
 from export.errors import ExportError
 
-MANIFEST_SCHEMA = 1  # history: 1 - first
+MANIFEST_SCHEMA = 2  # history: 1 - first; 2 - module_sha256
 
 
 def sha256_file(path: Path) -> str:
@@ -27,7 +27,8 @@ class Artefact:
         flavour: a key of `export.flavours.FLAVOURS`.
         path: the file.
         sha256: of the file's bytes.
-        source_sha256: of the twin's weights.
+        source_sha256: of the twin's weights file.
+        module_sha256: of the twin itself, see `export.identity`: one file can make several twins.
         precision: what it claims: fp32, fp16, int8.
         runtime: the runtime it is meant for.
         input_name, input_shape: the one input; shape is (channels, height, width), the batch is dynamic.
@@ -40,6 +41,7 @@ class Artefact:
     path: Path
     sha256: str
     source_sha256: str
+    module_sha256: str
     precision: str
     runtime: str
     input_name: str

@@ -18,6 +18,7 @@ from export.artefact import Artefact, load_artefact, sha256_file
 from export.calibration import Calibration
 from export.checked import load_checked
 from export.errors import ExportError
+from export.identity import module_sha256
 from export.int8 import LAYOUT, REDUCED_LAYOUT, quantize_int8
 from export.onnx import INPUT, OPSET, OUTPUT, export_onnx
 
@@ -83,7 +84,7 @@ def export_flavour(
         module: the twin: float32, eval mode, images (n, c, h, w) in [0, 1] -> logits (n, classes).
         flavour: a key of `FLAVOURS`.
         input_shape: (c, h, w).
-        source_sha256: of the twin's weights.
+        source_sha256: of the twin's weights file.
         calibration_images: uint8 (n, h, w, c); unused where the flavour is not calibrated.
         calibration_method: a key of `export.calibration.METHODS`.
         folder: is made where it does not exist.
@@ -104,13 +105,14 @@ def export_flavour(
         )
     made: dict[str, Any] = {
         "source_sha256": source_sha256,
+        "module_sha256": module_sha256(module),
         "input_shape": input_shape,
         "calibration": calibration.manifest() if kind.calibrated else {},
         "options": {"opset": OPSET, **kind.options},
     }
     if (artefact := _stored(folder, flavour, made)) is not None:
         return artefact
-    float_graph = export_onnx(module, input_shape) if cache_fp32 is None else _cached(cache_fp32, source_sha256)
+    float_graph = export_onnx(module, input_shape) if cache_fp32 is None else _cached(cache_fp32, made)
     graph = kind.build(float_graph, calibration)
     path, sha256 = _write(graph, folder, flavour)
     artefact = Artefact(
@@ -138,8 +140,9 @@ def _stored(folder: Path, flavour: str, made: dict[str, Any]) -> Artefact | None
     return None
 
 
-def _cached(artefact: Artefact, source_sha256: str) -> ModelProto:
-    if artefact.flavour != "onnx-fp32" or artefact.source_sha256 != source_sha256:
+def _cached(artefact: Artefact, made: dict[str, Any]) -> ModelProto:
+    same = all(getattr(artefact, key) == made[key] for key in ("source_sha256", "module_sha256", "input_shape"))
+    if artefact.flavour != "onnx-fp32" or not same:
         raise ExportError(f"{artefact.path.name} ({artefact.flavour}) is not the onnx-fp32 export of this twin")
     if sha256_file(artefact.path) != artefact.sha256:
         raise ExportError(f"{artefact.path} changed since it was exported. Export it again.")

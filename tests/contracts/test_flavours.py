@@ -23,6 +23,7 @@ from export.flavours import FLAVOURS, export_flavour
 from export.macs import macs
 from export.proof import prove
 from export.session import open_session, to_input
+from harness.models.normalisation import with_normalisation
 from harness.models.resnet import resnet8
 
 SOURCE = "5" * 64
@@ -223,6 +224,25 @@ def test_what_lies_there_is_used_only_for_the_same_question(tmp_path: Path) -> N
     assert first.path.stat().st_mtime_ns == written
     assert export(shape=(1, 4, 8)).input_shape == (1, 4, 8)
     assert export("6" * 64).source_sha256 == "6" * 64
+
+
+def test_twins_of_one_weights_file_are_told_apart(tmp_path: Path) -> None:
+    """The same file behind another normalisation, or in another architecture whose weights look alike."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 5), nn.ReLU()).eval()
+    alike = nn.Sequential(nn.Flatten(), network[1], nn.GELU()).eval()
+    bare, half, other = network, with_normalisation(network, "0.5/0.5", 3), with_normalisation(network, "0.5/0.25", 3)
+    images = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 3), dtype=np.uint8)
+    arguments = {"input_shape": (3, 4, 4), "source_sha256": SOURCE, "calibration_images": images, "calibration_method": "minmax"}
+    for flavour in FLAVOURS:
+        for module in (bare, half, other, alike):
+            artefact = export_flavour(module, flavour, folder=tmp_path, **arguments)
+            error = prove(module, artefact, images).max_logit_error
+            assert error < (1e-5 if flavour == "onnx-fp32" else 0.1), flavour
+            assert export_flavour(module, flavour, folder=tmp_path, **arguments) == artefact
+    assert len(list(tmp_path.glob("onnx-fp32-*.onnx"))) == 4
+    fp32 = export_flavour(half, "onnx-fp32", folder=tmp_path, **arguments)
+    with pytest.raises(ExportError, match="not the onnx-fp32 export of this twin"):
+        export_flavour(other, "ort-int8", folder=tmp_path / "new", cache_fp32=fp32, **arguments)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -61,7 +61,9 @@ def planted(tmp_path: Path) -> Callable[[ModelProto, str], Artefact]:
         onnx.save(model, path)
         shape = tuple(dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:])
         classes = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-        return Artefact("planted", path, sha256_file(path), "0" * 64, precision, "onnxruntime", "images", shape, "logits", classes, {}, {})
+        return Artefact(
+            "planted", path, sha256_file(path), "0" * 64, "1" * 64, precision, "onnxruntime", "images", shape, "logits", classes, {}, {}
+        )
 
     return save
 
