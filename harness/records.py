@@ -181,7 +181,7 @@ class AttackRecord(Part):
     n_attacked: int = Field(description="images the twin classified correctly; the rest stay as they are")
     twin_accuracy: float
     linf_max: float
-    l2_mean: float = Field(description="mean ||x' - x||_2 over the attacked images (seed paper, equation 9)")
+    l2_mean: float = Field(description="mean ||x' - x||_2 over the attacked images")
     l2_median: float | None = Field(description="median over the images that were fooled; the figure of a minimum-norm attack")
     zero_gradient_share: float = Field(
         description="share of attacked images whose loss gradient at the start is zero in more than 99 % of its entries"
@@ -250,6 +250,9 @@ class Claim(Part):
     n: int
     n_required: int | None = Field(description="images that would decide, at the discordance seen")
     p_value: float | None = Field(description="one-sided, of 'gap >= margin', Holm-adjusted over the claims")
+    mcnemar_p: float | None = Field(description="exact and two-sided, of 'no gap'; beside the verdict, decides nothing")
+    relative_robustness: float | None = Field(description="engine accuracy / twin accuracy, worst case over the sources")
+    relative_ci95: Interval | None = Field(description="paired bootstrap over the images, 2,000 resamples, seed 0")
     reason: str
 
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from harness.audit.paired import Paired
 from harness.records import Gate, Verdict
 
+ADAPTED = {"S3": "the STE twin (S3)", "S4": "the engine itself (S4)"}
 
-def explain(verdict: Verdict, found: Paired, *, failed: Sequence[Gate], enough_to_lose: bool, needed: int | None, family: int) -> str:
+
+def explain(
+    verdict: Verdict,
+    found: Paired,
+    *,
+    failed: Sequence[Gate],
+    enough_to_lose: bool,
+    needed: int | None,
+    family: int,
+    missing: Collection[str] = (),
+) -> str:
     """Why `verdict`, in one or two plain sentences.
 
     Args:
@@ -18,6 +29,7 @@ def explain(verdict: Verdict, found: Paired, *, failed: Sequence[Gate], enough_t
         enough_to_lose: the twin's own robust accuracy is above the margin.
         needed: images that would decide.
         family: claims judged together.
+        missing: attack sources of `ADAPTED` without which it is NOT REFUTED.
     """
     seen = (
         f"Twin right and engine wrong on {found.twin_only} of {found.n} images, the reverse on {found.engine_only}: "
@@ -32,7 +44,7 @@ def explain(verdict: Verdict, found: Paired, *, failed: Sequence[Gate], enough_t
         case Verdict.FAILS:
             return f"{seen}, {at_least} with 95 % confidence, above the margin of {margin}."
         case Verdict.HOLDS | Verdict.NOT_REFUTED:
-            return f"{seen}, {at_most} with 95 % confidence, margin {margin}." + _but(verdict, found)
+            return f"{seen}, {at_most} with 95 % confidence, margin {margin}." + _but(verdict, found, missing)
         case Verdict.DEGRADED:
             tail = (
                 "the engine has lost robustness, and perhaps more than the margin"
@@ -58,9 +70,10 @@ def _failed(gates: Sequence[Gate]) -> str:
     return f"{'A gate' if len(gates) == 1 else 'Gates'} failed: {names}"
 
 
-def _but(verdict: Verdict, found: Paired) -> str:
+def _but(verdict: Verdict, found: Paired, missing: Collection[str]) -> str:
     worse = " The engine is measurably worse than the twin, by less than the margin." if found.lower > 0 else ""
-    transferred = " The attacks were transferred: without S3 and S4, adapted to the engine, no better verdict can be earned."
+    absent = " and ".join(f"on {ADAPTED[source]}" for source in sorted(missing))
+    transferred = f" The attacks were transferred: without attacks {absent}, no better verdict can be earned."
     return worse + (transferred if verdict is Verdict.NOT_REFUTED else "")
 
 

@@ -13,6 +13,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
+from scipy.stats import binomtest
 
 from harness.records import Interval, Share
 
@@ -69,6 +70,20 @@ def tango_p(twin_only: int, engine_only: int, n: int, margin: float) -> float:
     if not -1 < margin < 1:
         raise ValueError(f"margin is {margin}; expected a share in (-1, 1)")
     return NormalDist().cdf(_score(twin_only, engine_only, n, margin))
+
+
+def mcnemar_p(twin_only: int, engine_only: int) -> float:
+    """Exact two-sided p-value of "no gap": binomial, half of the discordant images each way (McNemar 1947, Psychometrika 12:153-157).
+
+    It stands beside the verdict and decides nothing: a large p is no evidence that the two are equal. 1 without a discordant image.
+
+    Raises:
+        ValueError: a count is negative.
+    """
+    if min(twin_only, engine_only) < 0:
+        raise ValueError(f"got twin_only {twin_only}, engine_only {engine_only}; expected counts >= 0")
+    discordant = twin_only + engine_only
+    return float(binomtest(twin_only, discordant).pvalue) if discordant else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

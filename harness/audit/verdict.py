@@ -27,10 +27,10 @@ from harness.audit.gates import guards
 from harness.audit.metrics import Right
 from harness.audit.paired import Paired, pair
 from harness.audit.reasons import explain
-from harness.audit.statistics import ALPHA, holm, share
+from harness.audit.statistics import ALPHA, bootstrap_ratio, holm, mcnemar_p, share
 from harness.records import Claim, Gate, Verdict
 
-# The STE twin's white box and attacks on the engine itself: without both, low transfer may be all there is (PROTOCOL, verdict).
+# The STE twin's white box and attacks on the engine itself: without both, low transfer may be all there is.
 ADAPTIVE = frozenset({"S3", "S4"})
 
 
@@ -69,7 +69,9 @@ def claims(comparisons: Sequence[Comparison], gates: Sequence[Gate], margin: flo
     adjusted = iter(holm([one.p_value for one in found if one is not None]))
     family = sum(one is not None for one in found)
     return [
-        _engine_failed(comparison, margin) if one is None else _judge(comparison, one, next(adjusted), family, gates)
+        _engine_failed(comparison, margin)
+        if one is None or comparison.engine_right is None
+        else _judge(comparison, comparison.engine_right, one, next(adjusted), family, gates)
         for comparison, one in zip(comparisons, found, strict=True)
     ]
 
@@ -80,7 +82,7 @@ def overall(claims: Sequence[Claim]) -> Verdict:
     return max((claim.verdict for claim in claims), key=order.index, default=Verdict.INCONCLUSIVE)
 
 
-def _judge(comparison: Comparison, found: Paired, p_adjusted: float, family: int, gates: Sequence[Gate]) -> Claim:
+def _judge(comparison: Comparison, engine_right: Right, found: Paired, p_adjusted: float, family: int, gates: Sequence[Gate]) -> Claim:
     failed = [gate for gate in gates if gate.passed is False and guards(gate) and gate.engine in (None, comparison.engine)]
     enough_to_lose = found.twin.ci95[0] > found.margin
     shown = p_adjusted < ALPHA
@@ -89,6 +91,7 @@ def _judge(comparison: Comparison, found: Paired, p_adjusted: float, family: int
     undecided = not failed and enough_to_lose and not shown and found.lower <= found.margin
     # Below the margin the level is that of Holm's first step; above it FAILS is what more images would show, without Holm.
     needed = found.more_images(ALPHA / family if found.gap < found.margin else ALPHA) if undecided else None
+    relative = bootstrap_ratio(comparison.twin_right, engine_right, seed=0)
     return Claim(
         statement=_statement(comparison, found.margin),
         engine=comparison.engine,
@@ -103,7 +106,18 @@ def _judge(comparison: Comparison, found: Paired, p_adjusted: float, family: int
         n=found.n,
         n_required=needed,
         p_value=p_adjusted,
-        reason=explain(verdict, found, failed=failed, enough_to_lose=enough_to_lose, needed=needed, family=family),
+        mcnemar_p=mcnemar_p(found.twin_only, found.engine_only),
+        relative_robustness=relative[0] if relative else None,
+        relative_ci95=relative[1] if relative else None,
+        reason=explain(
+            verdict,
+            found,
+            failed=failed,
+            enough_to_lose=enough_to_lose,
+            needed=needed,
+            family=family,
+            missing=ADAPTIVE - comparison.sources,
+        ),
     )
 
 
@@ -131,6 +145,9 @@ def _engine_failed(comparison: Comparison, margin: float) -> Claim:
         n=n,
         n_required=None,
         p_value=None,
+        mcnemar_p=None,
+        relative_robustness=None,
+        relative_ci95=None,
         reason=f"The engine gave no usable output: {comparison.error or 'no reason was recorded'}.",
     )
 

@@ -102,14 +102,26 @@ def _answers(record: RunRecord) -> Table:
         ],
         numbers=range(3, 11),
         note="Worst case: an image counts where the model has it right when clean and under every attack of that radius. Gap: twin less "
-        "engine, in percentage points; bounds are one-sided 95 % (Tango). The claim HOLDS where the upper bound is below the margin and "
-        "attacks on the engine itself were run; it FAILS where the lower bound is above it. n to decide: images needed at the disagreement "
-        "seen. p: of a gap at least as large as the margin, Holm-adjusted.",
+        "engine, in percentage points; bounds are one-sided 95 % (Tango). UNTRUSTED: a gate that guards the verdict failed. FAILS: the "
+        "lower bound is above the margin. HOLDS: the upper bound is below the margin, still so after Holm's correction for the number of "
+        "claims; the twin had that much to lose (the lower end of its own interval is above the margin); and the STE twin and the engine "
+        "itself were attacked. Without those attacks: NOT REFUTED BY TRANSFER. DEGRADED: the lower bound is above 0. INCONCLUSIVE: none of "
+        "these. n to decide: images needed at the disagreement seen. p: of a gap at least as large as the margin, Holm-adjusted.",
     )
 
 
 def _reasons(record: RunRecord) -> Table:
-    return table("Reasons", ("Engine", "Claim", "Why this verdict"), [(c.engine, c.statement, c.reason) for c in record.claims])
+    return table(
+        "Reasons",
+        ("Engine", "Claim", "Why this verdict", "Engine / twin", "McNemar's p"),
+        [
+            (c.engine, c.statement, c.reason, estimate(c.relative_robustness, c.relative_ci95), significant(c.mcnemar_p))
+            for c in record.claims
+        ],
+        numbers=(3, 4),
+        note="Engine / twin: the engine's worst-case accuracy as a share of the twin's, with its 95 % interval (paired bootstrap). "
+        "McNemar's p: exact, two-sided, of no gap at all, not corrected. Neither decides: a large p is no evidence that the two are equal.",
+    )
 
 
 def _share(share: Share | None) -> str:

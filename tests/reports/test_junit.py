@@ -54,6 +54,9 @@ def test_only_a_verdict_that_refutes_nothing_is_green(tmp_path, verdict):
         n=1,
         n_required=None,
         p_value=None,
+        mcnemar_p=None,
+        relative_robustness=None,
+        relative_ci95=None,
         reason="because",
     )
     make_run(tmp_path / "run", claims=[claim], verdict=verdict)

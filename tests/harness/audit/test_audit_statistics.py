@@ -1,4 +1,4 @@
-"""Wilson, Holm and the paired bootstrap."""
+"""Wilson, McNemar, Holm and the paired bootstrap."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from harness.audit.statistics import bootstrap_ratio, holm, share, wilson
+from harness.audit.statistics import bootstrap_ratio, holm, mcnemar_p, share, wilson
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -30,6 +30,26 @@ def test_impossible_counts_are_refused(correct: int, n: int) -> None:
 def test_share_holds_count_accuracy_and_interval() -> None:
     found = share(97, 256)
     assert (found.correct, found.n, found.accuracy, found.ci95) == (97, 256, 97 / 256, wilson(97, 256))
+
+
+def test_mcnemar_by_hand() -> None:
+    """1 and 5 of six discordant images: 2 (1 + 6) / 2^6."""
+    assert mcnemar_p(1, 5) == pytest.approx(14 / 64)
+    assert mcnemar_p(0, 0) == 1
+    assert mcnemar_p(0, 3) == pytest.approx(0.25)
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_mcnemar_does_not_care_which_way(twin_only: int, engine_only: int) -> None:
+    p = mcnemar_p(twin_only, engine_only)
+    assert 0 <= p <= 1
+    assert p == pytest.approx(mcnemar_p(engine_only, twin_only))
+    assert mcnemar_p(twin_only, twin_only) == pytest.approx(1)
+
+
+def test_mcnemar_refuses_negative_counts() -> None:
+    with pytest.raises(ValueError, match="counts >= 0"):
+        mcnemar_p(-1, 2)
 
 
 def test_holm_by_hand() -> None:

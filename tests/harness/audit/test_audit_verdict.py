@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.audit.gates import not_tested
-from harness.audit.statistics import holm, tango, tango_p
+from harness.audit.statistics import bootstrap_ratio, holm, mcnemar_p, tango, tango_p
 from harness.audit.verdict import Comparison, claims, overall
 from harness.records import Claim, Gate, Verdict
 
@@ -114,6 +114,7 @@ def test_an_engine_that_failed_has_a_claim_without_figures_and_does_not_count_fo
     failed, held = claims([broken, compare(100, 4, 1, 151)], [gate(False, engine="trt-int8")], 0.05)
     assert failed.verdict is Verdict.ENGINE_FAILED
     assert (failed.engine_robust, failed.gap, failed.lower, failed.upper, failed.p_value, failed.n_required) == (None,) * 6
+    assert (failed.mcnemar_p, failed.relative_robustness, failed.relative_ci95) == (None,) * 3
     assert failed.twin_robust is not None and failed.twin_robust.correct == 256
     assert "signal 11" in failed.reason
     assert held.p_value == tango_p(4, 1, 256, 0.05)
@@ -138,6 +139,21 @@ def test_the_p_values_are_holms_in_the_order_of_the_claims() -> None:
     counts = [(100, 8, 3, 145), (100, 1, 1, 154), (90, 14, 3, 149)]
     found = claims([compare(*one) for one in counts], [], 0.05)
     assert [claim.p_value for claim in found] == holm([tango_p(one[1], one[2], 256, 0.05) for one in counts])
+
+
+def test_mcnemar_and_the_relative_robustness_stand_beside_the_verdict_without_correction() -> None:
+    comparison = compare(60, 40, 1, 155)
+    ratio = bootstrap_ratio(comparison.twin_right, comparison.engine_right, seed=0)
+    for claim in claims([comparison] * 3, [], 0.05):
+        assert claim.mcnemar_p == mcnemar_p(40, 1)
+        assert (claim.relative_robustness, claim.relative_ci95) == ratio
+        assert claim.relative_robustness == 61 / 100
+
+
+def test_there_is_no_relative_robustness_of_a_twin_that_has_none() -> None:
+    claim = judge(compare(0, 0, 3, 253))
+    assert (claim.relative_robustness, claim.relative_ci95) == (None, None)
+    assert claim.mcnemar_p == 0.25
 
 
 def with_verdict(verdict: Verdict) -> Claim:
@@ -176,7 +192,11 @@ REASONS = {
     ),
     "nothing lost, transferred only": (
         "Twin right and engine wrong on 1 of 256 images, the reverse on 1: gap 0.0 points, at most 1.4 with 95 % confidence, margin 5. "
-        "The attacks were transferred: without S3 and S4, adapted to the engine, no better verdict can be earned."
+        "The attacks were transferred: without attacks on the STE twin (S3) and on the engine itself (S4), no better verdict can be earned."
+    ),
+    "nothing lost, STE twin but no attack on the engine": (
+        "Twin right and engine wrong on 1 of 256 images, the reverse on 1: gap 0.0 points, at most 1.4 with 95 % confidence, margin 5. "
+        "The attacks were transferred: without attacks on the engine itself (S4), no better verdict can be earned."
     ),
     "lost more than the margin": (
         "Twin right and engine wrong on 40 of 256 images, the reverse on 1: gap 15.2 points, at least 11.7 with 95 % confidence, "
