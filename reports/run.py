@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SAMPLES = "samples.parquet"
 NOISE_SOURCE = "S0"  # random noise, the floor: no attack
-GATE_SOURCE = "gate"  # sets that only gates look at: eps = 0, eps = 64/255
+GATE_SOURCE = "gate"  # a set that only a gate looks at: eps = 64/255
 CLEAN_IMAGES = "adversarial/clean.npz"
 COLUMNS = {
     "index": "int32",

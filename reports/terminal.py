@@ -76,14 +76,15 @@ def _claim(claim: Claim) -> list[Text]:
 
 
 def _engines(engines: list[EngineRecord], emulated: bool) -> Table:
-    result = _table("engine", "precision", "clean", "p50, batch 1", "p99", "memory", "artefact")
+    batch = min((batch for engine in engines for batch in engine.latency), key=int, default=None)
+    result = _table("engine", "precision", "clean", f"p50, batch {batch}" if batch else "p50", "p99", "memory", "artefact")
     for engine in engines:
-        result.add_row(*map(Text, _engine(engine, emulated)))
+        result.add_row(*map(Text, _engine(engine, batch, emulated)))
     return result
 
 
-def _engine(engine: EngineRecord, emulated: bool) -> list[str]:
-    evidence, latency = engine.precision_evidence, engine.latency.get("1")
+def _engine(engine: EngineRecord, batch: str | None, emulated: bool) -> list[str]:
+    evidence, latency = engine.precision_evidence, engine.latency.get(batch) if batch else None
     measured = [WITHHELD] * 3
     if not emulated:
         p99 = NONE if latency is None else WITHHELD if latency.p99 is None else milliseconds(latency.p99)

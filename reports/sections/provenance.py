@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 
 from harness.records import AttackRecord, RunRecord
 from reports.format import NONE, count, flat, percent, significant
 from reports.run import Run
 from reports.table import Cell, Section, Table, table
+
+FOLDER_OPTIONS = ("--out", "--resume")  # of a folder that exists by now
 
 
 def section(run: Run) -> Section:
@@ -26,13 +29,24 @@ def section(run: Run) -> Section:
 
 
 def repeat(run: Run) -> Section:
-    """The exact command."""
+    """The command, without the folder that holds this run."""
     return Section(
         "repeat",
         "How to repeat it",
-        ["The same command, seed and data give the same record, timing apart."],
-        code=shlex.join(run.record.command),
+        ["The same command, seed and data give the same record, timing apart, in a new run folder; --out DIR names one."],
+        code=shlex.join(_elsewhere(run.record.command)),
     )
+
+
+def _elsewhere(command: list[str]) -> Iterator[str]:
+    """The words of a command but for `FOLDER_OPTIONS` and their values."""
+    words = iter(command)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name not in FOLDER_OPTIONS:
+            yield word
+        elif not equals:
+            next(words, None)
 
 
 def _subject(record: RunRecord) -> Table:
@@ -72,7 +86,7 @@ def _attacks(record: RunRecord) -> Table:
             "Seed",
             "n",
             "Attacked",
-            "Twin keeps",
+            "Attacked model keeps",
             "L∞ used",
             "Mean L2",
             "Median L2",
@@ -80,9 +94,9 @@ def _attacks(record: RunRecord) -> Table:
         ),
         map(_attack, record.attacks),
         numbers=(4, *range(6, 14)),
-        note="Attacked: images the twin has right when clean; the others stay as they are. L∞ used is in units of 1/255. Mean L2 is over "
-        "the attacked images, median over those that were fooled. Zero gradient: share of attacked images whose gradient at the start "
-        "vanishes, a sign of masking.",
+        note="The attacked model is the one under 'Made on'. Attacked: images it has right when clean; the others stay as they are. "
+        "L∞ used is in units of 1/255. Mean L2 is over the attacked images, median over those that were fooled. "
+        "Zero gradient: share of attacked images whose gradient at the start vanishes, a sign of masking.",
     )
 
 

@@ -202,7 +202,7 @@ def test_no_flip_and_no_attack_are_said_in_words(rendered):
 
 
 def test_the_command_is_quoted_for_the_shell(rendered):
-    assert "harness bench --model resnet18x16-at --out 'my runs/first'" in text_of(rendered, "plain")
+    assert "harness bench --model resnet18x16-at --data 'my images'" in text_of(rendered, "plain")
 
 
 def test_grey_images_are_shown(tmp_path):

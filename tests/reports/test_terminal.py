@@ -11,7 +11,10 @@ from reports.terminal import print_verdict
 
 
 def shown(rendered, variant: str) -> str:
-    record = RunRecord.model_validate(json.loads(rendered(variant, "json").read_text()))
+    return printed(RunRecord.model_validate(json.loads(rendered(variant, "json").read_text())))
+
+
+def printed(record: RunRecord) -> str:
     stream = io.StringIO()
     print_verdict(record, Console(file=stream, width=80))
     return stream.getvalue()
@@ -31,6 +34,21 @@ def test_verdict_and_figures_of_every_engine_are_there(rendered):
         assert f"{100 * engine.clean.accuracy:.1f} %" in line and f"{engine.latency['1'].p50:.3g}"[:4] in line
     for claim in record.claims:
         assert f"{100 * claim.engine_robust.accuracy:.1f} %" in text and f"{claim.n}" in text
+
+
+def test_without_batch_1_the_smallest_batch_that_was_timed_is_shown_and_named(rendered):
+    record = RunRecord.model_validate(json.loads(rendered("plain", "json").read_text()))
+    engines = [engine.model_copy(update={"latency": {"64": engine.latency["32"], "8": engine.latency["8"]}}) for engine in record.engines]
+    text = printed(record.model_copy(update={"engines": engines}))
+    assert "p50, batch 8" in text
+    assert all(f"{engine.latency['8'].p50:.3g}" in text for engine in engines)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_where_nothing_was_timed_no_batch_is_named(rendered):
+    record = RunRecord.model_validate(json.loads(rendered("plain", "json").read_text()))
+    engines = [engine.model_copy(update={"latency": {}}) for engine in record.engines]
+    assert "batch" not in printed(record.model_copy(update={"engines": engines}))
 
 
 def test_names_are_not_obeyed_as_markup(rendered):
