@@ -7,15 +7,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from harness.attacks.batch_size import batch_size
 from harness.data.dataset import to_tensor
-
-BATCH = 256
 
 
 def logits(module: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Logits, float32 (n, classes), of uint8 images (n, h, w, c), without autocast or any other shortcut."""
+    batch = batch_size(module, images)
     with torch.inference_mode():
-        parts = [module(to_tensor(images[start : start + BATCH])).float().numpy() for start in range(0, len(images), BATCH)]
+        parts = [module(to_tensor(images[start : start + batch])).float().numpy() for start in range(0, len(images), batch)]
     return np.concatenate(parts)
 
 

@@ -15,12 +15,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from export.identity import module_sha256
 from harness.attacks import parts
 from harness.attacks.batch import Attacked, Images, Mask, attack_batch
+from harness.attacks.batch_size import batch_size
 from harness.attacks.gradient import fast, held
 from harness.attacks.grid import ball_levels, distance_levels
 from harness.attacks.table import Attack
@@ -41,7 +42,7 @@ def make_set(
     *,
     source: str,
     folder: Path,
-    batch: int = 128,
+    batch: int | None = None,
     survivors: Mask | None = None,
 ) -> tuple[AttackRecord, Images]:
     """Attack the images of `data` at `index` and store them in `folder/SOURCE-NAME-EPS.npz`.
@@ -56,7 +57,7 @@ def make_set(
         eps: the L-inf radius. A minimum-norm attack takes none: its record says 0.
         source: what the set is made on, for the record and the file name.
         folder: the run's folder of adversarial sets; the record's `file` is relative to its parent.
-        batch: images per part.
+        batch: images per part; by default as many as `batch_size` allows.
         survivors: bool (n,), images that are still worth attacking. The others stay clean and count as fooled already, so that
             the record's `twin_accuracy` is cumulative.
 
@@ -72,6 +73,7 @@ def make_set(
         raise UsageError("no image to attack: the index is empty")
     if survivors is not None and survivors.shape != (len(index),):
         raise UsageError(f"the survivors' mask has shape {survivors.shape}; expected ({len(index)},)")
+    batch = batch or batch_size(module, data.images)
     wanted = np.ones(len(index), dtype=bool) if survivors is None else survivors
     job = _Job(module, data, index, attack, eps if attack.bounded else Fraction(0), seed, source, folder, batch, wanted)
     return job.finished() or job.run()
@@ -116,10 +118,7 @@ class _Job:
         digest = hashlib.sha256(repr(settings).encode())
         digest.update(np.ascontiguousarray(self.index, dtype="<i8").data)
         digest.update(np.ascontiguousarray(self.wanted).data)
-        for name, tensor in self.module.state_dict().items():
-            if isinstance(tensor, torch.Tensor):
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(module_sha256(self.module).encode())
         return digest.hexdigest()
 
     def finished(self) -> tuple[AttackRecord, Images] | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from harness.attacks.batch import Mask, attack_batch, judge
+from harness.attacks.batch_size import batch_size
 from harness.attacks.gradient import fast, held
 from harness.attacks.grid import ball_levels
 from harness.attacks.sets import batch_seed
@@ -34,9 +35,18 @@ class WorstCase:
 
 
 def worst_case(
-    module: nn.Module, data: Dataset, index: NDArray[np.intp], attacks: Sequence[Attack], eps: Fraction, seed: int, *, batch: int = 128
+    module: nn.Module,
+    data: Dataset,
+    index: NDArray[np.intp],
+    attacks: Sequence[Attack],
+    eps: Fraction,
+    seed: int,
+    *,
+    batch: int | None = None,
 ) -> WorstCase:
     """Run `attacks` in turn, each on the survivors of the ones before it, on the images of `data` at `index`.
+
+    `batch` images at a time; by default as many as `batch_size` allows.
 
     Raises:
         UsageError: a minimum-norm attack (it has no radius), or what `attack_batch` refuses.
@@ -45,6 +55,7 @@ def worst_case(
         if not attack.bounded:
             raise UsageError(f"{attack.name} has no radius and cannot take part in a worst case at eps {eps}. Choose L-inf attacks.")
     levels = ball_levels(eps)
+    batch = batch or batch_size(module, data.images)
     survives = np.zeros(len(index), dtype=bool)
     with held(module):
         for part in np.array_split(np.arange(len(index)), range(batch, len(index), batch)):

@@ -1,0 +1,47 @@
+"""How many images at a time: as many as a budget of memory allows, the same number each time."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harness.attacks.gradient import held
+
+BUDGET = 2**30  # bytes of activations that a batch may keep for its gradient
+LARGEST = 128  # more is no faster on a CPU
+
+
+def batch_size(module: nn.Module, images: NDArray[np.uint8]) -> int:
+    """The largest power of two, 1 to 128, for which the activations of a batch stay within `BUDGET`.
+
+    Follows from the module and the images' size, never from the memory that happens to be free: a resumed set needs the batches
+    that it was begun with.
+
+    Args:
+        images: uint8 (n, h, w, c).
+    """
+    height, width, channels = images.shape[1:]
+    fitting = BUDGET // max(activation_bytes(module, (channels, height, width)), 1)
+    return min(LARGEST, 1 << max(fitting.bit_length() - 1, 0))
+
+
+def activation_bytes(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """Bytes that the forward pass of one image, (c, h, w), keeps for the image's gradient.
+
+    Counted where autograd saves them, not at the outputs of layers: a network read from a file has no layers, and many of a layer's
+    outputs are overwritten.
+    """
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+    kept: dict[int, Tensor] = {}  # storage -> a tensor on it, which keeps the storage from being used again
+
+    def keep(tensor: Tensor) -> Tensor:
+        if (storage := tensor.untyped_storage().data_ptr()) not in weights:
+            kept[storage] = tensor.detach()
+        return tensor.detach()
+
+    image = torch.zeros(1, *input_shape).requires_grad_()
+    with held(module), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        module(image.clone())  # a copy, since a network may change its input in place
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
