@@ -9,6 +9,8 @@ import importlib
 import os
 import platform
 import re
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +44,66 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-class Load:
-    """The machine's other work between construction and `describe`."""
+@dataclass(frozen=True)
+class _Ticks:
+    """Ticks of all CPUs since boot: stolen by the hypervisor, spent by programs, spent by this process, and in all."""
 
-    def __init__(self) -> None:
+    steal: int
+    busy: int
+    own: float
+    total: int
+
+    @classmethod
+    def now(cls) -> _Ticks:
+        """From the first line of /proc/stat (proc(5): user nice system idle iowait irq softirq steal)."""
+        own = time.process_time() * os.sysconf("SC_CLK_TCK")
+        ticks = [int(value) for value in _read("/proc/stat").partition("\n")[0].split()[1:9]]
+        if len(ticks) != 8:
+            return cls(0, 0, own, 0)
+        user, nice, system, _idle, _iowait, irq, softirq, steal = ticks
+        return cls(steal, user + nice + system + irq + softirq, own, sum(ticks))
+
+    def steal_share(self, before: _Ticks) -> float | None:
+        """Share of the CPU time since `before` that the hypervisor took."""
+        total = self.total - before.total
+        return (self.steal - before.steal) / total if total > 0 else None
+
+    def others_share(self, before: _Ticks) -> float | None:
+        """Share of the CPU time since `before` that other programs took."""
+        total = self.total - before.total
+        others = self.busy - before.busy - (self.own - before.own)
+        return max(others, 0.0) / total if total > 0 else None
+
+
+class Load:
+    """The machine's other work: while this process sleeps for `idle_s` seconds at construction, and from then on to `describe`.
+
+    The load average cannot tell: it still remembers what the harness itself did a minute ago. Without a sleep nothing is said of it.
+    """
+
+    def __init__(self, idle_s: float = 0.0) -> None:
         self._load = os.getloadavg()[0]
-        self._steal, self._total = _cpu_time()
+        self._idle_share = None
+        self._start = _Ticks.now()
+        if idle_s > 0:
+            before = self._start
+            time.sleep(idle_s)
+            self._start = _Ticks.now()
+            self._idle_share = self._start.others_share(before)
 
     def describe(self) -> dict[str, Any]:
-        """One-minute load average before and after, share of CPU time stolen by the hypervisor in between, frequency governor."""
-        steal, total = _cpu_time()
+        """What was seen.
+
+        One-minute load averages before and after, share of the CPU time taken by other programs before and meanwhile, share
+        taken by the hypervisor meanwhile, frequency governor.
+        """
+        now = _Ticks.now()
         return {
             "load_average_before": self._load,
             "load_average_after": os.getloadavg()[0],
-            "steal_share": (steal - self._steal) / (total - self._total) if total > self._total else None,
+            "others_share_before": self._idle_share,
+            "others_share_meanwhile": now.others_share(self._start),
+            "steal_share": now.steal_share(self._start),
             "governor": _read(_GOVERNOR).strip() or None,
         }
 
@@ -70,12 +118,6 @@ def _answered() -> set[str]:
     """Extensions that the processor itself admits to (CPUID, or the auxiliary vector), as numpy asks it when it is imported."""
     features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
     return {flag for flag in ISA_FLAGS if features.get("FMA3" if flag == "fma" else flag.replace("_", "").upper())}
-
-
-def _cpu_time() -> tuple[int, int]:
-    """Stolen and total ticks of all CPUs since boot (proc(5): user nice system idle iowait irq softirq steal)."""
-    ticks = [int(value) for value in _read("/proc/stat").partition("\n")[0].split()[1:9]]
-    return (ticks[7], sum(ticks)) if len(ticks) == 8 else (0, 0)
 
 
 def _arm_part(cpu: str) -> str | None:

@@ -17,7 +17,7 @@ MINIMUM_CALLS = {"p90": (0.90, 64), "p95": (0.95, 130), "p99": (0.99, 662), "p99
 VARIATION_LIMIT = 0.025
 SLOW_FIRST = 3.0
 CACHED = 0.9  # MLPerf's TEST04: a repeated input may not be more than 10 % faster
-BUSY_PER_CPU = 0.5
+OTHERS_LIMIT = 0.10
 STEAL_LIMIT = 0.01
 OUTLIER_SHARE = 0.01
 OUTLIER_DEVIATIONS = 10.0
@@ -101,9 +101,11 @@ def _of_timing(timing: Timing) -> list[str]:
 
 def _of_machine(seen: dict[str, Any]) -> list[str]:
     found = []
-    load, cpus, steal, governor = (seen.get(name) for name in ("load_average_before", "cpus", "steal_share", "governor"))
-    if load is not None and cpus and load > BUSY_PER_CPU * cpus:
-        found.append(f"The machine was busy before the measurement: load average {load:.1f} on {cpus} CPUs. Stop other programs.")
+    for name, when in (("others_share_before", "right before"), ("others_share_meanwhile", "during")):
+        others = seen.get(name)
+        if others is not None and others > OTHERS_LIMIT:
+            found.append(f"Other programs took {others:.0%} of the CPU time {when} the measurement (limit {OTHERS_LIMIT:.0%}). Stop them.")
+    steal, governor = seen.get("steal_share"), seen.get("governor")
     if steal is not None and steal > STEAL_LIMIT:
         found.append(f"The hypervisor took {steal:.1%} of the CPU time meanwhile. Measure on bare metal or on a dedicated virtual machine.")
     if governor not in (None, "performance"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -36,12 +37,38 @@ def test_what_cannot_be_read_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resident_bytes(peak=True) is None
     seen = Load().describe()
     assert (seen["governor"], seen["steal_share"]) == (None, None)
+    assert (seen["others_share_before"], seen["others_share_meanwhile"]) == (None, None)
 
 
 def test_steal_is_a_share_of_the_time_between(monkeypatch: pytest.MonkeyPatch) -> None:
     stats = iter(["cpu 10 0 0 80 0 0 0 10 5 0\n", "cpu 20 0 0 160 0 0 0 20 9 0\n"])
     monkeypatch.setattr(environment, "_read", lambda path: next(stats) if str(path) == "/proc/stat" else "")
     assert Load().describe()["steal_share"] == pytest.approx(0.1)
+
+
+def test_other_programs_are_what_is_left_of_the_busy_time_without_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Per 100 ticks of all CPUs: first 30 busy and none of them own, then 85 busy of which 80 own. Idle, iowait and steal are no work."""
+    stats = iter(["cpu 0 0 0 0 0 0 0 0 0 0\n", "cpu 10 5 12 55 5 1 2 10 9 9\n", "cpu 90 5 15 60 7 2 3 18 9 9\n"])
+    seconds = iter([1.0, 1.0, 1.0 + 80 / os.sysconf("SC_CLK_TCK")])
+    monkeypatch.setattr(environment, "_read", lambda path: next(stats) if str(path) == "/proc/stat" else "")
+    monkeypatch.setattr(environment.time, "process_time", lambda: next(seconds))
+    seen = Load(idle_s=0.001).describe()
+    assert seen["others_share_before"] == pytest.approx(0.3)
+    assert seen["others_share_meanwhile"] == pytest.approx(0.05)
+    assert seen["steal_share"] == pytest.approx(0.08)
+
+
+def test_a_busy_program_beside_this_one_is_seen() -> None:
+    with subprocess.Popen([sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE) as hog:
+        assert hog.stdout is not None
+        hog.stdout.readline()
+        seen = Load(idle_s=0.5).describe()
+        hog.kill()
+    assert seen["others_share_before"] > 0.5 / (os.cpu_count() or 1)
+
+
+def test_without_a_sleep_nothing_is_said_of_the_time_before() -> None:
+    assert Load().describe()["others_share_before"] is None
 
 
 def test_this_machine_can_be_stored_as_json() -> None:

@@ -95,6 +95,8 @@ def test_a_job_gives_logits_timings_memory_and_evidence(folder: Path, linear: An
         "affinity",
         "python",
     } <= result.environment.keys()
+    assert 0 <= result.environment["others_share_before"] <= 1
+    assert 0 <= result.environment["others_share_meanwhile"] <= 1
     assert result.options["intra_op_num_threads"] == 1
     assert steps[0] == ("load", 0, 1)
     assert steps[-1] == ("done", 1, 1)

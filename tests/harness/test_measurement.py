@@ -84,7 +84,7 @@ def result(**changes: object) -> Result:
 
 def test_a_quiet_measurement_has_nothing_against_it() -> None:
     assert warnings(result()) == []
-    quiet = {"cpus": 2, "load_average_before": 0.4, "steal_share": 0.001, "governor": "performance"}
+    quiet = {"others_share_before": 0.04, "others_share_meanwhile": 0.09, "steal_share": 0.001, "governor": "performance"}
     assert warnings(result(environment=quiet)) == []
     assert warnings(result(environment=dict.fromkeys(quiet))) == []
 
@@ -94,7 +94,8 @@ NOISY = [
     ({"timings": {8: timing(np.array([95, 105] * 50) * MS)}}, "Batch 8: latency varies by 5.0% (limit 2.5%)", "Stop other programs"),
     ({"timings": {8: timing(np.concatenate([STEADY, [101 * MS] * 2]))}}, "Batch 8: 2 of 102 calls are slow outliers", "stop it"),
     ({"timings": {8: timing(STEADY, first_ns=450 * MS)}}, "Batch 8: the first call took 4.5x the median", "Make one call before"),
-    ({"environment": {"cpus": 2, "load_average_before": 1.5}}, "load average 1.5 on 2 CPUs", "Stop other programs"),
+    ({"environment": {"others_share_before": 0.45}}, "took 45% of the CPU time right before", "Stop them"),
+    ({"environment": {"others_share_meanwhile": 0.12}}, "took 12% of the CPU time during", "Stop them"),
     ({"environment": {"steal_share": 0.05}}, "took 5.0% of the CPU time", "bare metal"),
     ({"environment": {"governor": "powersave"}}, "governor is 'powersave'", "cpupower"),
     ({"checks": replace(GOOD, repeated_to_fresh_latency=0.5)}, "0.50x the time of a fresh one", "cache off"),
@@ -109,6 +110,11 @@ def test_each_fault_is_told_once_with_its_remedy(change: dict[str, object], faul
     (warning,) = warnings(result(**change))
     assert fault in warning
     assert remedy in warning
+
+
+def test_a_load_average_that_the_harness_itself_left_behind_is_no_fault() -> None:
+    busy = {"cpus": 2, "load_average_before": 9.0, "load_average_after": 9.0, "others_share_before": 0.0, "others_share_meanwhile": 0.0}
+    assert warnings(result(environment=busy)) == []
 
 
 def test_a_simulated_measurement_says_only_that() -> None:
