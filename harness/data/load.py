@@ -8,11 +8,11 @@ from pathlib import Path
 from harness.data import cifar10, sample
 from harness.data.dataset import Dataset
 from harness.data.image_folder import read_folder
-from harness.data.npz import read_npz
+from harness.data.npz import images_shape, read_npz
 from harness.data.split import set_aside, stratified, without_copies
 from harness.errors import UsageError
 
-__all__ = ["NAMES", "load_all", "load_data", "stratified"]
+__all__ = ["NAMES", "load_all", "load_data", "peek_shape", "stratified"]
 
 NAMES = ("cifar10-sample", "cifar10")
 
@@ -40,6 +40,16 @@ def load_data(name: str, *, input_shape: tuple[int, int, int] | None, classes: i
     _check_size(calibration, input_shape)
     _check_labels(test, classes)
     return test, calibration
+
+
+def peek_shape(name: str) -> tuple[int, int, int] | None:
+    """(channels, height, width) of `--data` without loading it; None where it has no size of its own, or cannot be read.
+
+    A folder's images are resized to what the model takes. What cannot be read is left for `load_data` to refuse.
+    """
+    if name in NAMES:
+        return 3, 32, 32
+    return images_shape(Path(name)) if Path(name).suffix == ".npz" else None
 
 
 def load_all(name: str) -> Dataset:

@@ -36,6 +36,17 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise UsageError(f"{path} is not a readable .npz: {error}") from error
 
 
+def images_shape(path: Path) -> tuple[int, int, int] | None:
+    """(channels, height, width) of the images, from their header alone; None where the file is not as `read_npz` expects it."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("images.npy") as file:
+            shape, _, _ = readers[np.lib.format.read_magic(file)](file)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError):
+        return None  # `read_npz` says what is wrong
+    return (shape[3], shape[1], shape[2]) if len(shape) == 4 and shape[3] in (1, 3) else None
+
+
 def check_images(path: Path, key: str, images: NDArray[Any]) -> None:
     """Images must be uint8 (n, height, width, 1 or 3), n > 0.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torchvision.datasets import CIFAR10
 
 from harness.data import cifar10
 from harness.data.image_folder import read_image
-from harness.data.load import load_all, load_data
+from harness.data.load import load_all, load_data, peek_shape
 from harness.errors import UsageError
 
 N = 30
@@ -51,6 +52,33 @@ def test_an_npz_s_own_calibration_images_are_used_less_the_test_images_among_the
 def test_grey_images_stay_grey(tmp_path: Path) -> None:
     test, _ = load(npz(tmp_path, images=IMAGES[..., :1], labels=LABELS), shape=(1, 8, 8))
     assert test.images.shape == (24, 8, 8, 1)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_size_of_an_npz_is_read_without_its_images(save: Callable[..., None], channels: int, tmp_path: Path) -> None:
+    images = np.zeros((5, 6, 7, channels), np.uint8)
+    save(tmp_path / "mine.npz", images=images, labels=LABELS[:5])
+    assert peek_shape(str(tmp_path / "mine.npz")) == (channels, 6, 7)
+
+
+def test_the_size_of_a_huge_npz_is_read_from_its_header(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "huge.npz", "w") as archive, archive.open("images.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (10**12, 224, 160, 3)})
+    assert peek_shape(str(tmp_path / "huge.npz")) == (3, 224, 160)
+
+
+def test_the_size_of_named_data_is_that_of_its_images() -> None:
+    test, _ = load("cifar10-sample", shape=None, classes=None)
+    assert peek_shape("cifar10-sample") == peek_shape("cifar10") == (3, *test.images.shape[1:3])
+
+
+def test_data_without_a_size_has_none(tmp_path: Path) -> None:
+    assert peek_shape(str(tmp_path)) is None
+    for write in (objects, truncated, one_array, arrays(images=IMAGES.transpose(0, 3, 1, 2)), raw(b""), raw(b"PK\x03\x04")):
+        assert peek_shape(write(tmp_path)) is None
+    assert peek_shape(npz(tmp_path, labels=LABELS)) is None
+    assert peek_shape(str(tmp_path / "absent.npz")) is None
 
 
 def objects(folder: Path) -> str:
