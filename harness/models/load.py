@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -22,6 +22,9 @@ from harness.models.zoo import cards, weights_file
 
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib", ".tar"}
 Source = Literal["zoo", "safetensors", "pt2", "onnx"]
+Shape = tuple[int, int, int]
+CHANNELS = 3  # of every architecture that is built by name
+MAX_IMAGE_SIZE = 4096
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Twin:
     arch: str | None
     module: nn.Module
     sha256: str
-    input_shape: tuple[int, int, int]
+    input_shape: Shape
     classes: int
     parameters: int
     nonzero_parameters: int
@@ -62,10 +65,17 @@ class Options:
     arch: str | None
     classes: int | None
     image_size: int | None
+    data_shape: Shape | None
 
 
 def load_twin(
-    model: str, *, arch: str | None = None, classes: int | None = None, image_size: int | None = None, normalize: str | None = None
+    model: str,
+    *,
+    arch: str | None = None,
+    classes: int | None = None,
+    image_size: int | None = None,
+    normalize: str | None = None,
+    data_shape: Shape | None = None,
 ) -> Twin:
     """Load and check a classifier.
 
@@ -75,12 +85,16 @@ def load_twin(
         classes: number of classes, where the weights do not say it; checked where they do.
         image_size: height and width of the input, where the file leaves them open.
         normalize: see `harness.models.normalisation`; for files whose network takes standardised input.
+        data_shape: (channels, height, width) of the images that the twin is for, where they are all alike. Taken for the input's where
+            neither the file nor `image_size` says it and the network runs on it; else the architecture's published size is.
 
     Raises:
         UsageError: unknown name, unreadable, damaged or hostile file, weights that do not fit, or not a classifier (see `probe`).
     """
+    if image_size is not None and not 1 <= image_size <= MAX_IMAGE_SIZE:
+        raise UsageError(f"--image-size {image_size}: expected 1 to {MAX_IMAGE_SIZE} pixels")
     try:
-        return _load(model, Options(arch, classes, image_size), normalize)
+        return _load(model, Options(arch, classes, image_size, data_shape), normalize)
     except OSError as error:
         raise UsageError(f"cannot read model '{model[:80]}': {error.strerror or error}") from error
 
@@ -94,9 +108,9 @@ def _load(model: str, options: Options, normalize: str | None) -> Twin:
         ]
         if refused:
             raise UsageError(f"{model} is a network of the zoo, complete as it is; {', '.join(refused)} is for files")
-        stored = Options(card["arch"], classes or card["classes"], None)
+        stored = Options(card["arch"], classes or card["classes"], None, None)
         network, _ = _safetensors(weights_file(model), stored)
-        shape = cast(tuple[int, int, int], tuple(card["input_shape"]))
+        shape = cast(Shape, tuple(card["input_shape"]))
         return _finish(model, "zoo", card["arch"], network, weights_file(model), shape, classes, card)
     read = _reader(model, path, found)
     if arch is not None and path.suffix != ".safetensors":
@@ -113,13 +127,13 @@ def _finish(
     arch: str | None,
     network: nn.Module,
     path: Path,
-    shape: tuple[int, int, int],
+    shape: Shape,
     classes: int | None,
     card: dict[str, Any],
 ) -> Twin:
     """Check the network and count what it costs."""
     network = network.eval().requires_grad_(False)
-    found = probe.probe(network, shape, str(path))
+    found = probe.probe(network, shape, str(path), source)
     if classes is not None and found != classes:
         raise UsageError(f"{path} has {found} classes, not {classes}")
     total, nonzero = probe.parameters(network)
@@ -138,7 +152,7 @@ def _finish(
     )
 
 
-def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, Options], tuple[nn.Module, tuple[int, int, int]]]:
+def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, Options], tuple[nn.Module, Shape]]:
     """The function that reads this kind of file.
 
     Raises:
@@ -162,35 +176,52 @@ def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, Opti
     raise UsageError(f"unknown model '{model}'.{hint} Zoo: {shipped}. Files: {', '.join(READERS)}.")
 
 
-def _safetensors(path: Path, options: Options) -> tuple[nn.Module, tuple[int, int, int]]:
+def _safetensors(path: Path, options: Options) -> tuple[nn.Module, Shape]:
     if options.arch is None:
         raise UsageError(f"{path} holds weights alone: name their architecture with --arch (zoo, torchvision or timm name)")
-    size = options.image_size or image_size_of(options.arch)
-    return network_from(path, options.arch, options.classes, options.image_size), (3, size, size)
+    network, size, data = network_from(path, options.arch, options.classes, options.image_size), options.image_size, options.data_shape
+    if data is not None and data[0] != CHANNELS:
+        raise UsageError(
+            f"the images have {data[0]} channel(s), {options.arch} takes {CHANNELS}. Grey images: numpy.repeat(images, 3, axis=3), "
+            "if the network was trained on them so."
+        )
+    if size is None and data is not None and probe.takes(network, data):
+        return network, data
+    size = size or image_size_of(options.arch)
+    return network, (CHANNELS, size, size)
 
 
-def _pt2(path: Path, options: Options) -> tuple[nn.Module, tuple[int, int, int]]:
+def _pt2(path: Path, options: Options) -> tuple[nn.Module, Shape]:
     program = read_pt2(path)
     channels, height, width = program.input_shape
+    _, *fixed = (size if fixed else None for size, fixed in zip(program.input_shape, program.fixed, strict=True))
     if options.image_size is not None:
+        _check_size(path, fixed, options.image_size)
         height = width = options.image_size
     return program.network, (channels, height, width)
 
 
-def _onnx(path: Path, options: Options) -> tuple[nn.Module, tuple[int, int, int]]:
+def _onnx(path: Path, options: Options) -> tuple[nn.Module, Shape]:
     graph = read_onnx(path)
     channels, height, width = graph.input_shape
     if options.image_size is not None:
-        for size in (height, width):
-            if size not in (None, options.image_size):
-                raise UsageError(f"{path} takes images of {height}x{width}, not --image-size {options.image_size}")
+        _check_size(path, (height, width), options.image_size)
         height = width = options.image_size
+    elif options.data_shape is not None:
+        height, width = height or options.data_shape[1], width or options.data_shape[2]
     if height is None or width is None:
         raise UsageError(f"{path} leaves its input size open ({channels or '?'}x{height or '?'}x{width or '?'}); give --image-size")
     return graph, (channels or 3, height, width)
 
 
-READERS: dict[str, Callable[[Path, Options], tuple[nn.Module, tuple[int, int, int]]]] = {
+def _check_size(path: Path, fixed: Sequence[int | None], image_size: int) -> None:
+    """Refuse an --image-size other than the height and width that a file fixes; None where it does not."""
+    if any(size not in (None, image_size) for size in fixed):
+        height, width = (size or "any" for size in fixed)
+        raise UsageError(f"{path} takes images of {height}x{width}, not --image-size {image_size}")
+
+
+READERS: dict[str, Callable[[Path, Options], tuple[nn.Module, Shape]]] = {
     ".safetensors": _safetensors,
     ".pt2": _pt2,
     ".onnx": _onnx,

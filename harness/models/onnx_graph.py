@@ -36,7 +36,6 @@ class OnnxGraph(StepNetwork):
 
     Attributes:
         input_shape: (channels, height, width) of the file; None for a size it leaves open.
-        batch: the file's batch size, None where it is dynamic.
 
     Raises:
         UsageError: operators that are not in the table (all listed), another operator set, or not one input and one output.
@@ -59,7 +58,7 @@ class OnnxGraph(StepNetwork):
         if graph.output[0].name in constants:
             raise UsageError(f"{name} returns a constant; expected logits computed from the images")
         super().__init__(steps, weights, source, graph.output[0].name)
-        self.batch, self.input_shape = shape[0], shape[1:]
+        self.input_shape = shape[1:]
 
 
 def read_onnx(path: Path) -> OnnxGraph:

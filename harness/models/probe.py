@@ -9,31 +9,48 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.errors import UsageError
 
 PROBES = 3
+# How a dynamic batch is asked for, by the kind of file.
+DYNAMIC = {
+    "pt2": " Export it again with a dynamic batch: torch.export.export(..., dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)).",
+    "onnx": " Export it again with a dynamic batch: torch.onnx.export(..., dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)).",
+}
 TOLERANCE = 1e-3  # of the largest logit: above any float32 summation order, far below the effect of batch statistics or dropout
 LINEAR_OPERATORS = ("convolution", "addmm", "mm")
 
 
-def probe(network: nn.Module, input_shape: tuple[int, int, int], name: str) -> int:
+def takes(network: nn.Module, input_shape: tuple[int, int, int]) -> bool:
+    """Whether a network runs on images of that shape, (channels, height, width)."""
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, *input_shape))
+    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError, ZeroDivisionError):
+        return False
+    return True
+
+
+def probe(network: nn.Module, input_shape: tuple[int, int, int], name: str, source: str = "") -> int:
     """Check a classifier on random images; returns its number of classes.
 
     Args:
         network: in eval mode.
         input_shape: (channels, height, width).
         name: for errors.
+        source: the kind of its file, for the remedy of a fixed batch.
 
     Raises:
         UsageError: it does not run, its output is not finite logits of shape (n, classes), looks like probabilities, changes from call
             to call, or depends on the batch an image is in.
     """
     images = torch.rand(PROBES, *input_shape, generator=torch.Generator().manual_seed(0))
+    fixed = f"the batch is fixed in the network.{DYNAMIC.get(source, '')}"
     with torch.no_grad():
-        logits = _run(network, images, name)
-        again = _run(network, images, name)
-        single = _run(network, images[:1], name)
-    _check_output(logits, PROBES, name)
-    _check_output(single, 1, name)
+        logits = _run(network, images, name, fixed)
+        again = _run(network, images, name, fixed)
+        single = _run(network, images[:1], name, fixed)
+    _check_output(logits, PROBES, name, fixed)
+    _check_output(single, 1, name, fixed)
     if single.shape[1] != logits.shape[1]:
-        raise UsageError(f"{name} returns {tuple(single.shape)} for one image and {tuple(logits.shape)} for {PROBES}; {_FIXED}")
+        raise UsageError(f"{name} returns {tuple(single.shape)} for one image and {tuple(logits.shape)} for {PROBES}; {fixed}")
     bound = TOLERANCE * float(logits.abs().max().clamp(min=1e-3))
     if float((again - logits).abs().max()) > bound:
         raise UsageError(f"{name} answers differently each time; it must be deterministic. Export it in eval mode (dropout off).")
@@ -45,14 +62,14 @@ def probe(network: nn.Module, input_shape: tuple[int, int, int], name: str) -> i
     return int(logits.shape[1])
 
 
-_FIXED = "the batch is fixed in the file. Export it again with a dynamic batch: dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)"
-
-
-def _run(network: nn.Module, images: Tensor, name: str) -> Tensor:
+def _run(network: nn.Module, images: Tensor, name: str, fixed: str) -> Tensor:
     shape = tuple(images.shape)
     try:
         output = network(images)
     except Exception as error:  # the user's network can fail in any way
+        n, *image = shape
+        if n > 1 and takes(network, (image[0], image[1], image[2])):
+            raise UsageError(f"{name} runs on one image, not on {n}; {fixed}") from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(
             f"{name} does not run on float32 images {shape}: {reason}. Another input size (--image-size), or a fixed batch?"
@@ -62,12 +79,12 @@ def _run(network: nn.Module, images: Tensor, name: str) -> Tensor:
     return output
 
 
-def _check_output(output: Tensor, n: int, name: str) -> None:
+def _check_output(output: Tensor, n: int, name: str, fixed: str) -> None:
     got = f"{str(output.dtype).removeprefix('torch.')} {tuple(output.shape)}"
     if output.ndim != 2:
         raise UsageError(f"{name} returns {got} for {n} images; expected logits ({n}, classes). Is it a classifier?")
     if output.shape[0] != n:
-        raise UsageError(f"{name} returns {got} for {n} images; {_FIXED}")
+        raise UsageError(f"{name} returns {got} for {n} images; {fixed}")
     if output.shape[1] < 2 or output.dtype != torch.float32:
         raise UsageError(f"{name} returns {got} for {n} images; expected float32 logits ({n}, classes), at least two classes")
     if not bool(output.isfinite().all()):

@@ -62,10 +62,16 @@ INTEGER_ARITHMETIC: dict[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True)
 class Program:
-    """A program that was read: the network and the input it was saved for (channels, height, width)."""
+    """A program that was read.
+
+    Attributes:
+        input_shape: (channels, height, width) that it was saved with.
+        fixed: which of these sizes it takes only as they are; the others are symbolic.
+    """
 
     network: StepNetwork
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, int, int]
+    fixed: tuple[bool, bool, bool]
 
 
 def read_pt2(path: Path) -> Program:
@@ -157,7 +163,7 @@ def _read(archive: Archive) -> Program:
     source, weights = _inputs(archive, signature["input_specs"])
     result = _output(archive, signature["output_specs"])
     steps = _steps(archive.path, graph["nodes"])
-    return Program(StepNetwork(steps, weights, source, result), _input_shape(archive, graph["tensor_values"][source]))
+    return Program(StepNetwork(steps, weights, source, result), *_input_sizes(archive, graph["tensor_values"][source]))
 
 
 def _inputs(archive: Archive, specs: list[dict[str, Any]]) -> tuple[str, dict[str, Tensor]]:
@@ -188,14 +194,15 @@ def _output(archive: Archive, specs: list[dict[str, Any]]) -> str:
     return name
 
 
-def _input_shape(archive: Archive, meta: dict[str, Any]) -> tuple[int, ...]:
-    """(c, h, w) of the saved input; where a size is symbolic, the one it was traced with."""
+def _input_sizes(archive: Archive, meta: dict[str, Any]) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """(c, h, w) of the saved input, where a size is symbolic the one it was traced with; and which of them are not symbolic."""
     sizes = [item["as_int"] if "as_int" in item else item["as_expr"]["hint"]["as_int"] for item in meta["sizes"]]
     if len(sizes) != 4 or DTYPES[meta["dtype"]] != torch.float32:
         raise UsageError(
             f"{archive.path} takes {DTYPES[meta['dtype']]} {tuple(sizes)}; expected float32 images (n, channels, height, width)"
         )
-    return tuple(sizes[1:])
+    channels, height, width = ("as_int" in item for item in meta["sizes"][1:])
+    return (sizes[1], sizes[2], sizes[3]), (channels, height, width)
 
 
 def _steps(path: Path, nodes: list[dict[str, Any]]) -> list[Step]:

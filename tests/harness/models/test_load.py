@@ -137,6 +137,37 @@ def test_a_timm_network_and_a_transformer_of_another_size(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("arch", "data", "image_size", "expected"),
+    [
+        ("resnet8", (3, 48, 40), None, (3, 48, 40)),
+        ("resnet8", (3, 48, 40), 64, (3, 64, 64)),
+        ("resnet8", None, None, (3, 32, 32)),
+        ("mobilenet_v3_small", (3, 32, 32), None, (3, 32, 32)),
+        ("vit_tiny_patch16_224", (3, 32, 32), None, (3, 224, 224)),  # its weights fix it
+    ],
+)
+def test_the_data_s_size_is_taken_where_nothing_else_says_it(
+    arch: str, data: tuple[int, int, int] | None, image_size: int | None, expected: tuple[int, int, int], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    path = saved(tmp_path, build(arch, 7))
+    assert load_twin(path, arch=arch, data_shape=data, image_size=image_size).input_shape == expected
+
+
+def test_a_size_that_an_onnx_file_leaves_open_is_the_data_s(tmp_path: Path) -> None:
+    path = open_onnx(tmp_path)
+    assert load_twin(path, data_shape=(3, 20, 24)).input_shape == (3, 20, 24)
+    assert load_twin(path, data_shape=(3, 20, 24), image_size=16).input_shape == (3, 16, 16)
+    with pytest.raises(UsageError, match="leaves its input size open"):
+        load_twin(path)
+
+
+def test_a_pt2_of_a_free_size_takes_another(tmp_path: Path) -> None:
+    assert load_twin(free_width(tmp_path)).input_shape == (3, 32, 40)
+    assert load_twin(free_width(tmp_path), image_size=32).input_shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(
     ("arch", "size", "heads"),
     [
         ("resnet8", 32, ["linear.weight", "linear.bias"]),
@@ -251,6 +282,30 @@ def fixed_onnx(folder: Path) -> tuple[str, dict[str, Any]]:
     return str(folder / "mine.onnx"), {}
 
 
+def fixed_pt2(folder: Path) -> tuple[str, dict[str, Any]]:
+    class Fixed(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).reshape(1, 7)
+
+    torch.export.save(torch.export.export(Fixed(network()).eval(), (torch.rand(1, 3, 32, 32),)), folder / "mine.pt2")
+    return str(folder / "mine.pt2"), {}
+
+
+def free_width(folder: Path) -> str:
+    dynamic = ({0: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},)
+    pooled = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval()
+    torch.export.save(torch.export.export(pooled, (torch.rand(2, 3, 32, 40),), dynamic_shapes=dynamic), folder / "free.pt2")
+    return str(folder / "free.pt2")
+
+
+def open_onnx(folder: Path) -> str:
+    model = export_onnx(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5)).eval(), (3, 8, 8))
+    for i, axis in ((2, "h"), (3, "w")):
+        model.graph.input[0].type.tensor_type.shape.dim[i].dim_param = axis
+    onnx.save(model, folder / "open.onnx")
+    return str(folder / "open.onnx")
+
+
 def given(**options: Any) -> Callable[[Path], tuple[str, dict[str, Any]]]:
     return lambda folder: (saved(folder), {"arch": "resnet8", **options})
 
@@ -280,7 +335,16 @@ BAD: dict[str, tuple[Callable[[Path], tuple[str, dict[str, Any]]], str]] = {
     "normalisation": (given(normalize="imagnet"), "--normalize 'imagnet' is not known. Choices: imagenet, cifar10, MEAN/STD"),
     "arch of a zoo network": (lambda folder: ("little", {"arch": "resnet8"}), "--arch is for files"),
     "arch of a pt2": (lambda folder: (as_pt2(folder)[0], {"arch": "resnet8"}), r"--arch resnet8 is for \.safetensors"),
-    "a fixed batch": (fixed_onnx, "dynamic batch|fixed batch"),
+    "a fixed batch of an onnx": (fixed_onnx, r"runs on one image, not on 3; the batch is fixed .*: torch\.onnx\.export\("),
+    "a fixed batch of a pt2": (fixed_pt2, r"not on 3; the batch is fixed .*: torch\.export\.export\("),
+    "another size of a pt2": (lambda folder: (as_pt2(folder)[0], {"image_size": 48}), "takes images of 32x32, not --image-size 48"),
+    "another height of a pt2": (lambda folder: (free_width(folder), {"image_size": 48}), "takes images of 32xany, not --image-size 48"),
+    "no size": (given(image_size=0), "--image-size 0: expected 1 to 4096 pixels"),
+    "a negative size": (given(image_size=-32), "--image-size -32: expected"),
+    "a huge size": (given(image_size=10**9), "--image-size 1000000000: expected"),
+    "a negative size of a zoo network": (lambda folder: ("little", {"image_size": -1}), "--image-size -1: expected"),
+    "grey images": (given(data_shape=(1, 28, 28)), r"the images have 1 channel\(s\), resnet8 takes 3\. .*numpy\.repeat"),
+    "grey images for a named size": (given(data_shape=(1, 28, 28), image_size=28), r"the images have 1 channel\(s\)"),
     "another size of an onnx": (lambda folder: (fixed_onnx(folder)[0], {"image_size": 9}), "takes images of 2x2, not --image-size 9"),
 }
 

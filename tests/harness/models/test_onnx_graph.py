@@ -101,7 +101,6 @@ def test_a_network_comes_back_as_it_was(name: str) -> None:
     images = torch.rand(3, 3, size, size)
     with torch.no_grad():
         logits = graph(images)
-    assert graph.batch is None
     assert graph.input_shape == [3, size, size]
     np.testing.assert_allclose(logits.numpy(), run(model, images), atol=1e-4, rtol=1e-4)
     expected = input_gradient(network, images)
