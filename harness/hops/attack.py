@@ -61,11 +61,11 @@ def ste_twin(artefact: Artefact) -> nn.Module:
     return read_onnx(artefact.path).eval()
 
 
-def plan_sets(subject: Subject, exported: list[Exported]) -> Iterator[Planned]:
+def plan_sets(subject: Subject, settings: Settings, exported: list[Exported]) -> Iterator[Planned]:
     """Every set of the run, in the order they are made.
 
     Where a robustness claim is tested: noise (S0), each attack on the twin at the primary radius (S1), PGD at the other radii
-    of the curve, each gradient attack on the STE twin of each INT8 artefact (S3), and the gate of a very large radius.
+    of the curve, the tier's share of the attacks on the STE twin of each INT8 artefact (S3), and the gate of a very large radius.
     """
     if not subject.attacks:
         return
@@ -79,9 +79,15 @@ def plan_sets(subject: Subject, exported: list[Exported]) -> Iterator[Planned]:
     for part in exported:
         if part.artefact.precision == "int8":
             ste = ste_twin(part.artefact)
-            for attack in subject.attacks:
+            for attack in ste_attacks(subject, settings):
                 yield Planned(f"S3-{part.artefact.flavour}", ste, attack, eps, index)
     yield Planned(GATE, twin, curve, GATE_EPS, index[:GATE_IMAGES])
+
+
+def ste_attacks(subject: Subject, settings: Settings) -> list[Attack]:
+    """The attacks that are made on STE twins too: those the tier names, or all where it names none of this run's."""
+    names = settings.plan.ste_attacks or ()
+    return [attack for attack in subject.attacks if attack.name in names] or list(subject.attacks)
 
 
 def make_sets(
@@ -96,7 +102,7 @@ def make_sets(
     place.mkdir(exist_ok=True)
     save_clean(subject, place)
     sets = []
-    for planned in plan_sets(subject, exported):
+    for planned in plan_sets(subject, settings, exported):
         record, images = make_set(
             planned.module, subject.test, planned.index, planned.attack, planned.eps, settings.seed, source=planned.source, folder=place
         )

@@ -15,7 +15,7 @@ from export.flavours import FLAVOURS
 from harness.attacks.grid import ball_levels
 from harness.attacks.table import ALIASES, Attack, resolve
 from harness.data.dataset import Dataset
-from harness.data.load import load_data, stratified
+from harness.data.load import load_data, peek_shape, stratified
 from harness.errors import UsageError, unknown
 from harness.models.load import Twin, load_twin
 from harness.records import DataRecord, DeviceRecord, ModelRecord
@@ -91,7 +91,12 @@ def load_subject(settings: Settings) -> Subject:
     connect(profile)
     ball_levels(settings.radius(None))  # refuses a wrong --eps before anything is loaded
     twin = load_twin(
-        settings.model, arch=settings.arch, classes=settings.classes, image_size=settings.image_size, normalize=settings.normalize
+        settings.model,
+        arch=settings.arch,
+        classes=settings.classes,
+        image_size=settings.image_size,
+        normalize=settings.normalize,
+        data_shape=peek_shape(settings.data),
     )
     test, calibration = load_data(settings.data, input_shape=twin.input_shape, classes=twin.classes, seed=settings.seed)
     wanted = settings.samples or min(settings.plan.samples, len(test))
