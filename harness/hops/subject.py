@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.errors import DeviceError
 from devices.profile import DeviceProfile, device_names, load_profile
 from devices.transports import connect
 from export.flavours import FLAVOURS
@@ -69,10 +70,10 @@ def find_profile(name: str, *, emulate: bool = False) -> DeviceProfile:
     """
     if name not in device_names():
         raise unknown("device", name, device_names())
-    profile = load_profile(name)
-    if emulate and profile.emulation is None:
-        raise UsageError(f"--emulate: device '{name}' has no CPU that is emulated here (harness devices list)")
-    return load_profile(name, emulate=emulate)
+    try:
+        return load_profile(name, emulate=emulate)
+    except DeviceError as error:
+        raise UsageError(f"--device {name}{' --emulate' if emulate else ''}: {error}") from error
 
 
 def for_tier(name: str, settings: Settings) -> Attack:

@@ -92,5 +92,5 @@ def test_probe_and_prepare(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert out.startswith("x86-sse4 is ready: python 3.")
     assert "needs no preparation" in err
-    assert harness("bench", "--device", "host", "--emulate") == 4
+    assert harness("bench", "--device", "host", "--emulate") == 2
     assert "host cannot be emulated" in capsys.readouterr().err
