@@ -34,7 +34,9 @@ def session(path: Path, threads: int, optimised: Path) -> ort.InferenceSession:
 
 def evidence(path: Path, precision: str, optimised: Path, given: Any) -> Evidence:
     """What onnxruntime made of a bare file, which needs no manifest."""
-    artefact = Artefact(path.stem, path, sha256_file(path), "", precision, "onnxruntime", given.name, tuple(given.shape[1:]), "", 0, {}, {})
+    artefact = Artefact(
+        path.stem, path, sha256_file(path), "", "", precision, "onnxruntime", given.name, tuple(given.shape[1:]), "", 0, {}, {}
+    )
     return precision_evidence(optimised, artefact)
 
 
