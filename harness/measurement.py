@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.result import Checks, Result, Timing
+from harness.audit.gates import REPEATED_SPEED
 from harness.records import Latency
 
 # Fewest calls from which a percentile may be reported: at 99 % confidence the true percentile is no worse, with one call allowed over it.
@@ -16,7 +17,6 @@ MINIMUM_CALLS = {"p90": (0.90, 64), "p95": (0.95, 130), "p99": (0.99, 662), "p99
 
 VARIATION_LIMIT = 0.025
 SLOW_FIRST = 3.0
-CACHED = 0.9  # MLPerf's TEST04: a repeated input may not be more than 10 % faster
 OTHERS_LIMIT = 0.10
 STEAL_LIMIT = 0.01
 OUTLIER_SHARE = 0.01
@@ -116,7 +116,7 @@ def _of_machine(seen: dict[str, Any]) -> list[str]:
 def _of_checks(checks: Checks) -> list[str]:
     found = []
     ratio, error = checks.repeated_to_fresh_latency, checks.timed_max_logit_error
-    if ratio is not None and ratio < CACHED:
+    if ratio is not None and ratio < REPEATED_SPEED:
         found.append(f"A repeated input takes {ratio:.2f}x the time of a fresh one: answers are cached. Turn the cache off.")
     if checks.timed_outputs_equal_accuracy_outputs is False:
         found.append(

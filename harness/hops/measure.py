@@ -34,7 +34,6 @@ class Measured:
     """One engine: the artefact, and what came back from the device. `folder` holds the result's files."""
 
     exported: Exported
-    options: Options
     result: Result
     folder: Path
 
@@ -73,7 +72,7 @@ def measure(
         with _Steps(artefact.flavour) as steps:
             result = run_job(subject.profile, job, place, steps)
         say(f"{artefact.flavour} on {subject.profile.name}: {outcome(result)}")
-        measured.append(Measured(part, options, result, place))
+        measured.append(Measured(part, result, place))
     return measured
 
 
