@@ -14,6 +14,28 @@ import typer
 
 from devices.errors import DeviceError
 from export.errors import ExportError
+from harness.commands import devices, models
+from harness.commands.options import (
+    Arch,
+    AsJson,
+    Attacks,
+    Batches,
+    Calibration,
+    Classes,
+    Data,
+    Device,
+    Emulate,
+    Eps,
+    Flavours,
+    ImageSize,
+    Model,
+    ModelArgument,
+    Normalize,
+    Out,
+    Seed,
+    Threads,
+    Tier,
+)  # fmt: skip
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -40,30 +62,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-devices_app = typer.Typer(help="The devices a run can use.", no_args_is_help=True, rich_markup_mode=None)
-models_app = typer.Typer(help="The networks that come with the harness.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(devices_app, name="devices")
-app.add_typer(models_app, name="models")
-
-Model = Annotated[str, typer.Option(help="zoo name, or FILE.safetensors (with --arch), FILE.pt2, FILE.onnx")]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="zoo name, or FILE.safetensors (with --arch), FILE.pt2, FILE.onnx")]
-Arch = Annotated[str | None, typer.Option(help="architecture of a safetensors file: a zoo, torchvision or timm name")]
-Normalize = Annotated[str | None, typer.Option(help="what the network expects its input scaled by: imagenet, cifar10 or MEAN/STD")]
-ImageSize = Annotated[int | None, typer.Option(help="height and width of the input, where neither model nor data fix it")]
-Classes = Annotated[int | None, typer.Option(help="number of classes, where the weights do not say it")]
-Data = Annotated[str, typer.Option(help="cifar10-sample, cifar10, FILE.npz (images, labels) or an image folder")]
-Device = Annotated[str, typer.Option(help="a device profile (harness devices list)")]
-Emulate = Annotated[bool, typer.Option("--emulate", help="emulate the device's CPU here (QEMU): numerics only, no latency")]
-Flavours = Annotated[list[str] | None, typer.Option("--flavour", help="deployable form, repeatable [default: onnx-fp32, ort-int8]")]
-Attacks = Annotated[list[str] | None, typer.Option("--attack", help="attack, repeatable [default: pgd, apgd-ce, apgd-dlr]")]
-Calibration = Annotated[str, typer.Option(help="INT8 calibration: minmax, entropy or percentile")]
-Tier = Annotated[str, typer.Option(help="how much to spend: quick (n=256), bench (n=1,000) or qualify (60 s per measurement)")]
-Eps = Annotated[str | None, typer.Option(help="L-inf radius such as 8/255 [default: the model card's claim, else 8/255]")]
-Threads = Annotated[int | None, typer.Option(help="threads of the runtime [default: all the device has]")]
-Batches = Annotated[list[int] | None, typer.Option("--batch", help="batch size to time, repeatable [default: 1, 8, 32]")]
-Out = Annotated[Path | None, typer.Option(help="run folder, new or empty [default: runs/TIME-MODEL-DEVICE]")]
-Seed = Annotated[int, typer.Option(help="seed of everything random")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON alone on standard output")]
+app.add_typer(devices.app, name="devices")
+app.add_typer(models.app, name="models")
 
 
 @app.callback(epilog="Start with: harness bench")
@@ -209,88 +209,6 @@ def report(
 
     for path in render(run, tuple(format or ("html", "md"))).values():
         print(path)
-
-
-@devices_app.command("list")
-def devices_list(as_json: AsJson = False) -> None:
-    """Every device profile."""
-    from devices.profile import device_names, load_profile
-
-    profiles = [load_profile(name) for name in device_names()]
-    if as_json:
-        print(json.dumps([{"name": p.name, "kind": p.kind, "description": p.description} for p in profiles], indent=1))
-    else:
-        for p in profiles:
-            print(f"{p.name:16} {p.kind:10} {p.description}")
-
-
-@devices_app.command("show")
-def devices_show(name: Annotated[str, typer.Argument(help="a device profile")]) -> None:
-    """One device profile, as JSON."""
-    from dataclasses import asdict
-
-    from harness.hops.subject import find_profile
-
-    print(json.dumps(asdict(find_profile(name)), indent=1, default=str))
-
-
-@devices_app.command("probe", epilog="Example: harness devices probe x86-avx2")
-def devices_probe(name: Annotated[str, typer.Argument(help="a device profile")], emulate: Emulate = False, as_json: AsJson = False) -> None:
-    """What a device has, and what it lacks for a job. Exit code 4 where something is missing."""
-    from dataclasses import asdict
-
-    from devices.probe import probe
-    from harness.hops.subject import find_profile
-
-    seen = probe(find_profile(name, emulate=emulate))
-    if as_json:
-        print(json.dumps(asdict(seen), indent=1))
-    else:
-        for key, value in seen.found.items():
-            print(f"{key:16} {' '.join(map(str, value)) if isinstance(value, list) else value}")
-        for line in seen.missing:
-            print(f"MISSING          {line}")
-    if seen.missing:
-        raise typer.Exit(4)
-
-
-@devices_app.command("prepare", epilog="Example: harness devices prepare raspberry-pi-4")
-def devices_prepare(name: Annotated[str, typer.Argument(help="a device profile")]) -> None:
-    """Fetch what the emulation of a device needs into the cache folder; check and repair what is there."""
-    from devices.probe import prepare, probe
-    from harness.hops.subject import find_profile
-
-    profile = find_profile(name)
-    prepare(profile, lambda line: print(line, file=sys.stderr, flush=True))
-    seen = probe(find_profile(name, emulate=profile.emulation is not None))
-    if seen.missing:
-        raise DeviceError(f"{name} is not ready: {'; '.join(seen.missing)}")
-    print(f"{name} is ready: " + ", ".join(f"{key} {seen.found[key]}" for key in ("python", "numpy", *profile.runtimes)))
-
-
-@models_app.command("list")
-def models_list(as_json: AsJson = False) -> None:
-    """The shipped networks."""
-    from harness.models.zoo import cards
-
-    found = cards()
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        for name, card in found.items():
-            print(f"{name:20} {card['parameters']:>12,} parameters  {card['description']}")
-
-
-@models_app.command("show")
-def models_show(name: Annotated[str, typer.Argument(help="a zoo name")]) -> None:
-    """One model card, as JSON."""
-    from harness.errors import unknown
-    from harness.models.zoo import cards
-
-    found = cards()
-    if name not in found:
-        raise unknown("model", name, found)
-    print(json.dumps(found[name], indent=1))
 
 
 def _settings(options: dict[str, Any]) -> Settings:

@@ -1,0 +1,71 @@
+"""`harness devices`: what runs can use, what each device has, and what it needs to be ready."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from devices.errors import DeviceError
+from harness.commands.options import AsJson, Emulate
+
+app = typer.Typer(help="The devices a run can use.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_devices(as_json: AsJson = False) -> None:
+    """Every device profile."""
+    from devices.profile import device_names, load_profile
+
+    profiles = [load_profile(name) for name in device_names()]
+    if as_json:
+        print(json.dumps([{"name": p.name, "kind": p.kind, "description": p.description} for p in profiles], indent=1))
+    else:
+        for p in profiles:
+            print(f"{p.name:16} {p.kind:10} {p.description}")
+
+
+@app.command("show")
+def show_device(name: Annotated[str, typer.Argument(help="a device profile")]) -> None:
+    """One device profile, as JSON."""
+    from dataclasses import asdict
+
+    from harness.hops.subject import find_profile
+
+    print(json.dumps(asdict(find_profile(name)), indent=1, default=str))
+
+
+@app.command("probe", epilog="Example: harness devices probe x86-avx2")
+def probe_device(name: Annotated[str, typer.Argument(help="a device profile")], emulate: Emulate = False, as_json: AsJson = False) -> None:
+    """What a device has, and what it lacks for a job. Exit code 4 where something is missing."""
+    from dataclasses import asdict
+
+    from devices.probe import probe
+    from harness.hops.subject import find_profile
+
+    seen = probe(find_profile(name, emulate=emulate))
+    if as_json:
+        print(json.dumps(asdict(seen), indent=1))
+    else:
+        for key, value in seen.found.items():
+            print(f"{key:16} {' '.join(map(str, value)) if isinstance(value, list) else value}")
+        for line in seen.missing:
+            print(f"MISSING          {line}")
+    if seen.missing:
+        raise typer.Exit(4)
+
+
+@app.command("prepare", epilog="Example: harness devices prepare raspberry-pi-4")
+def prepare_device(name: Annotated[str, typer.Argument(help="a device profile")]) -> None:
+    """Fetch what the emulation of a device needs into the cache folder; check and repair what is there."""
+    from devices.probe import prepare, probe
+    from harness.hops.subject import find_profile
+
+    profile = find_profile(name)
+    prepare(profile, lambda line: print(line, file=sys.stderr, flush=True))
+    seen = probe(find_profile(name, emulate=profile.emulation is not None))
+    if seen.missing:
+        raise DeviceError(f"{name} is not ready: {'; '.join(seen.missing)}")
+    print(f"{name} is ready: " + ", ".join(f"{key} {seen.found[key]}" for key in ("python", "numpy", *profile.runtimes)))

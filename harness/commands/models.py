@@ -1,0 +1,37 @@
+"""`harness models`: the networks that come with the harness."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from harness.commands.options import AsJson
+
+app = typer.Typer(help="The networks that come with the harness.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """The shipped networks."""
+    from harness.models.zoo import cards
+
+    found = cards()
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        for name, card in found.items():
+            print(f"{name:20} {card['parameters']:>12,} parameters  {card['description']}")
+
+
+@app.command("show")
+def show_model(name: Annotated[str, typer.Argument(help="a zoo name")]) -> None:
+    """One model card, as JSON."""
+    from harness.errors import unknown
+    from harness.models.zoo import cards
+
+    found = cards()
+    if name not in found:
+        raise unknown("model", name, found)
+    print(json.dumps(found[name], indent=1))

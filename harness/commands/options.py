@@ -1,0 +1,28 @@
+"""Options that several commands share, with their help: one type each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[str, typer.Option(help="zoo name, or FILE.safetensors (with --arch), FILE.pt2, FILE.onnx")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="zoo name, or FILE.safetensors (with --arch), FILE.pt2, FILE.onnx")]
+Arch = Annotated[str | None, typer.Option(help="architecture of a safetensors file: a zoo, torchvision or timm name")]
+Normalize = Annotated[str | None, typer.Option(help="what the network expects its input scaled by: imagenet, cifar10 or MEAN/STD")]
+ImageSize = Annotated[int | None, typer.Option(help="height and width of the input, where neither model nor data fix it")]
+Classes = Annotated[int | None, typer.Option(help="number of classes, where the weights do not say it")]
+Data = Annotated[str, typer.Option(help="cifar10-sample, cifar10, FILE.npz (images, labels) or an image folder")]
+Device = Annotated[str, typer.Option(help="a device profile (harness devices list)")]
+Emulate = Annotated[bool, typer.Option("--emulate", help="emulate the device's CPU here (QEMU): numerics only, no latency")]
+Flavours = Annotated[list[str] | None, typer.Option("--flavour", help="deployable form, repeatable [default: onnx-fp32, ort-int8]")]
+Attacks = Annotated[list[str] | None, typer.Option("--attack", help="attack, repeatable [default: pgd, apgd-ce, apgd-dlr]")]
+Calibration = Annotated[str, typer.Option(help="INT8 calibration: minmax, entropy or percentile")]
+Tier = Annotated[str, typer.Option(help="how much to spend: quick (n=256), bench (n=1,000) or qualify (60 s per measurement)")]
+Eps = Annotated[str | None, typer.Option(help="L-inf radius such as 8/255 [default: the model card's claim, else 8/255]")]
+Threads = Annotated[int | None, typer.Option(help="threads of the runtime [default: all the device has]")]
+Batches = Annotated[list[int] | None, typer.Option("--batch", help="batch size to time, repeatable [default: 1, 8, 32]")]
+Out = Annotated[Path | None, typer.Option(help="run folder, new or empty [default: runs/TIME-MODEL-DEVICE]")]
+Seed = Annotated[int, typer.Option(help="seed of everything random")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON alone on standard output")]
