@@ -103,8 +103,16 @@ class Proof(Part):
     limit: str
 
 
+class KernelShare(Part):
+    """What part of an engine runs in one kind of kernel: of its layers, of the measured time (None without a layer profile), of its MACs."""
+
+    layers: float
+    time: float | None
+    macs: float
+
+
 class PrecisionEvidence(Part):
-    """What the runtime really ran, read from its own optimised graph.
+    """What the runtime really ran, read from its own optimised graph or engine inspector.
 
     `integer_mac_share`: share of convolution and linear MACs in integer kernels, None where it could not be read.
     `label`: the precision the report may print; the claimed one only where the evidence supports it.
@@ -115,6 +123,18 @@ class PrecisionEvidence(Part):
     integer_mac_share: float | None
     kernels: dict[str, int] = Field(description="operator of the optimised graph -> how many")
     note: str
+    shares: dict[str, KernelShare] = Field(
+        default={}, description="kind of kernel (int8, fp16, fp32, movement, unknown; sparse is part of these) -> its shares"
+    )
+
+
+class Spread(Part):
+    """One part of every timed call, in milliseconds, by the device's own events. Percentiles as in `Latency`."""
+
+    mean: float
+    p50: float
+    p90: float | None
+    p99: float | None
 
 
 class Latency(Part):
@@ -136,31 +156,62 @@ class Latency(Part):
     stable: bool
     throughput_per_s: float = Field(description="images per second, batch / mean")
     raw: str = Field(description="file of the raw values, relative to the run folder")
+    parts: dict[str, Spread] = Field(
+        default={}, description="host_to_device, compute, device_to_host: where the time goes, for an engine with memory of its own"
+    )
+
+
+class Floor(Part):
+    """No call can be faster than `ms`: an estimate. `bound` says what sets it."""
+
+    ms: float
+    bound: Literal["arithmetic", "memory"]
+
+
+class Roofline(Part):
+    """The floor under an engine's latency, from the processor's peaks: always an estimate, see `harness.roofline`."""
+
+    arithmetic: str = Field(description="what the MACs are counted at: the fastest that the artefact's precision allows")
+    operations_per_s: float
+    bytes_per_s: float | None
+    cache_bytes: int | None
+    source: str = Field(description="where the peaks come from")
+    floors: dict[str, Floor] = Field(description="batch size -> floor")
 
 
 class Memory(Part):
-    """Bytes. `peak_bytes` is the worker's peak resident set less `baseline_bytes`, its resident set before the runtime was imported."""
+    """Bytes. `peak_bytes` is the worker's peak resident set less `baseline_bytes`, its resident set before the runtime was imported.
+
+    `device_bytes`: what the engine took of the accelerator's own memory.
+    """
 
     artefact_bytes: int
     baseline_bytes: int | None
     peak_bytes: int | None
+    device_bytes: int | None = None
 
 
 class EngineRecord(Part):
-    """One flavour on one device. Where `status` is not `ok`, `error` says what happened and the measured parts are absent."""
+    """One flavour on one device. Where `status` is not `ok`, `error` says what happened and the measured parts are absent.
+
+    Status `built`: the engine was built ahead of time and could not be run here. `simulated`: how the engine was simulated, where its own
+    runtime did not run; then nothing here was measured on the engine itself.
+    """
 
     flavour: str
     runtime: str
     runtime_version: str | None
     options: dict[str, Any]
     artefact_sha256: str
-    status: Literal["ok", "crashed", "hung", "nan", "refused"]
+    status: Literal["ok", "crashed", "hung", "nan", "refused", "built"]
     error: str | None
+    simulated: str | None = None
     proof: Proof
     precision_evidence: PrecisionEvidence | None
     load_ms: float | None
     latency: dict[str, Latency] = Field(description="batch size -> latency")
     memory: Memory
+    roofline: Roofline | None = None
     clean: Share | None
     warnings: list[str] = Field(description="what the measurement says against itself, each with a remedy")
 

@@ -15,6 +15,7 @@ STATUS_WORDS = {
     "hung": "hung: no answer within the time allowed",
     "nan": "not a number: its logits hold NaN or infinity",
     "refused": "refused: the runtime does not accept the artefact",
+    "built": "built ahead of time, not run: there is nothing here to run it on",
 }
 
 
