@@ -26,10 +26,10 @@ def load_checked(path: Path) -> ModelProto:
             supported, with operators outside the ONNX standard (listed), with tensors that do not hold what they declare, or invalid
             for `onnx.checker`.
     """
-    model = _parse(path)
+    model = parse_onnx(path)
     refuse_external_data(model, path.name)
     _check_opset(model, path.name)
-    _check_size(model, path.name)
+    check_size(model, path.name)
     if model.functions:
         model = inliner.inline_local_functions(model)
     _check_operators(model, path.name)
@@ -47,7 +47,7 @@ def refuse_external_data(model: ModelProto, name: str) -> None:
     Raises:
         ExportError: the first such tensor and where it points.
     """
-    for tensor in _tensors(model):
+    for tensor in all_tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "?")
             raise ExportError(
@@ -56,7 +56,12 @@ def refuse_external_data(model: ModelProto, name: str) -> None:
             )
 
 
-def _parse(path: Path) -> ModelProto:
+def parse_onnx(path: Path) -> ModelProto:
+    """Read an ONNX file without checking what the graph says.
+
+    Raises:
+        ExportError: not a readable file, larger than 2 GB, truncated, not ONNX, or without a graph.
+    """
     try:
         size = path.stat().st_size
         if not path.is_file():
@@ -84,15 +89,19 @@ def _check_opset(model: ModelProto, name: str) -> None:
 
 
 def _check_operators(model: ModelProto, name: str) -> None:
-    custom = sorted({f"{node.domain}::{node.op_type}" for node in _nodes(model.graph) if node.domain not in STANDARD_DOMAINS})
+    custom = sorted({f"{node.domain}::{node.op_type}" for node in all_nodes(model.graph) if node.domain not in STANDARD_DOMAINS})
     if custom:
         raise ExportError(
             f"{name} uses operators outside the ONNX standard: {', '.join(custom[:10])}. Expected standard operators (domain ai.onnx) only."
         )
 
 
-def _check_size(model: ModelProto, name: str) -> None:
-    """Bound the nodes after inlining, and how deep it goes, without inlining: nested functions can expand without limit, or for ever."""
+def check_size(model: ModelProto, name: str) -> None:
+    """Bound the nodes after inlining, and how deep it goes, without inlining: nested functions can expand without limit, or for ever.
+
+    Raises:
+        ExportError: beyond the bounds, or a function that calls itself.
+    """
     functions = {(function.domain, function.name, function.overload): function for function in model.functions}
     counted: dict[tuple[str, str, str], tuple[int, int]] = {}
     open_calls: set[tuple[str, str, str]] = set()
@@ -109,7 +118,7 @@ def _check_size(model: ModelProto, name: str) -> None:
                 raise ExportError(f"{name}: function '{node.op_type}' calls itself; that is not ONNX")
             if call not in counted and len(open_calls) < MAX_DEPTH:
                 open_calls.add(call)
-                counted[call] = count(_nodes(functions[call]))
+                counted[call] = count(all_nodes(functions[call]))
                 open_calls.discard(call)
             inside, below = counted.get(call, (0, MAX_DEPTH))
             total, depth = total + inside, max(depth, below + 1)
@@ -117,13 +126,13 @@ def _check_size(model: ModelProto, name: str) -> None:
                 raise ExportError(f"{name} nests functions more than {MAX_DEPTH} deep; expected a classifier's few. Inline them first.")
         return total, depth
 
-    if (nodes := count(_nodes(model.graph))[0]) > MAX_NODES:
+    if (nodes := count(all_nodes(model.graph))[0]) > MAX_NODES:
         raise ExportError(f"{name} expands to {nodes:,} nodes; expected a classifier, at most {MAX_NODES:,}")
 
 
 def _check_tensors(model: ModelProto, name: str) -> None:
     """Compare what each tensor declares with what it holds, so that no reader allocates or reads past it."""
-    for tensor in _tensors(model):
+    for tensor in all_tensors(model):
         try:
             onnx.checker.check_tensor(tensor)
             dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
@@ -146,28 +155,29 @@ def onnx_bits(data_type: int, itemsize: int) -> int:
     return {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}.get(label, 8 * itemsize)
 
 
-def _nodes(body: GraphProto | FunctionProto) -> Iterator[NodeProto]:
+def all_nodes(body: GraphProto | FunctionProto) -> Iterator[NodeProto]:
     """Every node, with those of subgraphs (If, Loop, Scan)."""
     for node in body.node:
         yield node
-        for graph in _subgraphs(node.attribute):
-            yield from _nodes(graph)
+        for graph in subgraphs(node.attribute):
+            yield from all_nodes(graph)
 
 
-def _subgraphs(attributes: Sequence[AttributeProto]) -> Iterator[GraphProto]:
+def subgraphs(attributes: Sequence[AttributeProto]) -> Iterator[GraphProto]:
+    """The graphs among a node's attributes (If, Loop, Scan)."""
     for attribute in attributes:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
 
 
-def _tensors(model: ModelProto) -> Iterator[TensorProto]:
+def all_tensors(model: ModelProto) -> Iterator[TensorProto]:
     """Every tensor of the file: initialisers, sparse ones, attributes, in graphs, subgraphs and functions."""
     for body in (model.graph, *model.functions):
         if isinstance(body, GraphProto):
             yield from _graph_tensors(body)
-        for node in _nodes(body):
-            for graph in _subgraphs(node.attribute):
+        for node in all_nodes(body):
+            for graph in subgraphs(node.attribute):
                 yield from _graph_tensors(graph)
             for attribute in node.attribute:
                 if attribute.HasField("t"):
