@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -29,8 +29,17 @@ _GENERATED = re.compile(r"(_token_\d+)+$")  # what onnxruntime appends to the na
 
 
 @dataclass(frozen=True)
+class KernelShare:
+    """What part of an engine runs in one kind of kernel: of its layers, of the measured time (None without a profile), of its MACs."""
+
+    layers: float
+    time: float | None
+    macs: float
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """What the optimised graph shows.
+    """What the optimised graph, or the engine's inspector, shows.
 
     Attributes:
         claimed: the artefact's precision.
@@ -38,6 +47,7 @@ class Evidence:
         integer_mac_share: share of convolution and linear MACs in integer kernels, None where it could not be read.
         kernels: operator of the optimised graph -> how many.
         note: what was found, in a sentence.
+        shares: kind of kernel -> its shares, where the runtime tells its layers apart (see `export.evidence_tensorrt`).
     """
 
     claimed: str
@@ -45,6 +55,7 @@ class Evidence:
     integer_mac_share: float | None
     kernels: dict[str, int]
     note: str
+    shares: dict[str, KernelShare] = field(default_factory=dict)
 
 
 def precision_evidence(optimized_graph: Path, artefact: Artefact) -> Evidence:
