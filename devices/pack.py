@@ -14,6 +14,7 @@ WORKER_FILES = (
     "engines/onnxruntime.py",
     "environment.py",
     "job.py",
+    "peaks.py",
     "result.py",
     "timing.py",
     "worker.py",

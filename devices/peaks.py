@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-SECONDS = 0.25  # for each figure; the fastest call counts
+SECONDS = 0.25  # for each figure
 SIZE = 512  # rows, columns and depth of the matrix product: large enough to hide the call, small enough for the caches
 READ_BYTES = 64 << 20
 
@@ -23,16 +23,16 @@ _FLOAT, _UINT8, _INT8, _INT32 = 1, 2, 3, 6  # onnx.TensorProto.DataType
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
-def cpu_peaks(threads: int) -> dict[str, Any]:
-    """Measure with as many threads as the engine has.
+def cpu_peaks(threads: int, seconds: float = SECONDS) -> dict[str, Any]:
+    """Measure with as many threads as the engine has, each figure for `seconds`.
 
     Returns:
         `operations_per_s`: by arithmetic, fp32 and int8; a multiply-accumulate is two operations. `bytes_per_s`: read from memory.
         `cache_bytes`: of the largest cache, None where the kernel does not say.
     """
     return {
-        "operations_per_s": {name: 2 * SIZE**3 / _fastest(_product(name, threads)) for name in ("fp32", "int8")},
-        "bytes_per_s": READ_BYTES / _fastest(_reading(threads)),
+        "operations_per_s": {name: 2 * SIZE**3 / _fastest(_product(name, threads), seconds) for name in ("fp32", "int8")},
+        "bytes_per_s": READ_BYTES / _fastest(_reading(threads), seconds),
         "cache_bytes": cache_bytes(),
     }
 
@@ -43,11 +43,10 @@ def cache_bytes() -> int | None:
     return max((int(size[1]) * _UNITS[size[2]] for size in sizes if size), default=None)
 
 
-def _fastest(call: Callable[[], object]) -> float:
-    """Seconds of the fastest call in `SECONDS`: other work on the machine only ever adds time."""
-    call()
-    best, stop = float("inf"), time.perf_counter() + SECONDS
-    while (start := time.perf_counter()) < stop:
+def _fastest(call: Callable[[], object], seconds: float) -> float:
+    """Seconds of the fastest call: other work on the machine only ever adds time."""
+    best, stop = float("inf"), time.perf_counter() + seconds
+    while (start := time.perf_counter()) < stop or best == float("inf"):
         call()
         best = min(best, time.perf_counter() - start)
     return best

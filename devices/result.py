@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from devices.job import File, FormatError, read_versioned, write_whole
 
-SCHEMA = 1  # history of result.json: 1 - first
+SCHEMA = 2  # history of result.json: 1 - first; 2 - parts of a call, device_bytes, peaks
 RESULT = "result"
 Status = Literal["ok", "crashed", "hung", "nan", "refused"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -33,12 +33,15 @@ class Timing:
         warmup_ns: int64 (m,), the calls of the warm-up.
         first_ns: the first call at this batch size after loading. For the smallest batch it is the first call of all.
         stable: whether three windows agreed before the warm-up's cap.
+        parts_ns: part of a call (`host_to_device`, `compute`, `device_to_host`) -> int64 (n,), by the device's own events; empty where
+            the engine has no memory of its own.
     """
 
     latency_ns: NDArray[np.int64]
     warmup_ns: NDArray[np.int64]
     first_ns: int
     stable: bool
+    parts_ns: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ class Result:
         load_ns: loading the artefact, without importing the runtime.
         baseline_bytes: resident set before the runtime was imported.
         peak_bytes: peak resident set until the last timed call, less the baseline.
+        device_bytes: what the engine took of the accelerator's memory, None where it has none.
+        peaks: what the processor reaches at most, see `devices.peaks`; empty where it was not measured.
         outputs: input set -> logits, float32 (n, classes).
         timings: batch size -> calls.
         checks: None unless `ok`.
@@ -96,6 +101,8 @@ class Result:
     load_ns: int | None = None
     baseline_bytes: int | None = None
     peak_bytes: int | None = None
+    device_bytes: int | None = None
+    peaks: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     timings: dict[int, Timing] = field(default_factory=dict)
     checks: Checks | None = None
@@ -114,7 +121,7 @@ class Result:
             np.save(temporary / "outputs" / f"{name}.npy", logits)
         for batch, timing in self.timings.items():
             with (temporary / "timings" / f"b{batch}.npz").open("wb") as file:
-                np.savez(file, latency_ns=timing.latency_ns, warmup_ns=timing.warmup_ns, first_ns=np.int64(timing.first_ns))
+                np.savez(file, **timing_arrays(timing))
         if self.optimised_graph is not None:
             (folder / self.optimised_graph).replace(temporary / self.optimised_graph)
         write_whole(temporary / _FILE, self._to_json(temporary))
@@ -168,9 +175,18 @@ class Result:
 
 _PLAIN = (
     "job_sha256", "status", "error", "runtime_version", "options", "environment", "simulated", "load_ns", "baseline_bytes", "peak_bytes",
+    "device_bytes", "peaks",
 )  # fmt: skip
+_PART = "_part_ns"
+
+
+def timing_arrays(timing: Timing) -> dict[str, Any]:
+    """A timing as the arrays of its .npz file: `latency_ns`, `warmup_ns`, `first_ns`, and `NAME_part_ns` for each part."""
+    parts = {f"{name}{_PART}": values for name, values in timing.parts_ns.items()}
+    return {"latency_ns": timing.latency_ns, "warmup_ns": timing.warmup_ns, "first_ns": np.int64(timing.first_ns), **parts}
 
 
 def _load_timing(folder: Path, path: str, sha256: str, stable: bool) -> Timing:
     with np.load(File(path, sha256).verify(folder), allow_pickle=False) as arrays:
-        return Timing(arrays["latency_ns"], arrays["warmup_ns"], int(arrays["first_ns"]), stable)
+        parts = {name.removesuffix(_PART): arrays[name] for name in arrays.files if name.endswith(_PART)}
+        return Timing(arrays["latency_ns"], arrays["warmup_ns"], int(arrays["first_ns"]), stable, parts)

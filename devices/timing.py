@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 Clock = Callable[[], int]
 Infer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Batches = Sequence[NDArray[np.float32]]
+Parts = Callable[[], dict[str, int]]
 
 WINDOW_S = 0.1
 WINDOW_CALLS = 5
@@ -52,11 +53,13 @@ class Stopwatch:
         infer: the engine's call, blocking.
         batches: prepared inputs, float32 (batch, channels, height, width), each with other images.
         clock: nanoseconds.
+        parts: nanoseconds of each part of the last call, where the engine knows them; asked for between calls, never within one.
     """
 
-    def __init__(self, infer: Infer, batches: Batches, clock: Clock) -> None:
+    def __init__(self, infer: Infer, batches: Batches, clock: Clock, parts: Parts | None = None) -> None:
         self.answers: dict[int, NDArray[np.float32]] = {}
-        self._infer, self._batches, self._clock = infer, batches, clock
+        self.parts: dict[str, array[int]] = {}
+        self._infer, self._batches, self._clock, self._ask = infer, batches, clock, parts
         self._turn = cycle(range(len(batches)))
 
     def first(self) -> int:
@@ -88,7 +91,11 @@ class Stopwatch:
                 return calls, stable
 
     def measure(self, seconds: float, tell: Callable[[float], None]) -> array[int]:
-        """Nanoseconds of every call, for at least `seconds` of the clock; `tell` is called about once a second, between calls."""
+        """Nanoseconds of every call, for at least `seconds` of the clock; `tell` is called about once a second, between calls.
+
+        `parts` then has those of the same calls.
+        """
+        self.parts.clear()
         calls: array[int] = array("q")
         begin = self._clock()
         spent_s = 0.0
@@ -112,6 +119,9 @@ class Stopwatch:
             end = clock()
             record(end - start)
             answers[index] = answer
+            if self._ask is not None:
+                for name, spent in self._ask().items():
+                    self.parts.setdefault(name, array("q")).append(spent)
         return calls
 
 

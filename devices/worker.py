@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from devices.engines import Engine, RefusedError, make_engine
 from devices.environment import Load, describe_machine, resident_bytes
 from devices.job import JOB, FormatError, Job, check_images, sha256_file
+from devices.peaks import SECONDS, cpu_peaks
 from devices.result import Checks, Result, Timing
 from devices.timing import Stopwatch, make_clock, repeated_to_fresh
 
@@ -81,7 +83,8 @@ def _run(job: Job, folder: Path, tell: Tell, result: Result) -> Result:
     load_ns = clock() - start
     tell("load", 1, 1)
 
-    watches = {size: Stopwatch(engine.infer, batches[size], make_clock(job.simulated_clock, job.seed, size)) for size in sorted(batches)}
+    clocks = {size: make_clock(job.simulated_clock, job.seed, size) for size in sorted(batches)}
+    watches = {size: Stopwatch(engine.infer, batches[size], clocks[size], loaded.parts) for size in clocks}
     timings = _time(job, watches, tell)
     memory = _memory(job, baseline, resident_bytes(peak=True))
     outputs = {name: _classify(engine, images, job.infer_batch, name, tell) for name, images in sets.items()}
@@ -94,6 +97,7 @@ def _run(job: Job, folder: Path, tell: Tell, result: Result) -> Result:
         load_ns=load_ns,
         baseline_bytes=memory[0],
         peak_bytes=memory[1],
+        device_bytes=loaded.device_bytes,
         outputs=outputs,
         timings=timings,
     )
@@ -103,7 +107,8 @@ def _run(job: Job, folder: Path, tell: Tell, result: Result) -> Result:
     checks = _audit(job, engine, timed, outputs[job.latency.input], watches)
     engine.close()
     graph, graph_equal = _save_graph(job, folder, artefact, timed, outputs[job.latency.input])
-    return replace(result, checks=replace(checks, graph_equal=graph_equal), optimised_graph=graph)
+    tell("peaks", 0, 1)
+    return replace(result, checks=replace(checks, graph_equal=graph_equal), optimised_graph=graph, peaks=_peaks(job))
 
 
 def _open_images(name: str, path: Path) -> Images:
@@ -138,7 +143,8 @@ def _time(job: Job, watches: dict[int, Stopwatch], tell: Tell) -> dict[int, Timi
             plan.warmup_floor_s, plan.warmup_cap_s, _seconds(tell, f"warm-up, batch {size}", plan.warmup_cap_s)
         )
         latency = watches[size].measure(plan.measure_s, _seconds(tell, f"latency, batch {size}", plan.measure_s))
-        timings[size] = Timing(np.array(latency, np.int64), np.array(warmup, np.int64), first_ns[size], stable)
+        parts = {name: np.array(values, np.int64) for name, values in watches[size].parts.items()}
+        timings[size] = Timing(np.array(latency, np.int64), np.array(warmup, np.int64), first_ns[size], stable, parts)
     gc.enable()
     return timings
 
@@ -210,12 +216,21 @@ def _save_graph(job: Job, folder: Path, artefact: Path, images: Images, logits: 
         the file's name in `folder`, and whether the second session gave the same bits; None, None for a runtime that has no graph to show.
     """
     path = folder / OPTIMISED_GRAPH
-    path.unlink(missing_ok=True)
+    for stale in folder.glob(f"{path.stem}.*"):
+        stale.unlink()
     engine = make_engine(job.runtime)
     engine.load(artefact, job.options, path)
     again = engine.infer(to_input(images[: job.infer_batch]))
     engine.close()
-    return (OPTIMISED_GRAPH, np.array_equal(again, logits[: job.infer_batch])) if path.exists() else (None, None)
+    written = next(folder.glob(f"{path.stem}.*"), None)
+    return (written.name, np.array_equal(again, logits[: job.infer_batch])) if written else (None, None)
+
+
+def _peaks(job: Job) -> dict[str, Any]:
+    """What this CPU reaches, where it was timed; an accelerator's peaks are in its profile."""
+    if job.runtime != "onnxruntime" or job.simulated_clock or not job.latency.batches:
+        return {}
+    return cpu_peaks(job.options.threads, min(SECONDS, job.latency.measure_s / 8))
 
 
 def _one_line(error: Exception) -> str:

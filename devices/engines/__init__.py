@@ -6,6 +6,7 @@ A new runtime is one file of about 100 lines and one line in `ENGINES`; it is im
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,17 +21,27 @@ class RefusedError(Exception):
 
 
 class Loaded(NamedTuple):
-    """What the runtime says of itself once loaded: its version, and every option as it really has it."""
+    """What the runtime says of itself once loaded.
+
+    Attributes:
+        version: of the runtime.
+        options: every option as it really has it.
+        parts: nanoseconds of each part of the last `infer` (`host_to_device`, `compute`, `device_to_host`), for an engine with memory of
+            its own.
+        device_bytes: what it took of that memory.
+    """
 
     version: str
     options: dict[str, Any]
+    parts: Callable[[], dict[str, int]] | None = None
+    device_bytes: int | None = None
 
 
 class Engine(Protocol):
     """An artefact loaded by a runtime. Every call blocks until its result is there."""
 
     def load(self, artefact: Path, options: Options, optimised_graph: Path | None = None) -> Loaded:
-        """Load `artefact`; where the runtime can, write the graph that it will really run to `optimised_graph`.
+        """Load `artefact`; where the runtime can, write what it will really run to `optimised_graph`, with the suffix of its format.
 
         Raises:
             RefusedError: it will not.

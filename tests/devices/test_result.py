@@ -99,7 +99,7 @@ def test_a_changed_or_missing_file_is_refused(tmp_path: Path, name: str) -> None
         Result.load(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"schema": 2}, {"status": "fine"}, {"extra": 1}, {"outputs": 3}, {"timings": {"one": {}}}])
+@pytest.mark.parametrize("change", [{"schema": 1}, {"status": "fine"}, {"extra": 1}, {"outputs": 3}, {"timings": {"one": {}}}])
 def test_what_this_version_does_not_know_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     path = saved(tmp_path) / "result.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
