@@ -14,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from export import trt_int8
 from export.artefact import Artefact, load_artefact, sha256_file
 from export.calibration import Calibration
 from export.checked import load_checked
 from export.errors import ExportError
+from export.fp16 import to_fp16
 from export.identity import module_sha256
 from export.int8 import LAYOUT, REDUCED_LAYOUT, quantize_int8
 from export.onnx import INPUT, OPSET, OUTPUT, export_onnx
+from export.trt_int8 import quantize_trt_int8, quantize_trt_int8_sparse
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,6 +62,13 @@ _ALL = (
     Flavour(
         "ort-int8-precise", "int8", "onnxruntime", "the graph of ort-int8, run with session.x64quantprecision=1: exact without VNNI too",
         quantize_int8, True, {**LAYOUT, "session_config": {"session.x64quantprecision": "1"}},
+    ),
+    Flavour("trt-fp32", "fp32", "tensorrt", "ONNX, float32; TensorRT builds its engine on the device", lambda model, _: model, False, {}),
+    Flavour("trt-fp16", "fp16", "tensorrt", "as trt-fp32 in float16, float32 input and output", to_fp16, False, {}),
+    Flavour("trt-int8", "int8", "tensorrt", "ONNX Q/DQ placed by TensorRT's rules", quantize_trt_int8, True, trt_int8.LAYOUT),
+    Flavour(
+        "trt-int8-sparse", "int8", "tensorrt", "as trt-int8, of 2:4 sparse weights: the builder may take sparse kernels",
+        quantize_trt_int8_sparse, True, trt_int8.SPARSE_LAYOUT,
     ),
 )  # fmt: skip
 FLAVOURS: dict[str, Flavour] = {flavour.name: flavour for flavour in _ALL}

@@ -14,6 +14,7 @@ from onnx import ModelProto
 
 from export.calibration import Calibration, activation_ranges
 from export.errors import ExportError
+from export.folded import folded
 from export.onnx import strip
 from export.quiet import quiet
 from export.session import first_line
@@ -42,17 +43,14 @@ def quantize_int8(model: ModelProto, calibration: Calibration, *, reduce_range: 
     from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData, save_tensors_data
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    prepared_graph = folded(model)
+    found = activation_ranges(prepared_graph, calibration)
     with tempfile.TemporaryDirectory(prefix="edge-harness-int8-") as name:
         folder = Path(name)
-        source, prepared, ranges, target = (folder / part for part in ("source.onnx", "prepared.onnx", "ranges.json", "int8.onnx"))
-        onnx.save(model, source)
+        prepared, ranges, target = (folder / part for part in ("prepared.onnx", "ranges.json", "int8.onnx"))
+        onnx.save(prepared_graph, prepared)
         try:
-            with quiet():
-                # torch.export wrote the shapes; the symbolic inference adds none, and litters the current folder where it fails
-                quant_pre_process(source, prepared, skip_symbolic_shape=True)
-            found = activation_ranges(onnx.load(prepared), calibration)
             with quiet():
                 # min-max is how the ranges are stored, whatever chose them
                 data = {tensor: TensorData(lowest=low, highest=high) for tensor, (low, high) in found.items()}
@@ -68,8 +66,6 @@ def quantize_int8(model: ModelProto, calibration: Calibration, *, reduce_range: 
                     reduce_range=reduce_range,
                     extra_options={"ActivationSymmetric": False, "WeightSymmetric": True, "QuantizeBias": True},
                 )
-        except ExportError:
-            raise
         except Exception as error:
             raise ExportError(f"onnxruntime cannot quantize the graph: {type(error).__name__}: {first_line(error)}") from error
         return strip(onnx.load(target))

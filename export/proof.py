@@ -1,4 +1,7 @@
-"""Proof of an artefact: the file, run by onnxruntime on this CPU, against the PyTorch module it came from."""
+"""Proof of an artefact: the file, run by onnxruntime on this CPU, against the PyTorch module it came from.
+
+A file for another runtime is simulated (`export.simulate`): the proof is of the export, not of that runtime's kernels.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from numpy.typing import NDArray
 
 from export.artefact import Artefact
 from export.errors import ExportError
-from export.session import first_line, open_session, to_input
+from export.session import to_input
+from export.simulate import open_artefact, run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,7 +62,7 @@ def prove(module: nn.Module, artefact: Artefact, images: NDArray[np.uint8]) -> P
 
     Args:
         module: the twin, in eval mode.
-        artefact: the file, run with onnxruntime's default (full) graph optimisation.
+        artefact: the file; of onnxruntime's own flavours with its default (full) graph optimisation, of others with none.
         images: uint8 (n, h, w, c), n > 0.
 
     Raises:
@@ -85,14 +89,11 @@ def prove(module: nn.Module, artefact: Artefact, images: NDArray[np.uint8]) -> P
 def _logits(module: nn.Module, artefact: Artefact, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     import torch
 
-    session = open_session(str(artefact.path))
+    session = open_artefact(artefact)
     twin, engine = [], []
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):
             batch = to_input(images[start : start + BATCH])
             twin.append(module(torch.from_numpy(batch)).numpy())
-            try:
-                engine.append(session.run([artefact.output_name], {artefact.input_name: batch})[0])
-            except Exception as error:
-                raise ExportError(f"onnxruntime cannot run {artefact.path.name}: {first_line(error)}") from error
+            engine.append(run(session, artefact, batch))
     return np.concatenate(twin), np.concatenate(engine)
