@@ -1,0 +1,196 @@
+"""A graph as the rules see it: who makes and who reads a tensor, its type and shape, its value where it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+
+from export.checked import STANDARD_DOMAINS, all_nodes, subgraphs
+from export.lint.stored import read_external
+
+Shape = tuple[int | str | None, ...]
+
+SMALL = 1024  # elements; larger constants say nothing about shapes, and inference would copy them
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+UNFOLDED = frozenset({"Range", "RandomNormal", "RandomUniform", "Multinomial", "Bernoulli", "RandomNormalLike", "RandomUniformLike"})
+"""Operators whose result is not known before the first image, or that TensorRT's parser does not compute in advance."""
+
+MAX_CHAIN = 1000  # nodes between a constant and what it is computed from
+
+
+class Graph:
+    """One model.
+
+    Attributes:
+        model: as read, with local functions inlined; external tensors stay where they are.
+        folder: where external tensors lie.
+        claims_sparsity: whether the file is said to be 2:4 sparse.
+        nodes: every node, those of subgraphs too.
+        stored: initialisers by name, those of subgraphs and `Constant` nodes too.
+        makers: node by the name of each output.
+        readers: nodes by the name of an input.
+    """
+
+    def __init__(self, model: ModelProto, folder: Path, claims_sparsity: bool = False) -> None:
+        self.model, self.folder, self.claims_sparsity = model, folder, claims_sparsity
+        self.nodes = list(all_nodes(model.graph))
+        self.stored: dict[str, TensorProto] = {}
+        for graph in all_graphs(model.graph):
+            self.stored.update({tensor.name: tensor for tensor in graph.initializer})
+        self.makers: dict[str, NodeProto] = {}
+        self.readers: dict[str, list[NodeProto]] = {}
+        for node in self.nodes:
+            self.makers.update(dict.fromkeys(filter(None, node.output), node))
+            for name in dict.fromkeys(filter(None, node.input)):
+                self.readers.setdefault(name, []).append(node)
+            if node.op_type == "Constant" and (tensor := _constant(node)) is not None and node.output:
+                self.stored[node.output[0]] = tensor
+
+    @property
+    def inputs(self) -> list[ValueInfoProto]:
+        """The inputs that are not initialisers."""
+        return [value for value in self.model.graph.input if value.name not in self.stored]
+
+    @cached_property
+    def opset(self) -> int:
+        """Version of the standard operators; 0 where the file names none."""
+        return max((entry.version for entry in self.model.opset_import if entry.domain in STANDARD_DOMAINS), default=0)
+
+    @cached_property
+    def values(self) -> dict[str, ValueInfoProto]:
+        """Types and shapes by name: declared, or inferred where inference succeeds."""
+        found = {}
+        for graph in all_graphs(_inferred(self.model)):
+            for value in (*graph.input, *graph.value_info, *graph.output):
+                if value.type.HasField("tensor_type"):
+                    found[value.name] = value
+        return found
+
+    def type(self, name: str) -> int:
+        """Element type (`TensorProto.DataType`), 0 where unknown."""
+        if name in self.stored:
+            return self.stored[name].data_type
+        return self.values[name].type.tensor_type.elem_type if name in self.values else TensorProto.UNDEFINED
+
+    def shape(self, name: str) -> Shape | None:
+        """Sizes: a number, the name of a dynamic one, None where unknown. None instead of a tuple where the rank is unknown."""
+        if name in self.stored:
+            return tuple(self.stored[name].dims)
+        return dims(self.values[name]) if name in self.values else None
+
+    def value(self, name: str) -> NDArray[Any] | None:
+        """The stored value of a tensor, None where it is computed or cannot be read. Reads an external file only for this tensor."""
+        tensor = self.stored.get(name)
+        if tensor is None:
+            return None
+        try:
+            if tensor.data_location == TensorProto.EXTERNAL:
+                return read_external(tensor, self.folder)
+            return numpy_helper.to_array(tensor)
+        except Exception:  # noqa: BLE001 - a damaged tensor has no value; the checker and the runtimes say more
+            return None
+
+    def constant(self, name: str) -> bool:
+        """Whether a tensor is known before the first image: stored, or computed from stored tensors by operators that are folded."""
+        return not self.sources(name)
+
+    def sources(self, name: str) -> set[str]:
+        """What a tensor depends on that is not stored: inputs of the network, and results of operators that are not folded."""
+        todo, seen, found = [name], {name}, set()
+        while todo:
+            current = todo.pop()
+            node = self.makers.get(current)
+            if current in self.stored or (node is not None and node.op_type == "Shape" and self._static(node.input[0])):
+                continue
+            if node is None or node.op_type in UNFOLDED or len(seen) > MAX_CHAIN or any(True for _ in subgraphs(node.attribute)):
+                found.add(current)
+            todo += [part for part in (node.input if node is not None else ()) if part and part not in seen]
+            seen.update(node.input if node is not None else ())
+        return found
+
+    def _static(self, name: str) -> bool:
+        shape = self.shape(name)
+        return shape is not None and all(isinstance(size, int) for size in shape)
+
+    def of_type(self, *operators: str) -> Iterator[NodeProto]:
+        """Every node of the given standard operators."""
+        return (node for node in self.nodes if node.op_type in operators and node.domain in STANDARD_DOMAINS)
+
+
+def all_graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """The graph and every subgraph (If, Loop, Scan)."""
+    yield graph
+    for node in graph.node:
+        for inner in subgraphs(node.attribute):
+            yield from all_graphs(inner)
+
+
+def label(node: NodeProto) -> str:
+    """A node's name; of a nameless one, its operator and output."""
+    return node.name or f"{node.op_type} -> {next(iter(node.output), '?')}"
+
+
+def attribute(node: NodeProto, name: str, default: Any) -> Any:
+    """An attribute's value, text as str; the default where it is absent or of an unknown kind."""
+    for entry in node.attribute:
+        if entry.name == name and entry.type != AttributeProto.UNDEFINED:
+            value = onnx.helper.get_attribute_value(entry)
+            return value.decode(errors="replace") if isinstance(value, bytes) else value
+    return default
+
+
+def argument(node: NodeProto, position: int) -> str:
+    """The name of an input, empty where it is absent."""
+    return node.input[position] if len(node.input) > position else ""
+
+
+def dims(value: ValueInfoProto) -> Shape | None:
+    """The sizes of a value: numbers, names or None; None instead of a tuple where the rank is unknown."""
+    kind = value.type.tensor_type
+    if not kind.HasField("shape"):
+        return None
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param if dim.HasField("dim_param") else None for dim in kind.shape.dim
+    )
+
+
+def _constant(node: NodeProto) -> TensorProto | None:
+    """The tensor of a Constant node, None for text and sparse ones."""
+    for entry in node.attribute:
+        if entry.name == "value" and entry.HasField("t"):
+            tensor: TensorProto = entry.t
+            return tensor
+        if entry.name in ("value_float", "value_floats"):
+            return numpy_helper.from_array(np.array(onnx.helper.get_attribute_value(entry), np.float32))
+        if entry.name in ("value_int", "value_ints"):
+            return numpy_helper.from_array(np.array(onnx.helper.get_attribute_value(entry), np.int64))
+    return None
+
+
+def _inferred(model: ModelProto) -> GraphProto:
+    """Shape inference on a copy without the large weights; the graph itself where inference fails."""
+    light = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph, source = light.graph, model.graph
+    graph.name = source.name or "graph"
+    graph.node.extend(source.node)
+    graph.input.extend(source.input)
+    graph.output.extend(source.output)
+    graph.value_info.extend(source.value_info)
+    declared = {value.name for value in source.input}
+    for tensor in source.initializer:
+        if prod(tensor.dims) <= SMALL and tensor.data_location != TensorProto.EXTERNAL:
+            graph.initializer.append(tensor)
+        elif tensor.name not in declared:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    try:
+        return onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    except Exception:  # noqa: BLE001 - inference gives up on graphs that runtimes take
+        return source

@@ -1,0 +1,71 @@
+"""Every rule, by the runtime it is for. A new one is a function and an entry in its group's `RULES`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onnx import inliner
+
+from export.checked import check_size, parse_onnx
+from export.errors import ExportError
+from export.lint import onnxruntime, operators, options, placement, quantization, sparse, values
+from export.lint.finding import Finding, Rule, Severity
+from export.lint.graph import Graph
+from export.lint.stored import check_external
+from export.session import first_line
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "tensorrt": (
+        *quantization.RULES, *placement.RULES, *sparse.RULES, *values.RULES, *operators.RULES, *options.RULES
+    ),
+    "onnxruntime": onnxruntime.RULES,
+}  # fmt: skip
+TARGETS = tuple(RULES)
+
+
+def lint(path: Path, target: str, *, sparse: bool = False) -> list[Finding]:
+    """Check an ONNX file against the rules of one runtime. Neither loads that runtime's engine nor executes anything of the file.
+
+    Args:
+        path: the file; tensors that lie outside of it are read from its own folder only.
+        target: a key of `RULES`.
+        sparse: the file claims 2:4 sparse weights.
+
+    Returns:
+        findings, the worst first, else in the order of the rules and of the graph. Empty: nothing is known to be wrong.
+
+    Raises:
+        ExportError: unknown target, or the file is not a readable ONNX file.
+    """
+    if target not in RULES:
+        raise ExportError(f"unknown target '{target}'. Choices: {', '.join(TARGETS)}.")
+    graph = read(path, sparse=sparse)
+    found = [finding for rule in RULES[target] for finding in rule.findings(graph)]
+    return sorted(found, key=lambda finding: list(Severity).index(finding.severity))
+
+
+def read(path: Path, *, sparse: bool = False) -> Graph:
+    """Read a file for the rules, with its local functions inlined.
+
+    Raises:
+        ExportError: not a readable ONNX file, or one whose external tensors are not in its folder.
+    """
+    model = parse_onnx(path)
+    check_size(model, path.name)
+    check_external(model, path.parent, path.name)
+    if model.functions:
+        try:
+            model = inliner.inline_local_functions(model)
+        except Exception as error:
+            raise ExportError(f"{path.name}: its local functions cannot be inlined: {first_line(error)}") from error
+    return Graph(model, path.parent, sparse)
+
+
+def rule_for(message: str) -> str | None:
+    """The id of the rule that would have caught what a runtime said when it refused a file; None where no rule does."""
+    words = message.lower()
+    for rules in RULES.values():
+        for rule in rules:
+            if any(part in words for part in rule.words):
+                return rule.id
+    return None
