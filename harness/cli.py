@@ -14,7 +14,7 @@ import typer
 
 from devices.errors import DeviceError
 from export.errors import ExportError
-from harness.commands import devices, models
+from harness.commands import devices, lint, models
 from harness.commands.options import (
     Arch,
     AsJson,
@@ -62,6 +62,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.command(epilog=lint.EPILOG)(lint.lint)
 app.add_typer(devices.app, name="devices")
 app.add_typer(models.app, name="models")
 
