@@ -56,6 +56,16 @@ class Share(Part):
     ci95: Interval
 
 
+class Mismatch(Part):
+    """Something that is not as the device's profile declares it, or that changed during the run. `engine`: whose job saw it."""
+
+    engine: str
+    what: str
+    declared: str
+    observed: str
+    remedy: str
+
+
 class DeviceRecord(Part):
     """The device a run measured. `simulated`: its clock is made up. `emulated`: its latency is withheld."""
 
@@ -64,6 +74,11 @@ class DeviceRecord(Part):
     emulated: bool
     simulated: bool
     observed: dict[str, Any] = Field(description="what the worker saw: CPU model, ISA flags, governor, load, threads, versions")
+    declared: dict[str, str] = Field(default={}, description="what the profile declares of it and is compared")
+    before: dict[str, Any] = Field(default={}, description="its state before the first engine was loaded")
+    after: dict[str, Any] = Field(default={}, description="its state after the last engine was measured")
+    mismatches: list[Mismatch] = []
+    recorded_from: str | None = Field(default=None, description="the state was read from recorded files in this folder, not from the device")
 
 
 class ModelRecord(Part):
@@ -137,8 +152,49 @@ class Spread(Part):
     p99: float | None
 
 
+class Energy(Part):
+    """Energy of one inference (one image): the integral of the power over the timed calls, divided by their images.
+
+    `gross_mj` is all that was drawn, `net_mj` is less what the device drew at rest (None where rest was not measured).
+    """
+
+    sensor: str = Field(description="the rails or counters that were added up")
+    inferences: int
+    gross_mj: float = Field(description="millijoules")
+    net_mj: float | None = Field(description="millijoules")
+    mean_w: float
+    idle_w: float | None
+
+
+class Conditions(Part):
+    """What the device did while one batch size was timed; None where no sensor tells it."""
+
+    others_share: float | None = Field(description="share of all CPU time that other programs took")
+    steal_share: float | None = Field(description="share of all CPU time that the hypervisor took")
+    start_temperature_c: float | None = Field(description="the hottest sensor at the beginning")
+    temperature_rise_c: float | None = Field(description="the largest rise of any sensor above its beginning")
+    clock: str | None = Field(description="the unit whose clock fell most")
+    clock_first_hz: float | None = Field(description="its median in the first quarter of the time")
+    clock_last_hz: float | None = Field(description="its median in the last quarter")
+    clock_drop: float | None
+    throttled: list[str]
+
+
+class TelemetryRecord(Part):
+    """What was sampled beside the timing of one engine. `cpu_share`: what the sampling itself took of one CPU's time."""
+
+    period_ms: int
+    cpu_share: float
+    samples: dict[str, int] = Field(description="provider -> samples")
+    absent: dict[str, str] = Field(description="provider -> why it gave none")
+    raw: str = Field(description="file of the raw samples, relative to the run folder: arrays PROVIDER/time_ns and PROVIDER/KIND:NAME")
+
+
 class Latency(Part):
-    """Wall time of one `infer` call at one batch size. A percentile is None below its minimum sample count."""
+    """Wall time of one `infer` call at one batch size. A percentile is None below its minimum sample count.
+
+    Where `invalid` has reasons, the measurement does not count: the reports withhold its figures.
+    """
 
     unit: Literal["ms"] = "ms"
     n: int
@@ -159,6 +215,9 @@ class Latency(Part):
     parts: dict[str, Spread] = Field(
         default={}, description="host_to_device, compute, device_to_host: where the time goes, for an engine with memory of its own"
     )
+    invalid: list[str] = Field(default=[], description="why the measurement does not count, each with its remedy")
+    conditions: Conditions | None = None
+    energy: Energy | None = Field(default=None, description="None where no power sensor was sampled over the whole measurement")
 
 
 class Floor(Part):
@@ -212,6 +271,7 @@ class EngineRecord(Part):
     latency: dict[str, Latency] = Field(description="batch size -> latency")
     memory: Memory
     roofline: Roofline | None = None
+    telemetry: TelemetryRecord | None = None
     clean: Share | None
     warnings: list[str] = Field(description="what the measurement says against itself, each with a remedy")
 
