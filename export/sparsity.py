@@ -104,10 +104,10 @@ def rounded_weight(name: str, stored: dict[str, TensorProto], makers: dict[str, 
     if node.op_type == "Transpose":
         return np.transpose(value, next((list(a.ints) for a in node.attribute if a.name == "perm"), None))
     if node.op_type == "DequantizeLinear":
-        return value - _zero_point(node, value, stored)
+        return np.asarray(value - _zero_point(node, value, stored))
     if node.op_type == "QuantizeLinear":
         scale = numpy_helper.to_array(stored[node.input[1]]).astype(np.float64)
-        return np.rint(value / _along(node, scale, value)) + _zero_point(node, value, stored)
+        return np.asarray(np.rint(value / _along(node, scale, value)) + _zero_point(node, value, stored))
     return value
 
 
