@@ -14,7 +14,7 @@ import typer
 
 from devices.errors import DeviceError
 from export.errors import ExportError
-from harness.commands import devices, lint, models
+from harness.commands import compress, devices, lint, models
 from harness.commands.options import (
     Arch,
     AsJson,
@@ -27,6 +27,7 @@ from harness.commands.options import (
     Emulate,
     Eps,
     Flavours,
+    Host,
     ImageSize,
     Model,
     ModelArgument,
@@ -62,6 +63,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.command(epilog=compress.EPILOG)(compress.compress)
 app.command(epilog=lint.EPILOG)(lint.lint)
 app.add_typer(devices.app, name="devices")
 app.add_typer(models.app, name="models")
@@ -86,6 +88,7 @@ def bench(
     data: Data = "cifar10-sample",
     device: Device = "host",
     emulate: Emulate = False,
+    host: Host = None,
     flavour: Flavours = None,
     attack: Attacks = None,
     eps: Eps = None,
@@ -113,6 +116,7 @@ def profile(
     data: Data = "cifar10-sample",
     device: Device = "host",
     emulate: Emulate = False,
+    host: Host = None,
     flavour: Flavours = None,
     tier: Tier = "quick",
     arch: Arch = None,
@@ -130,11 +134,15 @@ def profile(
     _bench(_settings({**locals(), "attack": ()}), out, None, as_json)
 
 
-@app.command(epilog="Example: harness export resnet8 --flavour ort-int8 --out artefacts/")
+@app.command(epilog="Example: harness export resnet8 --flavour trt-int8 --aot sm86 --out artefacts/")
 def export(
     model: ModelArgument,
     out: Annotated[Path, typer.Option(help="folder for the artefacts and their manifests")],
     flavour: Flavours = None,
+    aot: Annotated[
+        str | None, typer.Option(help="build TensorRT engines too, without a GPU, for: sm75, sm80, sm86, sm89, sm120 or sm121")
+    ] = None,
+    builds: Annotated[int, typer.Option(help="engines per flavour: builders are not deterministic")] = 1,
     data: Data = "cifar10-sample",
     arch: Arch = None,
     classes: Classes = None,
@@ -145,17 +153,25 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write deployable files of a model, each proved against the twin."""
-    settings = _settings(locals())
+    settings = _settings({name: value for name, value in locals().items() if name not in ("aot", "builds")})
+    from harness.hops.ahead import build_ahead, check_ahead
     from harness.hops.export import export_and_prove
     from harness.hops.subject import load_subject
 
-    exported = export_and_prove(load_subject(settings), settings, out, lambda line: print(line, file=sys.stderr))
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    if aot is not None:
+        check_ahead(aot, builds, settings.flavours)
+    exported = export_and_prove(load_subject(settings), settings, out, say)
+    plans = build_ahead(exported, aot, builds, out, say) if aot is not None else []
     if as_json:
         found = [{"path": str(e.artefact.path), "sha256": e.artefact.sha256, "proof": e.proof.model_dump()} for e in exported]
+        found += [{"path": str(p.path), "sha256": p.sha256, "onnx_sha256": p.onnx_sha256, "target": p.target, "run": False} for p in plans]
         print(json.dumps(found, indent=1))
     else:
-        for e in exported:
-            print(e.artefact.path)
+        for path in (*(e.artefact.path for e in exported), *(p.path for p in plans)):
+            print(path)
     if not all(e.proof.passed for e in exported):
         raise typer.Exit(3)
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from harness.errors import UsageError
+from harness.models.forms import shape, split
 from harness.models.zoo import ARCHITECTURES
 
 
@@ -32,11 +33,12 @@ def timm_names() -> list[str]:
 
 
 def family(arch: str) -> str:
-    """Where an architecture comes from: `zoo`, `torchvision` or `timm`, looked up in this order.
+    """Where an architecture comes from: `zoo`, `torchvision` or `timm`, looked up in this order; its form is left aside.
 
     Raises:
         UsageError: nowhere; names the nearest.
     """
+    arch, _ = split(arch)
     if arch in ARCHITECTURES:
         return "zoo"
     if arch in torchvision_names():
@@ -56,20 +58,25 @@ def build(arch: str, classes: int, image_size: int | None = None) -> nn.Module:
     """An untrained network in eval mode. Nothing is downloaded.
 
     Args:
-        arch: a name that `family` knows.
+        arch: a name that `family` knows, with or without a form (`harness.models.forms`).
         classes: number of logits.
         image_size: height and width of the input; tells vision transformers, whose weights depend on it.
 
     Raises:
         UsageError: unknown name, or a size the architecture cannot take.
     """
+    base, form = split(arch)
+    return shape(_build(base, classes, image_size), form, arch).eval()
+
+
+def _build(arch: str, classes: int, image_size: int | None) -> nn.Module:
     kind = family(arch)
     if kind == "zoo":
-        return ARCHITECTURES[arch](classes).eval()
+        return ARCHITECTURES[arch](classes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return (_torchvision if kind == "torchvision" else _timm)(arch, classes, image_size).eval()
+            return (_torchvision if kind == "torchvision" else _timm)(arch, classes, image_size)
         except (ValueError, AssertionError, RuntimeError) as error:
             raise UsageError(f"cannot build {arch} for images of {image_size} pixels: {str(error).splitlines()[0]}") from error
 
@@ -101,6 +108,7 @@ def _timm(arch: str, classes: int, image_size: int | None) -> nn.Module:
 
 def image_size_of(arch: str) -> int:
     """The input height and width an architecture was published with."""
+    arch, _ = split(arch)
     kind = family(arch)
     if kind == "zoo":
         return 32

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
@@ -35,14 +34,16 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
         self.shortcut = nn.Sequential()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, h, w) -> (n, outputs, h / stride, w / stride)."""
-        out = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        out = self.relu1(self.bn1(self.conv1(x)))
+        result: Tensor = self.relu2(self.bn2(self.conv2(out)) + self.shortcut(x))
+        return result
 
 
 class CifarResNet(nn.Module):
@@ -59,6 +60,7 @@ class CifarResNet(nn.Module):
         self.normalize = Normalize(CIFAR10_MEAN, CIFAR10_STD)
         self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
+        self.relu = nn.ReLU()
         stages = []
         for i, width in enumerate(widths):
             first = BasicBlock(widths[max(i - 1, 0)], width, 1 if i == 0 else 2)
@@ -68,7 +70,7 @@ class CifarResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (n, 3, h, w) in [0, 1] -> logits (n, classes)."""
-        x = F.relu(self.bn1(self.conv1(self.normalize(x))))
+        x = self.relu(self.bn1(self.conv1(self.normalize(x))))
         x = self.stages(x).mean(dim=(2, 3))
         logits: Tensor = self.linear(x)
         return logits

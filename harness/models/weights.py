@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from harness.errors import UsageError
 from harness.models.architectures import build, head_keys
+from harness.models.forms import FILTERS, fit_to, split
+from harness.models.packed import is_packed, unpack
 
 SHOWN = 3  # keys named in an error; the rest are counted
 
@@ -24,7 +26,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if not path.is_file():
             raise UsageError(f"there is no file {path}" if not path.exists() else f"{path} is not a file")
-        weights = load_file(path)
+        weights = unpack(load_file(path)) if is_packed(path) else load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise UsageError(f"{path} is not a readable safetensors file: {str(error).splitlines()[0]}") from error
     if not weights:
@@ -49,6 +51,8 @@ def network_from(path: Path, arch: str, classes: int | None, image_size: int | N
     if classes is not None and found is not None and classes != found:
         raise UsageError(f"{path} has {found} classes, not {classes}")
     network = build(arch, found or classes or 1000, image_size)
+    if split(arch)[1] == FILTERS:
+        fit_to(network, weights)
     check_keys(network.state_dict(), weights, path, arch)
     network.load_state_dict(weights, strict=False)
     return network

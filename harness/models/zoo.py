@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.models import resnet
+from harness.models import mobilenet, resnet, wide_resnet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,6 +18,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "resnet8": resnet.resnet8,
     **{f"resnet18x{width}": partial(resnet.cifar_resnet18, width) for width in (16, 24, 32, 64)},
+    **{f"wrn-{depth}-{widen}": partial(wide_resnet.WideResNet, depth, widen) for depth, widen in ((28, 1), (28, 4), (28, 10), (34, 10))},
+    "mobilenetv2-cifar": partial(mobilenet.CifarMobileNetV2, 1.0),
+    **{f"mobilenetv2-cifar-x{width}": partial(mobilenet.CifarMobileNetV2, width) for width in (0.25, 0.5)},
 }
 
 

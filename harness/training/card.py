@@ -16,7 +16,7 @@ from harness.attacks.worst_case import worst_case
 from harness.audit.statistics import share
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data
-from harness.models.load import load_twin
+from harness.models.load import Twin, load_twin
 from harness.training.recipe import Recipe, load_recipe
 from harness.training.train import VALIDATION_STEPS, Epoch, Training, train
 
@@ -42,26 +42,40 @@ def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path
 def make_card(recipe: Recipe, data: Dataset, test: Dataset, weights: Path, history: list[Epoch]) -> dict[str, Any]:
     """The card of trained `weights`, measured on every image of `test`."""
     twin = load_twin(str(weights), arch=recipe.arch, classes=data.classes)
-    chosen = max(history, key=Training.score)
     return {
-        "name": recipe.name,
-        "description": recipe.description,
-        "arch": recipe.arch,
+        **identity(twin, recipe.name, recipe.description, recipe.claim, data, weights),
+        "recipe": recipe.model_dump(),
+        **training(history, recipe.holdout),
+        "seed": recipe.seed,
+        "measured": measured(twin.module, test, recipe.claim, recipe.seed),
+    }
+
+
+def identity(twin: Twin, name: str, description: str, claim: str, data: Dataset, weights: Path) -> dict[str, Any]:
+    """What a network is and what it was trained on."""
+    return {
+        "name": name,
+        "description": description,
+        "arch": twin.arch,
         "classes": data.classes,
         "class_names": list(data.class_names),
         "input_shape": twin.input_shape,
         "parameters": twin.parameters,
         "macs": twin.macs,
-        "eps": recipe.claim,
-        "recipe": recipe.model_dump(),
+        "eps": claim,
         "data": {"name": data.name, "sha256": data.sha256, "n": len(data)},
-        "epochs": len(history),
-        "selected_epoch": chosen.number,
-        "held_out": {"n": recipe.holdout, "clean": chosen.clean, f"robust_pgd{VALIDATION_STEPS}": chosen.robust},
-        "seed": recipe.seed,
-        "measured": measured(twin.module, test, recipe.claim, recipe.seed),
         "sha256": sha256_file(weights),
         "licence": LICENCE,
+    }
+
+
+def training(history: list[Epoch], holdout: int) -> dict[str, Any]:
+    """How long a training ran, which epoch was kept and what it showed on the held-out images."""
+    chosen = max(history, key=Training.score)
+    return {
+        "epochs": len(history),
+        "selected_epoch": chosen.number,
+        "held_out": {"n": holdout, "clean": chosen.clean, f"robust_pgd{VALIDATION_STEPS}": chosen.robust},
     }
 
 

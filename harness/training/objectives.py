@@ -1,4 +1,4 @@
-"""Training objectives: a function (network, images, labels, recipe, generator) -> loss, in one table.
+"""Training objectives: a function (network, images, labels, stage, generator) -> loss, in one table.
 
 The network is in train mode when called; adversarial examples are made within the objective.
 """
@@ -11,52 +11,85 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.training.recipe import Recipe
+from harness.training.recipe import Stage
 
-Objective = Callable[[nn.Module, Tensor, Tensor, Recipe, torch.Generator], Tensor]
-
-
-def cross_entropy(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
-    """Mean cross-entropy of images (n, c, h, w) with labels (n,), under bf16 autocast where the recipe says so."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
-        return F.cross_entropy(network(x), y, label_smoothing=recipe.label_smoothing)
+Objective = Callable[[nn.Module, Tensor, Tensor, Stage, torch.Generator], Tensor]
 
 
-def standard(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, _: torch.Generator) -> Tensor:
+def logits(network: nn.Module, x: Tensor, stage: Stage) -> Tensor:
+    """float32 logits (n, classes) of images (n, c, h, w), computed under bf16 autocast where the stage says so."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=stage.bf16):
+        found: Tensor = network(x)
+    return found.float()
+
+
+def cross_entropy(network: nn.Module, x: Tensor, y: Tensor, stage: Stage) -> Tensor:
+    """Mean cross-entropy of images (n, c, h, w) with labels (n,)."""
+    return F.cross_entropy(logits(network, x, stage), y, label_smoothing=stage.label_smoothing)
+
+
+def divergence(target: Tensor, found: Tensor) -> Tensor:
+    """KL(target || softmax(found)): summed over classes, averaged over images ("batchmean"). `target` is a distribution, `found` logits."""
+    return F.kl_div(found.log_softmax(1), target, reduction="batchmean")
+
+
+def standard(network: nn.Module, x: Tensor, y: Tensor, stage: Stage, _: torch.Generator) -> Tensor:
     """Plain empirical risk."""
-    return cross_entropy(network, x, y, recipe)
+    return cross_entropy(network, x, y, stage)
 
 
-def n_fgsm(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+def n_fgsm(network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: torch.Generator) -> Tensor:
     """Noise-FGSM: one signed step of size eps from uniform noise of radius 2 eps, not clipped to the ball.
 
     Source: de Jorge et al., "Make Some Noise: Reliable and Efficient Single-Step Adversarial Training", NeurIPS 2022, equation 6.
     """
-    eps = recipe.eps / 255
+    eps = stage.eps / 255
     noise = (torch.rand(x.shape, generator=generator) * 2 - 1).to(memory_format=torch.channels_last) * (2 * eps)
     start = (x + noise).requires_grad_()
-    (gradient,) = torch.autograd.grad(cross_entropy(network, start, y, recipe), start)
-    return cross_entropy(network, (start.detach() + eps * gradient.sign()).clamp(0, 1), y, recipe)
+    (gradient,) = torch.autograd.grad(cross_entropy(network, start, y, stage), start)
+    return cross_entropy(network, (start.detach() + eps * gradient.sign()).clamp(0, 1), y, stage)
 
 
-def pgd_at(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """PGD adversarial training: `steps` signed steps from a random start, made in eval mode.
+def pgd(network: nn.Module, x: Tensor, stage: Stage, generator: torch.Generator, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """Images within the ball around `x` (n, c, h, w) that raise `loss`, a function of the logits: signed steps from a random start.
 
-    A step is eps/4, or 1.25 eps/steps where the steps are so few that eps/4 could not cross the ball.
+    A step is eps/4, or 1.25 eps/steps where the steps are so few that eps/4 could not cross the ball. The network is in eval mode
+    meanwhile, and in train mode afterwards.
+    """
+    eps = stage.eps / 255
+    noise = (torch.rand(x.shape, generator=generator) * 2 - 1).to(memory_format=torch.channels_last) * eps
+    step = eps * max(0.25, 1.25 / stage.steps)
+    network.eval()
+    worst = (x + noise).clamp(0, 1)
+    for _ in range(stage.steps):
+        worst.requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(logits(network, worst, stage)), worst)
+        worst = (worst.detach() + step * gradient.sign()).clamp(x - eps, x + eps).clamp(0, 1)
+    network.train()
+    return worst
+
+
+def pgd_at(network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: torch.Generator) -> Tensor:
+    """PGD adversarial training.
 
     Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018, equation 2.1.
     """
-    eps = recipe.eps / 255
-    noise = (torch.rand(x.shape, generator=generator) * 2 - 1).to(memory_format=torch.channels_last) * eps
-    step = eps * max(0.25, 1.25 / recipe.steps)
+    worst = pgd(network, x, stage, generator, lambda found: F.cross_entropy(found, y))
+    return cross_entropy(network, worst, y, stage)
+
+
+def trades(network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: torch.Generator) -> Tensor:
+    """CE(S(x), y) + beta KL(S(x) || S(x~)), where x~ maximises the same divergence. KL is summed over classes, averaged over images.
+
+    Source: Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy", ICML 2019, equation 5.
+    """
     network.eval()
-    worst = (x + noise).clamp(0, 1)
-    for _ in range(recipe.steps):
-        worst.requires_grad_()
-        (gradient,) = torch.autograd.grad(cross_entropy(network, worst, y, recipe), worst)
-        worst = (worst.detach() + step * gradient.sign()).clamp(x - eps, x + eps).clamp(0, 1)
-    network.train()
-    return cross_entropy(network, worst, y, recipe)
+    with torch.no_grad():
+        target = logits(network, x, stage).softmax(1)
+    worst = pgd(network, x, stage, generator, lambda found: divergence(target, found))
+    clean = logits(network, x, stage)
+    natural = F.cross_entropy(clean, y, label_smoothing=stage.label_smoothing)
+    return natural + stage.beta * divergence(clean.softmax(1), logits(network, worst, stage))
 
 
-OBJECTIVES: dict[str, Objective] = {"standard": standard, "n-fgsm": n_fgsm, "pgd-at": pgd_at}
+OBJECTIVES: dict[str, Objective] = {"standard": standard, "n-fgsm": n_fgsm, "pgd-at": pgd_at, "trades": trades}

@@ -12,8 +12,8 @@ from harness.eps import parse_eps
 from harness.errors import UsageError
 
 
-class Recipe(BaseModel):
-    """Everything that decides the weights of a trained network, except the data.
+class Stage(BaseModel):
+    """One training: everything that decides its weights, except the network it starts from and the data.
 
     Perturbation sizes are in pixel levels: `eps = 8` means 8/255.
     """
@@ -21,23 +21,33 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="of the files that training writes")
-    description: str
-    arch: str
-    claim: str = Field(description="radius that the model card claims robustness at, and a bench attacks by default")
-    objective: Literal["standard", "n-fgsm", "pgd-at"]
+    objective: Literal["standard", "n-fgsm", "pgd-at", "trades"]
     epochs: int = Field(gt=0)
     batch: int = Field(default=128, gt=1)
-    lr: float = Field(gt=0, description="peak learning rate of the one-cycle schedule")
-    warmup: float = Field(default=0.25, gt=0, lt=1, description="share of the schedule spent rising")
+    lr: float = Field(gt=0, description="peak learning rate")
+    schedule: Literal["one-cycle", "cosine", "steps"] = Field(
+        default="one-cycle", description="cosine and steps begin at the peak; steps divide it by ten at each milestone"
+    )
+    warmup: float = Field(default=0.25, gt=0, lt=1, description="share of the one-cycle schedule spent rising")
+    milestones: tuple[int, ...] = Field(default=(), description="epochs after which `steps` divides the rate by ten")
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
     average: float = Field(default=0.999, ge=0, lt=1, description="decay of the weights' moving average per step; 0: none")
     eps: float = Field(default=8, description="radius of the adversary, in 1/255")
-    steps: int = Field(default=10, description="inner steps of pgd-at")
+    steps: int = Field(default=10, gt=0, description="inner steps of pgd-at, trades and the distillations")
+    beta: float = Field(default=6, description="weight of the robust term of trades")
     holdout: int = Field(default=2000, gt=0, description="training images kept for selection")
     seed: int = 0
     bf16: bool = True
+
+
+class Recipe(Stage):
+    """A stage that starts from a fresh network and ends in a model card."""
+
+    description: str
+    arch: str
+    claim: str = Field(description="radius that the model card claims robustness at, and a bench attacks by default")
 
     @field_validator("claim")
     @classmethod

@@ -22,8 +22,9 @@ from harness.data.dataset import Dataset, to_tensor
 from harness.errors import UntrustedError, UsageError
 from harness.models.zoo import ARCHITECTURES
 from harness.progress import Track
-from harness.training.objectives import OBJECTIVES
-from harness.training.recipe import Recipe
+from harness.training.objectives import cross_entropy
+from harness.training.recipe import Recipe, Stage
+from harness.training.regime import Regime
 
 VALIDATION_STEPS = 7
 # What reading a damaged checkpoint raises.
@@ -62,18 +63,16 @@ def augment(x: Tensor, generator: torch.Generator, pad: int = 4) -> Tensor:
     return padded[torch.arange(n)[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
 
 
-def accuracy(network: nn.Module, data: Dataset, recipe: Recipe, robust: bool) -> float:
+def accuracy(network: nn.Module, data: Dataset, stage: Stage, robust: bool) -> float:
     """Share of `data` classified correctly, clean or after a short PGD of steps eps/4 (selection only: fast, not a claim)."""
     network.eval()
-    eps, right = recipe.eps / 255, 0
+    eps, right = stage.eps / 255, 0
     for start in range(0, len(data), 500):
         x, y = to_tensor(data.images[start : start + 500]), torch.from_numpy(data.labels[start : start + 500])
         worst = x
         for _ in range(VALIDATION_STEPS if robust else 0):
             worst = worst.detach().requires_grad_()
-            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
-                loss = F.cross_entropy(network(worst), y)
-            (gradient,) = torch.autograd.grad(loss, worst)
+            (gradient,) = torch.autograd.grad(cross_entropy(network, worst, y, stage), worst)
             worst = (worst.detach() + eps / 4 * gradient.sign()).clamp(x - eps, x + eps).clamp(0, 1)
         with torch.no_grad():
             right += int((network(worst).argmax(1) == y).sum())
@@ -92,37 +91,47 @@ def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Ten
     return average
 
 
+def learning_rate(stage: Stage, step: int, steps: int) -> float:
+    """The rate at `step` of `steps`, by the stage's schedule.
+
+    One-cycle is a cosine from lr/25 up to lr and a cosine down to lr/250,000 (Smith and Topin, "Super-Convergence", 2018).
+    """
+    if stage.schedule == "steps":
+        passed = sum(step >= milestone * steps / stage.epochs for milestone in stage.milestones)
+        return stage.lr * 0.1**passed
+    peak = stage.warmup * steps if stage.schedule == "one-cycle" else 0
+    start, end = stage.lr / 25, stage.lr / 250_000
+    if step < peak:
+        return start + (stage.lr - start) * (1 - math.cos(math.pi * step / peak)) / 2
+    return end + (stage.lr - end) * (1 + math.cos(math.pi * (step - peak) / (steps - peak))) / 2
+
+
 class Training:
-    """One training run, resumable: its whole state is `state()` and comes back through `restore()`.
+    """One training of `network`, in place and resumable: its whole state is `state()` and comes back through `restore()`.
+
+    Only parameters that require a gradient are trained.
 
     Raises:
-        UsageError: unknown architecture, or fewer images than the recipe holds out.
+        UsageError: fewer images than the stage needs to hold out.
     """
 
-    def __init__(self, recipe: Recipe, data: Dataset) -> None:
-        if recipe.arch not in ARCHITECTURES:
-            raise UsageError(f"recipe {recipe.name}: unknown arch '{recipe.arch}'. Choices: {', '.join(ARCHITECTURES)}.")
-        if len(data) < 2 * recipe.holdout:
-            raise UsageError(f"recipe {recipe.name} holds out {recipe.holdout} images; {data.name} has only {len(data)}")
-        self.recipe, self.data_sha256 = recipe, data.sha256
-        train, held = split(data.labels, recipe.holdout, recipe.seed)
+    def __init__(self, stage: Stage, data: Dataset, network: nn.Module, regime: Regime | None = None) -> None:
+        if len(data) < 2 * stage.holdout:
+            raise UsageError(f"stage {stage.name} holds out {stage.holdout} images; {data.name} has only {len(data)}")
+        self.stage, self.data_sha256, self.regime = stage, data.sha256, regime or Regime()
+        train, held = split(data.labels, stage.holdout, stage.seed)
         self.held = data.subset(held)
         self.images, self.labels = torch.from_numpy(data.images[train]), torch.from_numpy(data.labels[train])
-        torch.manual_seed(recipe.seed)
-        self.generator = torch.Generator().manual_seed(recipe.seed)
-        network = ARCHITECTURES[recipe.arch](data.classes)
+        self.generator = torch.Generator().manual_seed(stage.seed)
         self.network = network.to(memory_format=torch.channels_last)
-        self.averaged = AveragedModel(self.network, avg_fn=moving_average(recipe.average), use_buffers=True)
-        self.steps_per_epoch = len(train) // recipe.batch
+        self.averaged = AveragedModel(self.network, avg_fn=moving_average(stage.average), use_buffers=True)
+        self.steps_per_epoch = len(train) // stage.batch
         self.optimizer = torch.optim.SGD(
-            self.network.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
-        )
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            max_lr=recipe.lr,
-            total_steps=recipe.epochs * self.steps_per_epoch,
-            pct_start=recipe.warmup,
-            cycle_momentum=False,
+            [p for p in self.network.parameters() if p.requires_grad],
+            lr=stage.lr,
+            momentum=stage.momentum,
+            weight_decay=stage.weight_decay,
+            nesterov=stage.momentum > 0,
         )
         self.history: list[Epoch] = []
         self.best: dict[str, Tensor] = {}
@@ -131,38 +140,40 @@ class Training:
         """Train for one epoch, validate the averaged weights, and keep them if they are the best so far.
 
         Raises:
-            UntrustedError: the loss is no longer finite.
+            UntrustedError: the loss is not finite.
         """
-        objective, total = OBJECTIVES[self.recipe.objective], 0.0
+        stage, total = self.stage, 0.0
         order = torch.randperm(len(self.images), generator=self.generator)
-        number = len(self.history) + 1
-        with Track(f"epoch {number}/{self.recipe.epochs}", self.steps_per_epoch * self.recipe.batch) as track:
+        number = self.regime.epoch = len(self.history) + 1
+        with Track(f"{stage.name}: epoch {number}/{stage.epochs}", self.steps_per_epoch * stage.batch) as track:
             for step in range(self.steps_per_epoch):
-                index = order[step * self.recipe.batch : (step + 1) * self.recipe.batch]
+                index = order[step * stage.batch : (step + 1) * stage.batch]
                 x = augment(self.images[index].permute(0, 3, 1, 2), self.generator).float().div(255)
                 self.network.train()
-                loss = objective(
-                    self.network, x.contiguous(memory_format=torch.channels_last), self.labels[index], self.recipe, self.generator
+                for group in self.optimizer.param_groups:
+                    group["lr"] = learning_rate(stage, (number - 1) * self.steps_per_epoch + step, stage.epochs * self.steps_per_epoch)
+                loss = self.regime.loss(
+                    self.network, x.contiguous(memory_format=torch.channels_last), self.labels[index], stage, self.generator
                 )
                 if not math.isfinite(loss.item()):
                     raise UntrustedError(
-                        f"loss is {loss.item()} at epoch {number}, step {step}: lower lr ({self.recipe.lr}) or set bf16 = false"
+                        f"loss is {loss.item()} in {stage.name}, epoch {number}, step {step}: lower lr ({stage.lr}) or set bf16 = false"
                     )
                 self.optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step()
-                self.schedule.step()
                 self.averaged.update_parameters(self.network)
                 total += loss.item()
                 track.advance(len(index), f"loss {total / (step + 1):.3f}")
+        self.regime.after_epoch(self.network, number)
         return self._validate(number, total / self.steps_per_epoch)
 
     def _validate(self, number: int, loss: float) -> Epoch:
-        adversarial = self.recipe.objective != "standard"
-        clean = accuracy(self.averaged.module, self.held, self.recipe, robust=False)
-        robust = accuracy(self.averaged.module, self.held, self.recipe, robust=True) if adversarial else None
+        adversarial = self.stage.objective != "standard"
+        clean = accuracy(self.averaged.module, self.held, self.stage, robust=False)
+        robust = accuracy(self.averaged.module, self.held, self.stage, robust=True) if adversarial else None
         seen = Epoch(number, loss, clean, robust)
-        if not self.best or self.score(seen) > max(map(self.score, self.history)):
+        if not self.best or self.regime.keep == "last" or self.score(seen) > max(map(self.score, self.history)):
             self.best = {k: v.clone().contiguous() for k, v in self.averaged.module.state_dict().items()}
         self.history.append(seen)
         return seen
@@ -175,12 +186,12 @@ class Training:
     def state(self) -> dict[str, Any]:
         """Everything needed to go on: tensors, plain containers and numbers only."""
         return {
-            "recipe": self.recipe.model_dump_json(),
+            "stage": self.stage.model_dump_json(),
             "data_sha256": self.data_sha256,
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": {k: v for k, v in self.schedule.state_dict().items() if isinstance(v, int | float)},
+            "regime": self.regime.state(),
             "generator": self.generator.get_state(),
             "best": self.best,
             "history": [(e.number, e.loss, e.clean, e.robust) for e in self.history],
@@ -190,7 +201,7 @@ class Training:
         """Go on from a checkpoint.
 
         Raises:
-            UntrustedError: the checkpoint is damaged, or belongs to another recipe or other data.
+            UntrustedError: the checkpoint is damaged, or belongs to another stage or other data.
         """
         try:
             with zipfile.ZipFile(path) as archive:
@@ -202,7 +213,7 @@ class Training:
             raise UntrustedError(f"{path} is damaged: {reason}. Delete it to train from the start, or choose another --out.") from error
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
-        for key, now in (("recipe", self.recipe.model_dump_json()), ("data_sha256", self.data_sha256)):
+        for key, now in (("stage", self.stage.model_dump_json()), ("data_sha256", self.data_sha256)):
             if state[key] != now:
                 raise UntrustedError(
                     f"{path} was made with another {key.split('_')[0]}: {state[key]} then, {now} now. Choose another --out."
@@ -210,27 +221,67 @@ class Training:
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        self.regime.restore(state["regime"])
         self.generator.set_state(state["generator"])
         self.best, self.history = state["best"], [Epoch(*e) for e in state["history"]]
 
 
-def train(recipe: Recipe, data: Dataset, out: Path) -> tuple[Path, list[Epoch]]:
-    """Train `recipe` on `data`; go on from `out/checkpoint.pt` where there is one.
+def fit(stage: Stage, data: Dataset, network: nn.Module, out: Path, regime: Regime | None = None) -> list[Epoch]:
+    """Train `network` in place, a checkpoint after every epoch in `out/checkpoint.pt`; go on from it where there is one.
 
     Returns:
-        `out/NAME.safetensors`, the averaged weights of the best epoch on held-out images, and every epoch's figures.
+        Every epoch's figures. The network holds the averaged weights of the best epoch on held-out images (or of the last, where the
+        regime says so), and is in eval mode.
+
+    Raises:
+        UsageError: too few images.
+        UntrustedError: the loss is not finite, or the checkpoint is damaged or of another stage.
     """
     out.mkdir(parents=True, exist_ok=True)
-    run, checkpoint = Training(recipe, data), out / "checkpoint.pt"
+    run, checkpoint = Training(stage, data, network, regime), out / "checkpoint.pt"
     if checkpoint.exists():
         run.restore(checkpoint)
-    while len(run.history) < recipe.epochs:
+    while len(run.history) < stage.epochs:
         seen = run.epoch()
         robust = "" if seen.robust is None else f", robust {seen.robust:.2%} (PGD-{VALIDATION_STEPS})"
-        print(f"epoch {seen.number}: loss {seen.loss:.3f}, held-out clean {seen.clean:.2%}{robust}", file=sys.stderr, flush=True)
+        print(
+            f"{stage.name}, epoch {seen.number}: loss {seen.loss:.3f}, held-out clean {seen.clean:.2%}{robust}", file=sys.stderr, flush=True
+        )
+        for warning in warnings(run.history):
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
         torch.save(run.state(), checkpoint.with_suffix(".tmp"))
         checkpoint.with_suffix(".tmp").replace(checkpoint)
+    network.load_state_dict(run.best)
+    network.eval()
+    return run.history
+
+
+def warnings(history: list[Epoch]) -> list[str]:
+    """What the last epoch should make its reader stop for."""
+    *before, last = history
+    best = max((e.robust for e in before if e.robust is not None), default=0.0)
+    if last.robust is not None and last.robust < best / 2:
+        return [
+            f"robust accuracy fell from {best:.1%} to {last.robust:.1%}: catastrophic overfitting to the training attack. "
+            "Use more inner steps or a lower rate; the best epoch so far is kept."
+        ]
+    return []
+
+
+def train(recipe: Recipe, data: Dataset, out: Path) -> tuple[Path, list[Epoch]]:
+    """Train a fresh network by `recipe`; see `fit`.
+
+    Returns:
+        `out/NAME.safetensors`, and every epoch's figures.
+
+    Raises:
+        UsageError: unknown architecture.
+    """
+    if recipe.arch not in ARCHITECTURES:
+        raise UsageError(f"recipe {recipe.name}: unknown arch '{recipe.arch}'. Choices: {', '.join(ARCHITECTURES)}.")
+    torch.manual_seed(recipe.seed)
+    network = ARCHITECTURES[recipe.arch](data.classes)
+    history = fit(recipe, data, network, out)
     weights = out / f"{recipe.name}.safetensors"
-    save_file(run.best, weights)
-    return weights, run.history
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
+    return weights, history

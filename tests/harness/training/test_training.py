@@ -12,6 +12,7 @@ import torch
 from harness.data.dataset import Dataset
 from harness.data.load import load_data
 from harness.errors import UntrustedError, UsageError
+from harness.models.zoo import ARCHITECTURES
 from harness.training.objectives import OBJECTIVES
 from harness.training.recipe import Recipe, load_recipe
 from harness.training.train import Training, augment, moving_average, split, train
@@ -25,6 +26,12 @@ def recipe(**changes: object) -> Recipe:
         "epochs": 2, "batch": 32, "lr": 0.1, "holdout": 100, "average": 0.9,
     }  # fmt: skip
     return Recipe(**{**base, **changes})
+
+
+def fresh(plan: Recipe | None = None) -> torch.nn.Module:
+    """The network that `train` starts from."""
+    torch.manual_seed((plan or recipe()).seed)
+    return ARCHITECTURES[(plan or recipe()).arch](10)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +82,7 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(objective: str, images
     plan = recipe(objective=objective, steps=2)
     straight, _ = train(plan, images, tmp_path / "straight")
 
-    first = Training(plan, images)
+    first = Training(plan, images, fresh(plan))
     first.epoch()
     (tmp_path / "cut").mkdir()
     torch.save(first.state(), tmp_path / "cut" / "checkpoint.pt")
@@ -86,7 +93,7 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(objective: str, images
 
 
 def test_training_learns(images: Dataset) -> None:
-    run = Training(recipe(epochs=12, holdout=60), images)
+    run = Training(recipe(epochs=12, holdout=60), images, fresh())
     while len(run.history) < 12:
         run.epoch()
     assert run.history[-1].loss < run.history[0].loss - 0.3
@@ -94,8 +101,8 @@ def test_training_learns(images: Dataset) -> None:
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(images: Dataset, tmp_path: Path) -> None:
-    torch.save(Training(recipe(), images).state(), tmp_path / "checkpoint.pt")
-    with pytest.raises(UntrustedError, match="another recipe"):
+    torch.save(Training(recipe(), images, fresh()).state(), tmp_path / "checkpoint.pt")
+    with pytest.raises(UntrustedError, match="another stage"):
         train(recipe(lr=0.2), images, tmp_path)
 
 
@@ -128,15 +135,15 @@ def without_network(path: Path) -> None:
     ids=["truncated", "flipped", "without network", "empty", "a pickle", "a list", "a dictionary"],
 )
 def test_a_damaged_checkpoint_is_one_clear_line(damage: Callable[[Path], None], images: Dataset, tmp_path: Path) -> None:
-    torch.save(Training(recipe(), images).state(), tmp_path / "checkpoint.pt")
+    torch.save(Training(recipe(), images, fresh()).state(), tmp_path / "checkpoint.pt")
     damage(tmp_path / "checkpoint.pt")
     with pytest.raises(UntrustedError, match=r"checkpoint\.pt is damaged: .*Delete it") as caught:
-        Training(recipe(), images).restore(tmp_path / "checkpoint.pt")
+        Training(recipe(), images, fresh()).restore(tmp_path / "checkpoint.pt")
     assert "\n" not in str(caught.value)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_remedy(images: Dataset) -> None:
-    run = Training(recipe(lr=1e12, bf16=False), images)
+    run = Training(recipe(lr=1e12, bf16=False), images, fresh())
     with pytest.raises(UntrustedError, match="lower lr"):
         while True:
             run.epoch()
@@ -177,6 +184,6 @@ def test_values_that_would_fail_after_training_are_refused_before(changes: dict[
 
 
 @pytest.mark.parametrize(("changes", "words"), [({"arch": "resnet9"}, "unknown arch"), ({"holdout": 400}, "holds out 400")])
-def test_a_recipe_that_does_not_fit(changes: dict[str, object], words: str, images: Dataset) -> None:
+def test_a_recipe_that_does_not_fit(changes: dict[str, object], words: str, images: Dataset, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=words):
-        Training(recipe(**changes), images)
+        train(recipe(**changes), images, tmp_path)

@@ -1,0 +1,49 @@
+"""`harness compress`: a model in, a smaller one with its card out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.options import Arch, AsJson, ModelArgument, Seed
+
+EPILOG = """
+Methods: radmm, hydra, magnitude, nm24, filters, lowbit, ptq-int8, qat-int8, and into a --student kd, ard, rslad, iad-1, iad-2.
+
+Example: harness compress resnet18x16-at --method nm24 --out nm24.safetensors
+"""
+
+
+def compress(
+    model: ModelArgument,
+    method: Annotated[str, typer.Option(help="a compression method, see below")],
+    out: Annotated[Path, typer.Option(help="FILE.safetensors to write; its card FILE.json lies beside it")],
+    rate: Annotated[str | None, typer.Option(help="8x, 0.9, 90% (share of zeros) or bits such as w4a4 [default: the method's]")] = None,
+    pattern: Annotated[str | None, typer.Option(help="where zeros may stand: irregular, filter, column or 2:4")] = None,
+    recipe: Annotated[str, typer.Option(help="cpu, paper, or FILE.toml")] = "cpu",
+    until: Annotated[str | None, typer.Option(help="stop after this stage of the recipe")] = None,
+    student: Annotated[str | None, typer.Option(help="architecture to distil into [default: the teacher's]")] = None,
+    standard_teacher: Annotated[str | None, typer.Option(help="a second teacher, trained without an adversary (iad-2)")] = None,
+    data: Annotated[str, typer.Option(help="training images: cifar10 or FILE.npz (images, labels)")] = "cifar10",
+    test: Annotated[str, typer.Option(help="images for the figures on the card")] = "cifar10-sample",
+    work: Annotated[Path | None, typer.Option(help="folder for checkpoints, kept [default: beside --out, removed at the end]")] = None,
+    arch: Arch = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compress a model; run again after an interruption, it goes on from the last epoch."""
+    from harness.compression.compress import Request
+    from harness.compression.compress import compress as run
+
+    request = Request(
+        model=model, method=method, rate=rate, pattern=pattern, recipe=recipe, until=until, student=student,
+        standard_teacher=standard_teacher, data=data, test=test, arch=arch, seed=seed,
+    )  # fmt: skip
+    card = run(request, out, work)
+    if as_json:
+        print(card.read_text(), end="")
+    else:
+        print(out)
+        print(card)

@@ -1,0 +1,67 @@
+"""What a method is given, and how it trains: every stage resumable in a folder of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from harness.compression import rate
+from harness.compression.recipe import CompressionRecipe
+from harness.data.dataset import Dataset
+from harness.training.regime import Regime
+from harness.training.train import Epoch, fit
+
+
+@dataclass
+class Job:
+    """One compression.
+
+    Attributes:
+        network: the twin to compress (its parameters are trained in place), or a fresh student.
+        arch: the network's architecture; a method that changes its form writes the new one here.
+        input_shape: (channels, height, width).
+        data: the training images.
+        rate: what was asked for, as text; its meaning is the method's (`sparsity`, `bits`).
+        recipe: the stages.
+        out: folder of the stages' checkpoints.
+        pattern: where zeros may stand, a key of `masks.PATTERNS`.
+        until: the stage to stop after; the last by default.
+        teachers: fixed networks in eval mode, by role: `robust` and, where a method needs it, `standard`.
+        history: every stage's epochs, filled by `train`.
+        notes: what the method found out, for the card: layers left alone, thresholds.
+    """
+
+    network: nn.Module
+    arch: str
+    input_shape: tuple[int, int, int]
+    data: Dataset
+    rate: str
+    recipe: CompressionRecipe
+    out: Path
+    pattern: str = "irregular"
+    until: str | None = None
+    teachers: dict[str, nn.Module] = field(default_factory=dict)
+    history: dict[str, list[Epoch]] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sparsity(self) -> float:
+        """The rate as a share of zeros."""
+        return rate.sparsity(self.rate)
+
+    @property
+    def bits(self) -> tuple[int, int]:
+        """The rate as bits of (weights, activations)."""
+        return rate.bits(self.rate)
+
+    def train(self, stage: str, regime: Regime | None = None) -> nn.Module:
+        """Train the job's network by one stage of its recipe; see `harness.training.train.fit`."""
+        self.history[stage] = fit(self.recipe.stages[stage], self.data, self.network, self.out / stage, regime)
+        return self.network
+
+    def option(self, name: str, default: float) -> float:
+        """A constant of the method: the recipe's, else the paper's."""
+        return self.recipe.options.get(name, default)

@@ -1,0 +1,1 @@
+"""One file per compression method; `harness.compression.table` lists them."""

@@ -1,0 +1,69 @@
+"""Filter pruning that really removes channels: a smaller dense network, then fine-tuning."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from harness.compression.job import Job
+from harness.errors import UsageError
+from harness.models.forms import FILTERS
+
+SEARCH_STEPS = 12
+TOLERANCE = 0.1  # of the share of parameters left
+
+
+def filters(job: Job) -> nn.Module:
+    """Remove the channels of the smallest L2 norm, equally in every layer, until the share of parameters asked for is gone; fine-tune.
+
+    Channels that depend on one another (residual sums, depthwise layers) go together: torch-pruning finds these groups.
+
+    Source: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017; Fang et al., "DepGraph", CVPR 2023.
+    """
+    job.network = smaller(job.network, job.sparsity, job.input_shape)
+    job.arch += f":{FILTERS}"
+    return job.train("finetune")
+
+
+def smaller(network: nn.Module, rate: float, input_shape: tuple[int, int, int]) -> nn.Module:
+    """The network with about `rate` of its parameters removed, by bisection over the share of channels.
+
+    Raises:
+        UsageError: the network cannot be made so small; says the nearest.
+    """
+    whole, low, high = parameters(network), 0.0, 0.98
+    best = copy.deepcopy(network)
+    for _ in range(SEARCH_STEPS):
+        middle = (low + high) / 2
+        tried = without_channels(network, middle, input_shape)
+        if abs(parameters(tried) / whole - (1 - rate)) < abs(parameters(best) / whole - (1 - rate)):
+            best = tried
+        low, high = (middle, high) if parameters(tried) > (1 - rate) * whole else (low, middle)
+    left = parameters(best) / whole
+    if abs(left - (1 - rate)) > TOLERANCE * (1 - rate):
+        raise UsageError(f"--rate {rate:g}: removing channels cannot reach it; the nearest here is {1 - left:.4f} ({1 / left:.2f}x)")
+    return best
+
+
+def without_channels(network: nn.Module, share: float, input_shape: tuple[int, int, int]) -> nn.Module:
+    """A copy of the network with `share` of each layer's channels removed, but no class."""
+    import torch_pruning  # an extra: imported where it is used
+
+    copied = copy.deepcopy(network).requires_grad_()
+    *_, last = (layer for layer in copied.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
+    pruner = torch_pruning.pruner.MagnitudePruner(
+        copied,
+        torch.zeros(1, *input_shape),
+        importance=torch_pruning.importance.MagnitudeImportance(p=2),
+        pruning_ratio=share,
+        ignored_layers=[last],
+    )
+    pruner.step()
+    return copied
+
+
+def parameters(network: nn.Module) -> int:
+    """How many the network has."""
+    return sum(p.numel() for p in network.parameters())

@@ -1,0 +1,90 @@
+"""Low-bitwidth networks: weights and activations on 2^k levels, trained through the rounding."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from harness.compression.job import Job
+from harness.compression.masks import bake, layers_with_weights
+from harness.compression.rate import FULL
+from harness.models.forms import quantize, quantize_activations, straight_round
+
+EDGE_BITS = 8  # of the first and the last layer, unless the whole network is in float
+
+
+class DoReFaWeight(nn.Module):
+    """weight -> weight on 2^bits levels in [-1, 1]; one bit: sign(w) * mean|w|. The gradient passes straight through the rounding.
+
+    Source: Zhou et al., "DoReFa-Net", 2016, equations 8 and 9.
+    """
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Keep the shape of `weight`."""
+        if self.bits == 1:
+            scale = weight.detach().abs().mean()
+            sign = (weight.detach() >= 0).to(weight.dtype) * 2 - 1
+            return scale * (sign + (weight - weight.detach()))
+        squashed = weight.tanh()
+        return 2 * quantize(squashed / (2 * squashed.abs().max()) + 0.5, self.bits) - 1
+
+
+class SymmetricWeight(nn.Module):
+    """weight -> weight on the INT8 grid of each output channel, [-127, 127] * max|w| / 127, rounding straight through."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Keep the shape of `weight` (outputs, …)."""
+        scale = weight.detach().flatten(1).abs().amax(1).clamp_min(1e-12).view(-1, *[1] * (weight.ndim - 1)) / 127
+        return straight_round(weight / scale) * scale
+
+
+def lowbit(job: Job) -> nn.Module:
+    """Quantize weights and activations to the bits asked for and train; the first and the last layer's weights have eight bits.
+
+    The input image is left as it is (it is uint8 already); the last layer's output is not quantized.
+    """
+    weight_bits, activation_bits = job.bits
+    first, *middle, last = layers_with_weights(job.network)
+    if weight_bits < FULL:
+        for layer in (first, *middle, last):
+            bits = weight_bits if layer in middle else max(weight_bits, EDGE_BITS)
+            parametrize.register_parametrization(layer, "weight", DoReFaWeight(bits))
+        job.notes["weight_bits"] = {"first": max(weight_bits, EDGE_BITS), "middle": weight_bits, "last": max(weight_bits, EDGE_BITS)}
+    if activation_bits < FULL:
+        quantize_activations(job.network, activation_bits)
+        job.arch += f":a{activation_bits}"
+    return bake(job.train("train"))
+
+
+def ptq_int8(job: Job) -> nn.Module:
+    """Every weight rounded to INT8, symmetric per output channel; no training. The activations are quantized by the INT8 flavours."""
+    for layer in layers_with_weights(job.network):
+        parametrize.register_parametrization(layer, "weight", SymmetricWeight())
+    return bake(job.network)
+
+
+def qat_int8(job: Job) -> nn.Module:
+    """Quantization-aware training: fine-tuned with weights on the INT8 grid and activations rounded to 8 bits of each batch's range.
+
+    Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
+    The rounding of activations is taken off at the end: the INT8 flavours put theirs in its place.
+    """
+    for layer in layers_with_weights(job.network):
+        parametrize.register_parametrization(layer, "weight", SymmetricWeight())
+    handles = [layer.register_forward_pre_hook(_round_input) for layer in layers_with_weights(job.network)]
+    job.train("finetune")
+    for handle in handles:
+        handle.remove()
+    return bake(job.network)
+
+
+def _round_input(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    """Asymmetric 8-bit rounding of a layer's input over the batch's range."""
+    (x,) = inputs
+    low, high = x.detach().amin().clamp_max(0), x.detach().amax().clamp_min(0)
+    scale = ((high - low) / 255).clamp_min(1e-12)
+    return (straight_round((x - low) / scale) * scale + low,)

@@ -1,0 +1,62 @@
+"""A compression recipe: a TOML file with one table per stage of the method, validated before any work."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import UsageError
+from harness.training.recipe import Stage
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class CompressionRecipe(BaseModel):
+    """What decides a compressed network besides the start, the rate and the data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    description: str
+    stages: dict[str, Stage]
+    options: dict[str, float] = Field(default={}, description="constants of the method, by their names in the paper")
+
+
+def load_recipe(recipe: str, method: str, stages: tuple[str, ...], seed: int) -> CompressionRecipe:
+    """Read a recipe and check that it has the method's stages.
+
+    Args:
+        recipe: `cpu` or `paper` for the method's shipped one, or a TOML file.
+        method: the method's name.
+        stages: the stages the method trains.
+        seed: of every stage.
+
+    Raises:
+        UsageError: the file is missing, not TOML, or holds an unknown, missing or invalid field or stage.
+    """
+    path = RECIPES / recipe / f"{method}.toml" if "/" not in recipe and not recipe.endswith(".toml") else Path(recipe)
+    if not path.is_file():
+        raise UsageError(f"there is no recipe {recipe} for {method}. Choices: {', '.join(shipped(method))}, or a TOML file.")
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text())
+        common = content.pop("common", {})
+        tables = {name: Stage(**{"name": name, "seed": seed, **common, **content.pop(name)}) for name in stages if name in content}
+        found = CompressionRecipe(stages=tables, **content)
+    except (OSError, tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
+        raise UsageError(f"recipe {path}: {_fault(error)}") from error
+    if missing := [name for name in stages if name not in found.stages]:
+        raise UsageError(f"recipe {path} lacks the stage{'s' * (len(missing) > 1)} {', '.join(missing)} of {method}")
+    return found
+
+
+def shipped(method: str) -> list[str]:
+    """The names of a method's shipped recipes."""
+    return sorted(path.parent.name for path in RECIPES.glob(f"*/{method}.toml"))
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    return str(error)

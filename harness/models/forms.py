@@ -1,0 +1,99 @@
+"""Forms of an architecture that compression makes, written behind a colon: `resnet18x16:a4`, `resnet18x16:filters`.
+
+`aK` quantizes the activations to K bits wherever the network has a ReLU; `filters` has fewer channels, as many as its weights say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import UsageError
+
+FILTERS = "filters"
+
+
+def straight_round(x: Tensor) -> Tensor:
+    """Rounding forward, the identity backward: the straight-through estimator (Bengio et al., 2013)."""
+    rounded: Tensor = x.detach().round() + (x - x.detach())  # the bracket is exactly zero
+    return rounded
+
+
+def quantize(x: Tensor, bits: int) -> Tensor:
+    """`x` in [0, 1] on 2^bits levels, with a straight-through gradient (Zhou et al., "DoReFa-Net", 2016, equation 5)."""
+    levels = 2**bits - 1
+    return straight_round(x * levels) / levels
+
+
+class QuantizedReLU(nn.Module):
+    """clip(a, 0, 1) on 2^bits levels; no gradient outside [0, 1] (DoReFa-Net, section 2.4)."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape of `x`."""
+        return quantize(x.clamp(0, 1), self.bits)
+
+
+def split(arch: str) -> tuple[str, str]:
+    """(architecture, form); the form is empty where there is none."""
+    base, _, form = arch.partition(":")
+    return base, form
+
+
+def shape(network: nn.Module, form: str, arch: str) -> nn.Module:
+    """Give a network its form, in place; `filters` waits for the weights (`fit_to`).
+
+    Raises:
+        UsageError: unknown form, or activations without a ReLU.
+    """
+    if form in ("", FILTERS):
+        return network
+    bits = re.fullmatch(r"a([1-8])", form)
+    if not bits:
+        raise UsageError(f"architecture {arch}: unknown form ':{form}'. Expected :a1 to :a8 (bits of the activations) or :{FILTERS}.")
+    quantize_activations(network, int(bits[1]))
+    return network
+
+
+def quantize_activations(network: nn.Module, bits: int) -> None:
+    """Replace every ReLU by a quantized one, in place.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = [(parent, name) for parent in network.modules() for name, child in parent.named_children() if isinstance(child, RELUS)]
+    if not found:
+        raise UsageError("the network has no ReLU module whose output could be quantized")
+    for parent, name in found:
+        setattr(parent, name, QuantizedReLU(bits))
+
+
+RELUS = (nn.ReLU, nn.ReLU6)
+
+
+def fit_to(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give convolutions, batch norms and linear layers the channel counts of `weights`, in place; their values are undefined."""
+    for name, layer in network.named_modules():
+        weight = weights.get(f"{name}.weight")
+        if weight is None:
+            continue
+        if isinstance(layer, nn.Conv2d):
+            if 1 < layer.groups == layer.in_channels:
+                layer.groups = weight.shape[0]
+            layer.out_channels, layer.in_channels = weight.shape[0], weight.shape[1] * layer.groups
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.num_features = weight.shape[0]
+        elif isinstance(layer, nn.Linear):
+            layer.out_features, layer.in_features = weight.shape
+        for table in (layer._parameters, layer._buffers):
+            for key, old in table.items():
+                new = weights.get(f"{name}.{key}")
+                if old is not None and new is not None and old.shape != new.shape:
+                    fresh = torch.empty(new.shape)
+                    table[key] = nn.Parameter(fresh) if isinstance(old, nn.Parameter) else fresh
