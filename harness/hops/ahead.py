@@ -1,0 +1,59 @@
+"""TensorRT engines built ahead of time on this machine: by the real parser and builder, and not run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from export.errors import ExportError
+from export.flavours import FLAVOURS
+from export.lint import rule_for
+from export.tensorrt import TARGETS, BuildOptions, Plan, RejectedError, build_plans, load_library
+from harness.errors import UsageError
+from harness.hops.export import Exported
+
+RUNTIME = "tensorrt"
+
+
+def check_ahead(target: str, builds: int, flavours: tuple[str, ...]) -> None:
+    """Refuse what cannot be built, before any work.
+
+    Raises:
+        UsageError: a number of builds below one, or no flavour for TensorRT.
+        ExportError: an unknown target, or TensorRT for RTX is not installed.
+    """
+    BuildOptions(target=target)
+    if builds < 1:
+        raise UsageError(f"--builds {builds}: expected a whole number of at least 1")
+    if not any(name in FLAVOURS and FLAVOURS[name].runtime == RUNTIME for name in flavours):
+        choices = ", ".join(name for name, flavour in FLAVOURS.items() if flavour.runtime == RUNTIME)
+        raise UsageError(
+            f"--aot {target} builds TensorRT engines, and none of the flavours {', '.join(flavours)} is for it. Add one of {choices}."
+        )
+    load_library(ahead=True)
+
+
+def build_ahead(exported: list[Exported], target: str, builds: int, folder: Path, say: Callable[[str], None]) -> list[Plan]:
+    """Build the engines of every `trt-*` artefact for a compute capability, into `folder`.
+
+    Raises:
+        ExportError: TensorRT for RTX rejects a network; with the lint rule that would have caught it.
+    """
+    plans = []
+    for artefact in (part.artefact for part in exported if part.artefact.runtime == RUNTIME):
+        options = BuildOptions(target=target, sparse=bool(artefact.options.get("sparse")))
+        try:
+            built = build_plans(artefact.path, folder, options, count=builds)
+        except RejectedError as error:
+            rule = rule_for(error.words)
+            raise ExportError(f"{error} It is rule {rule}." if rule else str(error)) from error
+        for plan in built:
+            say(f"{artefact.flavour} built ahead of time for {target} ({TARGETS[target]}), not run: {describe(plan)}")
+        plans += built
+    return plans
+
+
+def describe(plan: Plan) -> str:
+    """One engine in a line: size, layers, seconds, what built it, and what the builder said against it."""
+    facts = f"{plan.bytes / 1024:.0f} KiB of {plan.layers} layers in {plan.seconds:.1f} s by {plan.library} {plan.version}"
+    return "; ".join([facts, *plan.warnings])
