@@ -14,7 +14,7 @@ import typer
 
 from devices.errors import DeviceError
 from export.errors import ExportError
-from harness.commands import devices, lint, models
+from harness.commands import compress, devices, lint, models
 from harness.commands.options import (
     Arch,
     AsJson,
@@ -27,6 +27,7 @@ from harness.commands.options import (
     Emulate,
     Eps,
     Flavours,
+    Host,
     ImageSize,
     Model,
     ModelArgument,
@@ -62,6 +63,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.command(epilog=compress.EPILOG)(compress.compress)
 app.command(epilog=lint.EPILOG)(lint.lint)
 app.add_typer(devices.app, name="devices")
 app.add_typer(models.app, name="models")
@@ -86,6 +88,7 @@ def bench(
     data: Data = "cifar10-sample",
     device: Device = "host",
     emulate: Emulate = False,
+    host: Host = None,
     flavour: Flavours = None,
     attack: Attacks = None,
     eps: Eps = None,
@@ -113,6 +116,7 @@ def profile(
     data: Data = "cifar10-sample",
     device: Device = "host",
     emulate: Emulate = False,
+    host: Host = None,
     flavour: Flavours = None,
     tier: Tier = "quick",
     arch: Arch = None,
