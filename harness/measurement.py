@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from devices.result import Checks, Result, Timing
 from harness.audit.gates import REPEATED_SPEED
-from harness.records import Latency
+from harness.records import Latency, Spread
 
 # Fewest calls from which a percentile may be reported: at 99 % confidence the true percentile is no worse, with one call allowed over it.
 # Source: MLPerf LoadGen's early stopping (mlcommons/inference, loadgen/early_stopping.cc), t = 1, c = 0.99, d = 0.
@@ -37,10 +37,7 @@ def summarise(timing: Timing, batch: int, raw_file: str) -> Latency:
     """
     latency_ms = timing.latency_ns / 1e6
     mean = float(latency_ms.mean())
-    percentiles = {
-        name: float(np.quantile(latency_ms, share, method="inverted_cdf")) if len(latency_ms) >= least else None
-        for name, (share, least) in MINIMUM_CALLS.items()
-    }
+    percentiles = {name: percentile(latency_ms, name) for name in MINIMUM_CALLS}
     return Latency(
         n=len(latency_ms),
         mean=mean,
@@ -57,7 +54,18 @@ def summarise(timing: Timing, batch: int, raw_file: str) -> Latency:
         stable=timing.stable,
         throughput_per_s=batch / mean * 1e3,
         raw=raw_file,
+        parts={name: _spread(values / 1e6) for name, values in timing.parts_ns.items()},
     )
+
+
+def percentile(values: NDArray[np.floating], name: str) -> float | None:
+    """A percentile of `MINIMUM_CALLS` as an observed value (nearest rank), None below its minimum count."""
+    rank, least = MINIMUM_CALLS[name]
+    return float(np.quantile(values, rank, method="inverted_cdf")) if len(values) >= least else None
+
+
+def _spread(part_ms: NDArray[np.floating]) -> Spread:
+    return Spread(mean=float(part_ms.mean()), p50=float(np.median(part_ms)), p90=percentile(part_ms, "p90"), p99=percentile(part_ms, "p99"))
 
 
 def variation(latency_ns: NDArray[np.int64]) -> float:

@@ -16,7 +16,7 @@ from reports.run import Run
 from reports.sections.robustness import replays
 from reports.sections.verdict import tag
 
-LABEL_LENGTH = 26
+LABEL_LENGTH = 28
 PERCENTILES = ("p50", "p90", "p99")
 
 
@@ -34,7 +34,7 @@ def figures(run: Run) -> dict[str, list[Figure]]:
 
 
 def _short(text: str) -> str:
-    text = clean(text)
+    text = clean(text).replace(", not run)", ")")
     return text if len(text) <= LABEL_LENGTH else f"{text[: LABEL_LENGTH - 1]}…"
 
 

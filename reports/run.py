@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from harness.errors import UntrustedError
 from harness.records import Latency, RunRecord
+from reports.naming import named, names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +49,14 @@ class Images:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. Raw files are read on first use; one that is absent is listed in `missing` and its figures are left out."""
+    """A run folder. Raw files are read on first use; one that is absent is listed in `missing` and its figures are left out.
+
+    `names`: flavour -> what the record here calls it, where that differs (see `reports.naming`).
+    """
 
     folder: Path
     record: RunRecord
+    names: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -61,7 +66,8 @@ class Run:
             UsageError: not a run folder.
             UntrustedError: the record is damaged or of an unknown schema.
         """
-        return cls(folder, RunRecord.load(folder))
+        record = RunRecord.load(folder)
+        return cls(folder, named(record), names(record))
 
     @cached_property
     def missing(self) -> list[str]:
@@ -106,7 +112,7 @@ class Run:
             raise UntrustedError(
                 f"{path} lacks the columns {', '.join(sorted(lacking))}; has {', '.join(frame.columns)}. Written by another version?"
             )
-        return frame
+        return frame.assign(engine=frame["engine"].map(lambda flavour: self.names.get(flavour, flavour))) if self.names else frame
 
     def latency_ms(self, latency: Latency) -> NDArray[np.float64] | None:
         """The raw durations behind one summary, in milliseconds, shape (n,); None where the file is absent."""

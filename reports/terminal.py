@@ -9,6 +9,7 @@ from rich.text import Text
 
 from harness.records import Claim, EngineRecord, RunRecord
 from reports.format import NONE, WITHHELD, clean, count, milliseconds, percent, points, size
+from reports.naming import named
 from reports.sections.verdict import TONES, caveat, headline
 
 STYLES = {"good": "green", "warn": "yellow", "bad": "bold red"}
@@ -19,6 +20,7 @@ VERDICT_COLUMNS = 13
 
 def verdict_table(record: RunRecord) -> RenderableType:
     """The answer, one row per claim, then one row per engine. Names are shown literally: no markup in them is obeyed."""
+    record = named(record)
     style = "yellow" if record.verdict is None else STYLES[TONES[record.verdict]]
     parts: list[RenderableType] = [
         Text(f"{record.verdict}: {headline(record)}" if record.verdict else headline(record), style=f"bold {style}")
@@ -76,7 +78,8 @@ def _claim(claim: Claim) -> list[Text]:
 
 
 def _engines(engines: list[EngineRecord], emulated: bool) -> Table:
-    batch = min((batch for engine in engines for batch in engine.latency), key=int, default=None)
+    shown = [(engine.roofline.floors if engine.roofline else {}) if emulated else engine.latency for engine in engines]
+    batch = min((batch for batches in shown for batch in batches), key=int, default=None)
     result = _table("engine", "precision", "clean", f"p50, batch {batch}" if batch else "p50", "p99", "memory", "artefact")
     for engine in engines:
         result.add_row(*map(Text, _engine(engine, batch, emulated)))
@@ -85,7 +88,8 @@ def _engines(engines: list[EngineRecord], emulated: bool) -> Table:
 
 def _engine(engine: EngineRecord, batch: str | None, emulated: bool) -> list[str]:
     evidence, latency = engine.precision_evidence, engine.latency.get(batch) if batch else None
-    measured = [WITHHELD] * 3
+    roof = engine.roofline.floors.get(batch) if engine.roofline and batch else None
+    measured = [WITHHELD if roof is None else f"> {milliseconds(roof.ms)}, est.", WITHHELD, WITHHELD]
     if not emulated:
         p99 = NONE if latency is None else WITHHELD if latency.p99 is None else milliseconds(latency.p99)
         measured = [milliseconds(latency.p50 if latency else None), p99, size(engine.memory.peak_bytes)]

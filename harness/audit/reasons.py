@@ -74,7 +74,7 @@ def _but(verdict: Verdict, found: Paired, missing: Collection[str]) -> str:
     worse = " The engine is measurably worse than the twin, by less than the margin." if found.lower > 0 else ""
     absent = " and ".join(f"on {ADAPTED[source]}" for source in sorted(missing))
     transferred = f" The attacks were transferred: without attacks {absent}, no better verdict can be earned."
-    return worse + (transferred if verdict is Verdict.NOT_REFUTED else "")
+    return worse + (transferred if verdict is Verdict.NOT_REFUTED and missing else "")
 
 
 def _would_decide(needed: int | None) -> str:

@@ -32,6 +32,7 @@ from harness.records import Claim, Gate, Verdict
 
 # The STE twin's white box and attacks on the engine itself: without both, low transfer may be all there is.
 ADAPTIVE = frozenset({"S3", "S4"})
+SIMULATED = "Simulated, not run: this foretells the engine's answer and does not replace it. "
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Comparison:
         engine_right: bool (n,); None where the engine gave no usable output.
         sources: ids of the attack sources, e.g. {"S1", "S3"}.
         error: what happened to the engine where `engine_right` is None.
+        simulated: the engine's answers were foretold, not given by it: the favourable verdict is then never HOLDS.
     """
 
     engine: str
@@ -53,6 +55,7 @@ class Comparison:
     engine_right: Right | None
     sources: frozenset[str]
     error: str = ""
+    simulated: bool = False
 
 
 def claims(comparisons: Sequence[Comparison], gates: Sequence[Gate], margin: float) -> list[Claim]:
@@ -86,7 +89,7 @@ def _judge(comparison: Comparison, engine_right: Right, found: Paired, p_adjuste
     failed = [gate for gate in gates if gate.passed is False and guards(gate) and gate.engine in (None, comparison.engine)]
     enough_to_lose = found.twin.ci95[0] > found.margin
     shown = p_adjusted < ALPHA
-    adaptive = comparison.sources >= ADAPTIVE
+    adaptive = comparison.sources >= ADAPTIVE and not comparison.simulated
     verdict = Verdict.UNTRUSTED if failed else _verdict(found, kept=shown and enough_to_lose, adaptive=adaptive)
     undecided = not failed and enough_to_lose and not shown and found.lower <= found.margin
     # Below the margin the level is that of Holm's first step; above it FAILS is what more images would show, without Holm.
@@ -109,7 +112,8 @@ def _judge(comparison: Comparison, engine_right: Right, found: Paired, p_adjuste
         mcnemar_p=mcnemar_p(found.twin_only, found.engine_only),
         relative_robustness=relative[0] if relative else None,
         relative_ci95=relative[1] if relative else None,
-        reason=explain(
+        reason=(SIMULATED if comparison.simulated else "")
+        + explain(
             verdict,
             found,
             failed=failed,
@@ -153,4 +157,5 @@ def _engine_failed(comparison: Comparison, margin: float) -> Claim:
 
 
 def _statement(comparison: Comparison, margin: float) -> str:
-    return f"{comparison.engine} keeps the twin's robust accuracy at eps {comparison.eps_exact} to within {margin * 100:g} points"
+    engine = f"{comparison.engine} (simulated)" if comparison.simulated else comparison.engine
+    return f"{engine} keeps the twin's robust accuracy at eps {comparison.eps_exact} to within {margin * 100:g} points"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from harness.records import EngineRecord, Latency, RunRecord
 from reports.format import EMULATED, NONE, WITHHELD, count, digest, flat, milliseconds, percent, significant, size
 from reports.run import Run
+from reports.sections import roofline
 from reports.table import Cell, Section, Table, Tone, table
 
 STATUS_WORDS = {
@@ -35,11 +36,17 @@ def section(run: Run) -> Section:
                 [(e.flavour, STATUS_WORDS[e.status], e.error or NONE) for e in failed],
             )
         )
+    if any(engine.precision_evidence and engine.precision_evidence.shares for engine in record.engines):
+        tables.append(_kernels(record))
     tables += [_proofs(record), _memory(record)]
     if record.device.emulated:
         paragraphs.append("No latency is given: an emulator's clock says nothing about the device.")
     elif any(engine.latency for engine in record.engines):
         tables += [_percentiles(record), _steadiness(record)]
+    if any(latency.parts for _, _, latency in _latencies(record)):
+        tables.append(_parts(record))
+    if any(engine.roofline for engine in record.engines):
+        tables.append(roofline.floors(record))
     return Section("engines", "Engines", paragraphs, tables)
 
 
@@ -74,6 +81,36 @@ def _precision(engine: EngineRecord) -> tuple[Cell, str, str]:
     return Cell(label, tone), percent(evidence.integer_mac_share), "; ".join(filter(None, (kernels, evidence.note))) or NONE
 
 
+def _kernels(record: RunRecord) -> Table:
+    return table(
+        "Kernels of the engine",
+        ("Engine", "Kind", "Layers", "Time", "MACs"),
+        [
+            (engine.flavour, kind, percent(share.layers), percent(share.time), percent(share.macs))
+            for engine in record.engines
+            if engine.precision_evidence is not None
+            for kind, share in engine.precision_evidence.shares.items()
+        ],
+        numbers=(2, 3, 4),
+        note="From the engine's own inspector and layer profile. Sparse is a part of the others: kernels whose name says that they use 2:4 "
+        "sparsity. Movement computes nothing. Unknown: fused layers that hide their kernel, never counted as what was asked for.",
+    )
+
+
+def _parts(record: RunRecord) -> Table:
+    return table(
+        "Where the time of a call goes (ms)",
+        ("Engine", "Batch", "Part", "p50", "p90", "p99", "Mean"),
+        [
+            (flavour, batch, name.replace("_", " "), significant(part.p50), *map(significant, (part.p90, part.p99, part.mean)))
+            for flavour, batch, latency in _latencies(record)
+            for name, part in latency.parts.items()
+        ],
+        numbers=(1, 3, 4, 5, 6),
+        note="By the device's own events, within each timed call. The latency above is end to end, as the caller waits for it.",
+    )
+
+
 def _proofs(record: RunRecord) -> Table:
     return table(
         "Artefact against twin",
@@ -98,19 +135,21 @@ def _memory(record: RunRecord) -> Table:
     hidden = record.device.emulated
     return table(
         "Size, memory and loading",
-        ("Engine", "Artefact", "Peak memory", "Baseline", "Load time"),
+        ("Engine", "Artefact", "Peak memory", "Baseline", "Device memory", "Load time"),
         [
             (
                 engine.flavour,
                 size(engine.memory.artefact_bytes),
                 EMULATED if hidden else size(engine.memory.peak_bytes),
                 EMULATED if hidden else size(engine.memory.baseline_bytes),
+                EMULATED if hidden else size(engine.memory.device_bytes),
                 EMULATED if hidden else milliseconds(engine.load_ms),
             )
             for engine in record.engines
         ],
-        numbers=range(1, 5),
-        note="Peak memory is the worker's peak resident set less the baseline, its resident set before the runtime was imported.",
+        numbers=range(1, 6),
+        note="Peak memory is the worker's peak resident set less the baseline, its resident set before the runtime was imported. "
+        "Device memory is the accelerator's own.",
     )
 
 
@@ -121,23 +160,26 @@ def _latencies(record: RunRecord) -> Iterator[tuple[str, str, Latency]]:
 
 
 def _percentiles(record: RunRecord) -> Table:
+    floors = {(e.flavour, batch): found for e in record.engines if e.roofline for batch, found in e.roofline.floors.items()}
     return table(
         "Latency of one call (ms)",
-        ("Engine", "Batch", "p50", "p90", "p95", "p99", "p99.9", "Images/s", "n"),
+        ("Engine", "Batch", "p50", "p90", "p95", "p99", "p99.9", "Floor (estimate)", "p50 / floor", "Images/s", "n"),
         [
             (
                 flavour,
                 batch,
                 Cell(significant(latency.p50), "strong"),
                 *(_percentile(value, latency.n) for value in (latency.p90, latency.p95, latency.p99, latency.p999)),
+                *roofline.beside(floors.get((flavour, batch)), latency.p50),
                 significant(latency.throughput_per_s),
                 count(latency.n),
             )
             for flavour, batch, latency in _latencies(record)
         ],
-        numbers=range(1, 9),
+        numbers=range(1, 11),
         note="n: timed calls. A percentile is withheld below the number of calls it needs to be trusted: p90 64, p95 130, p99 662, "
-        "p99.9 6,636 (LoadGen's early stopping, one over-latency call allowed). Images/s is the batch over the mean.",
+        "p99.9 6,636 (LoadGen's early stopping, one over-latency call allowed). Images/s is the batch over the mean. Floor: "
+        "no call can be faster, by the processor's peaks (see below).",
     )
 
 

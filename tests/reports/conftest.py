@@ -20,6 +20,8 @@ VARIANTS = {
     "hostile": {"hostile": True, "failed": True},
     "simulated": {"simulated": True},
     "emulated": {"emulated": True},
+    "unrun": {"emulated": True, "unrun": True},
+    "accelerator": {"accelerator": True},
     "alike": {"noise": 0.0},
     "unfinished": {"attacked": False, "claims": [], "gates": [], "verdict": None, "status": Step.EXPORTED},
     "bare": {"attacked": False, "claims": [], "gates": [], "verdict": None, "status": Step.STARTED, "engines": []},

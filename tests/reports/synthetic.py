@@ -17,14 +17,18 @@ from harness.records import (
     DeviceRecord,
     EngineRecord,
     Flips,
+    Floor,
     Gate,
+    KernelShare,
     Latency,
     Memory,
     ModelRecord,
     PrecisionEvidence,
     Proof,
+    Roofline,
     RunRecord,
     Share,
+    Spread,
     Step,
     Transfer,
     Verdict,
@@ -68,6 +72,8 @@ def make_run(
     failed: bool = False,
     emulated: bool = False,
     simulated: bool = False,
+    unrun: bool = False,
+    accelerator: bool = False,
     **changes: Any,
 ) -> RunRecord:
     """Write a finished run into `folder` and give back its record.
@@ -80,6 +86,8 @@ def make_run(
         hostile: every free text of the record holds markup, quotes, pipes, templates and control characters.
         images: uint8 (n_clean, h, w, c) with `labels` int64 (n_clean,); drawn where not given.
         failed: a third engine crashed.
+        unrun: the INT8 engine was simulated on the workstation, so it has a floor but no latency.
+        accelerator: the INT8 engine ran on a device with memory and kernels of its own, and says so.
         changes: fields of the record to set.
     """
     rng = np.random.default_rng(0)
@@ -118,6 +126,12 @@ def make_run(
     pd.concat(rows).reset_index(drop=True).to_parquet(folder / "samples.parquet")
 
     engines = [_engine(folder, name, base + strays[name][:, 0], evil, rng) for name in ENGINES]
+    if unrun:
+        engines[1] = _unrun(engines[1])
+    if accelerator:
+        engines[1] = _accelerated(engines[1])
+    if emulated:
+        engines = [engine if engine.simulated else engine.model_copy(update={"roofline": None}) for engine in engines]
     if failed:
         engines.append(_failed(evil))
     record = RunRecord(
@@ -285,8 +299,52 @@ def _engine(folder, flavour, margin, evil, rng):
         load_ms=41.7,
         latency=latency,
         memory=Memory(artefact_bytes=760_123 if integer else 2_811_904, baseline_bytes=31_000_000, peak_bytes=48_200_000),
+        roofline=_roofline(1.2e12 if integer else 4e11, "int8" if integer else "fp32", "measured in this run"),
         clean=share(int((margin > 0).sum()), len(margin)),
         warnings=[f"the first call took 8.1 ms, 8 times the median: warm up before serving{evil}"] if integer else [],
+    )
+
+
+def _roofline(operations_per_s, arithmetic, source):
+    """Of 35 million MACs."""
+    floors = {str(batch): Floor(ms=2 * 35e6 * batch / operations_per_s * 1e3, bound="arithmetic") for batch in BATCHES}
+    return Roofline(
+        arithmetic=arithmetic, operations_per_s=operations_per_s, bytes_per_s=27e9, cache_bytes=32 << 20, source=source, floors=floors
+    )
+
+
+def _unrun(engine):
+    evidence = engine.precision_evidence.model_copy(update={"label": "int8, simulated", "integer_mac_share": None, "kernels": {}})
+    return engine.model_copy(
+        update={
+            "runtime": "tensorrt",
+            "runtime_version": None,
+            "simulated": "onnxruntime, node by node",
+            "precision_evidence": evidence,
+            "latency": {},
+            "load_ms": None,
+            "roofline": _roofline(85.5e12, "int8", "declared for power mode MAXN: the vendor"),
+            "warnings": ["Simulated, not run."],
+        }
+    )
+
+
+def _accelerated(engine):
+    shares = {
+        "int8": KernelShare(layers=0.5, time=0.75, macs=0.96),
+        "unknown": KernelShare(layers=0.5, time=0.25, macs=0.04),
+        "sparse": KernelShare(layers=0.25, time=0.125, macs=0.3),
+    }
+    part = Spread(mean=0.031, p50=0.03, p90=0.04, p99=None)
+    latency = {
+        batch: found.model_copy(update={"parts": {"host_to_device": part, "compute": part}}) for batch, found in engine.latency.items()
+    }
+    return engine.model_copy(
+        update={
+            "precision_evidence": engine.precision_evidence.model_copy(update={"shares": shares}),
+            "memory": engine.memory.model_copy(update={"device_bytes": 5 << 20}),
+            "latency": latency,
+        }
     )
 
 

@@ -8,8 +8,10 @@ import pytest
 from synthetic import make_run
 
 from harness.audit.statistics import mcnemar_p
+from reports.format import NONE, significant
+from reports.markdown import to_markdown
 from reports.run import Run
-from reports.sections import provenance, scope, verdict
+from reports.sections import engines, provenance, scope, verdict
 
 
 @pytest.mark.parametrize("tier", ["quick", "bench", "qualify"])
@@ -34,6 +36,44 @@ def test_what_no_tier_runs_is_listed_in_every_tier(tmp_path, tier):
 def test_the_command_to_repeat_names_no_folder_that_exists(tmp_path, words, repeated):
     make_run(tmp_path / "run", command=["harness", "bench", *words])
     assert shlex.split(provenance.repeat(Run.open(tmp_path / "run")).code) == ["harness", "bench", *repeated]
+
+
+def test_an_engine_that_did_not_run_says_so_in_every_table_that_names_it(tmp_path):
+    make_run(tmp_path / "run", emulated=True, unrun=True)
+    text = to_markdown(Run.open(tmp_path / "run"))
+    rows = [line for line in text.splitlines() if line.startswith("|") and "ort-int8" in line.replace("S3-ort-int8", "")]
+    assert len(rows) > 20
+    assert all("(simulated, not run)" in row for row in rows)
+    assert "NOT RUN: the answers of ort-int8" in text
+
+
+def test_every_latency_has_its_floor_beside_it_and_the_distance_to_it(tmp_path):
+    record = make_run(tmp_path / "run")
+    section = engines.section(Run.open(tmp_path / "run"))
+    (timed,) = [table for table in section.tables if table.title.startswith("Latency of one call")]
+    (floors,) = [table for table in section.tables if "estimate" in table.title]
+    at = [cell for cell in timed.columns if "loor" in cell]
+    assert at == ["Floor (estimate)", "p50 / floor"]
+    shown = {(row[0].text, row[1].text): [row[timed.columns.index(name)].text for name in at] for row in timed.rows}
+    for engine in record.engines:
+        for batch, latency in engine.latency.items():
+            floor = 2 * 35e6 * int(batch) / engine.roofline.operations_per_s * 1e3
+            assert shown[engine.flavour, batch] == [significant(floor), f"{significant(latency.p50 / floor)} ×"]
+    assert [row[0].text for row in floors.rows] == [engine.flavour for engine in record.engines]
+
+
+def test_kernels_parts_of_a_call_and_device_memory_are_shown_where_an_engine_has_them(tmp_path):
+    make_run(tmp_path / "run", accelerator=True)
+    tables = {table.title: table for table in engines.section(Run.open(tmp_path / "run")).tables}
+    assert [[cell.text for cell in row] for row in tables["Kernels of the engine"].rows] == [
+        ["ort-int8", "int8", "50.0 %", "75.0 %", "96.0 %"],
+        ["ort-int8", "unknown", "50.0 %", "25.0 %", "4.0 %"],
+        ["ort-int8", "sparse", "25.0 %", "12.5 %", "30.0 %"],
+    ]
+    assert [cell.text for cell in tables["Where the time of a call goes (ms)"].rows[0]] == [
+        "ort-int8", "1", "host to device", "0.0300", "0.0400", NONE, "0.0310",
+    ]  # fmt: skip
+    assert "5.00 MiB" in [cell.text for cell in tables["Size, memory and loading"].rows[1]]
 
 
 def test_the_reasons_show_the_ratio_with_its_interval_and_mcnemars_p(tmp_path):

@@ -20,7 +20,7 @@ def printed(record: RunRecord) -> str:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("variant", ["plain", "hostile", "simulated", "emulated", "unfinished", "bare"])
+@pytest.mark.parametrize("variant", ["plain", "hostile", "simulated", "emulated", "unrun", "unfinished", "bare"])
 def test_it_fits_80_columns(rendered, variant):
     assert max(map(len, shown(rendered, variant).splitlines())) <= 80
 
@@ -64,6 +64,11 @@ def test_a_failed_engine_says_what_happened(rendered):
 def test_an_emulated_device_shows_no_duration(rendered):
     text = shown(rendered, "emulated")
     assert "EMULATED" in text and " ms" not in text and "withheld" in text
+
+
+def test_an_engine_that_was_only_simulated_says_so_and_shows_a_floor(rendered):
+    text = " ".join(shown(rendered, "unrun").split())
+    assert "NOT RUN" in text and "int8, simulated" in text and "> 0.000819 ms, est." in text
 
 
 def test_an_unfinished_run_says_how_far_it_came(rendered):

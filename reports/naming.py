@@ -1,0 +1,32 @@
+"""What an engine is called in a report: one that did not run says so wherever its name stands."""
+
+from __future__ import annotations
+
+from harness.records import EngineRecord, RunRecord
+
+
+def shown(engine: EngineRecord) -> str:
+    """The flavour, with the word that belongs to its figures."""
+    if engine.simulated is not None:
+        return f"{engine.flavour} (simulated, not run)"
+    return f"{engine.flavour} (built, not run)" if engine.status == "built" else engine.flavour
+
+
+def names(record: RunRecord) -> dict[str, str]:
+    """Flavour -> what it is called, for every engine that is called otherwise."""
+    return {engine.flavour: shown(engine) for engine in record.engines if shown(engine) != engine.flavour}
+
+
+def named(record: RunRecord) -> RunRecord:
+    """The record with every engine called by what it is, for people; `record.json` keeps the bare flavours."""
+    called = names(record)
+    if not called:
+        return record
+    parts = {
+        "engines": [e.model_copy(update={"flavour": called.get(e.flavour, e.flavour)}) for e in record.engines],
+        **{
+            name: [part.model_copy(update={"engine": called.get(part.engine or "", part.engine)}) for part in getattr(record, name)]
+            for name in ("transfer", "gates", "claims")
+        },
+    }
+    return record.model_copy(update=parts)
