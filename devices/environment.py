@@ -11,10 +11,12 @@ import platform
 import re
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from devices.emulator import EMULATED_CPU, emulator
+from devices.reader import Reader
 
 # Extensions that choose other integer or half-precision kernels, x86-64 then AArch64 (asimd is NEON, asimddp its dot product).
 ISA_FLAGS = (
@@ -23,55 +25,70 @@ ISA_FLAGS = (
     "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2",
 )  # fmt: skip
 
-EMULATED_CPU = "EDGE_HARNESS_EMULATED_CPU"  # names the CPU to a worker under emulation, where /proc/cpuinfo is the workstation's
+CLOCK_SKEW = "EDGE_HARNESS_CLOCK_SKEW_S"  # how far this machine's clock is ahead of the workstation's, where anyone compared
 
-_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 
 
-def describe_machine() -> dict[str, Any]:
+def describe_machine(reader: Reader | None = None) -> dict[str, Any]:
     """What stays the same during a run: CPU, instruction set, kernel, Python, affinity."""
-    cpu, emulated = _read("/proc/cpuinfo"), os.environ.get(EMULATED_CPU)
-    flags = _answered() if emulated else set((_field(cpu, "flags") or _field(cpu, "Features") or "").split())
+    reader = reader or Reader()
+    cpu, emulated = reader.text("/proc/cpuinfo"), os.environ.get(EMULATED_CPU)
+    told = _field(cpu, "flags") or _field(cpu, "Features")
+    ask = told is None or (emulator() is not None and not reader.recorded)  # under an emulator the file is the workstation's
+    flags = _answered() if ask else set((told or "").split())
     return {
         "cpu_model": emulated or _field(cpu, "model name") or _arm_part(cpu) or platform.processor() or None,
         "isa_flags": [flag for flag in ISA_FLAGS if flag in flags],
         "cpus": os.cpu_count(),
         "affinity": sorted(os.sched_getaffinity(0)),
         "machine": platform.machine(),
+        "emulator": emulator(),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "numpy": np.__version__,
+        "clock_skew_s": float(os.environ[CLOCK_SKEW]) if CLOCK_SKEW in os.environ else None,
     }
 
 
-@dataclass(frozen=True)
-class _Ticks:
-    """Ticks of all CPUs since boot: stolen by the hypervisor, spent by programs, spent by this process, and in all."""
+class CpuTicks(NamedTuple):
+    """Ticks of all CPUs since boot: stolen by the hypervisor, spent by programs, and in all."""
 
     steal: int
     busy: int
-    own: float
     total: int
 
+
+def cpu_ticks(reader: Reader) -> CpuTicks | None:
+    """From the first line of /proc/stat (proc(5): user nice system idle iowait irq softirq steal); None where it is not there."""
+    ticks = [int(value) for value in reader.text("/proc/stat").partition("\n")[0].split()[1:9]]
+    if len(ticks) != 8:
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = ticks
+    return CpuTicks(steal, user + nice + system + irq + softirq, sum(ticks))
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """Ticks of all CPUs, and of this process alone."""
+
+    all: CpuTicks
+    own: float
+
     @classmethod
-    def now(cls) -> _Ticks:
-        """From the first line of /proc/stat (proc(5): user nice system idle iowait irq softirq steal)."""
+    def now(cls, reader: Reader) -> _Moment:
         own = time.process_time() * os.sysconf("SC_CLK_TCK")
-        ticks = [int(value) for value in _read("/proc/stat").partition("\n")[0].split()[1:9]]
-        if len(ticks) != 8:
-            return cls(0, 0, own, 0)
-        user, nice, system, _idle, _iowait, irq, softirq, steal = ticks
-        return cls(steal, user + nice + system + irq + softirq, own, sum(ticks))
+        return cls(cpu_ticks(reader) or CpuTicks(0, 0, 0), own)
 
-    def steal_share(self, before: _Ticks) -> float | None:
+    def steal_share(self, before: _Moment) -> float | None:
         """Share of the CPU time since `before` that the hypervisor took."""
-        total = self.total - before.total
-        return (self.steal - before.steal) / total if total > 0 else None
+        total = self.all.total - before.all.total
+        return (self.all.steal - before.all.steal) / total if total > 0 else None
 
-    def others_share(self, before: _Ticks) -> float | None:
+    def others_share(self, before: _Moment) -> float | None:
         """Share of the CPU time since `before` that other programs took."""
-        total = self.total - before.total
-        others = self.busy - before.busy - (self.own - before.own)
+        total = self.all.total - before.all.total
+        others = self.all.busy - before.all.busy - (self.own - before.own)
         return max(others, 0.0) / total if total > 0 else None
 
 
@@ -81,14 +98,15 @@ class Load:
     The load average cannot tell: it still remembers what the harness itself did a minute ago. Without a sleep nothing is said of it.
     """
 
-    def __init__(self, idle_s: float = 0.0) -> None:
+    def __init__(self, idle_s: float = 0.0, reader: Reader | None = None) -> None:
+        self._reader = reader or Reader()
         self._load = os.getloadavg()[0]
         self._idle_share = None
-        self._start = _Ticks.now()
+        self._start = _Moment.now(self._reader)
         if idle_s > 0:
             before = self._start
             time.sleep(idle_s)
-            self._start = _Ticks.now()
+            self._start = _Moment.now(self._reader)
             self._idle_share = self._start.others_share(before)
 
     def describe(self) -> dict[str, Any]:
@@ -97,20 +115,20 @@ class Load:
         One-minute load averages before and after, share of the CPU time taken by other programs before and meanwhile, share
         taken by the hypervisor meanwhile, frequency governor.
         """
-        now = _Ticks.now()
+        now = _Moment.now(self._reader)
         return {
             "load_average_before": self._load,
             "load_average_after": os.getloadavg()[0],
             "others_share_before": self._idle_share,
             "others_share_meanwhile": now.others_share(self._start),
             "steal_share": now.steal_share(self._start),
-            "governor": _read(_GOVERNOR).strip() or None,
+            "governor": self._reader.text(_GOVERNOR) or None,
         }
 
 
 def resident_bytes(peak: bool) -> int | None:
     """This process's resident set, now or at its highest. From /proc: unlike `ru_maxrss` it does not remember the parent's."""
-    value = _field(_read("/proc/self/status"), "VmHWM" if peak else "VmRSS")
+    value = _field(Reader("/").text("/proc/self/status"), "VmHWM" if peak else "VmRSS")
     return int(value.split()[0]) * 1024 if value else None
 
 
@@ -129,9 +147,3 @@ def _field(text: str, name: str) -> str | None:
     found = re.search(rf"^{name}\s*:\s*(.+)$", text, re.MULTILINE)
     return found.group(1).strip() if found else None
 
-
-def _read(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError:
-        return ""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SCHEMA = 1  # history of job.json: 1 - first
+SCHEMA = 2  # history of job.json: 1 - first; 2 - watch
 JOB = "job.json"
 SILENCE_LIMIT_S = 120.0
 INFER_BATCH = 32
@@ -97,6 +97,30 @@ class LatencyPlan:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """What is observed of the device beside the job; see `devices.profile`, where each of these is declared.
+
+    Attributes:
+        providers: keys of `devices.telemetry.PROVIDERS`, sampled every `period_ms` beside the timing.
+        idle_s: watched before anything is loaded.
+        throttle_counters: glob patterns of files.
+        power_query, clocks_query: commands that show the power mode and the clocks.
+        affinity: CPUs that the worker binds itself to; empty: it stays as it was started.
+        start_temperature_c, cooldown_s: the worker waits so long for the hottest sensor to be no hotter before it times a batch size.
+    """
+
+    providers: tuple[str, ...] = ()
+    period_ms: int = 100
+    idle_s: float = 0.5
+    throttle_counters: tuple[str, ...] = ()
+    power_query: tuple[str, ...] = ()
+    clocks_query: tuple[str, ...] = ()
+    affinity: tuple[int, ...] = ()
+    start_temperature_c: float | None = None
+    cooldown_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class Job:
     """One artefact, one runtime, one fresh process.
 
@@ -112,6 +136,7 @@ class Job:
         silence_limit_s: a worker that says nothing for so long has hung. A living one speaks about once a second, or every five calls.
         device: name of the device profile; `devices.run` fills it in.
         simulated_clock: no real time is read; `devices.run` fills it in.
+        watch: what is observed beside it; `devices.run` fills it in.
 
     Raises:
         FormatError: a value that cannot be.
@@ -128,6 +153,7 @@ class Job:
     silence_limit_s: float = SILENCE_LIMIT_S
     device: str = ""
     simulated_clock: bool = False
+    watch: Watch = Watch()
 
     def __post_init__(self) -> None:
         plan = self.latency
@@ -175,6 +201,8 @@ class Job:
             raw["options"] = Options(**raw["options"])
             raw["inputs"] = {name: File(**file) for name, file in raw["inputs"].items()}
             raw["latency"] = LatencyPlan(**{**raw["latency"], "batches": tuple(raw["latency"]["batches"])})
+            watch: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw["watch"].items()}
+            raw["watch"] = Watch(**watch)
             return cls(**raw)
         except (KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{folder / JOB} is damaged: {error}") from error

@@ -1,6 +1,6 @@
 """A result: what comes back from a device. Raw values; nothing is summarised here. numpy and the standard library only, Python >= 3.10.
 
-On disk, the folder `result/`: `result.json`, `outputs/NAME.npy`, `timings/bN.npz`, and the runtime's optimised graph.
+On disk, the folder `result/`: `result.json`, `outputs/NAME.npy`, `timings/bN.npz`, `telemetry.npz`, and the runtime's optimised graph.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.job import File, FormatError, read_versioned, write_whole
+from devices.telemetry.series import Telemetry, read_arrays
 
-SCHEMA = 2  # history of result.json: 1 - first; 2 - parts of a call, device_bytes, peaks
+SCHEMA = 3  # history of result.json: 1 - first; 2 - parts of a call, device_bytes, peaks; 3 - starts of the calls, states, telemetry
 RESULT = "result"
 Status = Literal["ok", "crashed", "hung", "nan", "refused"]
 STATUSES: tuple[Status, ...] = get_args(Status)
+
+TELEMETRY = "telemetry.npz"
 
 _FILE = "result.json"
 
@@ -35,6 +38,7 @@ class Timing:
         stable: whether three windows agreed before the warm-up's cap.
         parts_ns: part of a call (`host_to_device`, `compute`, `device_to_host`) -> int64 (n,), by the device's own events; empty where
             the engine has no memory of its own.
+        start_ns: int64 (n,), when each measured call began, on the clock of the telemetry; empty where that is not known.
     """
 
     latency_ns: NDArray[np.int64]
@@ -42,6 +46,7 @@ class Timing:
     first_ns: int
     stable: bool
     parts_ns: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    start_ns: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ class Result:
         timings: batch size -> calls.
         checks: None unless `ok`.
         optimised_graph: file name in the result folder of the graph that the runtime really ran, None where it has none to show.
+        before, after: the state of the device (see `devices.observed`), before anything was loaded and after everything was measured.
+        telemetry: what was sampled beside the timing; None where nothing was.
     """
 
     job_sha256: str
@@ -107,6 +114,9 @@ class Result:
     timings: dict[int, Timing] = field(default_factory=dict)
     checks: Checks | None = None
     optimised_graph: str | None = None
+    before: dict[str, Any] = field(default_factory=dict)
+    after: dict[str, Any] = field(default_factory=dict)
+    telemetry: Telemetry | None = None
 
     def save(self, folder: Path) -> None:
         """Put this result in place as `folder/result`, whole or not at all, replacing one that is there.
@@ -122,6 +132,10 @@ class Result:
         for batch, timing in self.timings.items():
             with (temporary / "timings" / f"b{batch}.npz").open("wb") as file:
                 np.savez(file, **timing_arrays(timing))
+        if self.telemetry is not None:
+            with (temporary / TELEMETRY).open("wb") as file:
+                arrays: dict[str, Any] = self.telemetry.arrays()
+                np.savez_compressed(file, **arrays)
         if self.optimised_graph is not None:
             (folder / self.optimised_graph).replace(temporary / self.optimised_graph)
         write_whole(temporary / _FILE, self._to_json(temporary))
@@ -140,8 +154,21 @@ class Result:
                 for batch, timing in self.timings.items()
             },
             "optimised_graph": asdict(File.of(folder, graph)) if graph else None,
+            "telemetry": self._telemetry(folder),
         }
         return json.dumps(raw, indent=1, sort_keys=True, allow_nan=False)
+
+    def _telemetry(self, folder: Path) -> dict[str, Any] | None:
+        told = self.telemetry
+        if told is None:
+            return None
+        return {
+            **asdict(File.of(folder, TELEMETRY)),
+            "period_ms": told.period_ms,
+            "cpu_share": told.cpu_share,
+            "idle_ns": told.idle_ns,
+            "absent": told.absent,
+        }
 
     @classmethod
     def load(cls, folder: Path) -> Result:
@@ -156,12 +183,13 @@ class Result:
             graph = raw.pop("optimised_graph")
             if graph is not None:
                 File(**graph).verify(inside)
-            checks = raw.pop("checks")
+            checks, telemetry = raw.pop("checks"), raw.pop("telemetry")
             result = cls(
                 checks=Checks(**checks) if checks else None,
                 outputs={name: np.load(File(**file).verify(inside), allow_pickle=False) for name, file in raw.pop("outputs").items()},
                 timings={int(batch): _load_timing(inside, **timing) for batch, timing in raw.pop("timings").items()},
                 optimised_graph=graph["path"] if graph else None,
+                telemetry=_load_telemetry(inside, **telemetry) if telemetry else None,
                 **raw,
             )
         except FormatError:
@@ -175,18 +203,26 @@ class Result:
 
 _PLAIN = (
     "job_sha256", "status", "error", "runtime_version", "options", "environment", "simulated", "load_ns", "baseline_bytes", "peak_bytes",
-    "device_bytes", "peaks",
+    "device_bytes", "peaks", "before", "after",
 )  # fmt: skip
 _PART = "_part_ns"
 
 
 def timing_arrays(timing: Timing) -> dict[str, Any]:
-    """A timing as the arrays of its .npz file: `latency_ns`, `warmup_ns`, `first_ns`, and `NAME_part_ns` for each part."""
+    """A timing as the arrays of its .npz file: `latency_ns`, `start_ns`, `warmup_ns`, `first_ns`, and `NAME_part_ns` for each part."""
     parts = {f"{name}{_PART}": values for name, values in timing.parts_ns.items()}
-    return {"latency_ns": timing.latency_ns, "warmup_ns": timing.warmup_ns, "first_ns": np.int64(timing.first_ns), **parts}
+    first = np.int64(timing.first_ns)
+    return {"latency_ns": timing.latency_ns, "start_ns": timing.start_ns, "warmup_ns": timing.warmup_ns, "first_ns": first, **parts}
 
 
 def _load_timing(folder: Path, path: str, sha256: str, stable: bool) -> Timing:
     with np.load(File(path, sha256).verify(folder), allow_pickle=False) as arrays:
         parts = {name.removesuffix(_PART): arrays[name] for name in arrays.files if name.endswith(_PART)}
-        return Timing(arrays["latency_ns"], arrays["warmup_ns"], int(arrays["first_ns"]), stable, parts)
+        return Timing(arrays["latency_ns"], arrays["warmup_ns"], int(arrays["first_ns"]), stable, parts, arrays["start_ns"])
+
+
+def _load_telemetry(
+    folder: Path, path: str, sha256: str, period_ms: int, cpu_share: float, idle_ns: list[int], absent: dict[str, str]
+) -> Telemetry:
+    with np.load(File(path, sha256).verify(folder), allow_pickle=False) as arrays:
+        return Telemetry(period_ms, cpu_share, (int(idle_ns[0]), int(idle_ns[1])), read_arrays(dict(arrays)), absent)

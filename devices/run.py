@@ -38,7 +38,7 @@ def run_job(profile: DeviceProfile, job: Job, folder: Path, progress: Progress) 
     Raises:
         DeviceError: the device cannot be reached. A crash, a hang, NaN or a refusal is a `Result` with that status.
     """
-    job = replace(job, device=profile.name, simulated_clock=profile.simulated_clock)
+    job = replace(job, device=profile.name, simulated_clock=profile.simulated_clock, watch=profile.watch)
     if (finished := finished_result(job, folder)) is not None:
         return finished
     shutil.rmtree(folder / RESULT, ignore_errors=True)

@@ -59,6 +59,7 @@ class Stopwatch:
     def __init__(self, infer: Infer, batches: Batches, clock: Clock, parts: Parts | None = None) -> None:
         self.answers: dict[int, NDArray[np.float32]] = {}
         self.parts: dict[str, array[int]] = {}
+        self.starts: array[int] = array("q")
         self._infer, self._batches, self._clock, self._ask = infer, batches, clock, parts
         self._turn = cycle(range(len(batches)))
 
@@ -93,9 +94,10 @@ class Stopwatch:
     def measure(self, seconds: float, tell: Callable[[float], None]) -> array[int]:
         """Nanoseconds of every call, for at least `seconds` of the clock; `tell` is called about once a second, between calls.
 
-        `parts` then has those of the same calls.
+        `parts` and `starts` (readings of the clock) then have those of the same calls.
         """
         self.parts.clear()
+        self.starts = array("q")
         calls: array[int] = array("q")
         begin = self._clock()
         spent_s = 0.0
@@ -108,7 +110,7 @@ class Stopwatch:
     def _window(self, seconds: float, least: int) -> array[int]:
         infer, batches, clock, answers, turn = self._infer, self._batches, self._clock, self.answers, self._turn
         calls: array[int] = array("q")
-        record = calls.append
+        record, began = calls.append, self.starts.append
         end = clock()
         stop = end + int(seconds * 1e9)
         while end < stop or len(calls) < least:
@@ -118,6 +120,7 @@ class Stopwatch:
             answer = infer(batch)
             end = clock()
             record(end - start)
+            began(start)
             answers[index] = answer
             if self._ask is not None:
                 for name, spent in self._ask().items():

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.beside import Beside
 from devices.engines import Engine, RefusedError, make_engine
-from devices.environment import Load, describe_machine, resident_bytes
+from devices.environment import describe_machine, resident_bytes
 from devices.job import JOB, FormatError, Job, check_images, sha256_file
 from devices.peaks import SECONDS, cpu_peaks
 from devices.result import Checks, Result, Timing
@@ -31,7 +32,6 @@ Floats = NDArray[np.float32]
 
 FRESH = 16  # different inputs fed in turn while timing
 REPEATS = 3
-IDLE_S = 0.5  # watched for other programs before anything is timed
 LOGIT_TOLERANCE = 1e-3  # of the largest logit; a batch size may sum in another order
 OPTIMISED_GRAPH = "optimised.onnx"
 SIMULATED_BASELINE_BYTES, SIMULATED_PEAK_BYTES = 32 << 20, 64 << 20
@@ -60,20 +60,21 @@ def work(folder: Path, tell: Tell) -> Result:
     try:
         job = Job.load(folder)
         result = replace(result, simulated=job.simulated_clock, environment=describe_machine() | {"threads": job.options.threads})
-        return _run(job, folder, tell, result)
+        with Beside(job) as beside:
+            return _run(job, folder, tell, result, beside)
     except (FormatError, RefusedError) as error:
         return replace(result, error=_one_line(error))
     except Exception as error:  # noqa: BLE001 - whatever the runtime raises is this engine's result
         return replace(result, status="crashed", error=f"{type(error).__name__}: {_one_line(error)}")
 
 
-def _run(job: Job, folder: Path, tell: Tell, result: Result) -> Result:
+def _run(job: Job, folder: Path, tell: Tell, result: Result, beside: Beside) -> Result:
     tell("load", 0, 1)
     artefact = job.artefact.verify(folder)
     sets = {name: _open_images(name, file.verify(folder)) for name, file in sorted(job.inputs.items())}
     timed = sets[job.latency.input]
     batches = _timed_batches(timed, job.latency.batches)
-    load = Load(IDLE_S if batches and not job.simulated_clock else 0.0)
+    beside.begin()
     clock = make_clock(job.simulated_clock, job.seed)
 
     baseline = resident_bytes(peak=False)
@@ -85,21 +86,25 @@ def _run(job: Job, folder: Path, tell: Tell, result: Result) -> Result:
 
     clocks = {size: make_clock(job.simulated_clock, job.seed, size) for size in sorted(batches)}
     watches = {size: Stopwatch(engine.infer, batches[size], clocks[size], loaded.parts) for size in clocks}
-    timings = _time(job, watches, tell)
+    timings = _time(job, watches, tell, beside)
     memory = _memory(job, baseline, resident_bytes(peak=True))
+    telemetry = beside.stop()
     outputs = {name: _classify(engine, images, job.infer_batch, name, tell) for name, images in sets.items()}
     result = replace(
         result,
         status="ok",
         runtime_version=loaded.version,
         options=loaded.options,
-        environment=result.environment | ({} if job.simulated_clock else load.describe()),
+        environment=result.environment | beside.machine(),
         load_ns=load_ns,
         baseline_bytes=memory[0],
         peak_bytes=memory[1],
         device_bytes=loaded.device_bytes,
         outputs=outputs,
         timings=timings,
+        before=beside.before,
+        after=beside.after(),
+        telemetry=telemetry,
     )
     if (bad := _not_finite(outputs)) is not None:
         return replace(result, status="nan", error=bad)
@@ -129,8 +134,8 @@ def _timed_batches(images: Images, sizes: tuple[int, ...]) -> dict[int, list[Flo
     return {size: [pool[first : first + size] for first in range(FRESH)] for size in sizes}
 
 
-def _time(job: Job, watches: dict[int, Stopwatch], tell: Tell) -> dict[int, Timing]:
-    """The cold call of every batch size, smallest first, then each size in random order: warm-up and measurement."""
+def _time(job: Job, watches: dict[int, Stopwatch], tell: Tell, beside: Beside) -> dict[int, Timing]:
+    """The cold call of every batch size, smallest first, then each size in random order: cooling, warm-up and measurement."""
     plan = job.latency
     first_ns = {size: watch.first() for size, watch in watches.items()}
     order = list(watches)
@@ -139,12 +144,14 @@ def _time(job: Job, watches: dict[int, Stopwatch], tell: Tell) -> dict[int, Timi
     gc.collect()
     gc.disable()
     for size in order:
+        beside.cool(tell)
         warmup, stable = watches[size].warm_up(
             plan.warmup_floor_s, plan.warmup_cap_s, _seconds(tell, f"warm-up, batch {size}", plan.warmup_cap_s)
         )
         latency = watches[size].measure(plan.measure_s, _seconds(tell, f"latency, batch {size}", plan.measure_s))
         parts = {name: np.array(values, np.int64) for name, values in watches[size].parts.items()}
-        timings[size] = Timing(np.array(latency, np.int64), np.array(warmup, np.int64), first_ns[size], stable, parts)
+        starts = np.array(watches[size].starts, np.int64)
+        timings[size] = Timing(np.array(latency, np.int64), np.array(warmup, np.int64), first_ns[size], stable, parts, starts)
     gc.enable()
     return timings
 

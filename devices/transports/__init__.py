@@ -16,10 +16,11 @@ from devices.errors import DeviceError
 if TYPE_CHECKING:
     from devices.profile import DeviceProfile
 
-EMULATED = "emulated"
+EMULATED, SSH = "emulated", "ssh"
 TRANSPORTS = {
     "local": "devices.transports.local:Local",
     EMULATED: "devices.transports.emulated:Emulated",
+    SSH: "devices.transports.ssh:Ssh",
 }
 
 

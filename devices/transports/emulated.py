@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from devices.environment import EMULATED_CPU
+from devices.emulator import EMULATED_CPU
 from devices.errors import DeviceError
 from devices.profile import DeviceProfile
 from devices.sysroot import Sysroot

@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from devices import environment
-from devices.environment import Load, describe_machine, resident_bytes
+from devices.environment import Load, describe_machine
+from devices.reader import Reader
 
 JETSON = """processor\t: 0
 Features\t: fp asimd evtstrm aes asimdhp cpuid asimddp uscat
@@ -19,6 +21,26 @@ CPU part\t: 0xd42
 XEON = "model name\t: Some Xeon\nflags\t\t: fpu avx avx2 avx512f avx512_vnni\n"
 
 
+def tree(root: Path, **files: str) -> Reader:
+    """A recorded tree with these files, `/` written as `__`."""
+    for name, text in files.items():
+        path = root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return Reader(root)
+
+
+class Stats(Reader):
+    """A tree whose /proc/stat reads otherwise each time."""
+
+    def __init__(self, root: Path, *stats: str) -> None:
+        super().__init__(root)
+        self.stats = iter(stats)
+
+    def text(self, path: str) -> str:
+        return next(self.stats) if path == "/proc/stat" else super().text(path)
+
+
 @pytest.mark.parametrize(
     ("cpuinfo", "model", "flags"),
     [
@@ -26,33 +48,32 @@ XEON = "model name\t: Some Xeon\nflags\t\t: fpu avx avx2 avx512f avx512_vnni\n"
         (XEON, "Some Xeon", ["avx", "avx2", "avx512f", "avx512_vnni"]),
     ],
 )
-def test_cpu_is_read_on_both_architectures(monkeypatch: pytest.MonkeyPatch, cpuinfo: str, model: str, flags: list[str]) -> None:
-    monkeypatch.setattr(environment, "_read", lambda path: cpuinfo if str(path) == "/proc/cpuinfo" else "")
-    seen = describe_machine()
+def test_cpu_is_read_on_both_architectures(tmp_path: Path, cpuinfo: str, model: str, flags: list[str]) -> None:
+    seen = describe_machine(tree(tmp_path, proc__cpuinfo=cpuinfo))
     assert (seen["cpu_model"], seen["isa_flags"]) == (model, flags)
 
 
-def test_what_cannot_be_read_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "_read", lambda path: "")
-    assert resident_bytes(peak=True) is None
-    seen = Load().describe()
+def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
+    seen = Load(reader=Reader(tmp_path)).describe()
     assert (seen["governor"], seen["steal_share"]) == (None, None)
     assert (seen["others_share_before"], seen["others_share_meanwhile"]) == (None, None)
 
 
-def test_steal_is_a_share_of_the_time_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    stats = iter(["cpu 10 0 0 80 0 0 0 10 5 0\n", "cpu 20 0 0 160 0 0 0 20 9 0\n"])
-    monkeypatch.setattr(environment, "_read", lambda path: next(stats) if str(path) == "/proc/stat" else "")
-    assert Load().describe()["steal_share"] == pytest.approx(0.1)
+def test_where_the_kernel_tells_no_extension_the_processor_is_asked(tmp_path: Path) -> None:
+    assert describe_machine(Reader(tmp_path))["isa_flags"] == describe_machine(Reader("/"))["isa_flags"]
 
 
-def test_other_programs_are_what_is_left_of_the_busy_time_without_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steal_is_a_share_of_the_time_between(tmp_path: Path) -> None:
+    reader = Stats(tmp_path, "cpu 10 0 0 80 0 0 0 10 5 0\n", "cpu 20 0 0 160 0 0 0 20 9 0\n")
+    assert Load(reader=reader).describe()["steal_share"] == pytest.approx(0.1)
+
+
+def test_other_programs_are_what_is_left_of_the_busy_time_without_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Per 100 ticks of all CPUs: first 30 busy and none of them own, then 85 busy of which 80 own. Idle, iowait and steal are no work."""
-    stats = iter(["cpu 0 0 0 0 0 0 0 0 0 0\n", "cpu 10 5 12 55 5 1 2 10 9 9\n", "cpu 90 5 15 60 7 2 3 18 9 9\n"])
+    reader = Stats(tmp_path, "cpu 0 0 0 0 0 0 0 0 0 0\n", "cpu 10 5 12 55 5 1 2 10 9 9\n", "cpu 90 5 15 60 7 2 3 18 9 9\n")
     seconds = iter([1.0, 1.0, 1.0 + 80 / os.sysconf("SC_CLK_TCK")])
-    monkeypatch.setattr(environment, "_read", lambda path: next(stats) if str(path) == "/proc/stat" else "")
     monkeypatch.setattr(environment.time, "process_time", lambda: next(seconds))
-    seen = Load(idle_s=0.001).describe()
+    seen = Load(0.001, reader).describe()
     assert seen["others_share_before"] == pytest.approx(0.3)
     assert seen["others_share_meanwhile"] == pytest.approx(0.05)
     assert seen["steal_share"] == pytest.approx(0.08)
