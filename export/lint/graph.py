@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from math import prod
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 from export.checked import STANDARD_DOMAINS, all_nodes, subgraphs
+from export.errors import ExportError
 from export.lint.stored import read_external
+from export.session import open_session
 
 Shape = tuple[int | str | None, ...]
 
@@ -23,7 +26,9 @@ WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 UNFOLDED = frozenset({"Range", "RandomNormal", "RandomUniform", "Multinomial", "Bernoulli", "RandomNormalLike", "RandomUniformLike"})
 """Operators whose result is not known before the first image, or that TensorRT's parser does not compute in advance."""
 
-MAX_CHAIN = 1000  # nodes between a constant and what it is computed from
+_CODE = re.compile(r"^\[ONNXRuntimeError\].*?failed: ?|/onnxruntime_src/.*?\) (?=[A-Z])")  # the frame of onnxruntime's messages
+
+MAX_SEARCHED = 10_000  # tensors; what decides a shape is computed from fewer
 
 
 class Graph:
@@ -31,7 +36,7 @@ class Graph:
 
     Attributes:
         model: as read, with local functions inlined; external tensors stay where they are.
-        folder: where external tensors lie.
+        path: the file; external tensors lie in its folder.
         claims_sparsity: whether the file is said to be 2:4 sparse.
         nodes: every node, those of subgraphs too.
         stored: initialisers by name, those of subgraphs and `Constant` nodes too.
@@ -39,8 +44,8 @@ class Graph:
         readers: nodes by the name of an input.
     """
 
-    def __init__(self, model: ModelProto, folder: Path, claims_sparsity: bool = False) -> None:
-        self.model, self.folder, self.claims_sparsity = model, folder, claims_sparsity
+    def __init__(self, model: ModelProto, path: Path, claims_sparsity: bool = False) -> None:
+        self.model, self.path, self.claims_sparsity = model, path, claims_sparsity
         self.nodes = list(all_nodes(model.graph))
         self.stored: dict[str, TensorProto] = {}
         for graph in all_graphs(model.graph):
@@ -74,6 +79,16 @@ class Graph:
                     found[value.name] = value
         return found
 
+    @cached_property
+    def refusal(self) -> str:
+        """What the installed onnxruntime says when it does not load the file; empty where it does."""
+        try:
+            open_session(str(self.path), optimise=False)
+        except ExportError as error:
+            said = " ".join(str(error.__cause__ or error).split())
+            return _CODE.sub("", said)[:500].rstrip(". ") or str(error)
+        return ""
+
     def type(self, name: str) -> int:
         """Element type (`TensorProto.DataType`), 0 where unknown."""
         if name in self.stored:
@@ -93,31 +108,38 @@ class Graph:
             return None
         try:
             if tensor.data_location == TensorProto.EXTERNAL:
-                return read_external(tensor, self.folder)
+                return read_external(tensor, self.path.parent)
             return numpy_helper.to_array(tensor)
         except Exception:  # noqa: BLE001 - a damaged tensor has no value; the checker and the runtimes say more
             return None
 
-    def constant(self, name: str) -> bool:
-        """Whether a tensor is known before the first image: stored, or computed from stored tensors by operators that are folded."""
-        return not self.sources(name)
-
-    def sources(self, name: str) -> set[str]:
-        """What a tensor depends on that is not stored: inputs of the network, and results of operators that are not folded."""
-        todo, seen, found = [name], {name}, set()
-        while todo:
-            current = todo.pop()
-            node = self.makers.get(current)
-            if current in self.stored or (node is not None and node.op_type == "Shape" and self._static(node.input[0])):
-                continue
-            if node is None or node.op_type in UNFOLDED or len(seen) > MAX_CHAIN or any(True for _ in subgraphs(node.attribute)):
-                found.add(current)
-            todo += [part for part in (node.input if node is not None else ()) if part and part not in seen]
-            seen.update(node.input if node is not None else ())
+    @cached_property
+    def constants(self) -> set[str]:
+        """Tensors known before the first image: stored, or computed from stored ones by operators that are folded."""
+        found = {"", *self.stored}
+        for node in self.nodes:  # in topological order, as ONNX demands; where a file is not, less is known
+            if self._measures(node) or (node.op_type not in UNFOLDED and not _has_subgraph(node) and found.issuperset(node.input)):
+                found.update(node.output)
         return found
 
-    def _static(self, name: str) -> bool:
-        shape = self.shape(name)
+    def constant(self, name: str) -> bool:
+        """Whether a tensor is known before the first image, see `constants`."""
+        return name in self.constants
+
+    def fed_by(self, name: str) -> set[str]:
+        """The inputs of the network whose values, not only sizes, a tensor is computed from."""
+        fed = {value.name for value in self.inputs}
+        todo, seen = [name], {name}
+        while todo and len(seen) < MAX_SEARCHED:
+            node = self.makers.get(todo.pop())
+            if node is not None and node.op_type not in ("Shape", "Size"):
+                todo += (read := _read(node) - seen)
+                seen |= read
+        return fed & seen
+
+    def _measures(self, node: NodeProto) -> bool:
+        """Whether a node only tells sizes that are fixed."""
+        shape = self.shape(node.input[0]) if node.op_type in ("Shape", "Size") and node.input else None
         return shape is not None and all(isinstance(size, int) for size in shape)
 
     def of_type(self, *operators: str) -> Iterator[NodeProto]:
@@ -160,6 +182,16 @@ def dims(value: ValueInfoProto) -> Shape | None:
     return tuple(
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param if dim.HasField("dim_param") else None for dim in kind.shape.dim
     )
+
+
+def _has_subgraph(node: NodeProto) -> bool:
+    return next(subgraphs(node.attribute), None) is not None
+
+
+def _read(node: NodeProto) -> set[str]:
+    """What a node reads, inside its subgraphs too."""
+    inner = (part for graph in subgraphs(node.attribute) for part in all_nodes(graph))
+    return {name for part in (node, *inner) for name in part.input if name}
 
 
 def _constant(node: NodeProto) -> TensorProto | None:

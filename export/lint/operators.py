@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from export.checked import STANDARD_DOMAINS
 from export.lint.finding import Rule, Severity
 from export.lint.graph import Graph, label
-from export.lint.trt_operators import AFTER_JETPACK6, KNOWN, PLUGINS
+from export.lint.trt_operators import AFTER_JETPACK6, ELSEWHERE, KNOWN
 
 
 def unknown(graph: Graph) -> Iterator[tuple[str, str]]:
@@ -18,11 +18,10 @@ def unknown(graph: Graph) -> Iterator[tuple[str, str]]:
             yield label(node), f"TensorRT does not know the operator {domain}{node.op_type}."
 
 
-def plugins(graph: Graph) -> Iterator[tuple[str, str]]:
-    """Operators that need a plugin."""
-    for node in graph.nodes:
-        if node.op_type in PLUGINS:
-            yield label(node), f"{node.op_type} needs a plugin that is not there on every TensorRT."
+def elsewhere(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Operators that need what not every TensorRT has."""
+    for node in graph.of_type(*ELSEWHERE):
+        yield label(node), f"{node.op_type} needs {ELSEWHERE[node.op_type]}."
 
 
 def foreign(graph: Graph) -> Iterator[tuple[str, str]]:
@@ -43,9 +42,15 @@ REPLACE = "Write it with standard operators of opset 20, or leave it out of the 
 RULES = (
     Rule(
         "TRT050", Severity.ERROR, "operators are known", REPLACE, unknown, refused=True,
-        words=("plugin not found", "no importer registered", "getplugincreator", "unsupported operator"),
+        words=("plugin not found, are", "unsupported_node: false", "no importer registered", "unsupported operator"),
     ),
-    Rule("TRT051", Severity.ERROR, "no operator needs a plugin", REPLACE, plugins, refused=True, words=("plugin",)),
+    Rule(
+        "TRT051", Severity.ERROR, "every TensorRT has the operators", REPLACE, elsewhere, refused=True,
+        words=(
+            "plugin was not found", "plugin creator version", "failed to load", "has no runners that implement it",
+            "attention operation was not supported",
+        ),
+    ),
     Rule("TRT052", Severity.WARNING, "operators are standard", REPLACE, foreign),
     Rule("TRT053", Severity.WARNING, "operators are those of TensorRT 10.3", REPLACE, newer),
 )  # fmt: skip

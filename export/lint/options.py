@@ -63,7 +63,7 @@ def _float_range(graph: Graph, node: NodeProto) -> bool:
 
 def _float_count(graph: Graph, node: NodeProto) -> bool:
     """A number of turns that comes from a floating point input."""
-    return any(graph.type(name) in FLOATS for name in graph.sources(argument(node, 0)))
+    return any(graph.type(name) in FLOATS for name in graph.fed_by(argument(node, 0)))
 
 
 def _unlike_heads(graph: Graph, node: NodeProto) -> bool:
@@ -150,7 +150,11 @@ def bytes_inside(graph: Graph) -> Iterator[tuple[str, str]]:
 RULES = (
     Rule(
         "TRT054", Severity.ERROR, "options of operators are those of TensorRT", "Export the model without it.", limits, refused=True,
-        words=("not supported", "does not support", "doesn't support mode", "only support", "unsupported reduction"),
+        words=(
+            "is not supported", "not supported currently", "does not support", "doesn't support mode", "only supports attention",
+            "is supported", "are supported", "fmod attribute", "unsupported reduction", "iattention", "attentioninput",
+            "chunk size is negative", "past_cache", "only linear mode", "rank of operands", "randomuniform",
+        ),
     ),
     Rule(
         "TRT055", Severity.ERROR, "axes and scales are stored", "Make it a constant of the model.", constants, refused=True,
@@ -158,6 +162,6 @@ RULES = (
     ),
     Rule(
         "TRT056", Severity.ERROR, "UINT8 only at inputs and outputs", "Cast to float or int32 first.", bytes_inside, refused=True,
-        words=("input has type uint8",),
+        words=("has type uint8 but", "elementwiseoperation", "input type of uint8"),
     ),
 )  # fmt: skip

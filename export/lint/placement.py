@@ -13,8 +13,7 @@ from onnx import NodeProto
 from export.lint import qdq
 from export.lint.finding import Rule, Severity
 from export.lint.graph import Graph, attribute, label
-
-MIN_CHANNELS = 16  # below, INT8 kernels pad to 16 or 32 channels and are no faster than FP16
+from export.placement import MIN_CHANNELS
 
 
 def half_quantized(graph: Graph) -> Iterator[tuple[str, str]]:
@@ -95,14 +94,13 @@ def activation_scales(graph: Graph) -> Iterator[tuple[str, str]]:
 
 
 def narrow(graph: Graph) -> Iterator[tuple[str, str]]:
-    """Quantized convolutions with few channels."""
+    """Quantized convolutions with few input channels."""
     for node, activation, weight in qdq.layers(graph):
         shape = graph.shape(node.input[1])
-        if node.op_type == "Conv" and activation and weight and shape and len(shape) > 1:
-            sizes = [size for size in shape[:2] if isinstance(size, int)]
-            channels = min(sizes, default=MIN_CHANNELS) if attribute(node, "group", 1) == 1 else MIN_CHANNELS
+        if node.op_type == "Conv" and activation and weight and shape and len(shape) > 1 and isinstance(shape[1], int):
+            channels = shape[1] * attribute(node, "group", 1)
             if channels < MIN_CHANNELS:
-                yield label(node), f"a convolution of {channels} channels: in INT8 it is padded, and hardly faster than in FP16."
+                yield label(node), f"a convolution of {channels} input channels: INT8 kernels take {MIN_CHANNELS} at least, and pad."
 
 
 def output_axis(node: NodeProto, rank: int) -> int:
@@ -122,5 +120,5 @@ RULES = (
     Rule("TRT023", Severity.WARNING, "one scale across a concatenation", "Give all its inputs the largest of their scales.", concat),
     Rule("TRT024", Severity.WARNING, "weights have one scale per output channel", "Quantize along the output channels.", weight_axis),
     Rule("TRT025", Severity.WARNING, "activations have one scale", "Calibrate activations per tensor.", activation_scales),
-    Rule("TRT026", Severity.INFO, "INT8 convolutions have 16 channels or more", "Leave it in float.", narrow),
+    Rule("TRT026", Severity.INFO, f"INT8 convolutions have {MIN_CHANNELS} input channels or more", "Leave it in float.", narrow),
 )  # fmt: skip

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
 from export.lint.graph import WEIGHTED, Graph, argument, attribute
+from export.placement import SAME_VALUES
 
-PASSING = frozenset({"Identity", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool", "Dropout", "Cast"})
-"""Operators that move values or choose among them: a Q/DQ pair before them does for what follows."""
+PASSING = SAME_VALUES | {"Cast"}
+"""Operators that hand values on: a Q/DQ pair before them does for what follows."""
 
 MAX_PASSED = 100
 
@@ -79,10 +80,11 @@ def per_channel(graph: Graph, node: NodeProto) -> bool:
 
 
 def from_layer(graph: Graph, name: str) -> bool:
-    """Whether a weighted layer with quantized inputs makes this tensor, directly."""
+    """Whether a weighted layer with quantized inputs makes this tensor, for one reader: else the two cannot become one kernel."""
     node = graph.makers.get(name)
     return (
         node is not None
+        and len(graph.readers.get(name, ())) == 1
         and node.op_type in WEIGHTED
         and len(node.input) >= 2
         and all(dequantizer(graph, part) is not None for part in node.input[:2])

@@ -105,7 +105,7 @@ SYMMETRIC = "Quantize again with symmetric INT8, zero point 0 (flavour trt-int8)
 RULES = (
     Rule(
         "TRT001", Severity.ERROR, "zero points are 0", SYMMETRIC, zero_points, refused=True,
-        words=("non-zero zero point", "shiftisallzeros", "asymmetric quantization", "zero point must"),
+        words=("non-zero zero point", "shiftisallzeros", "asymmetric quantization", "`zero_point` which is not an initializer"),
     ),
     Rule(
         "TRT002", Severity.ERROR, "no UINT8 Q/DQ", SYMMETRIC, unsigned, refused=True,
@@ -116,7 +116,7 @@ RULES = (
         words=("has type int32 but must have type fp8",),
     ),
     Rule("TRT004", Severity.ERROR, "quantized types are INT8", SYMMETRIC, integer_types, refused=True, words=("output_dtype specifies",)),
-    Rule("TRT005", Severity.WARNING, "the GPU has the quantized types", SYMMETRIC, new_types, words=("contains hw-specific datatypes",)),
+    Rule("TRT005", Severity.WARNING, "the GPU has the quantized types", SYMMETRIC, new_types, words=("hw-specific datatypes",)),
     Rule("TRT006", Severity.ERROR, "scales are stored", "Store the scale in the file: static quantization.", scale_stored, refused=True),
     Rule(
         "TRT007", Severity.ERROR, "scales are positive", "Calibrate again; a tensor that is always 0 takes any positive scale.",

@@ -21,6 +21,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "onnxruntime": onnxruntime.RULES,
 }  # fmt: skip
 TARGETS = tuple(RULES)
+UNNAMED = "unsupported_node: false"
 
 
 def lint(path: Path, target: str, *, sparse: bool = False) -> list[Finding]:
@@ -58,12 +59,13 @@ def read(path: Path, *, sparse: bool = False) -> Graph:
             model = inliner.inline_local_functions(model)
         except Exception as error:
             raise ExportError(f"{path.name}: its local functions cannot be inlined: {first_line(error)}") from error
-    return Graph(model, path.parent, sparse)
+    return Graph(model, path, sparse)
 
 
 def rule_for(message: str) -> str | None:
     """The id of the rule that would have caught what a runtime said when it refused a file; None where no rule does."""
-    words = message.lower()
+    words = message.strip().lower()
+    words = UNNAMED if words == "false" else words  # all that NVIDIA's parser says of an operator it does not know
     for rules in RULES.values():
         for rule in rules:
             if any(part in words for part in rule.words):

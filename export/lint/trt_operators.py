@@ -20,8 +20,13 @@ _KNOWN = """
 """
 KNOWN = frozenset(_KNOWN.split())
 
-PLUGINS = frozenset({"CausalConvWithState", "LinearAttention", "NonZero", "RoiAlign"})
-"""Known, and made by a plugin that TensorRT for RTX does not have."""
+_PLUGIN = "a plugin that TensorRT for RTX does not have"
+ELSEWHERE = {
+    "Attention": "a dedicated kernel, which TensorRT has for some shapes only (opset 22 and older write it as products and a softmax)",
+    "CausalConvWithState": _PLUGIN, "LinearAttention": _PLUGIN, "NonZero": _PLUGIN, "RoiAlign": _PLUGIN,
+    "NonMaxSuppression": "a kernel that TensorRT for RTX does not have",
+}  # fmt: skip
+"""Operators the parser knows and that still do not run everywhere: what they need."""
 
 _NEW = """
     Attention BlackmanWindow CausalConvWithState HammingWindow HannWindow LinearAttention RMSNormalization RotaryEmbedding STFT Swish

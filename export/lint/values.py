@@ -8,16 +8,22 @@ from onnx import TensorProto
 
 from export.lint import qdq
 from export.lint.finding import Rule, Severity
-from export.lint.graph import Graph, attribute, dims, label
+from export.lint.graph import Graph, argument, attribute, dims, label
 
 OLDEST, PER_CHANNEL, NEWEST = 9, 13, 21
 """Operator sets: the oldest the parser's authors support; the first with one scale per channel; the newest of ONNX 1.16, with which the
 parser of TensorRT 10.3 (JetPack 6) was built (onnx-tensorrt, docs/Changelog.md: ONNX 1.17 came with 10.6)."""
 
-_NAMES = (
-    "FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "UINT8", "INT32", "INT64", "BOOL", "FLOAT8E4M3FN", "INT4", "FLOAT4E2M1"
-)  # fmt: skip
+_NAMES = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "UINT8", "INT32", "INT64", "BOOL")
 TYPES = frozenset(TensorProto.DataType.Value(name) for name in _NAMES)
+"""FP8, INT4 and FP4 exist between QuantizeLinear and DequantizeLinear only."""
+
+_SIZES = {
+    "ConstantOfShape": (0,), "CumSum": (1,), "Expand": (1,), "Loop": (0,), "Pad": (1, 3), "Range": (0, 1, 2), "Reshape": (1,),
+    "Resize": (3,), "Slice": (1, 2, 3, 4), "Split": (1,), "Tile": (1,), "TopK": (1,),
+    "BlackmanWindow": (0,), "HammingWindow": (0,), "HannWindow": (0,),
+}  # fmt: skip
+"""Operator -> inputs whose values decide a shape."""
 
 
 def opset(graph: Graph) -> Iterator[tuple[str, str]]:
@@ -42,15 +48,18 @@ def dynamic_inputs(graph: Graph) -> Iterator[tuple[str, str]]:
 
 def types(graph: Graph) -> Iterator[tuple[str, str]]:
     """Tensors of a type that TensorRT does not have. Those of Q/DQ have rules of their own."""
-    own = {name for node in qdq.pairs(graph) for name in (*node.input, *node.output)}
+    own = {name for node in qdq.pairs(graph) for name in (*node.input, *node.output)} - {value.name for value in graph.inputs}
+    for value in (*graph.inputs, *graph.model.graph.output):
+        if (held := value.type.WhichOneof("value")) not in ("tensor_type", None):
+            yield value.name, f"a {str(held).removesuffix('_type')} instead of a tensor, which TensorRT does not have."
     for name in dict.fromkeys([*(value.name for value in graph.inputs), *graph.stored, *graph.makers]):
         kind = graph.type(name)
         if kind and kind not in TYPES and name not in own:
-            yield name, f"a tensor of type {_name(kind)}, which TensorRT does not have."
+            yield name, f"a tensor of type {_name(kind)}, which TensorRT does not have outside of Q/DQ."
     for node in graph.of_type("Cast"):
         target = attribute(node, "to", TensorProto.FLOAT)
         if target not in TYPES and not graph.type(node.output[0]):
-            yield label(node), f"casts to {_name(target)}, which TensorRT does not have."
+            yield label(node), f"casts to {_name(target)}, which TensorRT does not have outside of Q/DQ."
 
 
 def wide(graph: Graph) -> Iterator[tuple[str, str]]:
@@ -60,21 +69,44 @@ def wide(graph: Graph) -> Iterator[tuple[str, str]]:
             yield value.name, "an input of type DOUBLE: TensorRT computes it in FLOAT."
 
 
+def shape_inputs(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Inputs of the network whose values, not sizes, decide a shape."""
+    for node in graph.of_type(*_SIZES):
+        for place in _SIZES[node.op_type]:
+            if found := sorted(graph.fed_by(argument(node, place))):
+                yield label(node), f"the values of the network's input '{found[0]}' decide a shape ({node.op_type}, input {place})."
+
+
+def ends(graph: Graph) -> Iterator[tuple[str, str]]:
+    """More or fewer than one input and one output."""
+    counts = len(graph.inputs), len(graph.model.graph.output)
+    if counts != (1, 1):
+        yield "", f"{counts[0]} inputs and {counts[1]} outputs; expected one of each: images in, logits out."
+
+
 def _name(kind: int) -> str:
     return TensorProto.DataType.Name(kind) if kind in TensorProto.DataType.values() else str(kind)
 
 
-EXPORT_AGAIN = "Export it again with opset_version=20 (what this program writes)."
+FIXED = "Fix every other size when exporting; this program gives TensorRT a profile for the batch alone."
 
 RULES = (
-    Rule("TRT040", Severity.WARNING, f"operator set {OLDEST} to {NEWEST}", EXPORT_AGAIN, opset),
     Rule(
-        "TRT041", Severity.ERROR, "only the batch is dynamic",
-        "Fix every other size when exporting; this program gives TensorRT a profile for the batch alone.", dynamic_inputs,
+        "TRT040", Severity.WARNING, f"operator set {OLDEST} to {NEWEST}",
+        "Export it again with opset_version=20, which this program writes.", opset,
     ),
+    Rule("TRT041", Severity.ERROR, "only the batch is dynamic", FIXED, dynamic_inputs),
     Rule(
         "TRT042", Severity.ERROR, "tensors have types of TensorRT", "Use float, int32, int64 or bool.", types, refused=True,
-        words=("failed to convert onnx date type", "failed to import initializer", "unsupported data type"),
+        words=("failed to convert onnx date type", "failed to import initializer", "unsupported data type", " has datatype "),
     ),
     Rule("TRT043", Severity.WARNING, "inputs are not double", "Export the model in float32.", wide),
+    Rule(
+        "TRT044", Severity.ERROR, "no input decides a shape", "Make it a constant; this program feeds images alone.", shape_inputs,
+        refused=True, words=("no optimization profile has been defined",),
+    ),
+    Rule(
+        "TRT045", Severity.ERROR, "one input and one output", "Export a classifier: wrap it so that it returns the logits alone.", ends,
+        words=("expected one of each",),
+    ),
 )  # fmt: skip
