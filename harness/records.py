@@ -78,7 +78,9 @@ class DeviceRecord(Part):
     before: dict[str, Any] = Field(default={}, description="its state before the first engine was loaded")
     after: dict[str, Any] = Field(default={}, description="its state after the last engine was measured")
     mismatches: list[Mismatch] = []
-    recorded_from: str | None = Field(default=None, description="the state was read from recorded files in this folder, not from the device")
+    recorded_from: str | None = Field(
+        default=None, description="the state was read from recorded files in this folder, not from the device"
+    )
 
 
 class ModelRecord(Part):
@@ -108,6 +110,16 @@ class DataRecord(Part):
     calibration_n: int
 
 
+class LintFinding(Part):
+    """A lint rule that an artefact breaks for its runtime; errors fail the export, so none is here. See `harness lint --rules`."""
+
+    rule: str
+    severity: Literal["warning", "info"]
+    node: str = Field(description="empty where it concerns the whole file")
+    reason: str
+    remedy: str
+
+
 class Proof(Part):
     """How far an artefact is from its twin before any device is involved: largest |logit difference|, share of equal top-1."""
 
@@ -116,6 +128,7 @@ class Proof(Part):
     top1_agreement: float
     passed: bool
     limit: str
+    lint: list[LintFinding] = Field(default=[], description="what the lint says of the file for its runtime")
 
 
 class KernelShare(Part):

@@ -186,6 +186,6 @@ RULES = (
     Rule("ORT016", Severity.INFO, "every layer is quantized", "Quantize it too, or accept what its part of the time costs.", float_layers),
     Rule(
         "ORT020", Severity.WARNING, "weights have 7 bits where CPUs saturate",
-        "Use the flavour ort-int8-rr (reduce_range) or ort-int8-precise, or measure on that CPU.", saturation,
+        "Use the flavour ort-int8-rr (reduce_range) or run it with session.x64quantprecision=1 (ort-int8-precise).", saturation,
     ),
 )  # fmt: skip

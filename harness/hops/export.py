@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.artefact import Artefact
+from export.errors import ExportError
 from export.flavours import export_flavour
+from export.lint import TARGETS, Severity, lint
 from export.proof import prove
 from harness.data.load import stratified
 from harness.hops.subject import Subject
-from harness.records import Proof
+from harness.records import LintFinding, Proof
 from harness.settings import Settings
 
 PROOF_IMAGES = 256
@@ -29,7 +31,7 @@ def export_and_prove(subject: Subject, settings: Settings, folder: Path, say: Ca
     """Write the artefacts of `settings.flavours` into `folder`.
 
     Raises:
-        ExportError: the twin cannot be exported.
+        ExportError: the twin cannot be exported, or the lint finds an error in what was written.
     """
     twin, test = subject.twin, subject.test
     probe = test.images[stratified(test.labels, min(PROOF_IMAGES, len(test)), settings.seed)]
@@ -46,9 +48,15 @@ def export_and_prove(subject: Subject, settings: Settings, folder: Path, say: Ca
             folder=folder,
             cache_fp32=next((e.artefact for e in exported if e.artefact.flavour == "onnx-fp32"), None),
         )
+        findings = _lint(artefact, say)
         seen = prove(twin.module, artefact, probe)
         proof = Proof(
-            n=seen.n, max_logit_error=seen.max_logit_error, top1_agreement=seen.top1_agreement, passed=seen.passed, limit=seen.limit
+            n=seen.n,
+            max_logit_error=seen.max_logit_error,
+            top1_agreement=seen.top1_agreement,
+            passed=seen.passed,
+            limit=seen.limit,
+            lint=findings,
         )
         size, error, same = artefact.bytes / 1024, proof.max_logit_error, proof.top1_agreement
         say(f"  {size:.0f} KiB; against the twin: max |logit difference| {error:.3g}, top-1 agreement {same:.1%}")
@@ -56,3 +64,20 @@ def export_and_prove(subject: Subject, settings: Settings, folder: Path, say: Ca
             say(f"  NOT PROVED: expected {proof.limit}. {seen.remedy}")
         exported.append(Exported(artefact, proof))
     return exported
+
+
+def _lint(artefact: Artefact, say: Callable[[str], None]) -> list[LintFinding]:
+    """What the lint says of an artefact for its runtime; tells the first warning of each rule.
+
+    Raises:
+        ExportError: the first error it finds.
+    """
+    if artefact.runtime not in TARGETS:
+        return []
+    found = lint(artefact.path, artefact.runtime, sparse=bool(artefact.options.get("sparse")))
+    if found and found[0].severity is Severity.ERROR:
+        raise ExportError(f"{artefact.path.name} would not run as it says: {found[0]} All findings: harness lint {artefact.path}")
+    first = {finding.rule: finding for finding in reversed(found) if finding.severity is Severity.WARNING}
+    for finding in reversed(first.values()):
+        say(f"  lint: {finding}")
+    return [LintFinding.model_validate(finding.as_dict()) for finding in found]
