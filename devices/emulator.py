@@ -1,4 +1,4 @@
-"""Whether this very process runs under an emulator: its time and memory then say nothing of the device. Standard library, Python >= 3.10."""
+"""Whether this very process runs under an emulator: its time and memory say nothing of the device then. Standard library only."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
-# What the worker imports; the rest of the package stays at home.
+# What the worker and the agent import; the rest of the package stays at home.
 WORKER_FILES = (
     "__init__.py",
     "beside.py",
@@ -15,11 +15,18 @@ WORKER_FILES = (
     "engines/__init__.py",
     "engines/onnxruntime.py",
     "environment.py",
+    "errors.py",
     "job.py",
+    "lock.py",
     "observed.py",
     "peaks.py",
+    "process.py",
     "reader.py",
     "result.py",
+    "target/__init__.py",
+    "target/agent.py",
+    "target/store.py",
+    "target/supervise.py",
     "telemetry/__init__.py",
     "telemetry/cpufreq.py",
     "telemetry/ina3221.py",
@@ -33,6 +40,7 @@ WORKER_FILES = (
     "telemetry/thermal.py",
     "telemetry/throttle.py",
     "timing.py",
+    "wire.py",
     "worker.py",
 )
 

@@ -9,19 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from devices.errors import DeviceError
+from devices.install import System, remedies
 from devices.pack import worker_archive
 from devices.profile import DeviceProfile
-from devices.sysroot import Say, Sysroot
-from devices.transports import connect
+from devices.sysroot import Sysroot
+from devices.transports import EMULATED, SSH, Say, connect
 from devices.transports.emulated import find_qemu
 
 LIMIT_S = 120.0
 OLDEST_PYTHON = (3, 10)
 
 _WORKER = "worker.pyz"
+_ANSWER = "=== answer"  # what a package prints when it is imported comes before; the lines after it are short
 _ASK = f"""
-import importlib, json, platform, sys
-found = {{"python": platform.python_version()}}
+import importlib, json, os, platform, sys, sysconfig
+def first_line(path):
+    try:
+        return open(path, encoding="utf-8").readline().strip()
+    except OSError:
+        return ""
+try:
+    system = platform.freedesktop_os_release().get("PRETTY_NAME", "")
+except OSError:
+    system = ""
+venv = sys.prefix != sys.base_prefix
+found = {{"python": platform.python_version(), "machine": platform.machine(), "system": system}}
+asked = {{"name": system, "machine": platform.machine(), "l4t": first_line("/etc/nv_tegra_release"), "venv": venv,
+          "managed": not venv and os.path.exists(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED"))}}
 for name in sys.argv[1:]:
     try:
         found[name] = importlib.import_module(name).__version__
@@ -32,7 +46,8 @@ if found.get("numpy"):
     sys.path.insert(0, "{_WORKER}")
     from devices.environment import describe_machine
     found = describe_machine() | found
-print(json.dumps(found))
+print("{_ANSWER}")
+print(json.dumps({{"found": found, "system": asked}}, indent=0))
 """
 
 
@@ -49,23 +64,23 @@ class Probe:
     missing: list[str]
 
 
-def probe(profile: DeviceProfile) -> Probe:
-    """Start the device's Python and ask for versions and the processor.
+def probe(profile: DeviceProfile, say: Say | None = None) -> Probe:
+    """Start the device's Python and ask for versions and the processor. Waits while a run has the device.
 
     Raises:
         DeviceError: the device cannot be reached, or its Python does not start.
     """
-    transport = connect(profile)
     lines: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="edge-harness-probe-") as name:
+    with tempfile.TemporaryDirectory(prefix="edge-harness-probe-") as name, connect(profile, say) as transport:
         folder = Path(name)
         (folder / _WORKER).write_bytes(worker_archive())
-        ended = transport.run([*transport.python, "-c", _ASK, "numpy", *profile.runtimes], transport.put(folder), lines.append, LIMIT_S)
-    if ended.hung or ended.code != 0 or not lines:
+        there = transport.put(folder, lambda step, done, total: None)
+        ended = transport.run([*transport.python, "-c", _ASK, "numpy", *profile.runtimes], there, lines.append, LIMIT_S)
+    if ended.hung or ended.code != 0 or _ANSWER not in lines:
         why = f"was silent for {LIMIT_S:g} s" if ended.hung else f"ended with code {ended.code}"
         raise DeviceError(f"Python on {profile.name} {why}: {' | '.join(ended.stderr[-2:])}")
-    found = json.loads(lines[-1])
-    return Probe(found, _missing(profile, found))
+    answer = json.loads("\n".join(lines[lines.index(_ANSWER) + 1 :]))
+    return Probe(answer["found"], _missing(profile, answer["found"], System(**answer["system"])))
 
 
 def prepare(profile: DeviceProfile, say: Say) -> None:
@@ -90,16 +105,20 @@ def prepare(profile: DeviceProfile, say: Say) -> None:
     sysroot.build(say)
 
 
-def _missing(profile: DeviceProfile, found: dict[str, Any]) -> list[str]:
+def _missing(profile: DeviceProfile, found: dict[str, Any], system: System) -> list[str]:
     missing = []
     if tuple(map(int, found["python"].split(".")[:2])) < OLDEST_PYTHON:
         missing.append(f"Python {found['python']} is too old: the worker needs 3.10 or newer")
     needed = ("numpy", *profile.runtimes)
-    pins = dict(package.split("==") for package in profile.emulation.packages) if profile.emulated and profile.emulation else {}
+    pins = (
+        dict(package.split("==") for package in profile.emulation.packages) if profile.transport == EMULATED and profile.emulation else {}
+    )
+    absent = [name for name in needed if found[name] is None]
+    if absent and not pins:
+        missing += remedies(absent, system, profile.python if profile.transport == SSH else "python")
     for name in needed:
-        if found[name] is None:
-            remedy = f"harness devices prepare {profile.name}" if pins else f"python -m pip install {name}"
-            missing.append(f"{name} cannot be imported: {remedy}")
+        if pins and name in absent:
+            missing.append(f"{name} cannot be imported: harness devices prepare {profile.name}")
         elif pins.get(name, found[name]) != found[name]:
             missing.append(f"{name} is {found[name]}, the profile says {pins[name]}: harness devices prepare {profile.name}")
     return missing

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,24 +15,23 @@ from devices.job import FormatError, Job
 from devices.pack import worker_archive
 from devices.profile import DeviceProfile
 from devices.result import RESULT, Result
-from devices.transports import Exit, connect
+from devices.transports import Exit, Progress, Say, connect
 
 WORKER = "worker.pyz"
 FINISHED = ("ok", "nan")  # the worker came to its end; anything else is tried again
 
-Progress = Callable[[str, int, int], None]
 
-
-def run_job(profile: DeviceProfile, job: Job, folder: Path, progress: Progress) -> Result:
+def run_job(profile: DeviceProfile, job: Job, folder: Path, progress: Progress, say: Say | None = None) -> Result:
     """Run `job`, whose files are in `folder` (see `devices.job.make_job`), and leave `folder/result`.
 
     A folder that already holds the finished result of this very job, its files unchanged, is not run again.
 
     Args:
         profile: the device.
-        job: what to do; the profile's name and clock are filled in here.
+        job: what to do; what the profile says is filled in here.
         folder: of the job.
-        progress: called with step, done, total while the worker works.
+        progress: called with step, done, total while files travel and the worker works.
+        say: see `devices.transports.connect`.
 
     Raises:
         DeviceError: the device cannot be reached. A crash, a hang, NaN or a refusal is a `Result` with that status.
@@ -46,14 +44,14 @@ def run_job(profile: DeviceProfile, job: Job, folder: Path, progress: Progress) 
     (folder / WORKER).write_bytes(worker_archive())
 
     listener = _Listener(progress)
-    transport = connect(profile)
-    there = transport.put(folder)
-    ended = transport.run([*transport.python, WORKER, "."], there, listener, job.silence_limit_s)
-    if ended.hung or ended.code != 0:
-        result = _failure(job, ended, listener.step)
-        result.save(folder)
-        return result
-    transport.get(f"{there}/{RESULT}", folder / RESULT)
+    with connect(profile, say) as transport:
+        there = transport.put(folder, progress)
+        ended = transport.run([*transport.python, WORKER, "."], there, listener, job.silence_limit_s)
+        if ended.hung or ended.code != 0:
+            result = _failure(job, ended, listener.step)
+            result.save(folder)
+            return result
+        transport.get(f"{there}/{RESULT}", folder / RESULT)
     try:
         return _of_job(job, Result.load(folder))
     except FormatError as error:

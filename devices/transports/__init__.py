@@ -9,9 +9,11 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
 
 from devices.errors import DeviceError
+from devices.process import Exit
 
 if TYPE_CHECKING:
     from devices.profile import DeviceProfile
@@ -23,24 +25,29 @@ TRANSPORTS = {
     SSH: "devices.transports.ssh:Ssh",
 }
 
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+
 
 @dataclass(frozen=True)
-class Exit:
-    """How a command ended.
+class Facts:
+    """What the machine at the other end is.
 
     Attributes:
-        code: its exit code; negative: the signal that killed it.
-        hung: it was silent for too long and was killed.
-        stderr: its last lines of standard error.
+        machine: instruction set, as `uname -m` says.
+        cpus: that a process may use there.
+        emulator: what emulates it, None where nothing does.
+        clock_skew_s: how far its clock is ahead of this machine's, to the time that a message takes.
     """
 
-    code: int
-    hung: bool
-    stderr: tuple[str, ...]
+    machine: str
+    cpus: int
+    emulator: str | None
+    clock_skew_s: float = 0.0
 
 
 class Transport(Protocol):
-    """A way to one device. All three raise `DeviceError` where the device cannot be reached.
+    """A way to one device, held for one job. All raise `DeviceError` where the device cannot be reached.
 
     Attributes:
         python: the command that starts Python at the other end.
@@ -48,8 +55,20 @@ class Transport(Protocol):
 
     python: tuple[str, ...]
 
-    def put(self, folder: Path) -> str:
-        """Copy `folder` to the device; returns where it lies there."""
+    def __enter__(self) -> Self:
+        """Nothing is reached yet."""
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        """Leave nothing behind; after an error, what it takes to go on is kept."""
+
+    def facts(self) -> Facts:
+        """Reach the device and ask what it is."""
+
+    def put(self, folder: Path, progress: Progress) -> str:
+        """Copy `folder` to the device; returns where it lies there.
+
+        Waits while another run has the device. `progress` is called with "upload", bytes sent, bytes in all, where anything is sent.
+        """
 
     def run(self, command: Sequence[str], there: str, on_line: Callable[[str], None], silence_limit_s: float) -> Exit:
         """Run `command` in the folder `there`; `on_line` gets each line of its standard output as it comes.
@@ -61,14 +80,19 @@ class Transport(Protocol):
         """Copy the folder `there` back to `folder`, which does not exist yet (or is that very folder)."""
 
 
-def connect(profile: DeviceProfile) -> Transport:
-    """The way to a device, made from its profile. Starts nothing there, but sees that what is needed here is there.
+def connect(profile: DeviceProfile, say: Say | None = None) -> Transport:
+    """The way to a device, made from its profile. Reaches nothing yet, but sees that what is needed here is there.
+
+    Args:
+        profile: of the device.
+        say: called with a line when there is something to know: for whom the device is waited for, that a connection was lost.
 
     Raises:
-        DeviceError: no transport reaches it, or something is missing on this machine; the message names the remedy.
+        DeviceError: something is missing on this machine; the message names the remedy.
     """
-    if profile.transport is None:
-        raise DeviceError(f"{profile.name} cannot be reached yet. Its CPU can be emulated here: add --emulate.")
     module, _, name = TRANSPORTS[profile.transport].partition(":")
-    made: Transport = getattr(importlib.import_module(module), name)(profile)
+    made: Transport = getattr(importlib.import_module(module), name)(profile, say or (lambda line: None))
     return made
+
+
+__all__ = ["EMULATED", "SSH", "TRANSPORTS", "DeviceError", "Exit", "Facts", "Progress", "Say", "Transport", "connect"]

@@ -15,8 +15,10 @@ from devices.emulator import EMULATED_CPU
 from devices.errors import DeviceError
 from devices.profile import DeviceProfile
 from devices.sysroot import Sysroot
+from devices.transports import Facts, Say
 from devices.transports.local import Local
 
+THREADS = 1  # more only make an emulator slower
 INSTALL_QEMU = "apt-get install -y qemu-user-static"
 
 _ELF_X86_64 = (b"\x7fELF\x02", 62)  # ELF header: magic and 64-bit class, then e_machine at byte 18
@@ -29,7 +31,7 @@ class Emulated(Local):
         DeviceError: QEMU or the sysroot is not there, or this machine's Python cannot be emulated.
     """
 
-    def __init__(self, profile: DeviceProfile) -> None:
+    def __init__(self, profile: DeviceProfile, say: Say | None = None) -> None:
         emulation = profile.emulation
         assert emulation is not None  # noqa: S101 - `read_profile` saw to it
         qemu = find_qemu(emulation.machine)
@@ -37,9 +39,14 @@ class Emulated(Local):
             variables, interpreter = _guest(Sysroot.of(emulation), profile.name)
         else:
             variables, interpreter = _own()
-        variables = {**variables, "PYTHONNOUSERSITE": "1", EMULATED_CPU: f"{emulation.cpu}, emulated by {Path(qemu).name}"}
+        self._facts = Facts(emulation.machine, THREADS, f"{emulation.cpu}, emulated by {Path(qemu).name}")
+        variables = {**variables, "PYTHONNOUSERSITE": "1", EMULATED_CPU: str(self._facts.emulator)}
         # `env` sets them: QEMU's own option -E splits at commas
         self.python = ("env", *(f"{name}={value}" for name, value in variables.items()), qemu, "-cpu", emulation.cpu, *interpreter)
+
+    def facts(self) -> Facts:
+        """Of the emulated CPU."""
+        return self._facts
 
 
 def find_qemu(machine: str) -> str:

@@ -10,7 +10,8 @@ import pytest
 
 from devices.errors import DeviceError
 from devices.transports import Exit
-from devices.transports.local import LINE_LENGTH, STDERR_LINES, Local
+from devices.process import LINE_LENGTH, STDERR_LINES
+from devices.transports.local import Local
 
 PARENT = """
 import subprocess, sys, time

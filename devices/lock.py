@@ -1,0 +1,93 @@
+"""One run at a time on a device: a lock on the device itself, whoever logs in. Runs there; standard library only.
+
+The kernel holds it (`flock`) for the processes that inherited it and frees it when the last of them is gone, by a crash or a restart too:
+a lock cannot outlive its holder, whatever the file still says. The file tells those who wait for whom.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def lock_path() -> Path:
+    """The lock's file: in the folder for temporary files, which all users of the device share."""
+    return Path(tempfile.gettempdir()) / "edge-harness.lock"
+
+
+class DeviceLock:
+    """The lock as one process sees it. It stays held by processes forked while it was, after `close` too."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._fd = _open(path or lock_path())
+        self.left_over: str | None = None  # who held it last without giving it back, once it is acquired
+
+    def acquire(self, who: str, token: str) -> dict[str, Any] | None:
+        """Try to take it.
+
+        Args:
+            who: for those who will wait.
+            token: what it is held for.
+
+        Returns:
+            None: it is held now. Else what the holder said of itself: `who`, `token`.
+        """
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return self._read()
+        self.left_over = _left_over(self._read())
+        self._write({"who": who, "token": token, "pid": os.getpid(), "boot_id": boot_id()})
+        return None
+
+    def release(self) -> None:
+        """Give it back, although a forked process may still have it open."""
+        self._write({})
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Let go of it; a forked process keeps it."""
+        os.close(self._fd)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            said = json.loads(os.pread(self._fd, 1 << 12, 0))
+        except (OSError, ValueError):
+            return {}
+        return said if isinstance(said, dict) else {}
+
+    def _write(self, said: dict[str, Any]) -> None:
+        raw = json.dumps(said).encode()
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, raw, 0)
+
+
+def _left_over(said: dict[str, Any]) -> str | None:
+    if "who" not in said:
+        return None
+    return f"{said['who']} ({'its process is gone' if said.get('boot_id') == boot_id() else 'the device has restarted since'})"
+
+
+def boot_id() -> str:
+    """The kernel's random name for the time since the last restart, empty where it has none."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _open(path: Path) -> int:
+    """Open the file for everyone, or make it. Without O_CREAT first: a sticky folder forbids it on another user's file."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        fd = os.open(path, flags | os.O_CREAT, 0o666)
+        os.fchmod(fd, 0o666)  # whatever the umask; it holds nothing but who waits for whom
+        return fd

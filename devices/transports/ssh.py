@@ -1,0 +1,316 @@
+"""Another machine, reached by SSH: files travel once, what was started outlives the connection, and one run at a time has the device.
+
+A dropped connection is opened again, and everything goes on where it was: an upload, the job, a download.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from devices.environment import CLOCK_SKEW
+from devices.errors import DeviceError
+from devices.job import sha256_file
+from devices.process import LINE_LENGTH, Exit
+from devices.transports import Facts, Progress, Say
+from devices.transports.openssh import Session, UnreachableError, check_host, drop_connection, printable
+from devices.wire import CHUNK, ClosedError, Wire
+
+if TYPE_CHECKING:
+    from devices.profile import DeviceProfile
+
+RECONNECT_S = 300.0  # a board has restarted by then
+DROPS = 20  # of the connection, during one step
+MOST_FILES, MOST_BYTES = 1000, 8 << 30  # that are brought back from one folder
+
+KEPT = "What is finished is kept; go on with --resume."
+
+_LONGEST_PAUSE_S = 15.0
+_PATH = re.compile(r"[A-Za-z0-9_][\w.+-]*(/[A-Za-z0-9_][\w.+-]*)*", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+T = TypeVar("T")
+Message = dict[str, Any]
+
+
+class _DamagedError(DeviceError):
+    """Bytes changed on the way."""
+
+
+class Ssh:
+    """See `devices.transports.Transport`. A folder there is named after who sent it, from where, and every byte in it."""
+
+    def __init__(self, profile: DeviceProfile, say: Say) -> None:
+        self.python = tuple(shlex.split(profile.python))
+        self._profile, self._say = profile, say
+        self._host = profile.host or profile.name
+        check_host(self._host)
+        self._session: Session | None = None
+        self._hello: Message = {}
+        self._skew_s = 0.0
+        self._job = ""
+        self._adopt = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None and self._job and self._session is not None:
+                _ask(self._session.wire, "remove", job=self._job)
+        except (ClosedError, DeviceError):
+            self._say(f"the job's folder on {self._host} could not be removed; the next run there does it")
+        finally:
+            self._close()
+
+    def facts(self) -> Facts:
+        """Log in and ask."""
+        self._steadily(lambda wire: None)
+        emulator = self._hello.get("emulator")
+        machine, cpus = printable(str(self._hello["machine"])), int(self._hello["cpus"])
+        return Facts(machine, cpus, printable(str(emulator)) if emulator else None, self._skew_s)
+
+    def put(self, folder: Path, progress: Progress) -> str:
+        """Send what the device does not have yet; files and folders whose name begins with a dot stay here."""
+        files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        files = {name: path for name, path in files.items() if not any(part.startswith(".") for part in name.split("/"))}
+        hashes = {name: sha256_file(path) for name, path in files.items()}
+        origin = [platform.node(), str(folder.resolve()), sorted(hashes.items())]
+        self._job, self._adopt = hashlib.sha256(json.dumps(origin).encode()).hexdigest()[:32], True
+        contents = {sha256: files[name] for name, sha256 in hashes.items()}
+        self._steadily(self._take_lock)
+        self._twice(_Upload(self._job, contents, progress))
+        self._steadily(lambda wire: _ask(wire, "lay", job=self._job, files=hashes))
+        return self._job
+
+    def run(self, command: Sequence[str], there: str, on_line: Callable[[str], None], silence_limit_s: float) -> Exit:
+        """Start it, and follow it. It is started once more where the device restarts, or something kills it, meanwhile."""
+        adopt, self._adopt = self._adopt, False
+        what = {"job": there, "command": list(command), "silence_limit_s": silence_limit_s}
+        try:
+            for tries_left in (1, 0):
+                variables = {CLOCK_SKEW: f"{self._skew_s:.3f}"}
+                request = {**what, "key": uuid.uuid4().hex, "adopt": adopt and bool(tries_left), "variables": variables}
+                answer = self._steadily(_Follower(on_line, request))
+                if "end" in answer:
+                    return _exit(answer["end"], self._host)
+                why = f"{printable(str(answer['gone']))} while the worker ran on {self._host}"
+                if tries_left:
+                    self._say(f"{why}: it is started again")
+            free = int(answer.get("free_bytes", 0)) / 2**20
+            raise DeviceError(f"{why}, twice. {free:.0f} MiB of its disk are free; is there enough memory, and does it restart by itself?")
+        except DeviceError:
+            raise
+        except BaseException:
+            self._stop(there)
+            raise
+
+    def get(self, there: str, folder: Path) -> None:
+        """Bring every file back, checked against the hash that the device took of it."""
+        job, _, path = there.partition("/")
+        staging = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        listed = self._steadily(lambda wire: _ask(wire, "list", job=job, path=path))
+        for name, size, sha256 in checked_list(listed.get("files"), self._host):
+            request = {"job": job, "path": f"{path}/{name}" if path else name, "size": size}
+            self._twice(_Download(staging / name, sha256, request))
+        staging.replace(folder)
+
+    def _twice(self, step: Callable[[Wire], T]) -> T:
+        """Take a step, and once more where bytes changed on the way."""
+        try:
+            return self._steadily(step)
+        except _DamagedError as error:
+            self._say(f"bytes changed on the way to or from {self._host} ({error}); they are sent again")
+            return self._steadily(step)
+
+    def _steadily(self, step: Callable[[Wire], T]) -> T:
+        """Take a step that can be repeated; where the connection drops, open it again and repeat the step."""
+        for _ in range(DROPS):
+            session = self._connected()
+            try:
+                return step(session.wire)
+            except ClosedError:
+                fault = session.fault()
+                self._close()
+                if not fault.passing:
+                    raise fault from None
+                drop_connection(self._host)
+                self._say(f"the connection to {self._host} was lost; trying again for up to {RECONNECT_S:g} s")
+        raise DeviceError(f"the connection to {self._host} was lost {DROPS} times during one step. {KEPT}")
+
+    def _connected(self) -> Session:
+        """The session, opened where there is none; with patience where there has been one."""
+        if self._session is not None:
+            return self._session
+        stop, pause_s = time.monotonic() + RECONNECT_S, 0.5
+        while self._session is None:
+            try:
+                self._session = self._open()
+            except (UnreachableError, ClosedError) as error:
+                passing = isinstance(error, ClosedError) or error.passing
+                if not (self._hello and passing):
+                    raise DeviceError(f"{self._host}: {error}") if isinstance(error, ClosedError) else error from None
+                if time.monotonic() + pause_s > stop:
+                    raise DeviceError(f"{error}. {KEPT}") from error
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        return self._session
+
+    def _open(self) -> Session:
+        """Log in; see that it is the right kind of machine; take the device's lock for the job."""
+        session = Session(self._host, self.python)
+        try:
+            again = bool(self._hello)
+            self._greet(session.wire)
+            if again and self._job:
+                self._take_lock(session.wire)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _greet(self, wire: Wire) -> None:
+        before = time.time()
+        hello = _ask(wire, "hello")
+        skew_s = float(hello["time"]) - (before + time.time()) / 2
+        emulation = self._profile.emulation
+        if emulation is not None and hello["machine"] != emulation.machine:
+            raise DeviceError(
+                f"{self._host} is {printable(str(hello['machine']))}, but {self._profile.name} is {emulation.machine}. "
+                f"No job was sent. Choose another --device or another --host."
+            )
+        self._hello, self._skew_s = hello, skew_s
+
+    def _take_lock(self, wire: Wire) -> None:
+        who = f"{getpass.getuser()}@{platform.node()}, process {os.getpid()}"
+        wire.send({"op": "lock", "job": self._job, "who": who})
+        while "waiting" in (answer := _answer(wire)):
+            self._say(f"{self._host} is in use by {printable(str(answer['waiting']))}; waiting for it")
+        if answer.get("left_over"):
+            self._say(f"took over {self._host} from a run that ended without a word: {printable(str(answer['left_over']))}")
+
+    def _stop(self, there: str) -> None:
+        """Stop what runs there, over a session of its own: what was under way on the other one is broken off."""
+        self._close()
+        try:
+            session = Session(self._host, self.python)
+            try:
+                _ask(session.wire, "stop", job=there)
+            finally:
+                session.close()
+        except (ClosedError, DeviceError) as error:
+            self._say(f"the worker on {self._host} could not be stopped and may still run ({error})")
+
+    def _close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
+class _Upload:
+    """Sends the files that the device lacks, or the rest of them. Called again after a drop, it goes on."""
+
+    def __init__(self, job: str, contents: dict[str, Path], progress: Progress) -> None:
+        self._job, self._contents, self._progress = job, contents, progress
+        self._sizes = {sha256: path.stat().st_size for sha256, path in contents.items()}
+        self._total = 0
+
+    def __call__(self, wire: Wire) -> None:
+        missing: dict[str, int] = _ask(wire, "missing", job=self._job, files=self._sizes)["missing"]
+        left = sum(self._sizes[sha256] - int(begun) for sha256, begun in missing.items())
+        self._total = self._total or left
+        for sha256, begun in missing.items():
+            wire.send({"op": "receive", "sha256": sha256, "size": self._sizes[sha256], "offset": begun})
+            with self._contents[sha256].open("rb") as file:
+                file.seek(begun)
+                while piece := file.read(CHUNK):
+                    wire.write(piece)
+                    left -= len(piece)
+                    self._progress("upload", max(self._total - left, 0), self._total)
+            _answer(wire)
+
+
+class _Follower:
+    """Starts a command and passes its lines on. Called again after a drop, it goes on after the last line it had."""
+
+    def __init__(self, on_line: Callable[[str], None], request: Message) -> None:
+        self._on_line, self._request = on_line, request
+        self._offset = 0
+
+    def __call__(self, wire: Wire) -> Message:
+        _ask(wire, "start", **self._request)
+        wire.send({"op": "follow", "job": self._request["job"], "offset": self._offset})
+        while "line" in (answer := _answer(wire)):
+            self._offset = int(answer["offset"])
+            self._on_line(printable(str(answer["line"]), LINE_LENGTH))
+        return answer
+
+
+class _Download:
+    """Brings one file back, or the rest of it."""
+
+    def __init__(self, target: Path, sha256: str, request: Message) -> None:
+        self._target, self._sha256, self._request = target, sha256, request
+        target.parent.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, wire: Wire) -> None:
+        with self._target.open("ab") as file:
+            wire.send({"op": "fetch", **self._request, "offset": file.tell()})
+            if _answer(wire).get("size") != self._request["size"] - file.tell():
+                raise ClosedError("another size than was listed")
+            for piece in wire.read(self._request["size"] - file.tell()):
+                file.write(piece)
+        _answer(wire)
+        if (found := sha256_file(self._target)) != self._sha256:
+            self._target.unlink()
+            raise _DamagedError(f"{self._target.name}: sha256 {found[:12]}…, expected {self._sha256[:12]}…")
+
+
+def checked_list(files: Any, host: str) -> list[tuple[str, int, str]]:
+    """The path, size and hash of every file that a device offers.
+
+    Raises:
+        DeviceError: a path that could leave the folder, or more than the run folder should take.
+    """
+    try:
+        found = [(str(file["path"]), int(file["size"]), str(file["sha256"])) for file in files]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DeviceError(f"{host} sent no list of files: {error}") from error
+    for path, size, sha256 in found:
+        if not _PATH.fullmatch(path) or ".." in path.split("/") or size < 0 or not _SHA256.fullmatch(sha256):
+            raise DeviceError(f"{host} offers a file that is refused: {printable(path)!r}, {size} bytes. Nothing was brought back.")
+    if len({path for path, _, _ in found}) < len(found) or len(found) > MOST_FILES or sum(size for _, size, _ in found) > MOST_BYTES:
+        raise DeviceError(f"{host} offers {len(found)} files, or too many bytes, or one name twice; at most {MOST_FILES} files are taken")
+    return found
+
+
+def _ask(wire: Wire, op: str, **request: Any) -> Message:
+    wire.send({"op": op, **request})
+    return _answer(wire)
+
+
+def _answer(wire: Wire) -> Message:
+    answer = wire.receive()
+    if "error" in answer:
+        raise (_DamagedError if answer.get("damaged") else DeviceError)(f"on the device: {printable(str(answer['error']), 1000)}")
+    return answer
+
+
+def _exit(end: Message, host: str) -> Exit:
+    if "error" in end:
+        raise DeviceError(f"{host}: {printable(str(end['error']))}")
+    return Exit(int(end["code"]), bool(end["hung"]), tuple(printable(str(line), LINE_LENGTH) for line in end["stderr"]))

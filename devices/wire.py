@@ -1,0 +1,138 @@
+"""Messages over a pair of pipes, one at each end of an SSH session: JSON objects, one a line, with raw bytes after some. Standard library.
+
+Both ends speak within `BEAT_S` while they live, so silence means that the connection is gone, although nothing has said so yet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from collections.abc import Iterator
+from typing import Any
+
+BEAT_S = 5.0
+BEAT = {"beat": 1}
+SILENCE_S = 45.0
+CHUNK = 1 << 18
+
+_LONGEST = 1 << 24  # of a message; a list of a thousand files fits many times
+
+
+class ClosedError(Exception):
+    """The other end is gone: a dropped connection, a reboot, or a process that ended."""
+
+
+class Wire:
+    """One end. Reads and writes wait for `SILENCE_S` at most."""
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        self.fds = self._in, self._out = read_fd, write_fd
+        self._buffer = bytearray()
+        self._heard = time.monotonic()
+        os.set_blocking(read_fd, False)
+        os.set_blocking(write_fd, False)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send one message.
+
+        Raises:
+            ClosedError: the other end is gone, or takes nothing any more.
+        """
+        self.write(json.dumps(message).encode() + b"\n")
+
+    def write(self, raw: bytes) -> None:
+        """Send raw bytes.
+
+        Raises:
+            ClosedError: as `send`.
+        """
+        left = memoryview(raw)
+        while left:
+            if not select.select([], [self._out], [], SILENCE_S)[1]:
+                raise ClosedError(f"nothing could be sent for {SILENCE_S:g} s")
+            try:
+                left = left[os.write(self._out, left[:CHUNK]) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise ClosedError(str(error)) from error
+
+    def receive(self) -> dict[str, Any]:
+        """The next message that is not a beat. While none comes, a beat is sent every `BEAT_S`.
+
+        Raises:
+            ClosedError: the other end is gone, has been silent for `SILENCE_S`, or says what is no message.
+        """
+        stop = time.monotonic() + SILENCE_S
+        while time.monotonic() < stop:
+            line = self.line(BEAT_S)
+            if line is None:
+                self.send(BEAT)
+                continue
+            try:
+                message = json.loads(line)
+            except ValueError as error:
+                raise ClosedError(f"not a message: {line[:80]!r}") from error
+            if not isinstance(message, dict):
+                raise ClosedError(f"not a message: {line[:80]!r}")
+            if message != BEAT:
+                return message
+            stop = time.monotonic() + SILENCE_S
+        raise ClosedError(f"nothing came for {SILENCE_S:g} s")
+
+    def check(self, wait_s: float) -> None:
+        """Wait, where the other end has nothing to say but beats.
+
+        Raises:
+            ClosedError: it is gone, or has been silent for `SILENCE_S`.
+        """
+        if self.line(wait_s) is None and time.monotonic() - self._heard > SILENCE_S:
+            raise ClosedError(f"nothing came for {SILENCE_S:g} s")
+
+    def line(self, limit_s: float) -> bytes | None:
+        """The next line without its end, None where none is complete within `limit_s`.
+
+        Raises:
+            ClosedError: the other end is gone, or the line has no end.
+        """
+        stop = time.monotonic() + limit_s
+        while (end := self._buffer.find(b"\n")) < 0:
+            if len(self._buffer) > _LONGEST:
+                raise ClosedError("a message without an end")
+            if not self._fill(stop - time.monotonic()):
+                return None
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    def read(self, size: int) -> Iterator[bytes]:
+        """`size` raw bytes, in pieces.
+
+        Raises:
+            ClosedError: the other end is gone or silent before that.
+        """
+        while size > 0:
+            if not self._buffer and not self._fill(SILENCE_S):
+                raise ClosedError(f"nothing came for {SILENCE_S:g} s")
+            piece = bytes(self._buffer[:size])
+            del self._buffer[: len(piece)]
+            size -= len(piece)
+            yield piece
+
+    def _fill(self, limit_s: float) -> bool:
+        """Read what there is; False where nothing comes within `limit_s`."""
+        if not select.select([self._in], [], [], max(limit_s, 0.0))[0]:
+            return False
+        try:
+            got = os.read(self._in, CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise ClosedError(str(error)) from error
+        if not got:
+            raise ClosedError("the connection was closed")
+        self._buffer += got
+        self._heard = time.monotonic()
+        return True

@@ -1,0 +1,20 @@
+"""Fixtures that more than one folder needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sshd
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sshd.Board]:
+    """A machine reached by SSH: this one, over loopback. Not started yet: its Python and its variables can be changed before."""
+    if sshd.MISSING:
+        pytest.skip(sshd.MISSING)
+    made = sshd.Board(tmp_path / "board")
+    monkeypatch.setenv(sshd.CONFIG, str(made.config))
+    yield made
+    made.stop()
