@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from harness import __version__
 from harness.errors import UntrustedError
-from harness.hops.attack import make_sets
-from harness.hops.export import export_and_prove
+from harness.hops.attack import AdversarialSet, make_sets
+from harness.hops.export import Exported, export_and_prove
 from harness.hops.judge import judge
 from harness.hops.measure import measure, remove_jobs
 from harness.hops.subject import Subject, describe_data, describe_device, describe_model, load_subject
@@ -67,13 +67,24 @@ def resume(folder: Path) -> RunRecord:
         return _hops(run, record, subject, settings)
 
 
+def prepare(settings: Settings, out: Path, command: list[str]) -> None:
+    """Hops 1 to 4 alone: leaves a run folder in `out` that `resume` goes on with, on the device. Raises as `bench`."""
+    subject = load_subject(settings)
+    check_space(out, needed_bytes(subject, settings))
+    with Run(out) as run:
+        _make(run, run.save(open_record(subject, settings, command)), subject, settings)
+
+
+def open_only(settings: Settings, out: Path, command: list[str]) -> None:
+    """Hops 1 and 2 alone: a run folder in `out` that has just begun, for `resume`. Raises as `bench`."""
+    subject = load_subject(settings)
+    with Run(out) as run:
+        run.save(open_record(subject, settings, command))
+
+
 def _hops(run: Run, record: RunRecord, subject: Subject, settings: Settings) -> RunRecord:
     """Hops 3 to 8. Each finds what an earlier process finished in the run folder, and does the rest."""
-    exported = export_and_prove(subject, settings, run.folder / "artefacts", run.log)
-    record = run.save(record.model_copy(update={"status": Step.EXPORTED}))
-
-    sets = make_sets(subject, settings, exported, run.folder, run.log)
-    record = run.save(record.model_copy(update={"status": Step.ATTACKED, "attacks": [s.record for s in sets]}))
+    record, exported, sets = _make(run, record, subject, settings)
 
     results = measure(subject, settings, exported, sets, run.folder, run.log)
     record = run.save(record.model_copy(update={"status": Step.MEASURED}))
@@ -83,6 +94,15 @@ def _hops(run: Run, record: RunRecord, subject: Subject, settings: Settings) -> 
 
     render(run.folder, ("html", "md"))
     return record
+
+
+def _make(run: Run, record: RunRecord, subject: Subject, settings: Settings) -> tuple[RunRecord, list[Exported], list[AdversarialSet]]:
+    """Hops 3 and 4: what a run needs before a device."""
+    exported = export_and_prove(subject, settings, run.folder / "artefacts", run.log)
+    record = run.save(record.model_copy(update={"status": Step.EXPORTED}))
+
+    sets = make_sets(subject, settings, exported, run.folder, run.log)
+    return run.save(record.model_copy(update={"status": Step.ATTACKED, "attacks": [s.record for s in sets]})), exported, sets
 
 
 def open_record(subject: Subject, settings: Settings, command: list[str]) -> RunRecord:

@@ -24,9 +24,11 @@ from harness.commands.options import (
     Classes,
     Data,
     Device,
+    Devices,
     Emulate,
     Eps,
     Flavours,
+    Fleet,
     Host,
     ImageSize,
     Model,
@@ -54,6 +56,8 @@ Exit codes: 0 nothing refuted · 1 a claim fails or is degraded · 2 wrong usage
 DISK_FAULTS = (
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG
 )  # fmt: skip
+
+FLEET = "fleet.json"  # in the run folder of several devices
 
 app = typer.Typer(
     help="Does a compressed classifier's robustness still hold on the engine that is deployed, and what does it cost there?",
@@ -86,7 +90,8 @@ def root(
 def bench(
     model: Model = "resnet18x16-at",
     data: Data = "cifar10-sample",
-    device: Device = "host",
+    device: Devices = None,
+    fleet: Fleet = None,
     emulate: Emulate = False,
     host: Host = None,
     flavour: Flavours = None,
@@ -107,7 +112,10 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure a classifier on a device and say whether its robustness claim survives there."""
-    _bench(_settings(locals()), out, resume, as_json)
+    options = {key: value for key, value in locals().items() if key not in ("device", "fleet")}
+    if fleet is not None or len(device or ()) > 1 or (resume is not None and (resume / FLEET).exists()):
+        _bench_fleet(options, device or [], fleet, out, resume, as_json)
+    _bench(_settings({**options, "device": (device or ["host"])[0]}), out, resume, as_json)
 
 
 @app.command(epilog="Example: harness profile resnet8 --batch 1 --batch 64")
@@ -267,6 +275,34 @@ def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: b
         for file in ("report.html", "report.md", "record.json"):
             print(folder / file)
     raise typer.Exit(exit_code(record))
+
+
+def _bench_fleet(
+    options: dict[str, Any], devices: list[str], file: Path | None, out: Path | None, resume: Path | None, as_json: bool
+) -> NoReturn:
+    from harness import fleet
+    from harness.settings import check_output
+
+    folder = resume or out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(options['model']).stem}-fleet"
+    try:
+        if resume is not None:
+            record = fleet.resume(folder)
+        else:
+            common = _settings({key: value for key, value in options.items() if key not in ("host", "emulate")})
+            members = fleet.members(devices, file, host=options.get("host"), emulate=options["emulate"])
+            check_output(folder)
+            record = fleet.bench(members, common, folder, ["harness", *sys.argv[1:]])
+    except KeyboardInterrupt:
+        if (folder / FLEET).exists():
+            print(f"harness: interrupted. What was finished is kept; go on with: harness bench --resume {folder}", file=sys.stderr)
+        raise
+    if as_json:
+        print(record.model_dump_json(indent=1, by_alias=True))
+    else:
+        print((folder / "report.md").read_text(), end="")
+        for path in (folder / "report.html", folder / "report.md", *(folder / e.folder / "report.html" for e in record.members)):
+            print(path)
+    raise typer.Exit(record.exit_code)
 
 
 def exit_code(record: RunRecord) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -23,7 +24,24 @@ def together(text: str) -> str:
 
 
 def to_html(run: Run) -> str:
-    """The whole report."""
+    """The whole report of a run."""
+    record = run.record
+    verdict, *others = sections(run)
+    return page(
+        title=title(record),
+        subtitle=subtitle(record),
+        tag=tag(record),
+        answer=record.verdict or "NO VERDICT YET",
+        tone=TONES[record.verdict] if record.verdict else "warn",
+        verdict=verdict,
+        sections=others,
+        figures={key: [(Markup(f.svg), f.caption) for f in drawn] for key, drawn in figures(run).items()},  # noqa: S704 matplotlib escapes its texts
+        pictures=pictures(run),
+    )
+
+
+def page(**parts: Any) -> str:
+    """The template filled in: title, subtitle, tag, answer, tone, verdict (a section), sections; figures by section, and pictures."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -35,17 +53,5 @@ def to_html(run: Run) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["together"] = together
-    record = run.record
-    verdict, *others = sections(run)
-    return environment.get_template(TEMPLATE).render(
-        title=title(record),
-        subtitle=subtitle(record),
-        tag=tag(record),
-        answer=record.verdict or "NO VERDICT YET",
-        tone=TONES[record.verdict] if record.verdict else "warn",
-        verdict=verdict,
-        sections=others,
-        figures={key: [(Markup(f.svg), f.caption) for f in drawn] for key, drawn in figures(run).items()},  # noqa: S704 matplotlib escapes its texts
-        pictures=pictures(run),
-        css=Markup(STYLESHEET.read_text(encoding="utf-8")),  # noqa: S704 our own file
-    )
+    css = Markup(STYLESHEET.read_text(encoding="utf-8"))  # noqa: S704 our own file
+    return environment.get_template(TEMPLATE).render({"figures": {}, "pictures": [], "css": css, **parts})

@@ -21,10 +21,14 @@ def escape(text: str) -> str:
 
 
 def to_markdown(run: Run) -> str:
-    """The whole report."""
-    mark = f" ({tag(run.record)})" if tag(run.record) else ""
-    head = [f"# {escape(title(run.record))}{mark}", escape(subtitle(run.record))]
-    return "\n\n".join([*head, *(_section(section, mark) for section in sections(run))]) + "\n"
+    """The whole report of a run."""
+    return document(title(run.record), subtitle(run.record), sections(run), tag(run.record))
+
+
+def document(title: str, subtitle: str, sections: Iterable[Section], tag: str = "") -> str:
+    """Sections under a title; `tag` stands beside every heading."""
+    mark = f" ({tag})" if tag else ""
+    return "\n\n".join([f"# {escape(title)}{mark}", escape(subtitle), *(_section(section, mark) for section in sections)]) + "\n"
 
 
 def _section(section: Section, mark: str) -> str:

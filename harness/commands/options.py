@@ -15,7 +15,12 @@ ImageSize = Annotated[int | None, typer.Option(help="height and width of the inp
 Classes = Annotated[int | None, typer.Option(help="number of classes, where the weights do not say it")]
 Data = Annotated[str, typer.Option(help="cifar10-sample, cifar10, FILE.npz (images, labels) or an image folder")]
 Device = Annotated[str, typer.Option(help="a device profile (harness devices list)")]
+Devices = Annotated[list[str] | None, typer.Option("--device", help="a device profile (harness devices list), repeatable [default: host]")]
+Fleet = Annotated[Path | None, typer.Option(help="several devices in a TOML file: tables [[device]] with name, host, emulate, threads")]
 Emulate = Annotated[bool, typer.Option("--emulate", help="emulate the device's CPU here (QEMU): numerics only, no latency")]
+Host = Annotated[
+    str | None, typer.Option(help="USER@ADDR or ssh alias of the device [default: the profile's alias, else the device's name]")
+]
 Flavours = Annotated[list[str] | None, typer.Option("--flavour", help="deployable form, repeatable [default: onnx-fp32, ort-int8]")]
 Attacks = Annotated[list[str] | None, typer.Option("--attack", help="attack, repeatable [default: pgd, apgd-ce, apgd-dlr]")]
 Calibration = Annotated[str, typer.Option(help="INT8 calibration: minmax, entropy or percentile")]

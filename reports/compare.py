@@ -1,0 +1,154 @@
+"""Several finished runs side by side: one row per run and engine, and where their answers differ on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.records import EngineRecord, RunRecord
+from reports.format import NONE, WITHHELD, clean, count, estimate, milliseconds, points, size
+from reports.html import page
+from reports.markdown import document
+from reports.run import Run
+from reports.sections.verdict import TONES, tag
+from reports.table import Cell, Section, Table, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEY = ["index", "source", "attack", "eps", "engine"]
+# What must be the same for two runs' answers to be compared image by image.
+ALIKE = ("model", "data", "attacked images", "seed")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What every format shows. `headline` is the first words; `sections` begin with the verdicts."""
+
+    title: str
+    subtitle: str
+    headline: str
+    sections: Sequence[Section]
+
+
+def render_comparison(runs: Mapping[str, Path], folder: Path) -> list[Path]:
+    """Write report.html and report.md of several run folders into `folder`.
+
+    Args:
+        runs: what each is called here -> its folder, in the order of the rows.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UsageError, UntrustedError: see `Run.open`.
+    """
+    seen = compare({name: Run.open(path) for name, path in runs.items()})
+    verdict, *others = seen.sections
+    html = page(title=seen.title, subtitle=seen.subtitle, answer=seen.headline, tone="", tag="", verdict=verdict, sections=others)
+    texts = {"report.html": html, "report.md": document(seen.title, seen.subtitle, seen.sections)}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in texts]
+
+
+def compare(runs: Mapping[str, Run]) -> Comparison:
+    """Put runs beside one another; unlike ones are never averaged, and what differs is named."""
+    models = dict.fromkeys(run.record.model.name for run in runs.values())
+    unlike = list(differences({name: run.record for name, run in runs.items()}))
+    paragraphs = [f"{len(runs)} runs of {', '.join(models)}.", *unlike]
+    sections = [
+        Section("verdict", "Verdicts", paragraphs, [_verdicts(runs)] if runs else []),
+        Section("engines", "Engines side by side", [], [_engines(runs)] if runs else []),
+    ]
+    if unlike:
+        sections.append(Section("labels", "Answers that differ", ["Not compared: the runs differ in what is said above."]))
+    elif len(runs) > 1:
+        sections.append(_labels(runs))
+    return Comparison(f"{', '.join(models) or 'Nothing'} on {len(runs)} devices", " · ".join(map(clean, runs)), "Comparison", sections)
+
+
+def differences(records: Mapping[str, RunRecord]) -> Iterator[str]:
+    """What makes runs unlike, a sentence each: which two values differ."""
+    for what in ALIKE:
+        values = {name: _identity(record)[what] for name, record in records.items()}
+        if len(set(values.values())) > 1:
+            told = "; ".join(f"{name}: {str(value)[:12]}" for name, value in values.items())
+            yield f"The runs differ in the {what} ({told})."
+
+
+def _identity(record: RunRecord) -> dict[str, object]:
+    return dict(zip(ALIKE, (record.model.sha256, record.data.sha256, record.data.n, record.seed), strict=True))
+
+
+def _verdicts(runs: Mapping[str, Run]) -> Table:
+    rows = [
+        (
+            name,
+            Cell(claim.verdict, TONES[claim.verdict]),
+            claim.engine,
+            claim.eps_exact,
+            estimate(claim.twin_robust.accuracy, claim.twin_robust.ci95) if claim.twin_robust else NONE,
+            estimate(claim.engine_robust.accuracy, claim.engine_robust.ci95) if claim.engine_robust else NONE,
+            points(claim.gap),
+            NONE if claim.lower is None else f"[{points(claim.lower)}, {points(claim.upper)}]",
+            count(claim.n),
+        )
+        for name, run in runs.items()
+        for claim in run.record.claims
+    ]
+    columns = ("Run", "Verdict", "Engine", "ε", "Twin, worst case", "Engine, worst case", "Gap", "Bounds", "n")
+    return table("Claims", columns, rows, numbers=range(4, 9), note="As in each run's own report, where the reasons are.")
+
+
+def _engines(runs: Mapping[str, Run]) -> Table:
+    batches = sorted({batch for run in runs.values() for e in run.record.engines for batch in e.latency}, key=int)
+    rows = [
+        (
+            name,
+            Cell(engine.status, "good" if engine.status == "ok" else "bad"),
+            engine.flavour,
+            f"{engine.runtime} {engine.runtime_version or ''}",
+            estimate(engine.clean.accuracy, engine.clean.ci95) if engine.clean else NONE,
+            *(_median(run.record, engine, batch) for batch in batches),
+            size(engine.memory.peak_bytes) if engine.memory and engine.memory.peak_bytes else NONE,
+            tag(run.record) or "measured",
+        )
+        for name, run in runs.items()
+        for engine in run.record.engines
+    ]
+    medians = [f"p50, batch {batch}" for batch in batches]
+    columns = ("Run", "Status", "Engine", "Runtime", "Clean", *medians, "Peak memory", "Figures are")
+    return table("Engines", columns, rows, numbers=range(4, len(columns) - 1))
+
+
+def _median(record: RunRecord, engine: EngineRecord, batch: str) -> str:
+    if record.device.emulated:
+        return WITHHELD
+    found = engine.latency.get(batch)
+    return milliseconds(found.p50) if found is not None else NONE
+
+
+def _labels(runs: Mapping[str, Run]) -> Section:
+    """How many images two devices label differently, per engine and set: the bytes shown were the same."""
+    answers = {name: run.samples.set_index(KEY)["engine_prediction"] for name, run in runs.items() if not run.samples.empty}
+    rows = [row for one, other in combinations(answers, 2) for row in _differing(one, other, answers[one], answers[other])]
+    note = "Every device was shown the same bytes by the same artefact; the adversarial images of all sources are counted together."
+    columns = ("Runs", "Engine", "Clean images", "labels differ", "Adversarial images", "labels differ")
+    return Section(
+        "labels", "Answers that differ", [], [table("The same images, another label", columns, rows, numbers=range(2, 6), note=note)]
+    )
+
+
+def _differing(one: str, other: str, first: pd.Series[int], second: pd.Series[int]) -> Iterator[tuple[str, ...]]:
+    import pandas as pd
+
+    both = pd.concat([first.rename("first"), second.rename("second")], axis=1, join="inner").reset_index()
+    both["differs"] = both["first"] != both["second"]
+    for engine, part in both.groupby("engine"):
+        is_clean = part["attack"] == "clean"
+        counts = [(int(kind.sum()), int((part["differs"] & kind).sum())) for kind in (is_clean, ~is_clean)]
+        yield (f"{one} – {other}", str(engine), *(count(number) for pair in counts for number in pair))
