@@ -1,0 +1,95 @@
+"""INT8 for TensorRT: its arithmetic against numpy's, and what it refuses."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto
+from torch import nn
+
+from export.calibration import Calibration
+from export.errors import ExportError
+from export.onnx import export_onnx
+from export.session import open_session, to_input
+from export.sparsity import eligible_layers
+from export.trt_int8 import quantize_trt_int8, quantize_trt_int8_sparse
+
+
+def two_of_four(module: nn.Module) -> nn.Module:
+    """Zero two of every four input channels, wherever there are fours."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.shape[1] % 4 == 0:
+            layer.weight.data[:, 1::4] = layer.weight.data[:, 2::4] = 0
+    return module
+
+
+def test_arithmetic_of_a_linear_layer(images: NDArray[np.uint8]) -> None:
+    """Integers multiplied in integers, by hand: round half to even, saturate at the calibrated range, one scale per output channel."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12 * 8 * 3, 5)).eval()
+    module[1].weight.data[3] *= 1000  # one channel far larger: a scale for the whole weight would round the others to zero
+    model = quantize_trt_int8(export_onnx(module, (3, 12, 8)), Calibration(images[:4], "minmax"))
+    x, weight = to_input(images).reshape(48, -1), module[1].weight.detach().numpy()
+    step = np.float32(to_input(images[:4]).max() / 127)
+    steps = (np.abs(weight).max(axis=1) / 127).astype(np.float32)
+    integers = np.clip(np.rint(x / step), -128, 127).astype(np.int64) @ np.rint(weight / steps[:, None]).astype(np.int64).T
+    expected = integers * step * steps + module[1].bias.detach().numpy()
+    found = open_session(model, optimise=False).run(None, {"images": to_input(images)})[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_channel_of_zeros_and_a_dead_activation(images: NDArray[np.uint8]) -> None:
+    """Scales stay positive, and zero stays zero."""
+    module = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 1), nn.Flatten(), nn.Linear(16 * 96, 5)).eval()
+    module[0].weight.data[:], module[0].bias.data[:] = 0, 0
+    module[1].weight.data[4] = 0
+    module[3].bias.data[:] = torch.arange(5)
+    model = quantize_trt_int8(export_onnx(module, (3, 12, 8)), Calibration(images, "minmax"))
+    with torch.no_grad():
+        exact = module(torch.from_numpy(to_input(images)))
+    np.testing.assert_allclose(open_session(model, optimise=False).run(None, {"images": to_input(images)})[0], exact, atol=0.01)
+
+
+def test_nothing_to_quantize(images: NDArray[np.uint8]) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    with pytest.raises(ExportError, match=r"no layer to quantize.*16 input channels.*Use trt-fp16"):
+        quantize_trt_int8(export_onnx(module, (3, 12, 8)), Calibration(images, "minmax"))
+
+
+def test_the_input_graph_is_not_changed(graph: ModelProto, images: NDArray[np.uint8]) -> None:
+    before = graph.SerializeToString()
+    quantize_trt_int8(graph, Calibration(images, "minmax"))
+    assert graph.SerializeToString() == before
+
+
+def test_sparse_weights_are_sparse_in_integers(network: nn.Module, images: NDArray[np.uint8]) -> None:
+    """The mask survives folding and rounding; the graph is that of trt-int8, byte for byte."""
+    calibration = Calibration(images, "minmax")
+    model = export_onnx(two_of_four(deepcopy(network)), (3, 12, 8))
+    sparse = quantize_trt_int8_sparse(model, calibration)
+    layers = {layer.operator: layer for layer in eligible_layers(sparse) if layer.eligible}
+    assert set(layers) == {"Conv", "Gemm"}
+    assert all(layer.sparse for layer in layers.values())
+    assert sparse.SerializeToString() == quantize_trt_int8(model, calibration).SerializeToString()
+
+
+def test_dense_weights_are_refused(graph: ModelProto, images: NDArray[np.uint8]) -> None:
+    with pytest.raises(ExportError, match=r"0 of the 2 layers that could be 2:4 sparse are.*harness compress MODEL --method nm24"):
+        quantize_trt_int8_sparse(graph, Calibration(images, "minmax"))
+
+
+def test_one_group_of_three_is_found(network: nn.Module, images: NDArray[np.uint8]) -> None:
+    module = two_of_four(deepcopy(network))
+    module[5].weight.data[7, :3] = 1
+    with pytest.raises(ExportError, match=r"1 of the 2 layers.*1 of its 96 groups of four input channels"):
+        quantize_trt_int8_sparse(export_onnx(module, (3, 12, 8)), Calibration(images, "minmax"))
+
+
+def test_no_layer_can_be_sparse(images: NDArray[np.uint8]) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 18, 1), nn.Conv2d(18, 18, 3, groups=18), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(18, 5))
+    with pytest.raises(ExportError, match=r"no layer of this network can be 2:4 sparse: 18 input channels.*depthwise"):
+        quantize_trt_int8_sparse(export_onnx(module.eval(), (3, 12, 8)), Calibration(images, "minmax"))
