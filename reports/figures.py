@@ -9,8 +9,9 @@ from fractions import Fraction
 import numpy as np
 
 from harness.records import EngineRecord, Latency, Transfer
-from reports import plots
+from reports import plots, timelines
 from reports.format import clean, percent, significant
+from reports.naming import brief
 from reports.outcomes import distance_curves, wilson, worst_cases
 from reports.run import Run
 from reports.sections.robustness import replays
@@ -30,11 +31,16 @@ class Figure:
 
 def figures(run: Run) -> dict[str, list[Figure]]:
     """Section key -> its figures, drawn for what the run holds."""
-    return {"verdict": list(_gaps(run)), "engines": list(_latency(run)), "robustness": [*_curve(run), *_bars(run), *_distances(run)]}
+    return {
+        "verdict": list(_gaps(run)),
+        "engines": list(_latency(run)),
+        "telemetry": [Figure(*drawn) for drawn in timelines.drawn(run)],
+        "robustness": [*_curve(run), *_bars(run), *_distances(run)],
+    }
 
 
 def _short(text: str) -> str:
-    text = clean(text).replace(", not run)", ")")
+    text = brief(clean(text))
     return text if len(text) <= LABEL_LENGTH else f"{text[: LABEL_LENGTH - 1]}…"
 
 
@@ -77,7 +83,7 @@ def _latency(run: Run) -> Iterator[Figure]:
 
 def _durations(run: Run, engine: EngineRecord, batch: str) -> plots.Durations | None:
     latency: Latency | None = engine.latency.get(batch)
-    values = run.latency_ms(latency) if latency else None
+    values = run.latency_ms(latency) if latency and not latency.invalid else None
     if latency is None or values is None or not len(values):
         return None
     marks = {name: value for name in PERCENTILES if (value := getattr(latency, name)) is not None}

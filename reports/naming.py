@@ -12,6 +12,11 @@ def shown(engine: EngineRecord) -> str:
     return f"{engine.flavour} (built, not run)" if engine.status == "built" else engine.flavour
 
 
+def brief(name: str) -> str:
+    """The same where there is little room."""
+    return name.replace(", not run)", ")")
+
+
 def names(record: RunRecord) -> dict[str, str]:
     """Flavour -> what it is called, for every engine that is called otherwise."""
     return {engine.flavour: shown(engine) for engine in record.engines if shown(engine) != engine.flavour}

@@ -8,8 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.records import Claim, EngineRecord, RunRecord
-from reports.format import NONE, WITHHELD, clean, count, milliseconds, percent, points, size
-from reports.naming import named
+from reports.format import NONE, WITHHELD, clean, count, milliseconds, percent, points, significant, size
+from reports.naming import brief, named
+from reports.sections.telemetry import INVALID
 from reports.sections.verdict import TONES, caveat, headline
 
 STYLES = {"good": "green", "warn": "yellow", "bad": "bold red"}
@@ -37,7 +38,19 @@ def verdict_table(record: RunRecord) -> RenderableType:
         for engine in record.engines
         if engine.status != "ok"
     ]
+    if not record.device.emulated:
+        parts += [Text(line, style="bold red") for line in _invalid(record)]
     return Group(*parts)
+
+
+def _invalid(record: RunRecord) -> list[str]:
+    """Why measurements do not count; each reason once, with the engines and batch sizes it concerns."""
+    found: dict[str, list[str]] = {}
+    for engine in record.engines:
+        for batch, latency in engine.latency.items():
+            for reason in latency.invalid:
+                found.setdefault(clean(reason), []).append(f"{brief(clean(engine.flavour))} batch {batch}")
+    return [f"INVALID ({', '.join(where)}): {reason}" for reason, where in found.items()]
 
 
 def print_verdict(record: RunRecord, console: Console | None = None) -> None:
@@ -65,7 +78,7 @@ def _claims(record: RunRecord) -> Table:
 def _claim(claim: Claim) -> list[Text]:
     bounds = NONE if claim.lower is None else f"[{points(claim.lower)}, {points(claim.upper)}]"
     figures = [
-        claim.engine,
+        brief(claim.engine),
         claim.eps_exact,
         percent(claim.twin_robust.accuracy if claim.twin_robust else None),
         percent(claim.engine_robust.accuracy if claim.engine_robust else None),
@@ -80,10 +93,18 @@ def _claim(claim: Claim) -> list[Text]:
 def _engines(engines: list[EngineRecord], emulated: bool) -> Table:
     shown = [(engine.roofline.floors if engine.roofline else {}) if emulated else engine.latency for engine in engines]
     batch = min((batch for batches in shown for batch in batches), key=int, default=None)
-    result = _table("engine", "precision", "clean", f"p50, batch {batch}" if batch else "p50", "p99", "memory", "artefact")
-    for engine in engines:
-        result.add_row(*map(Text, _engine(engine, batch, emulated)))
+    energy = [_energy(engine, batch) for engine in engines]
+    last = ("mJ/image",) if any(value is not None for value in energy) else ()
+    result = _table("engine", "precision", "clean", f"p50, batch {batch}" if batch else "p50", "p99", "memory", "artefact", *last)
+    for engine, value in zip(engines, energy, strict=True):
+        result.add_row(*map(Text, [*_engine(engine, batch, emulated), *([significant(value)] if last else [])]))
     return result
+
+
+def _energy(engine: EngineRecord, batch: str | None) -> float | None:
+    """Gross energy of one inference at a batch size, in millijoules; None where it is not known or does not count."""
+    latency = engine.latency.get(batch) if batch else None
+    return latency.energy.gross_mj if latency is not None and latency.energy is not None and not latency.invalid else None
 
 
 def _engine(engine: EngineRecord, batch: str | None, emulated: bool) -> list[str]:
@@ -93,8 +114,10 @@ def _engine(engine: EngineRecord, batch: str | None, emulated: bool) -> list[str
     if not emulated:
         p99 = NONE if latency is None else WITHHELD if latency.p99 is None else milliseconds(latency.p99)
         measured = [milliseconds(latency.p50 if latency else None), p99, size(engine.memory.peak_bytes)]
+        if latency is not None and latency.invalid:
+            measured[:2] = [INVALID, NONE]
     return [
-        clean(engine.flavour),
+        brief(clean(engine.flavour)),
         clean(evidence.label) if evidence else "not known",
         percent(engine.clean.accuracy if engine.clean else None),
         *measured,

@@ -10,18 +10,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from devices.result import RESULT
-from export.evidence import precision_evidence
-from harness import measurement, samples
+from harness import samples
 from harness.audit import gates, metrics
-from harness.audit.statistics import share
 from harness.audit.verdict import Comparison, claims, overall
 from harness.hops.attack import GATE, AdversarialSet, ste_twin
+from harness.hops.engines import engine_records
 from harness.hops.measure import CLEAN, Measured
 from harness.hops.subject import Subject, describe_device
 from harness.predictions import logits
-from harness.records import EngineRecord, Gate, Memory, PrecisionEvidence, RunRecord, Step, Transfer
+from harness.records import EngineRecord, Gate, RunRecord, Step, Transfer
 from harness.settings import Settings
+from harness.simulation import NOT_RUN
 
 Logits = NDArray[np.float32]
 
@@ -43,14 +42,14 @@ def judge(
     engines = {m.exported.artefact.flavour: Answers(m.result.outputs[CLEAN], m.result.outputs) for m in measured if m.result.status == "ok"}
     samples.save([part for flavour, answers in engines.items() for part in _samples(subject, replayed, twin, answers, flavour)], folder)
 
-    records = [_engine(subject, m, folder) for m in measured]
+    records = engine_records(subject, measured, settings.batches, folder)
     found = [
         *_twin_gates(subject, sets, twin),
         *(g for m, e in zip(measured, records, strict=True) for g in _engine_gates(subject, replayed, twin, m, e)),
     ]
     found += gates.untested(found, f"not part of this run (tier {settings.tier})")
     judged = claims(_comparisons(subject, replayed, twin, engines, measured), found, settings.plan.margin) if replayed else []
-    observed = next((m.result.environment for m in measured if m.result.environment), {})
+    observed = next((m.result.environment for m in measured if m.result.environment and not m.simulated), {})
     return record.model_copy(
         update={
             "status": Step.FINISHED,
@@ -61,49 +60,6 @@ def judge(
             "claims": judged,
             "verdict": overall(judged) if judged else None,
         }
-    )
-
-
-def _engine(subject: Subject, m: Measured, folder: Path) -> EngineRecord:
-    """One engine's part of the record; its raw timings are copied into the run folder."""
-    artefact, result = m.exported.artefact, m.result
-    latency = {}
-    for batch, timing in sorted(result.timings.items()):
-        raw = f"timings/{artefact.flavour}-b{batch}.npz"
-        (folder / "timings").mkdir(exist_ok=True)
-        np.savez_compressed(folder / raw, latency_ns=timing.latency_ns, warmup_ns=timing.warmup_ns, first_ns=np.int64(timing.first_ns))
-        latency[str(batch)] = measurement.summarise(timing, batch, raw)
-    labels = subject.test.labels
-    timed = not subject.profile.emulated  # an emulator's time and memory say nothing of the device: withheld
-    right = int((result.outputs[CLEAN].argmax(1) == labels).sum()) if result.status == "ok" else None
-    return EngineRecord(
-        flavour=artefact.flavour,
-        runtime=artefact.runtime,
-        runtime_version=result.runtime_version,
-        options=result.options,
-        artefact_sha256=artefact.sha256,
-        status=result.status,
-        error=result.error,
-        proof=m.exported.proof,
-        precision_evidence=_evidence(m),
-        load_ms=result.load_ns / 1e6 if timed and result.load_ns is not None else None,
-        latency=latency,
-        memory=Memory(
-            artefact_bytes=artefact.bytes,
-            baseline_bytes=result.baseline_bytes if timed else None,
-            peak_bytes=result.peak_bytes if timed else None,
-        ),
-        clean=None if right is None else share(right, len(labels)),
-        warnings=measurement.warnings(result),
-    )
-
-
-def _evidence(m: Measured) -> PrecisionEvidence | None:
-    if m.result.optimised_graph is None:
-        return None
-    seen = precision_evidence(m.folder / RESULT / m.result.optimised_graph, m.exported.artefact)
-    return PrecisionEvidence(
-        claimed=seen.claimed, label=seen.label, integer_mac_share=seen.integer_mac_share, kernels=seen.kernels, note=seen.note
     )
 
 
@@ -162,6 +118,7 @@ def _comparisons(
             engine_right=_worst(subject, sets, engines[m.exported.artefact.flavour]) if m.exported.artefact.flavour in engines else None,
             sources=frozenset(s.record.source.removesuffix(f"-{m.exported.artefact.flavour}") for s in sets),
             error=m.result.error or "",
+            simulated=m.simulated,
         )
         for m in measured
     ]
@@ -194,8 +151,12 @@ def _engine_gates(subject: Subject, replayed: list[AdversarialSet], twin: Answer
     clean = result.outputs[CLEAN]
     yield gates.logits_not_probabilities(clean, flavour)
     yield gates.clean_parity(flavour, subject.test.labels, twin.clean.argmax(1), clean.argmax(1))
-    yield gates.precision_evidence(flavour, engine.precision_evidence)
-    if result.checks is not None:
+    if m.simulated:
+        yield gates.not_tested("precision evidence", NOT_RUN, flavour)
+        yield gates.not_tested("determinism", NOT_RUN, flavour)
+    else:
+        yield gates.precision_evidence(flavour, engine.precision_evidence)
+    if result.checks is not None and not m.simulated:
         yield gates.determinism(flavour, result.checks.repeats, result.checks.deterministic)
         yield gates.timed_outputs(flavour, result.checks.timed_outputs_equal_accuracy_outputs, result.checks.timed_max_logit_error)
         yield gates.repeated_inputs(flavour, result.checks.repeated_to_fresh_latency)

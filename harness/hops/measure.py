@@ -13,13 +13,17 @@ from types import TracebackType
 import numpy as np
 
 from devices.job import INFER_BATCH, SILENCE_LIMIT_S, LatencyPlan, Options, make_job
+from devices.profile import load_profile
 from devices.result import Result
 from devices.run import run_job
+from export.artefact import Artefact
+from harness import simulation
 from harness.hops.attack import GATE, AdversarialSet
 from harness.hops.export import Exported
 from harness.hops.subject import Subject
 from harness.progress import Track
 from harness.settings import Settings
+from harness.simulation import is_simulated
 
 JOBS = "jobs"
 CLEAN = "clean"
@@ -31,11 +35,15 @@ EMULATED_SILENCE_S = 1800.0
 
 @dataclass(frozen=True)
 class Measured:
-    """One engine: the artefact, and what came back from the device. `folder` holds the result's files."""
+    """One engine: the artefact, and what came back from the device. `folder` holds the result's files.
+
+    `simulated`: it came from this computer, which stood in for the engine (see `harness.simulation`).
+    """
 
     exported: Exported
     result: Result
     folder: Path
+    simulated: bool = False
 
 
 def measure(
@@ -51,29 +59,35 @@ def measure(
     images = {CLEAN: subject.test.images, **{s.key: s.images for s in sets if s.record.source != GATE}}
     emulated = subject.profile.emulated
     plan = LatencyPlan(CLEAN, () if emulated else settings.batches, settings.plan.measure_s, settings.plan.warmup_s)
-    threads = settings.threads or (1 if emulated else len(os.sched_getaffinity(0)))
+    here = len(os.sched_getaffinity(0))
     measured = []
     for part in exported:
         artefact, place = part.artefact, folder / JOBS / part.artefact.flavour
-        session_config = artefact.options.get("session_config", {})
-        options = Options(artefact.input_name, artefact.output_name, threads, session_config=session_config)
+        simulated = is_simulated(artefact.runtime, subject.profile)
+        slow = emulated and not simulated
         job = make_job(
             place,
             flavour=artefact.flavour,
-            runtime=artefact.runtime,
+            runtime=simulation.RUNTIME if simulated else artefact.runtime,
             artefact=artefact.path,
-            options=options,
+            options=_options(artefact, settings.threads or (here if simulated else subject.profile.cpu.threads or 1), simulated),
             images=images,
             latency=plan,
-            infer_batch=EMULATED_BATCH if emulated else INFER_BATCH,
+            infer_batch=EMULATED_BATCH if slow else INFER_BATCH,
             seed=settings.seed,
-            silence_limit_s=EMULATED_SILENCE_S if emulated else SILENCE_LIMIT_S,
+            silence_limit_s=EMULATED_SILENCE_S if slow else SILENCE_LIMIT_S,
         )
         with _Steps(artefact.flavour) as steps:
-            result = run_job(subject.profile, job, place, steps)
-        say(f"{artefact.flavour} on {subject.profile.name}: {outcome(result)}")
-        measured.append(Measured(part, result, place))
+            result = run_job(load_profile(simulation.DEVICE) if simulated else subject.profile, job, place, steps, say)
+        say(f"{artefact.flavour} {'simulated, not run' if simulated else f'on {subject.profile.name}'}: {outcome(result)}")
+        measured.append(Measured(part, result, place, simulated))
     return measured
+
+
+def _options(artefact: Artefact, threads: int, simulated: bool) -> Options:
+    if simulated:
+        return Options(artefact.input_name, artefact.output_name, threads, simulation.GRAPH_OPTIMISATION)
+    return Options(artefact.input_name, artefact.output_name, threads, session_config=artefact.options.get("session_config", {}))
 
 
 def outcome(result: Result) -> str:
@@ -83,8 +97,8 @@ def outcome(result: Result) -> str:
 
 
 def unit(step: str) -> str:
-    """What the worker counts in a step: images it classifies, or the milliseconds of a timed step."""
-    return "images" if step.startswith("inference") else "ms" if "batch" in step else "parts"
+    """What a step counts: images that are classified, bytes that are sent, or the milliseconds of a timed step."""
+    return "images" if step.startswith("inference") else "B" if step == "upload" else "ms" if "batch" in step else "parts"
 
 
 def remove_jobs(folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from devices.errors import DeviceError
 from devices.profile import DeviceProfile, device_names, load_profile
-from devices.transports import connect
+from devices.reach import reach
+from devices.transports import SSH
+from devices.transports.openssh import check_host
 from export.flavours import FLAVOURS
 from harness.attacks.grid import ball_levels
 from harness.attacks.table import ALIASES, Attack, resolve
@@ -21,6 +24,7 @@ from harness.errors import UsageError, unknown
 from harness.models.load import Twin, load_twin
 from harness.records import DataRecord, DeviceRecord, ModelRecord
 from harness.settings import Settings, check_numbers
+from harness.simulation import is_simulated
 
 ADAPTIVE_STEPS = ("apgd-ce", "apgd-dlr")
 
@@ -59,21 +63,27 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
         if flavour not in FLAVOURS:
             raise unknown("flavour", flavour, FLAVOURS)
     attacks = {attack.name: attack for attack in (for_tier(name, settings) for name in settings.attacks)}
-    return tuple(attacks.values()), find_profile(settings.device, emulate=settings.emulate)
+    return tuple(attacks.values()), find_profile(settings.device, emulate=settings.emulate, host=settings.host)
 
 
-def find_profile(name: str, *, emulate: bool = False) -> DeviceProfile:
-    """The device profile of that name; with `emulate`, of its CPU as QEMU emulates it.
+def find_profile(name: str, *, emulate: bool = False, host: str | None = None) -> DeviceProfile:
+    """The device profile of that name; with `emulate`, of its CPU as QEMU emulates it; with `host`, reached there by SSH.
 
     Raises:
-        UsageError: there is none (names the nearest), or it cannot be emulated.
+        UsageError: there is none (names the nearest), it cannot be emulated, or the host cannot be meant.
     """
     if name not in device_names():
         raise unknown("device", name, device_names())
+    if emulate and host is not None:
+        raise UsageError(f"--emulate runs {name}'s CPU on this machine, --host {host} is another one. Choose one of them.")
     try:
-        return load_profile(name, emulate=emulate)
+        profile = load_profile(name, emulate=emulate)
+        if host is None:
+            return profile
+        check_host(host)
+        return replace(profile, transport=SSH, host=host)
     except DeviceError as error:
-        raise UsageError(f"--device {name}{' --emulate' if emulate else ''}: {error}") from error
+        raise UsageError(f"--device {name}{' --emulate' if emulate else ''}{f' --host {host}' if host else ''}: {error}") from error
 
 
 def for_tier(name: str, settings: Settings) -> Attack:
@@ -86,10 +96,11 @@ def load_subject(settings: Settings) -> Subject:
 
     Raises:
         UsageError: anything the user can mend.
-        DeviceError: what the device needs on this machine is not there.
+        DeviceError: the device cannot be reached, or what reaching it needs on this machine is not there.
     """
     attacks, profile = check_names(settings)
-    connect(profile)
+    if not all(is_simulated(FLAVOURS[flavour].runtime, profile) for flavour in settings.flavours):
+        profile = reach(profile, lambda line: print(f"harness: {line}", file=sys.stderr))
     ball_levels(settings.radius(None))  # refuses a wrong --eps before anything is loaded
     twin = load_twin(
         settings.model,

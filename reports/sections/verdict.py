@@ -45,12 +45,14 @@ def caveat(record: RunRecord) -> str:
     """The tag as a sentence, or nothing."""
     simulated = "SIMULATED: this device is made up; none of its figures was measured." if record.device.simulated else ""
     emulated = "EMULATED: numerics only; latency, throughput, load time and memory in use are withheld." if record.device.emulated else ""
-    return " ".join(filter(None, (simulated, emulated, _not_run(record))))
+    source = record.device.recorded_from
+    recorded = f"SIMULATED: state and telemetry of the device were read from recorded files in {source}." if source else ""
+    return " ".join(filter(None, (simulated, emulated, recorded, _not_run(record))))
 
 
 def _not_run(record: RunRecord) -> str:
     """The engines that stand in the report without having run, in a sentence; nothing where there is none."""
-    simulated = [engine.flavour for engine in record.engines if engine.simulated is not None]
+    simulated = [engine.flavour.partition(" (")[0] for engine in record.engines if engine.simulated is not None]
     if not simulated:
         return ""
     return f"NOT RUN: the answers of {', '.join(simulated)} were computed on this computer, not by the engine itself."

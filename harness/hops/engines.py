@@ -1,0 +1,117 @@
+"""One engine's part of the record: what its measurement gave, what it proves, and the floor under it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from devices.profile import load_profile
+from devices.result import RESULT, timing_arrays
+from export.artefact import Artefact
+from export.evidence import Evidence, precision_evidence
+from export.evidence_tensorrt import claim, tensorrt_evidence
+from harness import measurement, simulation
+from harness.audit.statistics import share
+from harness.hops.measure import CLEAN, Measured
+from harness.hops.subject import Subject
+from harness.peaks import declared_peaks, measured_peaks
+from harness.records import EngineRecord, Floor, KernelShare, Memory, PrecisionEvidence, Roofline
+from harness.roofline import Peaks, Work, floor, peak_arithmetic
+
+READERS: dict[str, Callable[[Path, Artefact], Evidence]] = {"onnxruntime": precision_evidence, "tensorrt": tensorrt_evidence}
+"""Runtime -> what reads the evidence it leaves behind."""
+
+
+def engine_records(subject: Subject, measured: Sequence[Measured], batches: Sequence[int], folder: Path) -> list[EngineRecord]:
+    """Every engine's record; raw timings are copied into the run folder.
+
+    Args:
+        subject: of the run.
+        measured: what the device returned.
+        batches: sizes that the run times, or would on the device itself.
+        folder: of the run.
+    """
+    cpu = measured_peaks(m.result.peaks for m in measured)
+    return [_engine(subject, m, _roofline(subject, m, cpu, batches), folder) for m in measured]
+
+
+def _engine(subject: Subject, m: Measured, roofline: Roofline | None, folder: Path) -> EngineRecord:
+    artefact, result = m.exported.artefact, m.result
+    latency = {}
+    for batch, timing in sorted(result.timings.items()):
+        raw = f"timings/{artefact.flavour}-b{batch}.npz"
+        (folder / "timings").mkdir(exist_ok=True)
+        np.savez_compressed(folder / raw, **timing_arrays(timing))
+        latency[str(batch)] = measurement.summarise(timing, batch, raw)
+    labels = subject.test.labels
+    timed = not subject.profile.emulated  # an emulator's time and memory say nothing of the device: withheld
+    right = int((result.outputs[CLEAN].argmax(1) == labels).sum()) if result.status == "ok" else None
+    return EngineRecord(
+        flavour=artefact.flavour,
+        runtime=artefact.runtime,
+        runtime_version=None if m.simulated else result.runtime_version,
+        options=result.options,
+        artefact_sha256=artefact.sha256,
+        status=result.status,
+        error=result.error,
+        simulated=f"{simulation.SIMULATION} ({simulation.RUNTIME} {result.runtime_version})" if m.simulated else None,
+        proof=m.exported.proof,
+        precision_evidence=_evidence(m),
+        load_ms=result.load_ns / 1e6 if timed and result.load_ns is not None else None,
+        latency=latency,
+        memory=Memory(
+            artefact_bytes=artefact.bytes,
+            baseline_bytes=result.baseline_bytes if timed else None,
+            peak_bytes=result.peak_bytes if timed else None,
+            device_bytes=result.device_bytes if timed else None,
+        ),
+        roofline=roofline,
+        clean=None if right is None else share(right, len(labels)),
+        warnings=[simulation.WARNING] if m.simulated else measurement.warnings(result),
+    )
+
+
+def _evidence(m: Measured) -> PrecisionEvidence | None:
+    """What the runtime really ran. A simulation, and a build that was not run, prove nothing of the kernels, and say so."""
+    artefact = m.exported.artefact
+    unproved = simulation.NOT_RUN if m.simulated else "built ahead of time, not run" if m.result.status == "built" else None
+    if unproved is not None:
+        claimed = claim(artefact)
+        label = f"{claimed}, {'simulated' if m.simulated else 'built, not run'}"
+        return PrecisionEvidence(claimed=claimed, label=label, integer_mac_share=None, kernels={}, note=unproved)
+    if m.result.optimised_graph is None or artefact.runtime not in READERS:
+        return None
+    seen = READERS[artefact.runtime](m.folder / RESULT / m.result.optimised_graph, artefact)
+    shares = {kind: KernelShare(layers=s.layers, time=s.time, macs=s.macs) for kind, s in seen.shares.items()}
+    return PrecisionEvidence(
+        claimed=seen.claimed,
+        label=seen.label,
+        integer_mac_share=seen.integer_mac_share,
+        kernels=seen.kernels,
+        note=seen.note,
+        shares=shares,
+    )
+
+
+def _roofline(subject: Subject, m: Measured, cpu: Peaks | None, batches: Sequence[int]) -> Roofline | None:
+    """The floor under an engine on the device itself: from peaks measured there, else from those its profile declares."""
+    artefact, twin = m.exported.artefact, subject.twin
+    if subject.profile.simulated_clock:
+        return None
+    peaks = cpu if m.result.peaks else declared_peaks(load_profile(subject.profile.name), artefact.runtime)
+    sparse = bool(artefact.options.get("sparse"))
+    fastest = None if peaks is None else peak_arithmetic(peaks, artefact.precision, sparse)
+    if peaks is None or fastest is None:
+        return None
+    work = Work(twin.macs, twin.parameters, twin.input_shape, twin.classes)
+    floors = {str(batch): floor(work, peaks, batch, artefact.precision, sparse) for batch in sorted(set(batches))}
+    return Roofline(
+        arithmetic=fastest[0],
+        operations_per_s=fastest[1],
+        bytes_per_s=peaks.bytes_per_s,
+        cache_bytes=peaks.cache_bytes,
+        source=peaks.source,
+        floors={batch: Floor(ms=found.ns / 1e6, bound=found.bound) for batch, found in floors.items() if found is not None},
+    )
