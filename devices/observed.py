@@ -16,7 +16,7 @@ Limits = list[float]  # lowest and highest frequency that the clock may take now
 
 _MODE = re.compile(r"^NV Power Mode:\s*(\S+)", re.MULTILINE)
 _RELEASE = re.compile(r"# R(\d+) \(release\), REVISION: (\d+(?:\.\d+)*)")
-_CLOCK = re.compile(r"^(\w+):?[ \t]+(?!Online=0)(?:.* )?MinFreq=(\d+) MaxFreq=(\d+)", re.MULTILINE)
+_CLOCK = re.compile(r"^(\w+):?[ \t]+(?![ \t]|Online=0)(?:.* )?MinFreq=(\d+) MaxFreq=(\d+)", re.MULTILINE)
 _GPU_CLOCK = re.compile(r"gpu|ga10b|gv11b|gp10b|gm20b", re.IGNORECASE)
 _SMI_FIELDS = ("name", "driver_version", "memory.total", "compute_cap", "clocks.sm", "clocks.max.sm")
 

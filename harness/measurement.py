@@ -68,6 +68,13 @@ def _spread(part_ms: NDArray[np.floating]) -> Spread:
     return Spread(mean=float(part_ms.mean()), p50=float(np.median(part_ms)), p90=percentile(part_ms, "p90"), p99=percentile(part_ms, "p99"))
 
 
+def window_ns(timing: Timing) -> tuple[int, int] | None:
+    """When the first measured call began and the last one ended, on the worker's clock; None where that is not known."""
+    if not len(timing.start_ns):
+        return None
+    return int(timing.start_ns[0]), int(timing.start_ns[-1] + timing.latency_ns[-1])
+
+
 def variation(latency_ns: NDArray[np.int64]) -> float:
     """Coefficient of variation: sample standard deviation / mean; 0 for a single call."""
     return float(latency_ns.std(ddof=1) / latency_ns.mean()) if len(latency_ns) > 1 else 0.0

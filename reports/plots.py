@@ -227,10 +227,10 @@ def _svg(draw: Callable[[Axes], None], inches: tuple[float, float], alt: str, ma
         if mark:
             axes.text(0.5, 0.5, mark, transform=axes.transAxes, ha="center", va="center", fontsize=20, alpha=0.16, color=INK, zorder=5)
         draw(axes)
-        return _inline(canvas, alt)
+        return inline(canvas, alt)
 
 
-def _inline(canvas: Canvas, alt: str) -> str:
+def inline(canvas: Canvas, alt: str) -> str:
     """The figure as one `<svg>` element without identifiers or fonts of its own, its colours as CSS variables."""
     from markupsafe import escape
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import UntrustedError
-from harness.records import Latency, RunRecord
+from harness.records import EngineRecord, Latency, RunRecord
 from reports.naming import named, names
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Run:
     def missing(self) -> list[str]:
         """Files that the record speaks of and the folder does not hold."""
         files = [latency.raw for engine in self.record.engines for latency in engine.latency.values()]
+        files += [engine.telemetry.raw for engine in self.record.engines if engine.telemetry]
         files += [attack.file for attack in self.record.attacks]
         if self.record.attacks:
             files.append(CLEAN_IMAGES)
@@ -119,6 +120,20 @@ class Run:
         arrays = self._arrays(latency.raw, "latency_ns")
         return None if arrays is None else arrays["latency_ns"].astype(np.float64) / 1e6
 
+    def calls(self, latency: Latency) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """When each timed call began (nanoseconds of the worker's clock) and how long it took (milliseconds), both (n,).
+
+        None where the file is absent, or does not tell when the calls began.
+        """
+        arrays = self._arrays(latency.raw)
+        if arrays is None or len(arrays.get("start_ns", ())) != len(arrays["latency_ns"]):
+            return None
+        return arrays["start_ns"].astype(np.float64), arrays["latency_ns"].astype(np.float64) / 1e6
+
+    def telemetry(self, engine: EngineRecord) -> dict[str, NDArray[Any]] | None:
+        """One engine's raw samples, `PROVIDER/time_ns` and `PROVIDER/KIND:NAME`, with `idle_ns`; None where the file is absent."""
+        return None if engine.telemetry is None else self._arrays(engine.telemetry.raw)
+
     def images(self, name: str) -> Images | None:
         """One stored image file; None where it is absent."""
         arrays = self._arrays(name, "images", "index", "labels")
@@ -136,6 +151,6 @@ class Run:
             return None
         try:
             with np.load(path, allow_pickle=False) as stored:
-                return {key: stored[key] for key in keys}
+                return {key: stored[key] for key in keys or stored.files}
         except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
             raise UntrustedError(f"{path} is damaged: {error}") from error

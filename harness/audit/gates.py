@@ -6,7 +6,7 @@ A gate that cannot decide (too few images, nothing to look at) is `passed=None` 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.audit.metrics import Labels, Right
 from harness.audit.paired import pair
-from harness.records import Gate, PrecisionEvidence, Proof
+from harness.records import Gate, Mismatch, PrecisionEvidence, Proof
 
 Logits = NDArray[np.floating]
 
@@ -99,6 +99,15 @@ GATES: dict[str, Kind] = {
     "repeated inputs": Kind(
         f"one input repeated takes at least {REPEATED_SPEED:.0%} of the time of fresh inputs",
         "Do not use the latency: results are cached somewhere.",
+        guards=False,
+    ),
+    "device state": Kind(
+        "before and after the run, the device is as its profile declares it: power mode, clocks, instructions, memory, versions",
+        "Do what the reason says, then measure again: the figures are those of another device, or of another power mode.",
+    ),
+    "conditions": Kind(
+        "no throttling, no lost clock, no heat beyond the profile's limits and no other program's load while it was timed",
+        "The measurement is INVALID and its latency and energy are withheld. Do what the reason says, then measure again.",
         guards=False,
     ),
     "rising loss": Kind(
@@ -267,6 +276,27 @@ def repeated_inputs(engine: str, repeated_to_fresh: float | None) -> Gate:
         return _gate("repeated inputs", None, NOT_TIMED, engine)
     observed = f"a repeated input takes {repeated_to_fresh:.2f} of the time of fresh ones"
     return _gate("repeated inputs", repeated_to_fresh >= REPEATED_SPEED, observed, engine)
+
+
+def device_state(engine: str, wrong: Sequence[Mismatch], *, read: bool = True, declared: bool = True) -> Gate:
+    """Whether the device was in the state that its profile declares. `read`: its state was looked at; `declared`: there is one."""
+    if not read:
+        return not_tested("device state", "the device's state was not read", engine)
+    return _gate("device state", not wrong, "; ".join(map(in_words, wrong)) or ("as declared" if declared else "nothing is declared") + ", and unchanged", engine)
+
+
+def in_words(wrong: Mismatch) -> str:
+    """A difference between profile and device as a sentence, with its remedy."""
+    return f"{wrong.what}: declared {wrong.declared}, observed {wrong.observed}. {wrong.remedy}"
+
+
+def conditions(engine: str, invalid: Mapping[str, Sequence[str]]) -> Gate:
+    """Whether every timed batch size counts; `invalid`: batch size -> why it does not, for those whose conditions were watched."""
+    if not invalid:
+        return not_tested("conditions", "nothing was sampled beside the timing", engine)
+    reasons = [f"batch {batch}: {reason}" for batch, found in invalid.items() for reason in found]
+    sound = f"nothing against {len(invalid)} batch size{'s' if len(invalid) > 1 else ''}"
+    return _gate("conditions", not reasons, "; ".join(reasons) or sound, engine)
 
 
 def _gate(name: str, passed: bool | None, observed: str, engine: str | None = None) -> Gate:

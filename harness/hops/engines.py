@@ -14,6 +14,7 @@ from export.evidence import Evidence, precision_evidence
 from export.evidence_tensorrt import claim, tensorrt_evidence
 from harness import measurement, simulation
 from harness.audit.statistics import share
+from harness.hops.device import telemetry_record, with_conditions
 from harness.hops.measure import CLEAN, Measured
 from harness.hops.subject import Subject
 from harness.peaks import declared_peaks, measured_peaks
@@ -44,7 +45,7 @@ def _engine(subject: Subject, m: Measured, roofline: Roofline | None, folder: Pa
         raw = f"timings/{artefact.flavour}-b{batch}.npz"
         (folder / "timings").mkdir(exist_ok=True)
         np.savez_compressed(folder / raw, **timing_arrays(timing))
-        latency[str(batch)] = measurement.summarise(timing, batch, raw)
+        latency[str(batch)] = with_conditions(measurement.summarise(timing, batch, raw), subject.profile, m, batch)
     labels = subject.test.labels
     timed = not subject.profile.emulated  # an emulator's time and memory say nothing of the device: withheld
     right = int((result.outputs[CLEAN].argmax(1) == labels).sum()) if result.status == "ok" else None
@@ -68,6 +69,7 @@ def _engine(subject: Subject, m: Measured, roofline: Roofline | None, folder: Pa
             device_bytes=result.device_bytes if timed else None,
         ),
         roofline=roofline,
+        telemetry=telemetry_record(result, artefact.flavour, folder),
         clean=None if right is None else share(right, len(labels)),
         warnings=[simulation.WARNING] if m.simulated else measurement.warnings(result),
     )

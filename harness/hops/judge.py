@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from devices.compare import declared
 from harness import samples
 from harness.audit import gates, metrics
 from harness.audit.verdict import Comparison, claims, overall
 from harness.hops.attack import GATE, AdversarialSet, ste_twin
+from harness.hops.device import state_mismatches, with_states
 from harness.hops.engines import engine_records
 from harness.hops.measure import CLEAN, Measured
 from harness.hops.subject import Subject, describe_device
@@ -53,7 +55,7 @@ def judge(
     return record.model_copy(
         update={
             "status": Step.FINISHED,
-            "device": describe_device(subject.profile, observed),
+            "device": with_states(describe_device(subject.profile, observed), subject.profile, measured),
             "engines": records,
             "transfer": [t for flavour, answers in engines.items() for t in _transfers(subject, replayed, twin, answers, flavour)],
             "gates": found,
@@ -149,6 +151,9 @@ def _engine_gates(subject: Subject, replayed: list[AdversarialSet], twin: Answer
     if result.status != "ok":
         return
     clean = result.outputs[CLEAN]
+    wrong = state_mismatches(subject.profile, m)
+    yield gates.device_state(flavour, wrong, read=bool(result.before) and not m.simulated, declared=bool(declared(subject.profile)))
+    yield gates.conditions(flavour, {batch: latency.invalid[len(wrong) :] for batch, latency in engine.latency.items() if latency.conditions})
     yield gates.logits_not_probabilities(clean, flavour)
     yield gates.clean_parity(flavour, subject.test.labels, twin.clean.argmax(1), clean.argmax(1))
     if m.simulated:

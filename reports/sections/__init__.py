@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from reports.format import clean
 from reports.run import Run
-from reports.sections import accuracy, device, engines, flipped, gates, provenance, robustness, scope, verdict
+from reports.sections import accuracy, device, engines, flipped, gates, provenance, robustness, scope, telemetry, verdict
 from reports.table import Section
 
 BUILDERS = (
     verdict.section,
     device.section,
     engines.section,
+    telemetry.section,
     accuracy.section,
     robustness.section,
     flipped.section,

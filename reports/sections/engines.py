@@ -8,6 +8,7 @@ from harness.records import EngineRecord, Latency, RunRecord
 from reports.format import EMULATED, NONE, WITHHELD, count, digest, flat, milliseconds, percent, significant, size
 from reports.run import Run
 from reports.sections import roofline
+from reports.sections.telemetry import INVALID
 from reports.table import Cell, Section, Table, Tone, table
 
 STATUS_WORDS = {
@@ -104,6 +105,7 @@ def _parts(record: RunRecord) -> Table:
         [
             (flavour, batch, name.replace("_", " "), significant(part.p50), *map(significant, (part.p90, part.p99, part.mean)))
             for flavour, batch, latency in _latencies(record)
+            if not latency.invalid
             for name, part in latency.parts.items()
         ],
         numbers=(1, 3, 4, 5, 6),
@@ -168,10 +170,9 @@ def _percentiles(record: RunRecord) -> Table:
             (
                 flavour,
                 batch,
-                Cell(significant(latency.p50), "strong"),
-                *(_percentile(value, latency.n) for value in (latency.p90, latency.p95, latency.p99, latency.p999)),
-                *roofline.beside(floors.get((flavour, batch)), latency.p50),
-                significant(latency.throughput_per_s),
+                *_figures(latency),
+                *roofline.beside(floors.get((flavour, batch)), None if latency.invalid else latency.p50),
+                NONE if latency.invalid else significant(latency.throughput_per_s),
                 count(latency.n),
             )
             for flavour, batch, latency in _latencies(record)
@@ -179,8 +180,16 @@ def _percentiles(record: RunRecord) -> Table:
         numbers=range(1, 11),
         note="n: timed calls. A percentile is withheld below the number of calls it needs to be trusted: p90 64, p95 130, p99 662, "
         "p99.9 6,636 (LoadGen's early stopping, one over-latency call allowed). Images/s is the batch over the mean. Floor: "
-        "no call can be faster, by the processor's peaks (see below).",
+        "no call can be faster, by the processor's peaks (see below). INVALID: it does not count, see Telemetry.",
     )
+
+
+def _figures(latency: Latency) -> list[Cell]:
+    """The percentiles, the median first; where the measurement does not count, that."""
+    if latency.invalid:
+        return [Cell(INVALID, "bad"), *[Cell(NONE)] * 4]
+    rest = (_percentile(value, latency.n) for value in (latency.p90, latency.p95, latency.p99, latency.p999))
+    return [Cell(significant(latency.p50), "strong"), *rest]
 
 
 def _percentile(value: float | None, n: int) -> Cell:
@@ -195,11 +204,9 @@ def _steadiness(record: RunRecord) -> Table:
             (
                 flavour,
                 batch,
-                significant(latency.minimum),
-                significant(latency.mean),
-                significant(latency.maximum),
+                *(NONE if latency.invalid else significant(value) for value in (latency.minimum, latency.mean, latency.maximum)),
                 percent(latency.variation),
-                significant(latency.first),
+                NONE if latency.invalid else significant(latency.first),
                 count(latency.warmup_n),
                 Cell("yes", "good") if latency.stable else Cell("no", "warn"),
             )

@@ -7,9 +7,11 @@ from reports.format import NONE, milliseconds, significant, size
 from reports.table import Table, table
 
 
-def beside(floor: Floor | None, p50_ms: float) -> tuple[str, str]:
-    """The cells of a floor and of how many times it a median is."""
-    return (NONE, NONE) if floor is None or not floor.ms else (significant(floor.ms), f"{significant(p50_ms / floor.ms)} ×")
+def beside(floor: Floor | None, p50_ms: float | None) -> tuple[str, str]:
+    """The cells of a floor and of how many times it a median is; None: there is no median."""
+    if floor is None or not floor.ms:
+        return NONE, NONE
+    return significant(floor.ms), NONE if p50_ms is None else f"{significant(p50_ms / floor.ms)} ×"
 
 
 def floors(record: RunRecord) -> Table:

@@ -49,4 +49,5 @@ def not_run(record: RunRecord) -> Iterator[tuple[str, str]]:
     if record.device.emulated:
         yield "Latency, throughput, load time and memory in use", "they need the device itself."
     yield "Repeated builds and repeated attack seeds", "the spread between builds and between seeds is not known."
-    yield "Energy", "no power sensor was read, so no figure is given."
+    if not any(latency.energy for engine in record.engines for latency in engine.latency.values()):
+        yield "Energy", "no power sensor was read, so no figure is given."

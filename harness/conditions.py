@@ -1,0 +1,126 @@
+"""The conditions that one batch size was timed under, from the samples beside it, and whether its figures count.
+
+A measurement that was throttled, grew hot, lost its clock or shared the CPU is INVALID: it is kept, its reasons stand beside it, and its
+figures are withheld. The limits are the profile's (`devices.profile.Limits`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.profile import Clocks, DeviceProfile, Limits
+from devices.telemetry.series import Telemetry
+from harness.energy import difference
+from harness.records import Conditions
+
+QUARTER = 4
+FEWEST = 4  # samples within the time, below which no course can be told
+LOCKED_DROP = 0.02  # of a clock that is declared to be locked, either way
+
+# What the kernel counts beyond its own resolution (a tick is 10 ms): over a shorter time a share of the CPU time is mostly rounding.
+SHORTEST_S = 0.5
+
+
+def conditions(told: Telemetry, window_ns: tuple[int, int], unit: str = "cpu") -> Conditions:
+    """What was seen between two moments. A fact that no sensor tells is None. `unit`: whose clock counts, `cpu` or `gpu`."""
+    load = _shares(told, window_ns)
+    temperatures = list(_courses(told, "temperature_c:", window_ns))
+    course = _clock(told, window_ns, unit)
+    first_hz, last_hz, drop = (None, None, None) if course is None else _drop(course)
+    return Conditions(
+        others_share=load[0],
+        steal_share=load[1],
+        start_temperature_c=max((float(values[0]) for _, values in temperatures), default=None),
+        temperature_rise_c=max((float(values.max() - values[0]) for _, values in temperatures), default=None),
+        clock=None if course is None else unit,
+        clock_first_hz=first_hz,
+        clock_last_hz=last_hz,
+        clock_drop=drop,
+        throttled=sorted(_throttled(told, window_ns)),
+    )
+
+
+def faults(seen: Conditions, limits: Limits, clocks: Clocks) -> Iterator[str]:
+    """Why a measurement does not count, one sentence with its remedy each; none where it does."""
+    for name in seen.throttled:
+        yield f"the hardware throttled itself ({name}): cool it, or give it a stronger power supply, and measure again"
+    if seen.others_share is not None and seen.others_share > limits.others_share:
+        yield f"other programs took {seen.others_share:.0%} of the CPU time (limit {limits.others_share:.0%}): stop them"
+    if seen.steal_share is not None and seen.steal_share > limits.steal_share:
+        yield (
+            f"the hypervisor took {seen.steal_share:.1%} of the CPU time (limit {limits.steal_share:.0%}): "
+            "measure on bare metal or on a dedicated virtual machine"
+        )
+    start, rise = seen.start_temperature_c, seen.temperature_rise_c
+    if start is not None and limits.start_temperature_c is not None and start > limits.start_temperature_c:
+        yield f"it began at {start:.1f} °C (limit {limits.start_temperature_c:g}): let it cool for longer (limits.cooldown_s)"
+    if rise is not None and limits.rise_c is not None and rise > limits.rise_c:
+        yield f"it grew {rise:.1f} °C hotter meanwhile (limit {limits.rise_c:g}): improve the cooling, or measure for a shorter time"
+    drop = seen.clock_drop or 0.0
+    if drop > limits.frequency_drop or (clocks.locked and abs(drop) > LOCKED_DROP):
+        first, last = (seen.clock_first_hz or 0.0) / 1e6, (seen.clock_last_hz or 0.0) / 1e6
+        remedy = f"lock the clocks: {' '.join(clocks.lock)}" if clocks.lock else "fix the clocks: cpupower frequency-set -g performance"
+        yield f"the {seen.clock.upper() if seen.clock else ''} clock went from {first:,.0f} to {last:,.0f} MHz meanwhile: {remedy}"
+
+
+def judge(
+    profile: DeviceProfile, told: Telemetry | None, window_ns: tuple[int, int] | None, unit: str = "cpu"
+) -> tuple[Conditions | None, list[str]]:
+    """Conditions and faults of one measurement; nothing where nothing was sampled, or it is not known when the calls were."""
+    if told is None or window_ns is None:
+        return None, []
+    seen = conditions(told, window_ns, unit)
+    return seen, list(faults(seen, profile.limits, profile.clocks))
+
+
+def _shares(told: Telemetry, window_ns: tuple[int, int]) -> tuple[float | None, float | None]:
+    """Shares of all CPU time: other programs', the hypervisor's."""
+    series = told.series.get("load")
+    if series is None or window_ns[1] - window_ns[0] < SHORTEST_S * 1e9:
+        return None, None
+    ticks = {name: difference(series.time_ns, series.values[f"ticks:{name}"], *window_ns) for name in ("busy", "steal", "total", "own")}
+    busy, steal, total, own = (ticks[name] for name in ("busy", "steal", "total", "own"))
+    if busy is None or steal is None or own is None or not total:
+        return None, None
+    return min(max(busy - own, 0.0) / total, 1.0), max(steal, 0.0) / total
+
+
+def _courses(told: Telemetry, kind: str, window_ns: tuple[int, int]) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Every channel of a kind within the window: name and float64 (n,), n >= 1, without NaN."""
+    for series in told.series.values():
+        inside = (series.time_ns >= window_ns[0]) & (series.time_ns <= window_ns[1])
+        for channel, values in series.values.items():
+            course = values[inside & ~np.isnan(values)]
+            if channel.startswith(kind) and len(course):
+                yield channel.removeprefix(kind), course
+
+
+def _clock(told: Telemetry, window_ns: tuple[int, int], unit: str) -> NDArray[np.float64] | None:
+    """The clock's course; that of the CPU is the fastest of them at each moment: the scheduler may move the work from one to another."""
+    courses = [
+        course for name, course in _courses(told, "frequency_hz:", window_ns) if name.rstrip("0123456789") == unit and len(course) >= FEWEST
+    ]
+    return np.max([course for course in courses if len(course) == len(courses[0])], axis=0) if courses else None
+
+
+def _drop(course: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Medians of the first and of the last quarter, and by which share the clock fell."""
+    part = max(len(course) // QUARTER, 1)
+    first, last = float(np.median(course[:part])), float(np.median(course[-part:]))
+    return first, last, (first - last) / first if first > 0 else 0.0
+
+
+def _throttled(told: Telemetry, window_ns: tuple[int, int]) -> Iterator[str]:
+    """Counters that grew, and states that were not 0, in the window. A counter is read from the sample before it to the one after."""
+    for series in told.series.values():
+        for channel, values in series.values.items():
+            kind, _, name = channel.partition(":")
+            before = np.flatnonzero(series.time_ns <= window_ns[0])
+            after = np.flatnonzero(series.time_ns >= window_ns[1])
+            around = values[before[-1] if len(before) else 0 : (after[0] + 1) if len(after) else len(values)]
+            around = around[~np.isnan(around)]
+            if len(around) and ((kind == "events" and around[-1] > around[0]) or (kind == "throttled" and around.any())):
+                yield f"{name}: {around[-1] - around[0]:.0f} events" if kind == "events" else f"{name}: state 0x{int(around.max()):x}"

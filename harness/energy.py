@@ -1,0 +1,90 @@
+"""Energy from samples: of power by the trapezoidal rule, of a counter by its difference; both interpolated at the ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.telemetry.series import Series, Telemetry
+from harness.records import Energy
+
+POWER, COUNTER = "power_w:", "energy_j:"
+FEWEST = 3  # samples within the time that is integrated
+
+
+def integral(time_ns: NDArray[np.int64], values: NDArray[np.float64], start_ns: int, end_ns: int) -> float | None:
+    """∫ values dt from `start_ns` to `end_ns`, in units of `values` times seconds; exact for a piecewise linear course.
+
+    Args:
+        time_ns: int64 (n,), increasing.
+        values: float64 (n,); samples that are NaN are left out.
+
+    Returns:
+        None where the samples do not reach over both ends, or fewer than `FEWEST` lie between them.
+    """
+    known = ~np.isnan(values)
+    time, course = time_ns[known], values[known]
+    inside = (time > start_ns) & (time < end_ns)
+    if not len(time) or time[0] > start_ns or time[-1] < end_ns or inside.sum() < FEWEST:
+        return None
+    seconds = (np.concatenate([[start_ns], time[inside], [end_ns]]) - start_ns) / 1e9
+    ends = np.interp([start_ns, end_ns], time.astype(np.float64), course)
+    return float(np.trapezoid(np.concatenate([ends[:1], course[inside], ends[1:]]), seconds))
+
+
+def difference(time_ns: NDArray[np.int64], counter: NDArray[np.float64], start_ns: int, end_ns: int) -> float | None:
+    """By how much a growing counter grew between two moments, interpolated; None as in `integral`."""
+    known = ~np.isnan(counter)
+    time, course = time_ns[known], counter[known]
+    if len(time) < 2 or time[0] > start_ns or time[-1] < end_ns:
+        return None
+    first, last = np.interp([start_ns, end_ns], time.astype(np.float64), course)
+    return float(last - first)
+
+
+def energy(told: Telemetry, rails: Sequence[str], window_ns: tuple[int, int], inferences: int) -> Energy | None:
+    """Energy of each inference in a window, as drawn and less what the device draws at rest.
+
+    Args:
+        told: the samples.
+        rails: power sensors to add up, from the profile; empty: the CPU packages' counters, else the GPU's power.
+        window_ns: begin of the first and end of the last call.
+        inferences: images in all calls of the window.
+
+    Returns:
+        None where no sensor, or not every rail, was sampled over the whole window: no figure is made up.
+    """
+    found = _find(told, rails)
+    if found is None:
+        return None
+    series, channels = found
+    measure = difference if channels[0].startswith(COUNTER) else integral
+    drawn = [measure(series.time_ns, series.values[channel], *window_ns) for channel in channels]
+    rest = [measure(series.time_ns, series.values[channel], *told.idle_ns) for channel in channels]
+    joules = sum(value for value in drawn if value is not None)
+    if None in drawn:
+        return None
+    seconds, idle_s = (window_ns[1] - window_ns[0]) / 1e9, (told.idle_ns[1] - told.idle_ns[0]) / 1e9
+    idle_w = None if None in rest or idle_s <= 0 else sum(value for value in rest if value is not None) / idle_s
+    return Energy(
+        sensor=" + ".join(channel.partition(":")[2] for channel in channels),
+        inferences=inferences,
+        gross_mj=joules / inferences * 1e3,
+        net_mj=None if idle_w is None else (joules - idle_w * seconds) / inferences * 1e3,
+        mean_w=joules / seconds,
+        idle_w=idle_w,
+    )
+
+
+def _find(told: Telemetry, rails: Sequence[str]) -> tuple[Series, list[str]] | None:
+    """The first provider that has every rail, and its channels."""
+    if rails:
+        wanted = [f"{POWER}{rail}" for rail in rails]
+        return next(((series, wanted) for series in told.series.values() if set(wanted) <= series.values.keys()), None)
+    for kind in (COUNTER, f"{POWER}gpu"):
+        for series in told.series.values():
+            if channels := sorted(channel for channel in series.values if channel.startswith(kind)):
+                return series, channels
+    return None

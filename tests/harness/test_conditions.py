@@ -1,0 +1,129 @@
+"""A quiet measurement counts; each planted disturbance makes it INVALID, says why, and what helps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from devices.profile import Clocks, Limits, load_profile
+from devices.telemetry.series import Series, Telemetry
+from harness.conditions import conditions, faults, judge
+
+S = 1_000_000_000
+TIMES = np.arange(0, 6 * S, S // 10)
+WINDOW = (2 * S + S // 20, 4 * S + S // 20)  # between samples
+N = len(TIMES)
+ORIN = load_profile("jetson-orin")
+
+
+def course(before: float, inside: float, after: float | None = None) -> np.ndarray:
+    """One value before the window, one in it and one after."""
+    return np.where(WINDOW[0] > TIMES, before, np.where(WINDOW[1] >= TIMES, inside, inside if after is None else after))
+
+
+def ramp(start: float, end: float) -> np.ndarray:
+    return np.interp(TIMES, WINDOW, [start, end])
+
+
+def load(others: float = 0.0, steal: float = 0.0, own: float = 0.5) -> dict[str, np.ndarray]:
+    """Four CPUs for 6 s in ticks of 10 ms; shares of all CPU time."""
+    total = 400 * TIMES / S
+    return {"ticks:total": total, "ticks:own": own * total, "ticks:busy": (own + others) * total, "ticks:steal": steal * total}
+
+
+QUIET: dict[str, np.ndarray] = {
+    **load(),
+    "temperature_c:tj": np.full(N, 45.0),
+    "frequency_hz:cpu0": np.full(N, 2.2e9),
+    "frequency_hz:cpu1": np.full(N, 7e8),
+    "frequency_hz:gpu": np.full(N, 1.3e9),
+    "events:oc1": np.full(N, 7.0),
+    "throttled:firmware": np.zeros(N),
+}
+
+
+def told(**changes: np.ndarray) -> Telemetry:
+    values = {**QUIET, **{name.replace("__", ":"): value for name, value in changes.items()}}
+    ticks = {name: value for name, value in values.items() if name.startswith("ticks:")}
+    rest = {name: value for name, value in values.items() if name not in ticks}
+    return Telemetry(100, 0.004, (0, S), {"load": Series(TIMES, ticks), "other": Series(TIMES, rest)})
+
+
+def test_a_quiet_measurement_counts() -> None:
+    for unit in ("cpu", "gpu"):
+        seen, wrong = judge(ORIN, told(), WINDOW, unit)
+        assert wrong == []
+        assert seen is not None
+        assert (seen.others_share, seen.steal_share) == (pytest.approx(0.0), pytest.approx(0.0))
+        assert (seen.start_temperature_c, seen.temperature_rise_c, seen.clock, seen.clock_drop) == (45.0, 0.0, unit, 0.0)
+
+
+NOISY: dict[str, tuple[dict[str, np.ndarray], str, str, str]] = {
+    "other programs": (
+        {f"ticks__{k[6:]}": v for k, v in load(others=0.4).items()},
+        "cpu",
+        "other programs took 40% of the CPU time",
+        "stop them",
+    ),
+    "hypervisor": ({f"ticks__{k[6:]}": v for k, v in load(steal=0.08).items()}, "cpu", "the hypervisor took 8.0%", "bare metal"),
+    "over-current": ({"events__oc1": course(7.0, 9.0)}, "gpu", "throttled itself (oc1: 2 events)", "power supply"),
+    "under-voltage": ({"throttled__firmware": course(0.0, 5.0, 0.0)}, "cpu", "throttled itself (firmware: state 0x5)", "power supply"),
+    "a hot start": ({"temperature_c__tj": np.full(N, 71.0)}, "cpu", "it began at 71.0 °C (limit 60)", "cool for longer"),
+    "heat": ({"temperature_c__tj": ramp(40.0, 70.0)}, "cpu", "it grew 28.5 °C hotter meanwhile (limit 25)", "cooling"),
+    "a CPU clock that falls": ({"frequency_hz__cpu0": ramp(2.2e9, 1.6e9)}, "cpu", "the CPU clock went from 2,1", "sudo jetson_clocks"),
+    "a locked clock that rises": ({"frequency_hz__gpu": ramp(1.0e9, 1.3e9)}, "gpu", "the GPU clock went from 1,0", "sudo jetson_clocks"),
+}
+
+
+@pytest.mark.parametrize("fault", NOISY)
+def test_each_planted_fault_is_told_once_with_its_remedy(fault: str) -> None:
+    changes, unit, says, remedy = NOISY[fault]
+    _, (found,) = judge(ORIN, told(**changes), WINDOW, unit)
+    assert says in found
+    assert remedy in found
+
+
+def test_what_happens_outside_the_window_does_not_count() -> None:
+    before = {name.replace(":", "__"): values for name, values in load().items()}
+    before["ticks__busy"] = before["ticks__own"] + 0.4 * 400 * np.minimum(TIMES, S) / S  # a busy first second
+    _, wrong = judge(ORIN, told(**before, temperature_c__tj=course(40.0, 50.0), events__oc1=course(3.0, 7.0, 7.0)), WINDOW)
+    # The counter grew between the last sample before the window and its first one: whether in it or not is not known, so it counts.
+    assert [fault.partition(" (")[0] for fault in wrong] == ["the hardware throttled itself"]
+    earlier = np.where(TIMES < S, 3.0, 7.0)
+    assert judge(ORIN, told(**before, events__oc1=earlier), WINDOW)[1] == []
+
+
+def test_a_clock_that_is_not_locked_may_rise_and_waver() -> None:
+    free, limits = Clocks(), Limits()
+    rising = conditions(told(frequency_hz__cpu0=ramp(1.2e9, 2.2e9)), WINDOW)
+    wavering = conditions(told(frequency_hz__cpu0=2.2e9 + 1e8 * np.sin(TIMES / S * 9)), WINDOW)
+    assert list(faults(rising, limits, free)) == list(faults(wavering, limits, free)) == []
+    falling = conditions(told(frequency_hz__cpu0=ramp(2.2e9, 1.2e9)), WINDOW)
+    assert ["cpupower" in fault for fault in faults(falling, limits, free)] == [True]
+
+
+def test_work_that_moves_from_one_cpu_to_another_is_no_fall_of_the_clock() -> None:
+    half = TIMES < 3 * S
+    moved = told(frequency_hz__cpu0=np.where(half, 2.2e9, 7e8), frequency_hz__cpu1=np.where(half, 7e8, 2.2e9))
+    assert judge(load_profile("host"), moved, WINDOW)[1] == []
+
+
+def test_limits_are_the_profiles() -> None:
+    busy = told(**{f"ticks__{k[6:]}": v for k, v in load(others=0.4).items()})
+    assert judge(replace(ORIN, limits=Limits(others_share=0.5)), busy, WINDOW)[1] == []
+
+
+def test_too_short_a_window_tells_no_share() -> None:
+    seen = conditions(told(**{f"ticks__{k[6:]}": v for k, v in load(others=0.4).items()}), (2 * S, 2 * S + S // 5))
+    assert (seen.others_share, seen.steal_share) == (None, None)
+
+
+def test_without_sensors_nothing_is_said_and_nothing_is_invalid() -> None:
+    seen, wrong = judge(ORIN, Telemetry(100, 0.0, (0, S)), WINDOW)
+    assert wrong == []
+    assert seen is not None
+    assert {seen.others_share, seen.steal_share, seen.start_temperature_c, seen.temperature_rise_c, seen.clock_drop} == {None}
+    assert judge(ORIN, None, WINDOW) == (None, [])
+    assert judge(ORIN, told(), None) == (None, [])
