@@ -14,7 +14,7 @@ import typer
 
 from devices.errors import DeviceError
 from export.errors import ExportError
-from harness.commands import compress, devices, lint, models
+from harness.commands import compare, compress, devices, lint, models
 from harness.commands.options import (
     Arch,
     AsJson,
@@ -67,6 +67,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=compress.EPILOG)(compress.compress)
 app.command(epilog=lint.EPILOG)(lint.lint)
 app.add_typer(devices.app, name="devices")
@@ -221,7 +222,8 @@ def train(
     """Train a network from a recipe; ends with NAME.safetensors and its model card NAME.json."""
     from harness.training.card import train_with_card
 
-    print(train_with_card(recipe, data, test, out))
+    if (card := train_with_card(recipe, data, test, out)) is not None:  # several processes: the first one writes
+        print(card)
 
 
 @app.command(epilog="Example: harness report runs/my-run --format md")

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from devices.transports import SSH
 from harness import bench as spine
 from harness.errors import UntrustedError, UsageError
-from harness.hops.subject import check_names
+from harness.hops.subject import check_names, load_subject
 from harness.records import RECORD, RunRecord, Step
 from harness.run import now
 from harness.settings import Settings
@@ -134,7 +134,7 @@ def bench(members: list[Member], common: Settings, out: Path, command: list[str]
     if len(set(names)) < len(names):
         raise UsageError(f"a device is named twice: {', '.join(sorted(names))}")
     for member in members:
-        check_names(member.settings(common))
+        load_subject(member.settings(common))
     entries = [Entry(member=member, folder=name) for member, name in zip(members, names, strict=True)]
     out.mkdir(parents=True, exist_ok=True)
     fleet = FleetRecord(created=now(), command=command, settings=common.model_dump(mode="json"), members=entries)

@@ -46,17 +46,25 @@ def render_comparison(runs: Mapping[str, Path], folder: Path) -> list[Path]:
     Raises:
         UsageError, UntrustedError: see `Run.open`.
     """
-    seen = compare({name: Run.open(path) for name, path in runs.items()})
+    seen = compare(runs)
     verdict, *others = seen.sections
     html = page(title=seen.title, subtitle=seen.subtitle, answer=seen.headline, tone="", tag="", verdict=verdict, sections=others)
     texts = {"report.html": html, "report.md": document(seen.title, seen.subtitle, seen.sections)}
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in texts]
 
 
-def compare(runs: Mapping[str, Run]) -> Comparison:
+def to_text(runs: Mapping[str, Path]) -> str:
+    """The comparison as Markdown. Raises as `render_comparison`."""
+    seen = compare(runs)
+    return document(seen.title, seen.subtitle, seen.sections)
+
+
+def compare(folders: Mapping[str, Path]) -> Comparison:
     """Put runs beside one another; unlike ones are never averaged, and what differs is named."""
+    runs = {name: Run.open(folder) for name, folder in folders.items()}
     models = dict.fromkeys(run.record.model.name for run in runs.values())
     unlike = list(differences({name: run.record for name, run in runs.items()}))
     paragraphs = [f"{len(runs)} runs of {', '.join(models)}.", *unlike]
@@ -68,7 +76,7 @@ def compare(runs: Mapping[str, Run]) -> Comparison:
         sections.append(Section("labels", "Answers that differ", ["Not compared: the runs differ in what is said above."]))
     elif len(runs) > 1:
         sections.append(_labels(runs))
-    return Comparison(f"{', '.join(models) or 'Nothing'} on {len(runs)} devices", " · ".join(map(clean, runs)), "Comparison", sections)
+    return Comparison(f"{', '.join(models) or 'Nothing'}: {len(runs)} runs", " · ".join(map(clean, runs)), "Comparison", sections)
 
 
 def differences(records: Mapping[str, RunRecord]) -> Iterator[str]:

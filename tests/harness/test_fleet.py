@@ -1,0 +1,160 @@
+"""Several devices in one run: the sets are made once, every device answers, the report shows them side by side."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from harness import fleet
+from harness.cli import app
+from harness.errors import UsageError
+from harness.records import RunRecord, Step
+from harness.settings import Settings
+from reports.compare import render_comparison
+
+COMMON = Settings(model="resnet8", attacks=("fgsm",), samples=12, batches=(1,))
+PROFILES = Path(__file__).parents[2] / "devices/profiles"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second fake device in the user's configuration: the same as `null`, under another name."""
+    home = tmp_path_factory.mktemp("config")
+    own = home / "edge-harness" / "devices"
+    own.mkdir(parents=True)
+    text = (PROFILES / "null.toml").read_text()
+    (own / "null-two.toml").write_text(text.replace('name = "null"', 'name = "null-two"'))
+    return home
+
+
+@pytest.fixture(autouse=True)
+def user(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(config))
+
+
+@pytest.fixture(scope="module")
+def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, fleet.FleetRecord]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(config))
+        folder = tmp_path_factory.mktemp("fleet") / "run"
+        members = [fleet.Member(name="null"), fleet.Member(name="null-two", threads=1)]
+        return folder, fleet.bench(members, COMMON, folder, ["harness", "bench"])
+
+
+def test_every_device_has_a_finished_run_of_its_own(finished: tuple[Path, fleet.FleetRecord]) -> None:
+    folder, record = finished
+    runs = {entry.folder: RunRecord.load(folder / entry.folder) for entry in record.members}
+    assert {name: run.device.name for name, run in runs.items()} == {"null": "null", "null-two": "null-two"}
+    assert all(run.status == Step.FINISHED for run in runs.values())
+    assert [entry.exit_code for entry in record.members] == [3, 3]  # a standard network has nothing to lose: inconclusive
+    assert record.exit_code == 3
+
+
+def test_the_sets_are_made_once(finished: tuple[Path, fleet.FleetRecord]) -> None:
+    folder, _ = finished
+    first, second = (RunRecord.load(folder / name) for name in ("null", "null-two"))
+    assert [a.set_sha256 for a in first.attacks] == [a.set_sha256 for a in second.attacks]
+    for attack in first.attacks:
+        assert (folder / "null" / attack.file).samefile(folder / "null-two" / attack.file)
+
+
+def test_the_report_compares_the_devices(finished: tuple[Path, fleet.FleetRecord]) -> None:
+    text = (finished[0] / "report.md").read_text()
+    assert "| null | " in text and "| null-two | " in text
+    rows = [line.split("|")[2:-1] for line in text.splitlines() if line.startswith("| null – null-two")]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        [flavour, "1,000", "0", "84", "0"] for flavour in ("onnx-fp32", "ort-int8")
+    ]  # seven sets of twelve images on the same machine
+    assert "<html" in (finished[0] / "report.html").read_text()
+
+
+def test_a_resumed_fleet_repeats_nothing_and_finishes_what_is_missing(finished: tuple[Path, fleet.FleetRecord], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    record = finished[1].model_copy(deep=True)
+    record.members[1].exit_code = None
+    record.save(folder)
+    shutil.rmtree(folder / "null-two")
+    before = (folder / "null" / "record.json").stat().st_mtime_ns
+    again = fleet.resume(folder)
+    assert [entry.exit_code for entry in again.members] == [3, 3]
+    assert (folder / "null" / "record.json").stat().st_mtime_ns == before
+    assert RunRecord.load(folder / "null-two").status == Step.FINISHED
+
+
+def test_the_gravest_exit_code_is_the_fleets() -> None:
+    def ended(*codes: int | None) -> int:
+        entries = [fleet.Entry(member=fleet.Member(name="null"), folder="null", exit_code=code) for code in codes]
+        return fleet.FleetRecord(created="", command=[], settings={}, members=entries).exit_code
+
+    assert [ended(0, 0), ended(0, 3), ended(3, 4, 0), ended(4, 1), ended(0, None)] == [0, 3, 4, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "got nothing"),
+        ("device = 3", r"expected tables \[\[device\]\]"),
+        ("[[device]]\nhost = 'x'", "name: Field required"),
+        ("[[device]]\nname = 'null'\nspeed = 3", "speed: Extra inputs"),
+        ("[[device]", "is not TOML"),
+        ("[[board]]\nname = 'null'", "got board"),
+    ],
+)
+def test_a_fleet_file_that_is_wrong(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text(text)
+    with pytest.raises(UsageError, match=words) as caught:
+        fleet.read_fleet(tmp_path / "fleet.toml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--device", "null", "--device", "null"], "named twice"),
+        (["--device", "null", "--device", "nul"], "unknown device 'nul'"),
+        (["--device", "null", "--device", "host", "--host", "me@board"], "is for one device"),
+        (["--fleet", "none.toml"], "cannot read --fleet none.toml"),
+        (["--fleet", "none.toml", "--device", "null"], "give one of the two"),
+    ],
+)
+def test_wrong_usage_is_found_before_any_work(arguments: list[str], words: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["bench", *arguments, "--out", str(tmp_path / "run")])
+    assert isinstance(result.exception, UsageError) and words in str(result.exception)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_line_prints_the_comparison_and_its_exit_code(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text("[[device]]\nname = 'null'\n[[device]]\nname = 'null-two'\n")
+    command = [
+        sys.executable,
+        "-m",
+        "harness.cli",
+        "bench",
+        "--fleet",
+        str(tmp_path / "fleet.toml"),
+        "--model",
+        "resnet8",
+        "--samples",
+        "8",
+    ]
+    command += ["--attack", "fgsm", "--flavour", "onnx-fp32", "--batch", "1", "--out", str(tmp_path / "run"), "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 3, ran.stderr
+    assert [member["exit_code"] for member in json.loads(ran.stdout)["members"]] == [3, 3]
+    assert "null-two | " in ran.stderr
+
+
+def test_unlike_runs_are_named_and_their_answers_not_compared(finished: tuple[Path, fleet.FleetRecord], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(finished[0] / "null", other)
+    record = RunRecord.load(other)
+    record.model_copy(update={"seed": 1}).save(other)
+    render_comparison({"one": finished[0] / "null", "other": other}, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "The runs differ in the seed (one: 0; other: 1)." in text
+    assert "Not compared" in text
