@@ -111,7 +111,7 @@ def gaps(rows: Sequence[Gap], alt: str, mark: str = "") -> str:
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("twin less engine, percentage points")
 
-    return _svg(draw, (5.0, 0.85 + 0.5 * len(rows)), alt, mark)
+    return svg(draw, (5.0, 0.85 + 0.5 * len(rows)), alt, mark)
 
 
 def security_curve(lines: Sequence[Line], axis: str, alt: str, mark: str = "") -> str:
@@ -136,7 +136,7 @@ def security_curve(lines: Sequence[Line], axis: str, alt: str, mark: str = "") -
         axes.set_ylabel("right, %")
         axes.legend(loc="upper right")
 
-    return _svg(draw, (5.0, 3.2), alt, mark)
+    return svg(draw, (5.0, 3.2), alt, mark)
 
 
 def bars(rows: Sequence[Bar], models: Sequence[str], alt: str, mark: str = "") -> str:
@@ -159,7 +159,7 @@ def bars(rows: Sequence[Bar], models: Sequence[str], alt: str, mark: str = "") -
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, borderaxespad=0.2, handlelength=1)
 
     groups = len({row.group for row in rows})
-    return _svg(draw, (5.0, 1.0 + groups * (0.2 + 0.14 * len(models))), alt, mark)
+    return svg(draw, (5.0, 1.0 + groups * (0.2 + 0.14 * len(models))), alt, mark)
 
 
 def latency(rows: Sequence[Durations], title: str, alt: str, mark: str = "") -> str:
@@ -208,7 +208,7 @@ def latency(rows: Sequence[Durations], title: str, alt: str, mark: str = "") -> 
         axes.set_xlabel("duration of one call, ms")
         axes.set_title(title)
 
-    return _svg(draw, (5.0, 0.95 + 0.65 * len(rows)), alt, mark)
+    return svg(draw, (5.0, 0.95 + 0.65 * len(rows)), alt, mark)
 
 
 def latency_edge(rows: Sequence[Durations]) -> float:
@@ -216,7 +216,8 @@ def latency_edge(rows: Sequence[Durations]) -> float:
     return 1.1 * max(float(np.quantile(row.values, 0.99)) for row in rows)
 
 
-def _svg(draw: Callable[[Axes], None], inches: tuple[float, float], alt: str, mark: str) -> str:
+def svg(draw: Callable[[Axes], None], inches: tuple[float, float], alt: str, mark: str) -> str:
+    """What `draw` draws, as an inline SVG in this project's style; `alt` says it in words, `mark` stands behind it."""
     import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
 
