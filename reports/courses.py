@@ -83,6 +83,7 @@ def timeline(panels: Sequence[Panel], spans: Sequence[Span], alt: str, mark: str
             if panel.log:
                 axes.set_yscale("log")
                 axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+                axes.yaxis.set_minor_formatter(lambda value, _: "")
             axes.set_ylabel(panel.label)
             if len(panel.courses) > 1:
                 axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=FONT_PT - 2, handlelength=1)

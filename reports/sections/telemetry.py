@@ -17,14 +17,8 @@ def section(run: Run) -> Section:
     record = run.record
     watched = [engine for engine in record.engines if engine.telemetry]
     if not watched:
-        why = (
-            "an emulator has no sensors"
-            if record.device.emulated
-            else "the clock is simulated"
-            if record.device.simulated
-            else "no job ran"
-        )
-        return Section("telemetry", "Telemetry", [f"Nothing was sampled: {why}."])
+        why = ": the device is emulated" if record.device.emulated else ": its clock is simulated" if record.device.simulated else ""
+        return Section("telemetry", "Telemetry", [f"Nothing was sampled beside the timing{why}. No energy is given."])
     paragraphs, tables = [], [_conditions(record)]
     if any(latency.energy for _, _, latency in _measured(record)):
         tables.append(_energy(record))
