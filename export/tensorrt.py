@@ -22,9 +22,10 @@ from export.plan import Plan, sha256_file, verify_plan, write_whole
 if TYPE_CHECKING:
     import tensorrt
 
-__all__ = ["TARGETS", "BuildOptions", "Plan", "RejectedError", "build_plan", "build_plans", "load_library", "verify_plan"]
+__all__ = ["TARGETS", "BuildOptions", "ExportError", "Plan", "RejectedError", "build_plan", "build_plans", "load_library", "verify_plan"]
 
-TARGETS = {"sm75": "Turing", "sm80": "A100", "sm86": "Ampere", "sm89": "Ada", "sm120": "Blackwell", "sm121": "Blackwell (GB10)"}
+# TensorRT for RTX 1.7 has no float32 matrix product for Turing: there, of networks with a linear layer, only trt-fp16 is built.
+TARGETS = {"sm75": "Turing", "sm80": "A100", "sm86": "Ampere", "sm89": "Ada", "sm120": "Blackwell", "sm121": "GB10"}
 ORIN = "sm87"
 THIS_GPU = "gpu"
 NEEDS_GPU = "needs an NVIDIA GPU and its driver, and finds none"
