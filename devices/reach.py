@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from devices.errors import DeviceError
+from devices.gpus import require_gpu
 from devices.profile import DeviceProfile
 from devices.transports import Say, connect
 
@@ -24,6 +25,8 @@ def reach(profile: DeviceProfile, say: Say) -> DeviceProfile:
     Raises:
         DeviceError: it cannot be reached, or is another kind of machine; the message names the remedy.
     """
+    if profile.kind == "cuda" and profile.transport == "local":
+        require_gpu(profile)
     try:
         with connect(profile, say) as transport:
             facts = transport.facts()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from devices.errors import DeviceError
-from harness.commands.options import AsJson, Emulate
+from harness.commands.options import AsJson, Emulate, Host
 
 app = typer.Typer(help="The devices a run can use.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -17,35 +17,47 @@ app = typer.Typer(help="The devices a run can use.", no_args_is_help=True, rich_
 @app.command("list")
 def list_devices(as_json: AsJson = False) -> None:
     """Every device profile."""
+    from rich.console import Console
+
     from devices.profile import device_names, load_profile
+    from harness.commands.device_text import overview
 
     profiles = [load_profile(name) for name in device_names()]
     if as_json:
-        print(json.dumps([{"name": p.name, "kind": p.kind, "description": p.description} for p in profiles], indent=1))
+        facts = ("name", "aliases", "kind", "transport", "verified_on_hardware", "description")
+        print(json.dumps([{fact: getattr(p, fact) for fact in facts} for p in profiles], indent=1))
     else:
-        for p in profiles:
-            print(f"{p.name:16} {p.kind:10} {p.description}")
+        Console().print(overview(profiles))
 
 
-@app.command("show")
-def show_device(name: Annotated[str, typer.Argument(help="a device profile")]) -> None:
-    """One device profile, as JSON."""
+@app.command("show", epilog="Example: harness devices show jetson-orin")
+def show_device(name: Annotated[str, typer.Argument(help="a device profile or an alias")], as_json: AsJson = False) -> None:
+    """One device profile in full: what is declared and compared, how it is sampled, its peaks with their sources."""
     from dataclasses import asdict
 
+    from rich.console import Console
+
+    from harness.commands.device_text import in_full
     from harness.hops.subject import find_profile
 
-    print(json.dumps(asdict(find_profile(name)), indent=1, default=str))
+    profile = find_profile(name)
+    if as_json:
+        print(json.dumps(asdict(profile), indent=1, default=str))
+    else:
+        Console().print(in_full(profile))
 
 
-@app.command("probe", epilog="Example: harness devices probe x86-avx2")
-def probe_device(name: Annotated[str, typer.Argument(help="a device profile")], emulate: Emulate = False, as_json: AsJson = False) -> None:
+@app.command("probe", epilog="Example: harness devices probe jetson-orin --host me@192.168.55.1")
+def probe_device(
+    name: Annotated[str, typer.Argument(help="a device profile")], emulate: Emulate = False, host: Host = None, as_json: AsJson = False
+) -> None:
     """What a device has, and what it lacks for a job. Exit code 4 where something is missing."""
     from dataclasses import asdict
 
     from devices.probe import probe
     from harness.hops.subject import find_profile
 
-    seen = probe(find_profile(name, emulate=emulate))
+    seen = probe(find_profile(name, emulate=emulate, host=host), lambda line: print(f"harness: {line}", file=sys.stderr))
     if as_json:
         print(json.dumps(asdict(seen), indent=1))
     else:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.errors import DeviceError
-from devices.profile import DeviceProfile, device_names, load_profile
+from devices.profile import DeviceProfile, device_aliases, device_names, load_profile
 from devices.reach import reach
 from devices.transports import SSH
 from devices.transports.openssh import check_host
@@ -72,8 +72,8 @@ def find_profile(name: str, *, emulate: bool = False, host: str | None = None) -
     Raises:
         UsageError: there is none (names the nearest), it cannot be emulated, or the host cannot be meant.
     """
-    if name not in device_names():
-        raise unknown("device", name, device_names())
+    if name not in (aliases := device_aliases()) and name not in device_names():
+        raise unknown("device", name, [*device_names(), *aliases])
     if emulate and host is not None:
         raise UsageError(f"--emulate runs {name}'s CPU on this machine, --host {host} is another one. Choose one of them.")
     try:

@@ -209,5 +209,21 @@ def test_lists_are_json_where_asked(capsys: pytest.CaptureFixture[str], monkeypa
     assert {"host", "null"} <= {d["name"] for d in json.loads(out)}
     _, out, _ = run(capsys, monkeypatch, "models", "list", "--json")
     assert {"resnet8", "resnet18x16-at"} <= set(json.loads(out))
-    _, out, _ = run(capsys, monkeypatch, "devices", "show", "null")
+    _, out, _ = run(capsys, monkeypatch, "devices", "show", "null", "--json")
     assert json.loads(out)["simulated_clock"] is True
+
+
+def test_a_device_is_shown_with_its_remedies_limits_and_sources(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, out, _ = run(capsys, monkeypatch, "devices", "show", "jetson-agx-orin")
+    shown = " ".join(out.split())
+    for fact in ("sudo nvpmodel -m 0", "sudo jetson_clocks", "64 GiB", "VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0", "171 TOPS", "60 °C"):
+        assert fact in shown, fact
+    _, out, _ = run(capsys, monkeypatch, "devices", "list")
+    assert "jetson-thor" in out
+
+
+def test_a_machine_without_a_gpu_says_so_in_a_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, _, err = run(capsys, monkeypatch, "bench", "--device", "cuda", "--model", "resnet8")
+    assert code == 4
+    assert "nvidia-smi does not answer" in err
