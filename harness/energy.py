@@ -62,11 +62,12 @@ def energy(told: Telemetry, rails: Sequence[str], window_ns: tuple[int, int], in
     series, channels = found
     measure = difference if channels[0].startswith(COUNTER) else integral
     drawn = [measure(series.time_ns, series.values[channel], *window_ns) for channel in channels]
-    rest = [measure(series.time_ns, series.values[channel], *told.idle_ns) for channel in channels]
+    idle_ns = max(told.idle_ns[0], int(series.time_ns[0])), told.idle_ns[1]  # the first sample comes a moment after rest begins
+    rest = [measure(series.time_ns, series.values[channel], *idle_ns) for channel in channels]
     joules = sum(value for value in drawn if value is not None)
     if None in drawn:
         return None
-    seconds, idle_s = (window_ns[1] - window_ns[0]) / 1e9, (told.idle_ns[1] - told.idle_ns[0]) / 1e9
+    seconds, idle_s = (window_ns[1] - window_ns[0]) / 1e9, (idle_ns[1] - idle_ns[0]) / 1e9
     idle_w = None if None in rest or idle_s <= 0 else sum(value for value in rest if value is not None) / idle_s
     return Energy(
         sensor=" + ".join(channel.partition(":")[2] for channel in channels),

@@ -153,7 +153,8 @@ def _engine_gates(subject: Subject, replayed: list[AdversarialSet], twin: Answer
     clean = result.outputs[CLEAN]
     wrong = state_mismatches(subject.profile, m)
     yield gates.device_state(flavour, wrong, read=bool(result.before) and not m.simulated, declared=bool(declared(subject.profile)))
-    yield gates.conditions(flavour, {batch: latency.invalid[len(wrong) :] for batch, latency in engine.latency.items() if latency.conditions})
+    watched = {batch: latency.invalid[len(wrong) :] for batch, latency in engine.latency.items() if latency.conditions}
+    yield gates.conditions(flavour, watched)
     yield gates.logits_not_probabilities(clean, flavour)
     yield gates.clean_parity(flavour, subject.test.labels, twin.clean.argmax(1), clean.argmax(1))
     if m.simulated:

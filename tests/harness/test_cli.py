@@ -213,7 +213,7 @@ def test_lists_are_json_where_asked(capsys: pytest.CaptureFixture[str], monkeypa
     assert json.loads(out)["simulated_clock"] is True
 
 
-def test_a_device_is_shown_with_its_remedies_limits_and_sources(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_is_shown_with_its_remedies_and_limits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     _, out, _ = run(capsys, monkeypatch, "devices", "show", "jetson-agx-orin")
     shown = " ".join(out.split())
     for fact in ("sudo nvpmodel -m 0", "sudo jetson_clocks", "64 GiB", "VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0", "171 TOPS", "60 °C"):

@@ -90,6 +90,13 @@ def test_a_rail_that_is_missing_gives_no_figure() -> None:
     assert energy(telemetry(), (), (2 * S, 4 * S), 8) is None
 
 
+def test_rest_counts_from_the_first_sample_on() -> None:
+    """Opening the sensors takes a moment: rest begins before anything is sampled."""
+    found = energy(telemetry((-S, 2 * S), ina3221={"power_w:A": np.where(TIMES <= 2 * S, 1.0, 3.0)}), ("A",), (3 * S, 5 * S), 2)
+    assert found is not None
+    assert (found.idle_w, found.net_mj) == (pytest.approx(1.0), pytest.approx(2000.0))
+
+
 def test_where_rest_was_not_watched_only_the_gross_is_given() -> None:
     found = energy(telemetry((0, 0), ina3221={"power_w:A": np.ones(len(TIMES))}), ("A",), (2 * S, 4 * S), 1)
     assert found is not None

@@ -7,7 +7,7 @@ import pytest
 
 from harness.audit import gates
 from harness.audit.gates import GATES, guards, not_tested, untested
-from harness.records import Gate, PrecisionEvidence, Proof
+from harness.records import Gate, Mismatch, PrecisionEvidence, Proof
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 10, 1000)
@@ -29,6 +29,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def proof(passed: bool) -> Proof:
     return Proof(n=64, max_logit_error=0.1, top1_agreement=1.0 if passed else 0.8, passed=passed, limit="top-1 >= 97 %")
+
+
+def wrong_mode() -> Mismatch:
+    return Mismatch(engine="e", what="power mode", declared="MAXN", observed="MODE_15W", remedy="Run there: sudo nvpmodel -m 0")
 
 
 def evidence(label: str, share: float | None) -> PrecisionEvidence:
@@ -102,6 +106,16 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
         lambda: gates.timed_outputs("e", True, 1e-6),
         lambda: gates.timed_outputs("e", False, 2.5),
         "logits at most 2.5 apart",
+    ),
+    "device state": (
+        lambda: gates.device_state("e", []),
+        lambda: gates.device_state("e", [wrong_mode()]),
+        "power mode: declared MAXN, observed MODE_15W. Run there: sudo nvpmodel -m 0",
+    ),
+    "conditions": (
+        lambda: gates.conditions("e", {"1": [], "8": []}),
+        lambda: gates.conditions("e", {"1": [], "8": ["the hardware throttled itself (oc1: 2 events): cool it"]}),
+        "batch 8: the hardware throttled itself (oc1: 2 events): cool it",
     ),
     "repeated inputs": (
         lambda: gates.repeated_inputs("e", 0.95),
@@ -190,6 +204,8 @@ def test_logits_that_happen_to_sum_to_one_are_logits() -> None:
         gates.zero_gradient({}),
         gates.dlr_classes(2, []),
         gates.precision_evidence("e", None),
+        gates.device_state("e", [], read=False),
+        gates.conditions("e", {}),
         not_tested("query attack", "tier quick runs none"),
     ],
 )
@@ -213,6 +229,7 @@ def test_untested_completes_the_table() -> None:
 def test_labels_and_timing_do_not_touch_the_robustness_verdict_and_unknown_gates_do() -> None:
     unguarded = {name for name in GATES if not guards(not_tested(name, "-"))}
     assert unguarded == {
-        "precision evidence", "timed outputs", "repeated inputs", "rising loss", "zero gradient along the path", "rebuild spread",
+        "conditions", "precision evidence", "timed outputs", "repeated inputs", "rising loss",
+        "zero gradient along the path", "rebuild spread",
     }  # fmt: skip
     assert guards(Gate(name="new", engine=None, passed=False, observed="", limit="", remedy=""))
