@@ -30,7 +30,7 @@ class Wire:
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self.fds = self._in, self._out = read_fd, write_fd
         self._buffer = bytearray()
-        self._heard = time.monotonic()
+        self._heard = self._spoke = time.monotonic()
         os.set_blocking(read_fd, False)
         os.set_blocking(write_fd, False)
 
@@ -58,18 +58,19 @@ class Wire:
                 continue
             except OSError as error:
                 raise ClosedError(str(error)) from error
+            self._spoke = time.monotonic()
 
     def receive(self) -> dict[str, Any]:
-        """The next message that is not a beat. While none comes, a beat is sent every `BEAT_S`.
+        """The next message that is not a beat. Sends a beat where this end has been silent for `BEAT_S`, however much the other one says.
 
         Raises:
             ClosedError: the other end is gone, has been silent for `SILENCE_S`, or says what is no message.
         """
-        stop = time.monotonic() + SILENCE_S
-        while time.monotonic() < stop:
-            line = self.line(BEAT_S)
-            if line is None:
+        began = time.monotonic()
+        while time.monotonic() - max(self._heard, began) < SILENCE_S:
+            if time.monotonic() - self._spoke > BEAT_S:
                 self.send(BEAT)
+            if (line := self.line(BEAT_S)) is None:
                 continue
             try:
                 message = json.loads(line)
@@ -79,7 +80,6 @@ class Wire:
                 raise ClosedError(f"not a message: {line[:80]!r}")
             if message != BEAT:
                 return message
-            stop = time.monotonic() + SILENCE_S
         raise ClosedError(f"nothing came for {SILENCE_S:g} s")
 
     def check(self, wait_s: float) -> None:

@@ -60,6 +60,7 @@ class Settings(BaseModel):
     data: str = "cifar10-sample"
     device: str = "host"
     emulate: bool = False
+    host: str | None = None
     flavours: tuple[str, ...] = DEFAULT_FLAVOURS
     attacks: tuple[str, ...] = DEFAULT_ATTACKS
     eps: str | None = None

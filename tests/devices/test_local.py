@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from devices.errors import DeviceError
-from devices.transports import Exit
-from devices.process import LINE_LENGTH, STDERR_LINES
+from devices.process import LINE_LENGTH, STDERR_LINES, Exit
 from devices.transports.local import Local
 
 PARENT = """

@@ -1,0 +1,109 @@
+"""Two ends of real pipes."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from devices import wire
+from devices.wire import BEAT, ClosedError, Wire
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Wire, Wire]]:
+    first, second = os.pipe(), os.pipe()
+    yield Wire(first[0], second[1]), Wire(second[0], first[1])
+    for fd in (*first, *second):
+        try:
+            os.close(fd)
+        except OSError:
+            continue
+
+
+def test_messages_and_bytes_arrive_as_they_were_sent(ends: tuple[Wire, Wire]) -> None:
+    near, far = ends
+    raw = os.urandom(3 << 20)
+    sender = threading.Thread(target=lambda: (near.send({"op": "näme\n", "size": len(raw)}), near.write(raw), near.send({})))
+    sender.start()
+    assert far.receive() == {"op": "näme\n", "size": len(raw)}
+    assert b"".join(far.read(len(raw))) == raw
+    assert far.receive() == {}
+    sender.join()
+
+
+def test_an_end_that_is_gone_is_seen_by_reader_and_writer(ends: tuple[Wire, Wire]) -> None:
+    near, far = ends
+    for fd in far.fds:
+        os.close(fd)
+    with pytest.raises(ClosedError, match="the connection was closed"):
+        near.receive()
+    with pytest.raises(ClosedError):
+        near.write(bytes(1 << 20))
+
+
+def test_silence_means_that_it_is_gone(ends: tuple[Wire, Wire], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "SILENCE_S", 0.3)
+    near, _ = ends
+    for wait in (near.receive, lambda: [near.check(0.1) for _ in range(9)], lambda: list(near.read(1)), lambda: near.write(bytes(1 << 22))):
+        with pytest.raises(ClosedError, match=r"for 0\.3 s"):
+            wait()
+
+
+def test_one_that_only_listens_is_heard_all_the_same(ends: tuple[Wire, Wire], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The far end talks without a pause for longer than the limit on silence; the near end has nothing to say but beats."""
+    monkeypatch.setattr(wire, "SILENCE_S", 0.5)
+    monkeypatch.setattr(wire, "BEAT_S", 0.1)
+    near, far = ends
+    heard: list[int] = []
+
+    def listen() -> None:
+        while (message := near.receive()) != {"end": True}:
+            heard.append(message["line"])
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    for line in range(40):
+        far.send({"line": line})
+        far.check(0.03)
+    far.send({"end": True})
+    listener.join()
+    assert heard == list(range(40))
+
+
+@pytest.mark.parametrize("raw", [b"no json\n", b"[1]\n", b"\xff\n"])
+def test_what_is_no_message_ends_it(ends: tuple[Wire, Wire], raw: bytes) -> None:
+    near, far = ends
+    near.write(raw)
+    with pytest.raises(ClosedError, match="not a message"):
+        far.receive()
+
+
+def test_a_message_without_an_end_is_not_waited_for_for_ever(ends: tuple[Wire, Wire], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "_LONGEST", 1 << 16)
+    near, far = ends
+    writer = threading.Thread(target=lambda: near.write(b"x" * (1 << 17)))
+    writer.start()
+    with pytest.raises(ClosedError, match="without an end"):
+        far.receive()
+    writer.join()
+
+
+def test_beats_are_not_messages(ends: tuple[Wire, Wire]) -> None:
+    near, far = ends
+    near.send(BEAT)
+    near.send({"a": 1})
+    assert far.receive() == {"a": 1}
+
+
+def test_a_line_that_is_not_complete_yet_is_waited_for(ends: tuple[Wire, Wire]) -> None:
+    near, far = ends
+    near.write(b'{"a"')
+    start = time.monotonic()
+    assert far.line(0.1) is None
+    assert time.monotonic() - start >= 0.1
+    near.write(b": 1}\n")
+    assert far.receive() == {"a": 1}
