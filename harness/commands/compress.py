@@ -42,6 +42,8 @@ def compress(
         standard_teacher=standard_teacher, data=data, test=test, arch=arch, seed=seed,
     )  # fmt: skip
     card = run(request, out, work)
+    if card is None:  # another process writes
+        return
     if as_json:
         print(card.read_text(), end="")
     else:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
@@ -19,16 +20,22 @@ from harness.compression.job import Job
 from harness.compression.recipe import CompressionRecipe, load_recipe
 from harness.compression.table import Method, find_method
 from harness.data.dataset import Dataset
-from harness.data.load import load_all, load_data
-from harness.errors import UsageError
+from harness.data.load import load_all, load_data, stratified
+from harness.errors import UntrustedError, UsageError
 from harness.models.architectures import build, family
 from harness.models.load import Twin, load_twin
-from harness.models.packed import pack, round_trip
-from harness.run import check_space
+from harness.models.packed import pack
+from harness.models.probe import parameters, takes
+from harness.run import Run, check_space
+from harness.settings import check_output
+from harness.training import processes
 from harness.training.card import identity, measured, training
-from harness.training.train import accuracy
+from harness.training.recipe import Stage
+from harness.training.train import check as check_stage
+from harness.training.train import correct
 
 CLAIM = "8/255"  # of a model whose card names no radius
+HALF = "0.5"  # the rate of 2:4
 TEACHER_IMAGES = 500
 ROBUST = 0.2  # a teacher below this accuracy under a short PGD is not robust
 COPIES = 6  # of the network in a checkpoint: weights, their average, momentum, the best, and the file being written beside the old one
@@ -53,41 +60,51 @@ class Request(BaseModel):
     seed: int = 0
 
 
-def compress(request: Request, out: Path, work: Path | None = None) -> Path:
+def compress(request: Request, out: Path, work: Path | None = None) -> Path | None:
     """Compress a model and write OUT (packed safetensors) and its card beside it, OUT with .json.
 
     Args:
         request: what to do.
-        out: FILE.safetensors.
+        out: FILE.safetensors, which does not exist yet.
         work: folder for the stages' checkpoints, kept; by default one beside `out`, removed at the end. A stage that is finished there is
             not trained again.
 
     Returns:
-        The card's path.
+        The card's path; None in every process but the first (see `harness.training.processes`).
 
     Raises:
         UsageError: something the user can mend, found before any training.
-        UntrustedError: training diverged, or a checkpoint is of another request.
+        UntrustedError: training diverged, or the folder's checkpoints are of another request.
     """
+    processes.join()
     method = find_method(request.method)
     rate, pattern = check(request, method, out)
     recipe = load_recipe(request.recipe, request.method, method.stages, request.seed)
     twin = load_twin(request.model, arch=request.arch)
     data = load_all(request.data)
+    check_fit(twin, data, request.student)
+    for stage in recipe.stages.values():
+        check_stage(stage, data)
     test, _ = load_data(request.test, input_shape=twin.input_shape, classes=twin.classes, seed=request.seed)
-    check_fit(twin, data)
+    network, arch = start(request, twin, method)
+    found = teachers(request, method, twin, data, recipe)
     folder = work or out.with_suffix(".stages")
-    check_space(out.parent, COPIES * 4 * twin.parameters * len(recipe.stages))
-    job = Job(*start(request, twin, method), twin.input_shape, data, rate, recipe, folder, pattern=pattern, until=request.until)
-    job.teachers = teachers(request, method, twin, job)
-    network = method.run(job).eval()
-    network.load_state_dict(round_trip(network.state_dict()))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    pack(network.state_dict(), out)
-    card = write_card(request, job, twin, test, out)
-    if work is None:
-        shutil.rmtree(folder, ignore_errors=True)
-    return card
+    check_space(folder, COPIES * 4 * parameters(network)[0] * len(recipe.stages))
+    job = Job(network, arch, twin.input_shape, data, rate, recipe, folder, pattern, request.until, {r: t.module for r, t in found.items()})
+    try:
+        with Run(folder) if processes.rank() == 0 else nullcontext():
+            if processes.rank() == 0:
+                claim_folder(folder, {**request.model_dump(), "rate": rate, "pattern": pattern}, recipe, [twin, *found.values()])
+            compressed = method.run(job).eval().cpu()
+            return finish(request, job, compressed, twin, test, out) if processes.rank() == 0 else None
+    finally:
+        if work is None and processes.rank() == 0 and (out.exists() or not trained(folder)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def trained(folder: Path) -> bool:
+    """Whether some stage left a checkpoint."""
+    return any(folder.rglob("checkpoint.pt"))
 
 
 def check(request: Request, method: Method, out: Path) -> tuple[str, str]:
@@ -98,11 +115,15 @@ def check(request: Request, method: Method, out: Path) -> tuple[str, str]:
     """
     if out.suffix != ".safetensors":
         raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
-    rate = method.default if request.rate is None else request.rate
-    method.rate(rate)
+    for path in (out, out.with_suffix(".json")):
+        if path.exists():
+            raise UsageError(f"--out {out}: {path} exists already; choose another name, or delete it")
+    check_output(out)
     pattern = request.pattern or (method.patterns or ("irregular",))[0]
     if request.pattern and request.pattern not in method.patterns:
         raise UsageError(f"--pattern {request.pattern}: {request.method} knows {', '.join(method.patterns) or 'no pattern'}")
+    rate = request.rate or (HALF if pattern == "2:4" else method.default)
+    method.rate(rate)
     if request.until is not None and request.until not in method.stages:
         raise UsageError(f"--until {request.until}: the stages of {request.method} are {', '.join(method.stages) or 'none'}")
     if request.student is not None:
@@ -117,32 +138,40 @@ def check(request: Request, method: Method, out: Path) -> tuple[str, str]:
     return rate, pattern
 
 
-def check_fit(twin: Twin, data: Dataset) -> None:
+def check_fit(twin: Twin, data: Dataset, student: str | None = None) -> None:
     """The training images must be what the model classifies.
 
     Raises:
-        UsageError: other classes or another size, or a model without a named architecture.
+        UsageError: other classes or another size, or nothing that names the architecture of the result.
     """
-    if twin.arch is None:
+    if twin.arch is None and student is None:
         raise UsageError(f"{twin.name} ({twin.source}) has no named architecture to save weights for; give FILE.safetensors with --arch")
-    if twin.classes != data.classes:
+    if data.classes > twin.classes or (data.class_names and data.classes != twin.classes):
         raise UsageError(f"{twin.name} has {twin.classes} classes, {data.name} has {data.classes}")
     if (shape := (data.images.shape[3], *data.images.shape[1:3])) != twin.input_shape:
         raise UsageError(f"{twin.name} takes images of {twin.input_shape}, {data.name} has {shape} (channels, height, width)")
 
 
 def start(request: Request, twin: Twin, method: Method) -> tuple[nn.Module, str]:
-    """The network that is trained, and its architecture: the twin itself, or a fresh student."""
-    assert twin.arch is not None  # noqa: S101  # check_fit
-    if not method.teachers:
-        copied = load_twin(request.model, arch=request.arch).module
-        return copied.requires_grad_(), twin.arch
+    """The network that is trained, and its architecture: a copy of the twin, or a fresh student.
+
+    Raises:
+        UsageError: a student that cannot take the teacher's images.
+    """
     arch = request.student or twin.arch
+    assert arch is not None  # noqa: S101  # check_fit
+    if not method.teachers:
+        return copy.deepcopy(twin.module).requires_grad_(), arch
     torch.manual_seed(request.seed)
-    return build(arch, twin.classes), arch
+    student = build(arch, twin.classes)
+    if not takes(student, twin.input_shape):
+        raise UsageError(
+            f"--student {arch} does not run on images of {twin.input_shape} (channels, height, width), which {twin.name} takes"
+        )
+    return student, arch
 
 
-def teachers(request: Request, method: Method, twin: Twin, job: Job) -> dict[str, nn.Module]:
+def teachers(request: Request, method: Method, twin: Twin, data: Dataset, recipe: CompressionRecipe) -> dict[str, Twin]:
     """The networks to learn from, by role; warns where the robust one is not.
 
     Raises:
@@ -150,34 +179,67 @@ def teachers(request: Request, method: Method, twin: Twin, job: Job) -> dict[str
     """
     if not method.teachers:
         return {}
-    found = {"robust": twin.module}
-    if "robust" in method.teachers and request.method != "kd":
-        stage = next(iter(job.recipe.stages.values()))
-        few = job.data.subset(np.arange(min(TEACHER_IMAGES, len(job.data))))
-        if (robust := accuracy(twin.module, few, stage, robust=True)) < ROBUST:
-            print(
-                f"warning: the teacher {twin.name} is not robust: {robust:.1%} of {len(few)} training images under a short PGD at "
-                f"{stage.eps:g}/255. A student cannot learn from it what it does not have.",
-                file=sys.stderr,
-            )
+    found = {"robust": twin}
+    if any(stage.objective != "standard" for stage in recipe.stages.values()):
+        warn_if_weak(twin, data, next(iter(recipe.stages.values())))
     if request.standard_teacher is not None:
         standard = load_twin(request.standard_teacher, classes=twin.classes)
         if standard.input_shape != twin.input_shape:
             raise UsageError(
                 f"--standard-teacher {standard.name} takes images of {standard.input_shape}, {twin.name} of {twin.input_shape}"
             )
-        found["standard"] = standard.module
+        found["standard"] = standard
     return found
 
 
-def write_card(request: Request, job: Job, parent: Twin, test: Dataset, out: Path) -> Path:
-    """Count and measure the file that was written, and put its card beside it."""
-    twin = load_twin(str(out), arch=job.arch, classes=job.data.classes)
+def warn_if_weak(teacher: Twin, data: Dataset, stage: Stage) -> None:
+    """Say so where a teacher is not robust on a few of the training images."""
+    few = data.subset(stratified(data.labels, min(TEACHER_IMAGES, len(data)), stage.seed))
+    robust = correct(teacher.module, few, stage, robust=True) / len(few)
+    if robust < ROBUST and processes.rank() == 0:
+        print(
+            f"warning: the teacher {teacher.name} is not robust: {robust:.1%} of {len(few)} training images under a short PGD at "
+            f"{stage.eps:g}/255. A student cannot learn from it what it does not have.",
+            file=sys.stderr,
+        )
+
+
+def claim_folder(folder: Path, request: dict[str, Any], recipe: CompressionRecipe, networks: list[Twin]) -> None:
+    """Note in the folder what its checkpoints belong to; how far to go (`until`) may change.
+
+    Raises:
+        UntrustedError: they belong to another request.
+    """
+    names = {key: value for key, value in request.items() if key not in ("until", "recipe", "test")}
+    now = {**names, "networks": [twin.sha256 for twin in networks], "recipe": recipe.model_dump(mode="json")}
+    note = folder / "request.json"
+    if note.exists() and trained(folder):
+        then = json.loads(note.read_text())
+        if other := [f"{key} {then.get(key)} then, {now[key]} now" for key in now if then.get(key) != now[key]]:
+            raise UntrustedError(f"{folder} holds the checkpoints of another request: {'; '.join(other)}. Delete it, or choose another.")
+    note.write_text(json.dumps(now, indent=1) + "\n")
+
+
+def finish(request: Request, job: Job, compressed: nn.Module, parent: Twin, test: Dataset, out: Path) -> Path:
+    """Pack the network, count and measure the file, and put it and its card in their places; returns the card's path."""
+    packed = job.out / out.name
+    pack(compressed.state_dict(), packed)
+    card = json.dumps(make_card(request, job, parent, test, packed), indent=1) + "\n"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(packed, out)
+    path = out.with_suffix(".json")
+    path.write_text(card)
+    return path
+
+
+def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: Path) -> dict[str, Any]:
+    """What the network in `packed` is, how it was made, how small it is and how it does on every image of `test`."""
+    twin = load_twin(str(packed), arch=job.arch, classes=parent.classes)
     claim = parent.card.get("eps", CLAIM)
-    before = size(parent.module, parent.input_shape, 4 * parent.parameters)
-    after = size(twin.module, twin.input_shape, out.stat().st_size)
-    card = {
-        **identity(twin, out.stem, describe(request, job, parent), claim, job.data, out),
+    before = size(parent.module.cpu(), parent.input_shape, 4 * parent.parameters)  # bytes in float32
+    after = size(twin.module, twin.input_shape, packed.stat().st_size)
+    return {
+        **identity(twin, packed.stem, describe(request, job, parent), claim, job.data, packed),
         "method": {
             "name": request.method,
             "rate": job.rate,
@@ -185,17 +247,14 @@ def write_card(request: Request, job: Job, parent: Twin, test: Dataset, out: Pat
             "until": request.until,
             "parent": {"name": parent.name, "sha256": parent.sha256},
             "standard_teacher": request.standard_teacher,
-            "recipe": recipe_of(job.recipe),
+            "recipe": job.recipe.model_dump(mode="json"),
             "notes": job.notes,
         },
-        "stages": {name: training(history, job.recipe.stages[name].holdout) for name, history in job.history.items()},
+        "stages": {name: training(fitted, job.recipe.stages[name].holdout) for name, fitted in job.fitted.items()},
         "seed": request.seed,
         "size": {"this": asdict(after), "parent": asdict(before), "ratio": ratios(before, after)},
         "measured": measured(twin.module, test, claim, request.seed),
     }
-    path = out.with_suffix(".json")
-    path.write_text(json.dumps(card, indent=1) + "\n")
-    return path
 
 
 def describe(request: Request, job: Job, parent: Twin) -> str:
@@ -205,8 +264,3 @@ def describe(request: Request, job: Job, parent: Twin) -> str:
     until = f", stopped after {request.until}" if request.until else ""
     source = f"{job.arch} learnt from {parent.name}" if job.teachers else f"of {parent.name}"
     return f"{what}{rate}{until}: {source}"
-
-
-def recipe_of(recipe: CompressionRecipe) -> dict[str, Any]:
-    """A recipe for the card."""
-    return recipe.model_dump(mode="json")

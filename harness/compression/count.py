@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.compression.rate import FULL
-from harness.models import probe
+from harness.models import grids, probe
 
-GRID = 2**8  # more distinct values than this are float
+INT8_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Size:
     Attributes:
         parameters: all of them.
         nonzero: those that are not zero.
-        weight_bits: bits of the non-zero parameters: each tensor's non-zeros times the bits that tell its levels apart. Where the zeros
-            stand is not counted.
+        weight_bits: bits of the non-zero parameters: for each tensor its non-zeros times the bits that tell its levels apart, and the
+            table of the levels or scales in float32. Where the zeros stand is not counted.
         file_bytes: of the weights' file.
         macs: multiply-accumulates for one image.
         macs_nonzero: those whose weight is not zero.
@@ -35,25 +35,31 @@ class Size:
     macs_nonzero: int
 
 
-def level_bits(tensor: Tensor) -> int:
-    """Bits that tell the non-zero levels of a weight (outputs, …) apart, up to one scale per output: 1 to 8, or 32 for float."""
+def grid(tensor: Tensor) -> tuple[int, int]:
+    """(bits that tell the non-zero levels of a weight (outputs, …) apart: 1 to 8, or 32 for float; entries of its table)."""
     if tensor.ndim < 2:
-        return FULL
-    scale = tensor.flatten(1).abs().amax(1).clamp_min(1e-12).view(-1, *[1] * (tensor.ndim - 1))
-    levels = ((tensor / scale) * 1e5).round()
-    count = len(torch.unique(levels[levels != 0]))
-    return FULL if count > GRID or count > tensor.count_nonzero() / 2 else max(1, (count - 1).bit_length())
+        return FULL, 0
+    if (levels := grids.levels(tensor)) is not None:
+        count = int(levels.count_nonzero())
+        return max(1, (count - 1).bit_length()), count
+    return (INT8_BITS, len(tensor)) if grids.int8(tensor) is not None else (FULL, 0)
+
+
+def weight_bits(tensor: Tensor) -> int:
+    """Bits of the non-zero entries of one parameter, with its table; float where that is less."""
+    bits, table = grid(tensor)
+    nonzero = int(tensor.count_nonzero())
+    return min(FULL * nonzero, bits * nonzero + FULL * table)
 
 
 def size(network: nn.Module, input_shape: tuple[int, int, int], file_bytes: int) -> Size:
-    """Count a network whose input is (channels, height, width)."""
+    """Count a network in eval mode whose input is (channels, height, width)."""
     total, nonzero = probe.parameters(network)
-    weights = list(network.parameters())
     macs = probe.macs(network, input_shape)
     return Size(
         parameters=total,
         nonzero=nonzero,
-        weight_bits=sum(int(w.count_nonzero()) * level_bits(w.detach()) for w in weights),
+        weight_bits=sum(weight_bits(weight.detach()) for weight in network.parameters()),
         file_bytes=file_bytes,
         macs=macs,
         macs_nonzero=macs - zero_macs(network, input_shape),
@@ -61,13 +67,13 @@ def size(network: nn.Module, input_shape: tuple[int, int, int], file_bytes: int)
 
 
 def zero_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """Multiply-accumulates with a weight that is zero, for one image."""
+    """Multiply-accumulates with a weight that is zero, for one image, of convolutions and linear layers."""
     found = 0
 
     def count(layer: nn.Conv2d | nn.Linear, _: object, output: Tensor) -> None:
         nonlocal found
-        pixels = output.shape[2] * output.shape[3] if output.ndim == 4 else 1
-        found += (layer.weight.numel() - int(layer.weight.count_nonzero())) * pixels
+        places = output.numel() // layer.weight.shape[0]  # of each filter: pixels, or tokens
+        found += (layer.weight.numel() - int(layer.weight.count_nonzero())) * places
 
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     handles = [layer.register_forward_hook(count) for layer in layers]

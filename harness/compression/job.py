@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from harness.compression import rate
 from harness.compression.recipe import CompressionRecipe
 from harness.data.dataset import Dataset
+from harness.training import processes
 from harness.training.regime import Regime
-from harness.training.train import Epoch, fit
+from harness.training.train import Fitted, fit
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Job:
         pattern: where zeros may stand, a key of `masks.PATTERNS`.
         until: the stage to stop after; the last by default.
         teachers: fixed networks in eval mode, by role: `robust` and, where a method needs it, `standard`.
-        history: every stage's epochs, filled by `train`.
+        fitted: what every stage showed, filled by `train`.
         notes: what the method found out, for the card: layers left alone, thresholds.
     """
 
@@ -44,8 +46,12 @@ class Job:
     pattern: str = "irregular"
     until: str | None = None
     teachers: dict[str, nn.Module] = field(default_factory=dict)
-    history: dict[str, list[Epoch]] = field(default_factory=dict)
+    fitted: dict[str, Fitted] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for network in (self.network, *self.teachers.values()):
+            network.to(processes.device()).to(memory_format=torch.channels_last)
 
     @property
     def sparsity(self) -> float:
@@ -59,7 +65,7 @@ class Job:
 
     def train(self, stage: str, regime: Regime | None = None) -> nn.Module:
         """Train the job's network by one stage of its recipe; see `harness.training.train.fit`."""
-        self.history[stage] = fit(self.recipe.stages[stage], self.data, self.network, self.out / stage, regime)
+        self.fitted[stage] = fit(self.recipe.stages[stage], self.data, self.network, self.out / stage, regime)
         return self.network
 
     def option(self, name: str, default: float) -> float:

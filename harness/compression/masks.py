@@ -51,13 +51,13 @@ def irregular(score: Tensor, rate: float) -> Tensor:
 def filters(score: Tensor, rate: float) -> Tensor:
     """Whole filters: the rows (dimension 0) of the largest L2 norm."""
     rows = largest(score.flatten(1).norm(dim=1), kept(score.shape[0], rate))
-    return rows.view(-1, *[1] * (score.ndim - 1)).expand_as(score)
+    return rows.view(-1, *[1] * (score.ndim - 1)).expand_as(score).contiguous()
 
 
 def columns(score: Tensor, rate: float) -> Tensor:
     """Whole columns of the filter matrix (outputs x inputs * kernel) of the largest L2 norm: the same places in every filter."""
     matrix = score.flatten(1)
-    return largest(matrix.norm(dim=0), kept(matrix.shape[1], rate)).expand_as(matrix).reshape(score.shape)
+    return largest(matrix.norm(dim=0), kept(matrix.shape[1], rate)).expand_as(matrix).contiguous().view(score.shape)
 
 
 def two_of_four(score: Tensor, rate: float = 1 - KEPT / GROUP) -> Tensor:
@@ -80,8 +80,8 @@ def prunable(network: nn.Module, pattern: str) -> dict[str, nn.Conv2d]:
 
     All but the first, which sees the image, and grouped ones; for 2:4 the input channels must come in fours.
     """
-    _, *rest = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
-    return {n: layer for n, layer in rest if layer.groups == 1 and not (pattern == "2:4" and layer.in_channels % GROUP)}
+    found = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
+    return {n: layer for n, layer in found[1:] if layer.groups == 1 and not (pattern == "2:4" and layer.in_channels % GROUP)}
 
 
 def dense(network: nn.Module, pruned: dict[str, nn.Conv2d]) -> list[str]:
@@ -96,7 +96,7 @@ def patterns(layers: dict[str, nn.Conv2d], pattern: str, rate: float) -> dict[st
         UsageError: the layers are too small for the rate, or the pattern has another; says the nearest.
     """
     masks = {name: PATTERNS[pattern](layer.weight.detach(), rate) for name, layer in layers.items()}
-    left = sum(float(mask.sum()) for mask in masks.values()) / max(1, sum(mask.numel() for mask in masks.values()))
+    left = sum(int(mask.count_nonzero()) for mask in masks.values()) / max(1, sum(mask.numel() for mask in masks.values()))
     if not masks or abs(left - (1 - rate)) > TOLERANCE * (1 - rate):
         nearest = f"the nearest here is {1 - left:.4f}" if masks else "it has no convolution that may be pruned"
         raise UsageError(f"--rate {rate:g}: this network cannot be pruned so with pattern {pattern}; {nearest}")

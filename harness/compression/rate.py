@@ -7,6 +7,7 @@ import re
 from harness.errors import UsageError
 
 FULL = 32  # bits of a weight or an activation left in float
+CHOICES = (*range(1, 9), FULL)
 
 
 def sparsity(text: str) -> float:
@@ -46,10 +47,9 @@ def bits(text: str) -> tuple[int, int]:
         raise UsageError(f"--rate {text}: expected bits of weights and activations such as w4a4 or w8a32")
     weights, activations = int(found[1]), int(found[2])
     for count in (weights, activations):
-        if count != FULL and not 1 <= count <= 8:
-            raise UsageError(
-                f"--rate {text}: {count} bits; expected 1 to 8, or {FULL} for float (the nearest is {8 if count < 20 else FULL})"
-            )
+        if count not in CHOICES:
+            nearest = min(CHOICES, key=lambda choice: abs(choice - count))
+            raise UsageError(f"--rate {text}: {count} bits; expected 1 to 8, or {FULL} for float (the nearest is {nearest})")
     return weights, activations
 
 

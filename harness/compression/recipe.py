@@ -9,9 +9,16 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UsageError
-from harness.training.recipe import Stage
+from harness.training.recipe import Stage, faults
 
 RECIPES = Path(__file__).parent / "recipes"
+OPTIONS: dict[str, tuple[str, ...]] = {  # the constants of each method that a recipe may set, by their names in the paper
+    "radmm": ("rho", "growth", "every"),
+    "kd": ("alpha", "temperature"),
+    "ard": ("alpha", "temperature"),
+    "iad-1": ("alpha", "beta", "warmup_share"),
+    "iad-2": ("alpha_1", "alpha_2", "beta", "warmup_share"),
+}
 
 
 class CompressionRecipe(BaseModel):
@@ -25,7 +32,7 @@ class CompressionRecipe(BaseModel):
 
 
 def load_recipe(recipe: str, method: str, stages: tuple[str, ...], seed: int) -> CompressionRecipe:
-    """Read a recipe and check that it has the method's stages.
+    """Read a recipe and check that it is one for the method.
 
     Args:
         recipe: `cpu` or `paper` for the method's shipped one, or a TOML file.
@@ -34,29 +41,27 @@ def load_recipe(recipe: str, method: str, stages: tuple[str, ...], seed: int) ->
         seed: of every stage.
 
     Raises:
-        UsageError: the file is missing, not TOML, or holds an unknown, missing or invalid field or stage.
+        UsageError: the file is missing, not TOML, or holds an unknown, missing or invalid field, stage or constant.
     """
     path = RECIPES / recipe / f"{method}.toml" if "/" not in recipe and not recipe.endswith(".toml") else Path(recipe)
     if not path.is_file():
-        raise UsageError(f"there is no recipe {recipe} for {method}. Choices: {', '.join(shipped(method))}, or a TOML file.")
+        why = f"{method} has no published schedule" if recipe == "paper" else f"there is no recipe {recipe} for {method}"
+        raise UsageError(f"{why}. Choices: {', '.join(shipped(method))}, or a TOML file.")
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text())
         common = content.pop("common", {})
-        tables = {name: Stage(**{"name": name, "seed": seed, **common, **content.pop(name)}) for name in stages if name in content}
+        tables = {name: Stage(name=name, seed=seed, **{**common, **content.pop(name)}) for name in stages if name in content}
         found = CompressionRecipe(stages=tables, **content)
-    except (OSError, tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
-        raise UsageError(f"recipe {path}: {_fault(error)}") from error
+    except (OSError, ValueError, TypeError) as error:  # not TOML and not valid are ValueErrors
+        raise UsageError(f"recipe {path}: {faults(error) if isinstance(error, ValidationError) else error}") from error
     if missing := [name for name in stages if name not in found.stages]:
         raise UsageError(f"recipe {path} lacks the stage{'s' * (len(missing) > 1)} {', '.join(missing)} of {method}")
+    known = OPTIONS.get(method, ())
+    if strange := [name for name in found.options if name not in known]:
+        raise UsageError(f"recipe {path}: {method} has no constant {', '.join(strange)}; it has {', '.join(known) or 'none'}")
     return found
 
 
 def shipped(method: str) -> list[str]:
     """The names of a method's shipped recipes."""
     return sorted(path.parent.name for path in RECIPES.glob(f"*/{method}.toml"))
-
-
-def _fault(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    return str(error)

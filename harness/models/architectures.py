@@ -65,8 +65,8 @@ def build(arch: str, classes: int, image_size: int | None = None) -> nn.Module:
     Raises:
         UsageError: unknown name, or a size the architecture cannot take.
     """
-    base, form = split(arch)
-    return shape(_build(base, classes, image_size), form, arch).eval()
+    base, forms = split(arch)
+    return shape(_build(base, classes, image_size), forms, arch).eval()
 
 
 def _build(arch: str, classes: int, image_size: int | None) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Forms of an architecture that compression makes, written behind a colon: `resnet18x16:a4`, `resnet18x16:filters`.
+"""Forms of an architecture that compression makes, written behind a colon: `resnet18x16:a4`, `resnet18x16:filters`, or one after another.
 
 `aK` quantizes the activations to K bits wherever the network has a ReLU; `filters` has fewer channels, as many as its weights say.
 """
@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from harness.errors import UsageError
 
 FILTERS = "filters"
+RELUS = (nn.ReLU, nn.ReLU6)
 
 
 def straight_round(x: Tensor) -> Tensor:
-    """Rounding forward, the identity backward: the straight-through estimator (Bengio et al., 2013)."""
-    rounded: Tensor = x.detach().round() + (x - x.detach())  # the bracket is exactly zero
+    """Rounding forward (halves to even), the identity backward: the straight-through estimator (Bengio et al., 2013)."""
+    rounded: Tensor = x.detach().round()
+    if x.requires_grad:
+        rounded = rounded + (x - x.detach())  # the bracket is exactly zero
     return rounded
 
 
@@ -40,24 +43,29 @@ class QuantizedReLU(nn.Module):
         return quantize(x.clamp(0, 1), self.bits)
 
 
-def split(arch: str) -> tuple[str, str]:
-    """(architecture, form); the form is empty where there is none."""
-    base, _, form = arch.partition(":")
-    return base, form
+def split(arch: str) -> tuple[str, tuple[str, ...]]:
+    """(architecture, its forms in order)."""
+    base, *forms = arch.split(":")
+    return base, tuple(forms)
 
 
-def shape(network: nn.Module, form: str, arch: str) -> nn.Module:
-    """Give a network its form, in place; `filters` waits for the weights (`fit_to`).
+def with_form(arch: str, form: str) -> str:
+    """The name of `arch` in one more form."""
+    return arch if form in split(arch)[1] else f"{arch}:{form}"
+
+
+def shape(network: nn.Module, forms: tuple[str, ...], arch: str) -> nn.Module:
+    """Give a network its forms, in place; `filters` waits for the weights (`fit_to`).
 
     Raises:
         UsageError: unknown form, or activations without a ReLU.
     """
-    if form in ("", FILTERS):
-        return network
-    bits = re.fullmatch(r"a([1-8])", form)
-    if not bits:
-        raise UsageError(f"architecture {arch}: unknown form ':{form}'. Expected :a1 to :a8 (bits of the activations) or :{FILTERS}.")
-    quantize_activations(network, int(bits[1]))
+    for form in forms:
+        bits = re.fullmatch(r"a([1-8])", form)
+        if bits:
+            quantize_activations(network, int(bits[1]))
+        elif form != FILTERS:
+            raise UsageError(f"architecture {arch}: unknown form ':{form}'. Expected :a1 to :a8 (bits of the activations) or :{FILTERS}.")
     return network
 
 
@@ -74,14 +82,14 @@ def quantize_activations(network: nn.Module, bits: int) -> None:
         setattr(parent, name, QuantizedReLU(bits))
 
 
-RELUS = (nn.ReLU, nn.ReLU6)
-
-
 def fit_to(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Give convolutions, batch norms and linear layers the channel counts of `weights`, in place; their values are undefined."""
+    """Give convolutions, batch norms and linear layers the channel counts of `weights`, in place; their values are undefined.
+
+    Weights of another rank are left: `check_keys` names them.
+    """
     for name, layer in network.named_modules():
         weight = weights.get(f"{name}.weight")
-        if weight is None:
+        if weight is None or not isinstance(own := getattr(layer, "weight", None), Tensor) or weight.ndim != own.ndim:
             continue
         if isinstance(layer, nn.Conv2d):
             if 1 < layer.groups == layer.in_channels:
@@ -91,9 +99,14 @@ def fit_to(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
             layer.num_features = weight.shape[0]
         elif isinstance(layer, nn.Linear):
             layer.out_features, layer.in_features = weight.shape
-        for table in (layer._parameters, layer._buffers):
-            for key, old in table.items():
-                new = weights.get(f"{name}.{key}")
-                if old is not None and new is not None and old.shape != new.shape:
-                    fresh = torch.empty(new.shape)
-                    table[key] = nn.Parameter(fresh) if isinstance(old, nn.Parameter) else fresh
+        else:
+            continue
+        _resize(layer, name, weights)
+
+
+def _resize(layer: nn.Module, name: str, weights: Mapping[str, Tensor]) -> None:
+    for key, old in layer.state_dict().items():
+        new = weights.get(f"{name}.{key}")
+        if new is not None and old.shape != new.shape:
+            fresh = torch.empty(new.shape)
+            setattr(layer, key, nn.Parameter(fresh) if key in layer._parameters else fresh)

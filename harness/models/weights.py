@@ -51,7 +51,7 @@ def network_from(path: Path, arch: str, classes: int | None, image_size: int | N
     if classes is not None and found is not None and classes != found:
         raise UsageError(f"{path} has {found} classes, not {classes}")
     network = build(arch, found or classes or 1000, image_size)
-    if split(arch)[1] == FILTERS:
+    if FILTERS in split(arch)[1]:
         fit_to(network, weights)
     check_keys(network.state_dict(), weights, path, arch)
     network.load_state_dict(weights, strict=False)

@@ -17,35 +17,38 @@ from harness.audit.statistics import share
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data
 from harness.models.load import Twin, load_twin
+from harness.training import processes
 from harness.training.recipe import Recipe, load_recipe
-from harness.training.train import VALIDATION_STEPS, Epoch, Training, train
+from harness.training.train import VALIDATION_STEPS, Fitted, train
 
 CARD_ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
 LICENCE = "Apache-2.0 (weights); CIFAR-10: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
 
 
-def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path) -> Path:
+def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path) -> Path | None:
     """Train a recipe, measure the result on the test images and write NAME.safetensors and NAME.json into `out`.
 
     Returns:
-        The card's path.
+        The card's path; None in every process but the first.
     """
     recipe = load_recipe(recipe_file)
     test, _ = load_data(test_name, input_shape=None, classes=None, seed=recipe.seed)
     data = load_all(data_name)
-    weights, history = train(recipe, data, out)
+    weights, fitted = train(recipe, data, out)
+    if processes.rank() > 0:
+        return None
     card = weights.with_suffix(".json")
-    card.write_text(json.dumps(make_card(recipe, data, test, weights, history), indent=1) + "\n")
+    card.write_text(json.dumps(make_card(recipe, data, test, weights, fitted), indent=1) + "\n")
     return card
 
 
-def make_card(recipe: Recipe, data: Dataset, test: Dataset, weights: Path, history: list[Epoch]) -> dict[str, Any]:
+def make_card(recipe: Recipe, data: Dataset, test: Dataset, weights: Path, fitted: Fitted) -> dict[str, Any]:
     """The card of trained `weights`, measured on every image of `test`."""
     twin = load_twin(str(weights), arch=recipe.arch, classes=data.classes)
     return {
         **identity(twin, recipe.name, recipe.description, recipe.claim, data, weights),
         "recipe": recipe.model_dump(),
-        **training(history, recipe.holdout),
+        **training(fitted, recipe.holdout),
         "seed": recipe.seed,
         "measured": measured(twin.module, test, recipe.claim, recipe.seed),
     }
@@ -69,13 +72,12 @@ def identity(twin: Twin, name: str, description: str, claim: str, data: Dataset,
     }
 
 
-def training(history: list[Epoch], holdout: int) -> dict[str, Any]:
+def training(fitted: Fitted, holdout: int) -> dict[str, Any]:
     """How long a training ran, which epoch was kept and what it showed on the held-out images."""
-    chosen = max(history, key=Training.score)
     return {
-        "epochs": len(history),
-        "selected_epoch": chosen.number,
-        "held_out": {"n": holdout, "clean": chosen.clean, f"robust_pgd{VALIDATION_STEPS}": chosen.robust},
+        "epochs": len(fitted.history),
+        "selected_epoch": fitted.kept.number,
+        "held_out": {"n": holdout, "clean": fitted.kept.clean, f"robust_pgd{VALIDATION_STEPS}": fitted.kept.robust},
     }
 
 

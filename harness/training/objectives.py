@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.training.processes import has_bf16
 from harness.training.recipe import Stage
 
 Objective = Callable[[nn.Module, Tensor, Tensor, Stage, torch.Generator], Tensor]
 
 
 def logits(network: nn.Module, x: Tensor, stage: Stage) -> Tensor:
-    """float32 logits (n, classes) of images (n, c, h, w), computed under bf16 autocast where the stage says so."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=stage.bf16):
+    """float32 logits (n, classes) of images (n, c, h, w), computed under bf16 autocast where the stage says so and the hardware has it."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=stage.bf16 and has_bf16(x.device.type)):
         found: Tensor = network(x)
     return found.float()
 
@@ -33,20 +34,27 @@ def divergence(target: Tensor, found: Tensor) -> Tensor:
     return F.kl_div(found.log_softmax(1), target, reduction="batchmean")
 
 
+def noise(x: Tensor, radius: float, generator: torch.Generator) -> Tensor:
+    """Uniform in [-radius, radius], of the shape and on the device of `x` (n, c, h, w); drawn on the CPU, so that a seed means the same."""
+    drawn = torch.rand(x.shape, generator=generator)
+    return (drawn * 2 - 1).to(x.device, memory_format=torch.channels_last) * radius
+
+
 def standard(network: nn.Module, x: Tensor, y: Tensor, stage: Stage, _: torch.Generator) -> Tensor:
     """Plain empirical risk."""
     return cross_entropy(network, x, y, stage)
 
 
 def n_fgsm(network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: torch.Generator) -> Tensor:
-    """Noise-FGSM: one signed step of size eps from uniform noise of radius 2 eps, not clipped to the ball.
+    """Noise-FGSM: one signed step of size eps from uniform noise of radius 2 eps, not clipped to the ball; made in eval mode.
 
     Source: de Jorge et al., "Make Some Noise: Reliable and Efficient Single-Step Adversarial Training", NeurIPS 2022, equation 6.
     """
     eps = stage.eps / 255
-    noise = (torch.rand(x.shape, generator=generator) * 2 - 1).to(memory_format=torch.channels_last) * (2 * eps)
-    start = (x + noise).requires_grad_()
-    (gradient,) = torch.autograd.grad(cross_entropy(network, start, y, stage), start)
+    network.eval()
+    start = (x + noise(x, 2 * eps, generator)).requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(logits(network, start, stage), y), start)
+    network.train()
     return cross_entropy(network, (start.detach() + eps * gradient.sign()).clamp(0, 1), y, stage)
 
 
@@ -57,10 +65,9 @@ def pgd(network: nn.Module, x: Tensor, stage: Stage, generator: torch.Generator,
     meanwhile, and in train mode afterwards.
     """
     eps = stage.eps / 255
-    noise = (torch.rand(x.shape, generator=generator) * 2 - 1).to(memory_format=torch.channels_last) * eps
     step = eps * max(0.25, 1.25 / stage.steps)
     network.eval()
-    worst = (x + noise).clamp(0, 1)
+    worst = (x + noise(x, eps, generator)).clamp(0, 1)
     for _ in range(stage.steps):
         worst.requires_grad_()
         (gradient,) = torch.autograd.grad(loss(logits(network, worst, stage)), worst)

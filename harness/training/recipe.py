@@ -30,16 +30,16 @@ class Stage(BaseModel):
     )
     warmup: float = Field(default=0.25, gt=0, lt=1, description="share of the one-cycle schedule spent rising")
     milestones: tuple[int, ...] = Field(default=(), description="epochs after which `steps` divides the rate by ten")
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Nesterov's")
+    weight_decay: float = Field(default=5e-4, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     average: float = Field(default=0.999, ge=0, lt=1, description="decay of the weights' moving average per step; 0: none")
-    eps: float = Field(default=8, description="radius of the adversary, in 1/255")
+    eps: float = Field(default=8, gt=0, lt=255, description="radius of the adversary, in 1/255")
     steps: int = Field(default=10, gt=0, description="inner steps of pgd-at, trades and the distillations")
-    beta: float = Field(default=6, description="weight of the robust term of trades")
+    beta: float = Field(default=6, ge=0, description="weight of the robust term of trades")
     holdout: int = Field(default=2000, gt=0, description="training images kept for selection")
     seed: int = 0
-    bf16: bool = True
+    bf16: bool = Field(default=True, description="autocast, where the hardware has it")
 
 
 class Recipe(Stage):
@@ -69,8 +69,12 @@ def load_recipe(path: Path) -> Recipe:
         return Recipe(**tomllib.loads(path.read_text()))
     except OSError as error:
         raise UsageError(f"cannot read recipe {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UsageError(f"recipe {path}: {faults}") from error
+        raise UsageError(f"recipe {path}: {faults(error)}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+
+
+def faults(error: ValidationError) -> str:
+    """Every field that is wrong, on one line."""
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())

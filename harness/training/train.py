@@ -1,10 +1,11 @@
-"""The training loop: data in memory, one-cycle schedule, a checkpoint each epoch, selection on held-out images."""
+"""The training loop: data in memory, a checkpoint each epoch, selection on held-out images."""
 
 from __future__ import annotations
 
 import math
 import pickle
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from harness.data.dataset import Dataset, to_tensor
 from harness.errors import UntrustedError, UsageError
 from harness.models.zoo import ARCHITECTURES
 from harness.progress import Track
-from harness.training.objectives import cross_entropy
+from harness.training import processes
+from harness.training.objectives import logits
 from harness.training.recipe import Recipe, Stage
 from harness.training.regime import Regime
 
@@ -41,6 +43,14 @@ class Epoch:
     loss: float
     clean: float
     robust: float | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A finished training: every epoch's figures, and those of the epoch whose weights were kept."""
+
+    history: list[Epoch]
+    kept: Epoch
 
 
 def split(labels: np.ndarray, holdout: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,20 +73,20 @@ def augment(x: Tensor, generator: torch.Generator, pad: int = 4) -> Tensor:
     return padded[torch.arange(n)[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
 
 
-def accuracy(network: nn.Module, data: Dataset, stage: Stage, robust: bool) -> float:
-    """Share of `data` classified correctly, clean or after a short PGD of steps eps/4 (selection only: fast, not a claim)."""
+def correct(network: nn.Module, data: Dataset, stage: Stage, robust: bool) -> int:
+    """How many of `data` are classified correctly, clean or after a short PGD of steps eps/4 (selection only: fast, not a claim)."""
     network.eval()
-    eps, right = stage.eps / 255, 0
+    eps, right, device = stage.eps / 255, 0, next(network.parameters()).device
     for start in range(0, len(data), 500):
-        x, y = to_tensor(data.images[start : start + 500]), torch.from_numpy(data.labels[start : start + 500])
+        x, y = to_tensor(data.images[start : start + 500]).to(device), torch.from_numpy(data.labels[start : start + 500]).to(device)
         worst = x
         for _ in range(VALIDATION_STEPS if robust else 0):
             worst = worst.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(cross_entropy(network, worst, y, stage), worst)
+            (gradient,) = torch.autograd.grad(F.cross_entropy(logits(network, worst, stage), y), worst)
             worst = (worst.detach() + eps / 4 * gradient.sign()).clamp(x - eps, x + eps).clamp(0, 1)
         with torch.no_grad():
             right += int((network(worst).argmax(1) == y).sum())
-    return right / len(data)
+    return right
 
 
 def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
@@ -109,21 +119,22 @@ def learning_rate(stage: Stage, step: int, steps: int) -> float:
 class Training:
     """One training of `network`, in place and resumable: its whole state is `state()` and comes back through `restore()`.
 
-    Only parameters that require a gradient are trained.
+    Only parameters that require a gradient are trained. In several processes, each has one of these and trains on its share of a batch.
 
     Raises:
-        UsageError: fewer images than the stage needs to hold out.
+        UsageError: fewer images than the stage needs, or a batch that the processes cannot share.
     """
 
     def __init__(self, stage: Stage, data: Dataset, network: nn.Module, regime: Regime | None = None) -> None:
-        if len(data) < 2 * stage.holdout:
-            raise UsageError(f"stage {stage.name} holds out {stage.holdout} images; {data.name} has only {len(data)}")
+        processes.join()
+        check(stage, data)
         self.stage, self.data_sha256, self.regime = stage, data.sha256, regime or Regime()
         train, held = split(data.labels, stage.holdout, stage.seed)
-        self.held = data.subset(held)
+        self.held, self.held_count = data.subset(held[processes.rank() :: processes.count()]), len(held)
         self.images, self.labels = torch.from_numpy(data.images[train]), torch.from_numpy(data.labels[train])
         self.generator = torch.Generator().manual_seed(stage.seed)
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(processes.device()).to(memory_format=torch.channels_last)
+        self.called = processes.parallel(self.network)
         self.averaged = AveragedModel(self.network, avg_fn=moving_average(stage.average), use_buffers=True)
         self.steps_per_epoch = len(train) // stage.batch
         self.optimizer = torch.optim.SGD(
@@ -145,38 +156,62 @@ class Training:
         stage, total = self.stage, 0.0
         order = torch.randperm(len(self.images), generator=self.generator)
         number = self.regime.epoch = len(self.history) + 1
-        with Track(f"{stage.name}: epoch {number}/{stage.epochs}", self.steps_per_epoch * stage.batch) as track:
+        noise = self._noise(number)
+        images = self.steps_per_epoch * stage.batch
+        title = f"{stage.name}: epoch {number}/{stage.epochs}"
+        with Track(title, stage.epochs * images, done=(number - 1) * images, summary=False) as track:
             for step in range(self.steps_per_epoch):
-                index = order[step * stage.batch : (step + 1) * stage.batch]
-                x = augment(self.images[index].permute(0, 3, 1, 2), self.generator).float().div(255)
-                self.network.train()
+                x, y = self._batch(order[step * stage.batch : (step + 1) * stage.batch])
                 for group in self.optimizer.param_groups:
                     group["lr"] = learning_rate(stage, (number - 1) * self.steps_per_epoch + step, stage.epochs * self.steps_per_epoch)
-                loss = self.regime.loss(
-                    self.network, x.contiguous(memory_format=torch.channels_last), self.labels[index], stage, self.generator
-                )
-                if not math.isfinite(loss.item()):
-                    raise UntrustedError(
-                        f"loss is {loss.item()} in {stage.name}, epoch {number}, step {step}: lower lr ({stage.lr}) or set bf16 = false"
-                    )
-                self.optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                self.optimizer.step()
-                self.averaged.update_parameters(self.network)
-                total += loss.item()
-                track.advance(len(index), f"loss {total / (step + 1):.3f}")
+                total += self._step(x, y, noise, f"epoch {number}, step {step}")
+                track.advance(stage.batch, f"loss {total / (step + 1):.3f}")
+        processes.average_buffers(self.network)
+        processes.average_buffers(self.averaged)
         self.regime.after_epoch(self.network, number)
-        return self._validate(number, total / self.steps_per_epoch)
+        return self._validate(number, processes.total(total) / processes.count() / self.steps_per_epoch)
+
+    def _noise(self, number: int) -> torch.Generator:
+        """What the objective draws from: the training's own generator, or in several processes one of each, made anew every epoch."""
+        if processes.count() == 1:
+            return self.generator
+        return torch.Generator().manual_seed(1_000_003 * self.stage.seed + 1_009 * number + processes.rank())
+
+    def _batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """This process's share of the images at `index`, augmented, (n, c, h, w) in [0, 1], and their labels."""
+        x, y = augment(self.images[index].permute(0, 3, 1, 2), self.generator), self.labels[index]
+        share, device = slice(processes.rank(), None, processes.count()), processes.device()
+        return x[share].to(device).float().div(255).contiguous(memory_format=torch.channels_last), y[share].to(device)
+
+    def _step(self, x: Tensor, y: Tensor, noise: torch.Generator, place: str) -> float:
+        """One step of the optimizer; returns the loss."""
+        stage = self.stage
+        self.called.train()
+        loss = self.regime.loss(self.called, x, y, stage, noise)
+        if not math.isfinite(seen := loss.item()):
+            raise UntrustedError(f"loss is {seen} in {stage.name}, {place}: lower lr ({stage.lr}) or set bf16 = false")
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.averaged.update_parameters(self.network)
+        return seen
 
     def _validate(self, number: int, loss: float) -> Epoch:
-        adversarial = self.stage.objective != "standard"
-        clean = accuracy(self.averaged.module, self.held, self.stage, robust=False)
-        robust = accuracy(self.averaged.module, self.held, self.stage, robust=True) if adversarial else None
+        clean, robust = self._held_out(robust=False), self._held_out(robust=True) if self.stage.objective != "standard" else None
         seen = Epoch(number, loss, clean, robust)
-        if not self.best or self.regime.keep == "last" or self.score(seen) > max(map(self.score, self.history)):
-            self.best = {k: v.clone().contiguous() for k, v in self.averaged.module.state_dict().items()}
         self.history.append(seen)
+        if self.kept is seen:
+            self.best = {k: v.clone().contiguous() for k, v in self.averaged.module.state_dict().items()}
         return seen
+
+    @property
+    def kept(self) -> Epoch:
+        """The epoch so far whose averaged weights are `best`: the last, or the first of the best ones, as the regime says."""
+        return self.history[-1] if self.regime.keep == "last" else max(self.history, key=self.score)
+
+    def _held_out(self, robust: bool) -> float:
+        """Share of the held-out images that the averaged weights have right."""
+        return processes.total(correct(self.averaged.module, self.held, self.stage, robust)) / self.held_count
 
     @staticmethod
     def score(epoch: Epoch) -> float:
@@ -207,17 +242,19 @@ class Training:
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:  # torch.load does not look at the checksums
                     raise zipfile.BadZipFile("a checksum differs")
-            self._restore(path, torch.load(path, weights_only=True))
+            self._restore(path, torch.load(path, weights_only=True, map_location="cpu"))
         except DAMAGE as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UntrustedError(f"{path} is damaged: {reason}. Delete it to train from the start, or choose another --out.") from error
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
-        for key, now in (("stage", self.stage.model_dump_json()), ("data_sha256", self.data_sha256)):
-            if state[key] != now:
-                raise UntrustedError(
-                    f"{path} was made with another {key.split('_')[0]}: {state[key]} then, {now} now. Choose another --out."
-                )
+        # Read back, so that a field which a later version added counts with its default.
+        if (stage := type(self.stage).model_validate_json(state["stage"])) != self.stage:
+            raise UntrustedError(f"{path} was made with another stage: {_differences(stage, self.stage)}. Choose another --out.")
+        if state["data_sha256"] != self.data_sha256:
+            raise UntrustedError(
+                f"{path} was made with other data: {state['data_sha256']} then, {self.data_sha256} now. Choose another --out."
+            )
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -226,7 +263,29 @@ class Training:
         self.best, self.history = state["best"], [Epoch(*e) for e in state["history"]]
 
 
-def fit(stage: Stage, data: Dataset, network: nn.Module, out: Path, regime: Regime | None = None) -> list[Epoch]:
+def check(stage: Stage, data: Dataset) -> None:
+    """Refuse what a stage cannot train on.
+
+    Raises:
+        UsageError: fewer images than it needs, or a batch that the processes cannot share.
+    """
+    if len(data) < 2 * stage.holdout:
+        raise UsageError(f"stage {stage.name} holds out {stage.holdout} images; {data.name} has only {len(data)}")
+    if stage.holdout < (classes := len(np.unique(data.labels))):
+        raise UsageError(f"stage {stage.name} holds out {stage.holdout} images; expected at least one of each of the {classes} classes")
+    if stage.batch > len(data) - stage.holdout:
+        raise UsageError(f"stage {stage.name} has batches of {stage.batch}; {data.name} has {len(data) - stage.holdout} images to train on")
+    if stage.batch % processes.count():
+        raise UsageError(f"stage {stage.name} has batches of {stage.batch}, which {processes.count()} processes cannot share equally")
+
+
+def _differences(then: Stage, now: Stage) -> str:
+    """The fields in which two stages differ."""
+    before, after = then.model_dump(), now.model_dump()
+    return ", ".join(f"{name} {before[name]} then, {after[name]} now" for name in after if before[name] != after[name])
+
+
+def fit(stage: Stage, data: Dataset, network: nn.Module, out: Path, regime: Regime | None = None) -> Fitted:
     """Train `network` in place, a checkpoint after every epoch in `out/checkpoint.pt`; go on from it where there is one.
 
     Returns:
@@ -241,38 +300,53 @@ def fit(stage: Stage, data: Dataset, network: nn.Module, out: Path, regime: Regi
     run, checkpoint = Training(stage, data, network, regime), out / "checkpoint.pt"
     if checkpoint.exists():
         run.restore(checkpoint)
+    processes.wait()
+    started, resumed = time.monotonic(), len(run.history)
     while len(run.history) < stage.epochs:
-        seen = run.epoch()
-        robust = "" if seen.robust is None else f", robust {seen.robust:.2%} (PGD-{VALIDATION_STEPS})"
-        print(
-            f"{stage.name}, epoch {seen.number}: loss {seen.loss:.3f}, held-out clean {seen.clean:.2%}{robust}", file=sys.stderr, flush=True
-        )
-        for warning in warnings(run.history):
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
-        torch.save(run.state(), checkpoint.with_suffix(".tmp"))
-        checkpoint.with_suffix(".tmp").replace(checkpoint)
+        run.epoch()
+        if processes.rank() == 0:
+            per_epoch = (time.monotonic() - started) / (len(run.history) - resumed)
+            print(summary(stage, run.history, per_epoch), file=sys.stderr, flush=True)
+            torch.save(run.state(), checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
     network.load_state_dict(run.best)
     network.eval()
-    return run.history
+    return Fitted(run.history, run.kept)
+
+
+def summary(stage: Stage, history: list[Epoch], seconds: float) -> str:
+    """The last epoch, what is left of the stage at so many seconds an epoch, and warnings: a line each."""
+    seen = history[-1]
+    robust = "" if seen.robust is None else f", robust {seen.robust:.2%} (PGD-{VALIDATION_STEPS})"
+    left = seconds * (stage.epochs - seen.number)
+    line = (
+        f"{stage.name}, epoch {seen.number}/{stage.epochs}: loss {seen.loss:.3f}, held-out clean {seen.clean:.2%}{robust}; "
+        f"{seconds:.0f} s an epoch, {left / 60:.0f} min left"
+    )
+    return "\n".join([line, *(f"warning: {warning}" for warning in warnings(history))])
 
 
 def warnings(history: list[Epoch]) -> list[str]:
     """What the last epoch should make its reader stop for."""
     *before, last = history
+    if last.robust is None:
+        return []
     best = max((e.robust for e in before if e.robust is not None), default=0.0)
-    if last.robust is not None and last.robust < best / 2:
+    fell = f"fell from {best:.1%} to {last.robust:.1%}" if last.robust < best / 2 else ""
+    absent = f"is {last.robust:.1%} where clean accuracy is {last.clean:.1%}" if last.robust < last.clean / 10 else ""
+    if what := fell or absent:
         return [
-            f"robust accuracy fell from {best:.1%} to {last.robust:.1%}: catastrophic overfitting to the training attack. "
+            f"robust accuracy {what}: catastrophic overfitting to the training attack. "
             "Use more inner steps or a lower rate; the best epoch so far is kept."
         ]
     return []
 
 
-def train(recipe: Recipe, data: Dataset, out: Path) -> tuple[Path, list[Epoch]]:
+def train(recipe: Recipe, data: Dataset, out: Path) -> tuple[Path, Fitted]:
     """Train a fresh network by `recipe`; see `fit`.
 
     Returns:
-        `out/NAME.safetensors`, and every epoch's figures.
+        `out/NAME.safetensors`, which the first process writes, and every epoch's figures.
 
     Raises:
         UsageError: unknown architecture.
@@ -281,7 +355,8 @@ def train(recipe: Recipe, data: Dataset, out: Path) -> tuple[Path, list[Epoch]]:
         raise UsageError(f"recipe {recipe.name}: unknown arch '{recipe.arch}'. Choices: {', '.join(ARCHITECTURES)}.")
     torch.manual_seed(recipe.seed)
     network = ARCHITECTURES[recipe.arch](data.classes)
-    history = fit(recipe, data, network, out)
+    fitted = fit(recipe, data, network, out)
     weights = out / f"{recipe.name}.safetensors"
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
-    return weights, history
+    if processes.rank() == 0:
+        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
+    return weights, fitted

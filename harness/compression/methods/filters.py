@@ -9,7 +9,7 @@ from torch import nn
 
 from harness.compression.job import Job
 from harness.errors import UsageError
-from harness.models.forms import FILTERS
+from harness.models.forms import FILTERS, with_form
 
 SEARCH_STEPS = 12
 TOLERANCE = 0.1  # of the share of parameters left
@@ -23,7 +23,7 @@ def filters(job: Job) -> nn.Module:
     Source: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017; Fang et al., "DepGraph", CVPR 2023.
     """
     job.network = smaller(job.network, job.sparsity, job.input_shape)
-    job.arch += f":{FILTERS}"
+    job.arch = with_form(job.arch, FILTERS)
     return job.train("finetune")
 
 

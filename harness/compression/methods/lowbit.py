@@ -1,22 +1,24 @@
-"""Low-bitwidth networks: weights and activations on 2^k levels, trained through the rounding."""
+"""Low-bitwidth networks: weights and activations on few levels, trained through the rounding; and weights on the INT8 grid."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from harness.compression.job import Job
 from harness.compression.masks import bake, layers_with_weights
 from harness.compression.rate import FULL
-from harness.models.forms import quantize, quantize_activations, straight_round
+from harness.models import grids
+from harness.models.forms import quantize, quantize_activations, straight_round, with_form
 
-EDGE_BITS = 8  # of the first and the last layer, unless the whole network is in float
+EDGES = "INT8"  # the first and the last layer's weights, unless the whole network is in float
 
 
 class DoReFaWeight(nn.Module):
-    """weight -> weight on 2^bits levels in [-1, 1]; one bit: sign(w) * mean|w|. The gradient passes straight through the rounding.
+    """weight -> weight on 2^bits levels in [-1, 1], the gradient straight through the rounding; one bit: sign(w) * mean|w|, gradient 1.
 
-    Source: Zhou et al., "DoReFa-Net", 2016, equations 8 and 9.
+    Source: Zhou et al., "DoReFa-Net", 2016, section 2.3.
     """
 
     def __init__(self, bits: int) -> None:
@@ -27,8 +29,7 @@ class DoReFaWeight(nn.Module):
         """Keep the shape of `weight`."""
         if self.bits == 1:
             scale = weight.detach().abs().mean()
-            sign = (weight.detach() >= 0).to(weight.dtype) * 2 - 1
-            return scale * (sign + (weight - weight.detach()))
+            return torch.where(weight.detach() >= 0, scale, -scale) + (weight - weight.detach())
         squashed = weight.tanh()
         return 2 * quantize(squashed / (2 * squashed.abs().max()) + 0.5, self.bits) - 1
 
@@ -38,25 +39,26 @@ class SymmetricWeight(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Keep the shape of `weight` (outputs, …)."""
-        scale = weight.detach().flatten(1).abs().amax(1).clamp_min(1e-12).view(-1, *[1] * (weight.ndim - 1)) / 127
+        scale = grids.per_output(weight.detach().flatten(1).abs().amax(1).clamp_min(1e-12) / grids.INT8, weight)
         return straight_round(weight / scale) * scale
 
 
 def lowbit(job: Job) -> nn.Module:
-    """Quantize weights and activations to the bits asked for and train; the first and the last layer's weights have eight bits.
+    """Quantize weights and activations to the bits asked for and train; the first and the last layer's weights are on the INT8 grid.
 
-    The input image is left as it is (it is uint8 already); the last layer's output is not quantized.
+    The input image is left as it is (it is uint8 already); the last layer's output is not quantized. The INT8 grid keeps the scale of the
+    weights, which in the last layer no batch norm would give back.
     """
     weight_bits, activation_bits = job.bits
-    first, *middle, last = layers_with_weights(job.network)
-    if weight_bits < FULL:
-        for layer in (first, *middle, last):
-            bits = weight_bits if layer in middle else max(weight_bits, EDGE_BITS)
-            parametrize.register_parametrization(layer, "weight", DoReFaWeight(bits))
-        job.notes["weight_bits"] = {"first": max(weight_bits, EDGE_BITS), "middle": weight_bits, "last": max(weight_bits, EDGE_BITS)}
     if activation_bits < FULL:
         quantize_activations(job.network, activation_bits)
-        job.arch += f":a{activation_bits}"
+        job.arch = with_form(job.arch, f"a{activation_bits}")
+    if weight_bits < FULL:
+        layers = list(layers_with_weights(job.network))
+        for layer in layers:
+            grid = SymmetricWeight() if layer in (layers[0], layers[-1]) else DoReFaWeight(weight_bits)
+            parametrize.register_parametrization(layer, "weight", grid)
+        job.notes["weight_bits"] = {"first": EDGES, "middle": weight_bits, "last": EDGES}
     return bake(job.train("train"))
 
 

@@ -63,12 +63,16 @@ class ADMM(Regime):
     def state(self) -> dict[str, Tensor]:
         """Z and U by layer, rho, and the residuals so far."""
         tensors = {f"{kind}.{name}": t for kind, part in (("dual", self.dual), ("target", self.target)) for name, t in part.items()}
-        return {**tensors, "rho": torch.tensor(self.rho, dtype=torch.float64), "residuals": torch.tensor(self.residuals)}
+        return {
+            **tensors,
+            "rho": torch.tensor(self.rho, dtype=torch.float64),
+            "residuals": torch.tensor(self.residuals, dtype=torch.float64),
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
-        self.dual = {name: state[f"dual.{name}"] for name in self.layers}
-        self.target = {name: state[f"target.{name}"] for name in self.layers}
+        self.dual = {name: state[f"dual.{name}"].to(layer.weight) for name, layer in self.layers.items()}
+        self.target = {name: state[f"target.{name}"].to(layer.weight) for name, layer in self.layers.items()}
         self.rho, self.residuals = float(state["rho"]), state["residuals"].tolist()
 
 

@@ -88,7 +88,7 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(objective: str, images
     torch.save(first.state(), tmp_path / "cut" / "checkpoint.pt")
     resumed, history = train(plan, images, tmp_path / "cut")
 
-    assert len(history) == 2
+    assert len(history.history) == 2
     assert resumed.read_bytes() == straight.read_bytes()
 
 

@@ -1,0 +1,5 @@
+"""`python -m harness`, which torchrun starts by name."""
+
+from harness.cli import main
+
+main()

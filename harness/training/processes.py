@@ -1,0 +1,81 @@
+"""Where a training runs: one GPU where there is one, else the CPU; several GPUs as several processes that torchrun starts.
+
+    torchrun --nproc-per-node 4 -m harness train RECIPE --out DIR
+
+Each process trains on its share of every batch; gradients are averaged (`torch.nn.parallel.DistributedDataParallel`), the first one writes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from functools import cache
+
+import torch
+from torch import distributed, nn
+
+from harness.attacks.gradient import native_bf16
+
+
+@cache
+def device() -> torch.device:
+    """This process's: chosen once."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+
+
+@cache
+def has_bf16(kind: str) -> bool:
+    """Whether that kind of device, `cpu` or `cuda`, multiplies bfloat16 in hardware; elsewhere it would be slower than float32."""
+    return torch.cuda.is_bf16_supported(including_emulation=False) if kind == "cuda" else native_bf16()
+
+
+def join() -> None:
+    """Find the other processes that torchrun started, once; nothing where it did not."""
+    if distributed.is_torchelastic_launched() and not distributed.is_initialized():
+        if device().type == "cuda":
+            torch.cuda.set_device(device())
+        distributed.init_process_group("nccl" if device().type == "cuda" else "gloo")
+        atexit.register(distributed.destroy_process_group)
+
+
+def rank() -> int:
+    """Which process this is, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def count() -> int:
+    """How many there are."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def parallel(network: nn.Module) -> nn.Module:
+    """The network as the loss calls it: it averages gradients with the other processes where there are some."""
+    if count() == 1:
+        return network
+    # Buffers are averaged once an epoch instead: writing them between two calls of one loss would spoil its gradient.
+    return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+
+
+def total(number: float) -> float:
+    """The sum of every process's number."""
+    if count() == 1:
+        return number
+    numbers = torch.tensor(number, dtype=torch.float64, device=device())
+    distributed.all_reduce(numbers)
+    return float(numbers)
+
+
+def average_buffers(network: nn.Module) -> None:
+    """Give every process the mean of the batch norms' statistics."""
+    if count() == 1:
+        return
+    for buffer in network.buffers():
+        if buffer.is_floating_point():
+            distributed.all_reduce(buffer)
+            buffer /= count()
+
+
+def wait() -> None:
+    """Until every process is here."""
+    if count() > 1:
+        distributed.barrier()
