@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SCHEMA = 2  # history of job.json: 1 - first; 2 - watch
+SCHEMA = 3  # history of job.json: 1 - first; 2 - watch; 3 - batches and sparse, for runtimes that build
 JOB = "job.json"
 SILENCE_LIMIT_S = 120.0
 INFER_BATCH = 32
@@ -69,6 +69,8 @@ class Options:
         threads: that compute one call.
         graph_optimisation: `disabled`, `basic`, `extended` or `all`.
         session_config: further entries of the runtime's own configuration, e.g. {"session.x64quantprecision": "1"}.
+        batches: smallest, usual and largest batch, for a runtime that builds its engine for them.
+        sparse: the weights are 2:4 sparse, so that a runtime may choose kernels that use it.
     """
 
     input_name: str
@@ -76,6 +78,8 @@ class Options:
     threads: int
     graph_optimisation: str = "all"
     session_config: dict[str, str] = field(default_factory=dict)
+    batches: tuple[int, int, int] = (1, 8, 32)
+    sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,7 @@ class Job:
         raw = read_versioned(folder / JOB, SCHEMA)
         try:
             raw["artefact"] = File(**raw["artefact"])
-            raw["options"] = Options(**raw["options"])
+            raw["options"] = Options(**{**raw["options"], "batches": tuple(raw["options"]["batches"])})
             raw["inputs"] = {name: File(**file) for name, file in raw["inputs"].items()}
             raw["latency"] = LatencyPlan(**{**raw["latency"], "batches": tuple(raw["latency"]["batches"])})
             watch: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw["watch"].items()}

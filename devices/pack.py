@@ -11,9 +11,12 @@ from pathlib import Path
 WORKER_FILES = (
     "__init__.py",
     "beside.py",
+    "cuda.py",
     "emulator.py",
     "engines/__init__.py",
     "engines/onnxruntime.py",
+    "engines/tensorrt.py",
+    "engines/torch_tensorrt.py",
     "environment.py",
     "errors.py",
     "job.py",
@@ -44,6 +47,9 @@ WORKER_FILES = (
     "worker.py",
 )
 
+# The one part of another room that travels: what builds a TensorRT engine, on the device that runs it.
+BUILDER_FILES = ("__init__.py", "errors.py", "plan.py", "tensorrt.py")
+
 _MAIN = "import sys\n\nfrom devices.worker import main\n\nsys.exit(main(sys.argv[1:]))\n"
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -51,8 +57,9 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 @cache
 def worker_archive() -> bytes:
     """The bytes of `worker.pyz`. Not made with `zipapp.create_archive`, which writes the files' dates into it."""
-    package = Path(__file__).parent
-    sources = {f"devices/{name}": (package / name).read_text(encoding="utf-8") for name in WORKER_FILES} | {"__main__.py": _MAIN}
+    root = Path(__file__).parents[1]
+    files = [*(f"devices/{name}" for name in WORKER_FILES), *(f"export/{name}" for name in BUILDER_FILES)]
+    sources = {name: (root / name).read_text(encoding="utf-8") for name in files} | {"__main__.py": _MAIN}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, source in sources.items():

@@ -19,7 +19,7 @@ from devices.telemetry.series import Telemetry, read_arrays
 
 SCHEMA = 3  # history of result.json: 1 - first; 2 - parts of a call, device_bytes, peaks; 3 - starts of the calls, states, telemetry
 RESULT = "result"
-Status = Literal["ok", "crashed", "hung", "nan", "refused"]
+Status = Literal["ok", "crashed", "hung", "nan", "refused", "built"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 TELEMETRY = "telemetry.npz"
@@ -74,12 +74,12 @@ class Checks:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What one job gave. Where `status` is `crashed`, `hung` or `refused`, the measured parts are absent.
+    """What one job gave. Where `status` is neither `ok` nor `nan`, the measured parts are absent.
 
     Attributes:
         job_sha256: the digest of the job that was run.
         status: `ok`; `nan` (everything ran, but logits are not finite); `refused` (hash, schema, runtime or model not acceptable);
-            `crashed`; `hung`.
+            `crashed`; `hung`; `built` (ahead of time, with nothing here to run it on).
         error: one line that says what happened and what to do, None where `ok`.
         runtime_version: of the runtime.
         options: every option as the runtime has it.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.beside import Beside
-from devices.engines import Engine, RefusedError, make_engine
+from devices.engines import Engine, NotRunError, RefusedError, make_engine
 from devices.environment import describe_machine, resident_bytes
 from devices.job import JOB, FormatError, Job, check_images, sha256_file
 from devices.peaks import SECONDS, cpu_peaks
@@ -62,6 +62,8 @@ def work(folder: Path, tell: Tell) -> Result:
         result = replace(result, simulated=job.simulated_clock, environment=describe_machine() | {"threads": job.options.threads})
         with Beside(job) as beside:
             return _run(job, folder, tell, result, beside)
+    except NotRunError as error:
+        return replace(result, status="built", error=_one_line(error))
     except (FormatError, RefusedError) as error:
         return replace(result, error=_one_line(error))
     except Exception as error:  # noqa: BLE001 - whatever the runtime raises is this engine's result
@@ -96,7 +98,7 @@ def _run(job: Job, folder: Path, tell: Tell, result: Result, beside: Beside) -> 
         runtime_version=loaded.version,
         options=loaded.options,
         environment=result.environment | beside.machine(),
-        load_ns=load_ns,
+        load_ns=load_ns - loaded.build_ns,
         baseline_bytes=memory[0],
         peak_bytes=memory[1],
         device_bytes=loaded.device_bytes,

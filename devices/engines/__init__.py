@@ -20,6 +20,10 @@ class RefusedError(Exception):
     """The runtime is absent, or will not take this artefact or these options. The message names the remedy."""
 
 
+class NotRunError(Exception):
+    """The engine was built ahead of time, and there is nothing here to run it on. The message says what was built and what is missing."""
+
+
 class Loaded(NamedTuple):
     """What the runtime says of itself once loaded.
 
@@ -29,12 +33,14 @@ class Loaded(NamedTuple):
         parts: nanoseconds of each part of the last `infer` (`host_to_device`, `compute`, `device_to_host`), for an engine with memory of
             its own.
         device_bytes: what it took of that memory.
+        build_ns: of the time that loading took, what went into building the engine.
     """
 
     version: str
     options: dict[str, Any]
     parts: Callable[[], dict[str, int]] | None = None
     device_bytes: int | None = None
+    build_ns: int = 0
 
 
 class Engine(Protocol):
@@ -45,6 +51,7 @@ class Engine(Protocol):
 
         Raises:
             RefusedError: it will not.
+            NotRunError: it was built, and cannot run here.
         """
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -54,7 +61,11 @@ class Engine(Protocol):
         """Free what `load` took."""
 
 
-ENGINES = {"onnxruntime": "devices.engines.onnxruntime:OnnxRuntime"}
+ENGINES = {
+    "onnxruntime": "devices.engines.onnxruntime:OnnxRuntime",
+    "tensorrt": "devices.engines.tensorrt:TensorRt",
+    "torch-tensorrt": "devices.engines.torch_tensorrt:TorchTensorRt",
+}
 
 
 def make_engine(runtime: str) -> Engine:

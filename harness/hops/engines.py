@@ -18,11 +18,12 @@ from harness.hops.device import telemetry_record, with_conditions
 from harness.hops.measure import CLEAN, Measured
 from harness.hops.subject import Subject
 from harness.peaks import declared_peaks, measured_peaks
-from harness.records import EngineRecord, Floor, KernelShare, Memory, PrecisionEvidence, Roofline
+from harness.records import EngineRecord, Floor, KernelShare, Latency, Memory, PrecisionEvidence, Roofline
 from harness.roofline import Peaks, Work, floor, peak_arithmetic
 
 READERS: dict[str, Callable[[Path, Artefact], Evidence]] = {"onnxruntime": precision_evidence, "tensorrt": tensorrt_evidence}
 """Runtime -> what reads the evidence it leaves behind."""
+BELOW_FLOOR = 0.9  # the floor is an estimate
 
 
 def engine_records(subject: Subject, measured: Sequence[Measured], batches: Sequence[int], folder: Path) -> list[EngineRecord]:
@@ -71,8 +72,19 @@ def _engine(subject: Subject, m: Measured, roofline: Roofline | None, folder: Pa
         roofline=roofline,
         telemetry=telemetry_record(result, artefact.flavour, folder),
         clean=None if right is None else share(right, len(labels)),
-        warnings=[simulation.WARNING] if m.simulated else measurement.warnings(result),
+        warnings=[simulation.WARNING] if m.simulated else [*measurement.warnings(result), *_too_fast(latency, roofline)],
     )
+
+
+def _too_fast(latency: dict[str, Latency], roofline: Roofline | None) -> list[str]:
+    """Batch sizes whose median is clearly below the floor: nothing can compute that fast, or the floor is wrong."""
+    floors = roofline.floors if roofline is not None else {}
+    return [
+        f"Batch {batch}: the median is {found.p50 / floors[batch].ms:.2f}x the floor that the processor's peaks allow. Either answers are "
+        "not computed, or the peaks were measured while other programs ran: stop them and measure again."
+        for batch, found in latency.items()
+        if batch in floors and found.p50 < BELOW_FLOOR * floors[batch].ms
+    ]
 
 
 def _evidence(m: Measured) -> PrecisionEvidence | None:

@@ -32,6 +32,8 @@ CLEAN = "clean"
 EMULATED_BATCH = 8
 EMULATED_SILENCE_S = 1800.0
 
+BUILDERS = ("tensorrt", "torch-tensorrt")  # they say nothing until the engine is built, which may take as long
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -70,12 +72,12 @@ def measure(
             flavour=artefact.flavour,
             runtime=simulation.RUNTIME if simulated else artefact.runtime,
             artefact=artefact.path,
-            options=_options(artefact, settings.threads or (here if simulated else subject.profile.cpu.threads or 1), simulated),
+            options=_options(artefact, settings, settings.threads or (here if simulated else subject.profile.cpu.threads or 1), simulated),
             images=images,
             latency=plan,
             infer_batch=EMULATED_BATCH if slow else INFER_BATCH,
             seed=settings.seed,
-            silence_limit_s=EMULATED_SILENCE_S if slow else SILENCE_LIMIT_S,
+            silence_limit_s=EMULATED_SILENCE_S if slow or artefact.runtime in BUILDERS else SILENCE_LIMIT_S,
         )
         with _Steps(artefact.flavour) as steps:
             result = run_job(load_profile(simulation.DEVICE) if simulated else subject.profile, job, place, steps, say)
@@ -84,10 +86,18 @@ def measure(
     return measured
 
 
-def _options(artefact: Artefact, threads: int, simulated: bool) -> Options:
+def _options(artefact: Artefact, settings: Settings, threads: int, simulated: bool) -> Options:
     if simulated:
         return Options(artefact.input_name, artefact.output_name, threads, simulation.GRAPH_OPTIMISATION)
-    return Options(artefact.input_name, artefact.output_name, threads, session_config=artefact.options.get("session_config", {}))
+    timed = sorted(settings.batches)
+    return Options(
+        artefact.input_name,
+        artefact.output_name,
+        threads,
+        session_config=artefact.options.get("session_config", {}),
+        batches=(1, timed[len(timed) // 2], max(*timed, INFER_BATCH)),
+        sparse=bool(artefact.options.get("sparse")),
+    )
 
 
 def outcome(result: Result) -> str:

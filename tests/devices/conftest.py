@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+sys.path.append(str(Path(__file__).parent))
 
 from devices.job import Job, LatencyPlan, Options, make_job
 
@@ -53,6 +58,18 @@ def save_linear(
 @pytest.fixture(name="save_linear")
 def _save_linear() -> Callable[..., None]:
     return save_linear
+
+
+@pytest.fixture(scope="session")
+def standin_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shared library in the place of NVIDIA's driver, see standin_cuda.c."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler here to build the driver's stand-in")
+    path = tmp_path_factory.mktemp("cuda") / "libcuda.so.1"
+    source = Path(__file__).with_name("standin_cuda.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-O1", "-o", str(path), str(source)], check=True)
+    return path
 
 
 @pytest.fixture

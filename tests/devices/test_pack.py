@@ -17,17 +17,19 @@ import pytest
 
 import devices
 from devices.job import Job
-from devices.pack import WORKER_FILES, worker_archive
+from devices.pack import BUILDER_FILES, WORKER_FILES, worker_archive
 from devices.result import Result
 
 PACKAGE = Path(devices.__file__).parent
-ALLOWED = {"devices", "numpy"}
+ALLOWED = {"devices", "export", "numpy"}
+PACKED = [*(f"devices/{name}" for name in WORKER_FILES), *(f"export/{name}" for name in BUILDER_FILES)]
+RUNTIMES = {"devices/engines/onnxruntime.py": {"onnxruntime"}, "devices/peaks.py": {"onnxruntime"}, "export/tensorrt.py": {"tensorrt"}}
 
 
 def imports(name: str) -> set[str]:
     """Every module that a file imports, at its top or inside."""
     found = set()
-    for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
+    for node in ast.walk(ast.parse((PACKAGE.parent / name).read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -35,26 +37,26 @@ def imports(name: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", WORKER_FILES)
+@pytest.mark.parametrize("name", PACKED)
 def test_worker_file_needs_numpy_and_the_standard_library_of_python_3_10(name: str) -> None:
-    ast.parse((PACKAGE / name).read_text(), feature_version=(3, 10))
+    ast.parse((PACKAGE.parent / name).read_text(), feature_version=(3, 10))
     foreign = {module.split(".")[0] for module in imports(name)} - set(sys.stdlib_module_names) - ALLOWED
-    assert foreign <= ({"onnxruntime"} if name in ("engines/onnxruntime.py", "peaks.py") else set())
+    assert foreign <= RUNTIMES.get(name, set())
     assert "tomllib" not in imports(name), "new in 3.11"
 
 
-@pytest.mark.parametrize("name", WORKER_FILES)
+@pytest.mark.parametrize("name", PACKED)
 def test_worker_file_imports_only_what_is_packed(name: str) -> None:
     for module in imports(name):
-        if module.split(".")[0] == "devices":
-            relative = "/".join(module.split(".")[1:])
-            assert {f"{relative}.py", f"{relative}/__init__.py"} & set(WORKER_FILES), module
+        if module.split(".")[0] in ("devices", "export"):
+            relative = module.replace(".", "/")
+            assert {f"{relative}.py", f"{relative}/__init__.py"} & set(PACKED), module
 
 
 def test_same_source_gives_same_bytes(tmp_path: Path) -> None:
-    copy = tmp_path / "devices"
-    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in copy.rglob("*.py"):
+    for room in ("devices", "export"):
+        shutil.copytree(PACKAGE.parent / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in tmp_path.rglob("*.py"):
         os.utime(path, (1, 1))
     code = "import sys; from devices.pack import worker_archive; sys.stdout.buffer.write(worker_archive())"
     other = subprocess.run(
@@ -65,7 +67,7 @@ def test_same_source_gives_same_bytes(tmp_path: Path) -> None:
 
 def test_archive_holds_the_worker_and_nothing_else() -> None:
     names = zipfile.ZipFile(BytesIO(worker_archive())).namelist()
-    assert sorted(names) == sorted(["__main__.py", *(f"devices/{name}" for name in WORKER_FILES)])
+    assert sorted(names) == sorted(["__main__.py", *PACKED])
 
 
 def test_worker_runs_where_only_numpy_and_the_runtime_are_installed(

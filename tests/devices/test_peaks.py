@@ -7,9 +7,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from devices.peaks import SIZE, _model, cache_bytes, cpu_peaks
+from devices.peaks import _model, cache_bytes, cpu_peaks
 
 UINT8, INT8, INT32, FLOAT = 2, 3, 6, 1
+SIZE = 48
 
 
 @pytest.mark.parametrize(("operator", "left", "right", "out"), [("MatMul", FLOAT, FLOAT, FLOAT), ("MatMulInteger", UINT8, INT8, INT32)])

@@ -1,0 +1,228 @@
+"""The TensorRT engine where there is no GPU: what it says then, that it loads nothing foreign, and the order of its calls on a stand-in.
+
+On a GPU the table in tests/contracts runs the real one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import standin_tensorrt
+from onnx import TensorProto, helper, numpy_helper
+
+from devices import cuda
+from devices.engines import NotRunError, RefusedError
+from devices.engines import tensorrt as engine_module
+from devices.engines.tensorrt import TensorRt
+from devices.engines.torch_tensorrt import TorchTensorRt
+from devices.job import Job, Options
+from devices.pack import worker_archive
+from devices.profile import load_profile
+from devices.result import Result
+from devices.run import run_job
+from export.plan import Plan, sha256_file
+from export.tensorrt import BuildOptions, ExportError, load_library
+
+SHAPE, CLASSES = (2, 3, 5), 4
+WEIGHT = np.random.default_rng(0).normal(size=(30, CLASSES)).astype(np.float32)
+OPTIONS = Options("picture", "scores", threads=1, batches=(1, 2, 4))
+
+
+def has_driver() -> bool:
+    try:
+        cuda.Cuda().close()
+    except cuda.DriverError:
+        return False
+    return True
+
+
+def has(*, ahead: bool) -> bool:
+    try:
+        load_library(ahead=ahead)
+    except ExportError:
+        return False
+    return True
+
+
+without_gpu = pytest.mark.skipif(has_driver(), reason="there is a GPU here: tests/contracts runs the real engine")
+ahead_of_time = pytest.mark.skipif(not has(ahead=True), reason="TensorRT for RTX is not installed: pip install 'edge-harness[aot]'")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["picture"], ["flat"]), helper.make_node("Gemm", ["flat", "weight"], ["scores"], name="gemm")],
+        "linear",
+        [helper.make_tensor_value_info("picture", TensorProto.FLOAT, ["n", *SHAPE])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", CLASSES])],
+        [numpy_helper.from_array(WEIGHT, "weight")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "linear.onnx")
+    return tmp_path / "linear.onnx"
+
+
+@without_gpu
+@ahead_of_time
+def test_without_a_gpu_it_says_what_was_built_and_what_was_not_run(model: Path) -> None:
+    with pytest.raises(NotRunError, match=r"built ahead of time for sm86 by tensorrt_rtx .* not run: there is no NVIDIA driver.*JetPack"):
+        TensorRt().load(model, OPTIONS)
+    assert model.with_suffix(".sm86.plan").stat().st_size > 1000
+
+
+@without_gpu
+@ahead_of_time
+def test_a_job_without_a_gpu_ends_as_built_and_a_rejected_network_as_refused(
+    linear: Any, tmp_path: Path, job_of: Callable[..., Job], save_linear: Callable[..., None]
+) -> None:
+    job = job_of(linear.path, runtime="tensorrt", flavour="trt-fp32")
+    result = run_job(load_profile("host"), job, tmp_path / "job", lambda *_: None)
+    assert (result.status, result.outputs, result.timings) == ("built", {}, {})
+    assert result.error is not None and "not run" in result.error
+
+    foreign = helper.make_node("Twist", ["gemm"], ["logits"], domain="com.example.foreign", name="twist")
+    save_linear(tmp_path / "foreign.onnx", linear.weight, linear.bias, tail=(foreign,))
+    job = job_of(tmp_path / "foreign.onnx", tmp_path / "other", runtime="tensorrt", flavour="trt-fp32")
+    result = run_job(load_profile("host"), job, tmp_path / "other", lambda *_: None)
+    assert result.status == "refused"
+    assert result.error is not None and "rejects" in result.error and "twist" in result.error
+
+
+def test_a_worker_without_tensorrt_names_what_brings_it(linear: Any, tmp_path: Path, job_of: Callable[..., Job]) -> None:
+    """A Python with numpy alone, as on a board before JetPack's packages are there."""
+    site = tmp_path / "site"
+    site.mkdir()
+    where = Path(np.__file__).parent
+    for part in (where, where.with_name("numpy.libs")):
+        if part.exists():
+            (site / part.name).symlink_to(part)
+    for runtime, words in (("tensorrt", ("JetPack", "edge-harness[tensorrt]")), ("torch-tensorrt", ("torch_tensorrt", "pip install"))):
+        folder = tmp_path / runtime
+        job_of(linear.path, folder, runtime=runtime).save(folder)
+        (tmp_path / "worker.pyz").write_bytes(worker_archive())
+        environment = {"PYTHONPATH": str(site), "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        subprocess.run([sys.executable, "-S", "worker.pyz", runtime], cwd=tmp_path, env=environment, check=True, capture_output=True)
+        result = Result.load(folder)
+        assert result.status == "refused"
+        assert result.error is not None and all(word in result.error for word in words)
+
+
+@without_gpu
+def test_torch_tensorrt_without_a_gpu_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="no NVIDIA GPU"):
+        TorchTensorRt().load(tmp_path / "any.pt2", OPTIONS)
+
+
+@pytest.fixture
+def standin(standin_driver: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The engine's module, on a driver and a library that compute on the host. The builder packs the ONNX file into its "plan"."""
+
+    def build(file: Path, out: Path, options: BuildOptions) -> Plan:
+        out.write_bytes(b"plan:" + file.read_bytes())
+        told = {"sparse": options.sparse, "batches": list(options.batches)}
+        version = standin_tensorrt.__version__
+        plan = Plan(out, sha256_file(out), sha256_file(file), "tensorrt", version, "gpu", told, layers=1, seconds=0.1, warnings=("none",))
+        plan.save()
+        built.append(out)
+        return plan
+
+    built: list[Path] = []
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(cuda, "LIBRARY", str(standin_driver))
+    monkeypatch.setattr(engine_module, "load_library", lambda: standin_tensorrt)
+    monkeypatch.setattr(engine_module, "build_plan", build)
+    engine_module.built = built  # type: ignore[attr-defined]
+    return engine_module
+
+
+def images(n: int) -> np.ndarray:
+    return np.random.default_rng(n).random((n, *SHAPE), np.float32)
+
+
+@pytest.mark.parametrize("n", [1, 4, 5, 11])
+def test_calls_reach_the_engine_in_order_and_in_pieces_that_it_takes(standin: ModuleType, model: Path, n: int) -> None:
+    engine = TensorRt()
+    told = engine.load(model, OPTIONS)
+    batch = images(n)
+    np.testing.assert_allclose(engine.infer(batch), batch.reshape(n, -1) @ WEIGHT, atol=1e-4)
+    assert told.parts is not None
+    parts = told.parts()
+    assert set(parts) == {"host_to_device", "compute", "device_to_host"}
+    assert parts["compute"] > 0
+    engine.close()
+
+
+def test_answers_are_the_callers_to_keep(standin: ModuleType, model: Path) -> None:
+    engine = TensorRt()
+    engine.load(model, OPTIONS)
+    first = engine.infer(images(2))
+    kept = first.copy()
+    engine.infer(images(2) * 0)
+    assert np.array_equal(first, kept)
+    engine.close()
+
+
+def test_it_tells_what_it_built_and_on_what(standin: ModuleType, model: Path) -> None:
+    engine = TensorRt()
+    told = engine.load(model, OPTIONS)
+    assert told.version == "10.3.0"
+    assert told.options["plan_sha256"] == sha256_file(model.with_suffix(".plan"))
+    assert told.options["gpu"] == "Stand-in GPU"
+    assert told.options["build"] == {"sparse": False, "batches": [1, 2, 4]}
+    assert told.build_ns > 0
+    engine.close()
+
+
+def test_the_same_engine_is_built_once_and_again_where_anything_differs(standin: ModuleType, model: Path) -> None:
+    def load(options: Options = OPTIONS) -> int:
+        engine = TensorRt()
+        told = engine.load(model, options)
+        engine.close()
+        return told.build_ns
+
+    assert load() > 0
+    assert load() == 0
+    assert load(replace(OPTIONS, sparse=True)) > 0
+    assert load(replace(OPTIONS, batches=(1, 1, 4))) > 0
+    assert len(standin.built) == 3
+
+
+def test_a_plan_from_elsewhere_is_never_loaded(standin: ModuleType, model: Path) -> None:
+    """Native code in a file that lies where ours would: it is built over, not deserialised."""
+    TensorRt().load(model, OPTIONS)
+    model.with_suffix(".plan").write_bytes(b"plan:foreign")
+    engine = TensorRt()
+    assert engine.load(model, OPTIONS).build_ns > 0
+    np.testing.assert_allclose(engine.infer(images(2)), images(2).reshape(2, -1) @ WEIGHT, atol=1e-4)
+    engine.close()
+
+
+@pytest.mark.parametrize("options", [replace(OPTIONS, input_name="image"), replace(OPTIONS, output_name="logits")])
+def test_a_name_the_engine_does_not_have_is_refused(standin: ModuleType, model: Path, options: Options) -> None:
+    with pytest.raises(RefusedError, match="expected input"):
+        TensorRt().load(model, options)
+
+
+def test_its_layers_and_their_times_are_written_for_the_evidence(standin: ModuleType, model: Path, tmp_path: Path) -> None:
+    from export.artefact import Artefact
+    from export.evidence_tensorrt import tensorrt_evidence
+
+    engine = TensorRt()
+    engine.load(model, OPTIONS, tmp_path / "optimised.onnx")
+    assert np.isfinite(engine.infer(images(2))).all()
+    engine.close()
+    written = json.loads((tmp_path / "optimised.json").read_text())
+    assert written["profile"] == [{"count": 20}, {"name": "gemm", "averageMs": 0.5}]
+    claimed = Artefact("trt-int8", model, "", "", "", "int8", "tensorrt", "picture", SHAPE, "scores", CLASSES, {}, {})
+    found = tensorrt_evidence(tmp_path / "optimised.json", claimed)
+    assert (found.label, found.shares["int8"].time, found.shares["int8"].macs) == ("int8", 1.0, 1.0)
