@@ -308,14 +308,18 @@ def _bench_fleet(
 
 
 def exit_code(record: RunRecord) -> int:
-    """The process's exit code for a finished run: the verdict's, else 4 where an engine failed and 3 where a gate that guards did."""
+    """The process's exit code for a finished run: the verdict's.
+
+    Where nothing was claimed: 4 if an engine failed, 3 if a gate that guards did, or a measurement, which is all there is, is INVALID.
+    """
     from harness.audit.gates import guards
 
     if record.verdict is not None:
         return record.verdict.exit_code
     if any(engine.status != "ok" for engine in record.engines):
         return 4
-    return 3 if any(gate.passed is False and guards(gate) for gate in record.gates) else 0
+    failed = any(gate.passed is False and (guards(gate) or gate.name == "conditions") for gate in record.gates)
+    return 3 if failed else 0
 
 
 def main() -> None:
