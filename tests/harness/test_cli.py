@@ -160,18 +160,22 @@ def test_an_adversarial_set_is_not_written_over(files: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    ("status", "gate", "verdict", "code"),
+    ("status", "gate", "passed", "verdict", "code"),
     [
-        ("ok", None, None, 0),
-        ("ok", False, None, 3),
-        ("hung", None, None, 4),
-        ("ok", False, Verdict.NOT_REFUTED, 0),
-        ("ok", True, Verdict.FAILS, 1),
+        ("ok", "determinism", None, None, 0),
+        ("ok", "determinism", False, None, 3),
+        ("hung", "determinism", None, None, 4),
+        ("ok", "determinism", False, Verdict.NOT_REFUTED, 0),
+        ("ok", "determinism", True, Verdict.FAILS, 1),
+        ("ok", "conditions", False, None, 3),
+        ("ok", "repeated inputs", False, None, 0),
+        ("ok", "conditions", False, Verdict.NOT_REFUTED, 0),
     ],
 )
-def test_exit_codes(status: str, gate: bool | None, verdict: Verdict | None, code: int) -> None:
+def test_exit_codes(status: str, gate: str, passed: bool | None, verdict: Verdict | None, code: int) -> None:
+    """An INVALID measurement is all that a run without claims has; a verdict does not hang on the time."""
     engine = EngineRecord.model_construct(status=status)
-    check = Gate(name="determinism", engine=None, passed=gate, observed="", limit="", remedy="")
+    check = Gate(name=gate, engine=None, passed=passed, observed="", limit="", remedy="")
     assert cli.exit_code(RunRecord.model_construct(verdict=verdict, engines=[engine], gates=[check])) == code
 
 
