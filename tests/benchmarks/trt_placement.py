@@ -77,6 +77,13 @@ def trained(network: nn.Module, side: int, epochs: int, data: Dataset) -> nn.Mod
             nn.functional.cross_entropy(module(x[index]), labels[index]).backward()
             optimiser.step()
             schedule.step()
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for norm in norms:  # after so few steps the running statistics lag far behind the weights
+        norm.reset_running_stats()
+        norm.momentum = None
+    with torch.no_grad():
+        for part in x.split(BATCH):
+            module(part)
     return module.eval()
 
 
