@@ -14,7 +14,7 @@ import typer
 
 from devices.errors import DeviceError
 from export.errors import ExportError
-from harness.commands import compare, compress, devices, lint, models
+from harness.commands import compare, compress, devices, lint, models, sweep
 from harness.commands.options import (
     Arch,
     AsJson,
@@ -70,6 +70,7 @@ app = typer.Typer(
 app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=compress.EPILOG)(compress.compress)
 app.command(epilog=lint.EPILOG)(lint.lint)
+app.command(epilog=sweep.EPILOG)(sweep.sweep)
 app.add_typer(devices.app, name="devices")
 app.add_typer(models.app, name="models")
 

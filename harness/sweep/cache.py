@@ -1,0 +1,108 @@
+"""Finished results by key, and unfinished ones that can be gone on with: `ROOT/KIND/KEY/`."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import shutil
+import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.data.cifar10 import cache_folder
+
+KEY_LENGTH = 32
+
+
+class Cache:
+    """A folder of results. A finished one is there whole or not at all; each is made by one process at a time.
+
+    Kinds: `networks` (weights, card), `sets` (adversarial sets on a twin), `runs` (run folders), `evaluations`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    @classmethod
+    def default(cls) -> Cache:
+        """The one of this user on this machine: `$XDG_CACHE_HOME/edge-harness/sweep`, else under `~/.cache`."""
+        return cls(cache_folder() / "sweep")
+
+    def place(self, kind: str, key: str) -> Path:
+        """Where a finished result is, or will be."""
+        return self.root / kind / key[:KEY_LENGTH]
+
+    def find(self, kind: str, key: str) -> Path | None:
+        """The folder of a finished result."""
+        place = self.place(kind, key)
+        return place if place.is_dir() else None
+
+    def drop(self, kind: str, key: str) -> None:
+        """Forget a result."""
+        shutil.rmtree(self.place(kind, key), ignore_errors=True)
+
+    def unfinished(self, kind: str, key: str) -> Path:
+        """Where a result is being made; what an interrupted process left is there."""
+        return self.root / "unfinished" / f"{kind}-{key[:KEY_LENGTH]}"
+
+    @contextmanager
+    def making(self, kind: str, key: str) -> Iterator[Path | None]:
+        """A folder to make a result in, None where it is finished. It is kept if the body raises, and becomes the result if not.
+
+        Waits while another process makes the same result.
+        """
+        with self._held(kind, key):
+            if self.find(kind, key) is not None:
+                yield None
+                return
+            folder = self.unfinished(kind, key)
+            folder.mkdir(parents=True, exist_ok=True)
+            yield folder
+            place = self.place(kind, key)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(place)
+
+    @contextmanager
+    def _held(self, kind: str, key: str) -> Iterator[None]:
+        path = self.root / "locks" / f"{kind}-{key[:KEY_LENGTH]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                print(f"waiting for process {lock.read() or '?'}, which makes the same result ...", file=sys.stderr)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    def pack(self, kind: str, key: str) -> bytes:
+        """A finished result as a tar archive, to be sent to another machine."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            archive.add(self.place(kind, key), arcname=".")
+        return buffer.getvalue()
+
+    def unpack(self, kind: str, key: str, archive: bytes) -> None:
+        """Take in a result that another machine made."""
+        with self.making(kind, key) as folder:
+            if folder is not None:
+                shutil.rmtree(folder)  # what this machine had begun itself
+                folder.mkdir()
+                with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+                    packed.extractall(folder, filter="data")
+
+    def add_file(self, name: str, content: bytes, sha256: str) -> Path:
+        """Keep a file that a task needs on this machine; returns its path."""
+        place = self.root / "inputs" / sha256[:KEY_LENGTH] / name
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            temporary = place.with_name(f".{name}.{os.getpid()}")
+            temporary.write_bytes(content)
+            temporary.replace(place)
+        return place

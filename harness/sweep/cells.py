@@ -1,0 +1,149 @@
+"""The cells of a sweep: every network that it makes and benches, checked as far as that can be without training."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import nn
+
+from harness.compression.compress import Request, check, check_fit, start
+from harness.compression.job import Job
+from harness.compression.recipe import load_recipe
+from harness.compression.table import Method, find_method
+from harness.data.dataset import Dataset
+from harness.data.load import load_all, load_data, peek_shape
+from harness.errors import UsageError
+from harness.hops.subject import check_names
+from harness.models.load import Twin, load_twin
+from harness.settings import DEFAULT_EPS
+from harness.sweep.spec import MethodSpec, Model, Spec
+from harness.training.regime import Regime
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network of the sweep.
+
+    Attributes:
+        number: its place, from 0.
+        label: its name in the report, and of its files.
+        parent: the network that it comes from.
+        request: what to make of the parent; None for the parent itself, with which the others are compared.
+        eps: the radius that it is attacked at.
+    """
+
+    number: int
+    label: str
+    parent: Model
+    request: Request | None
+    eps: str
+
+
+def cells(spec: Spec) -> list[Cell]:
+    """Every cell, each parent before what is made of it.
+
+    Raises:
+        UsageError: an unknown method, model, device, …, or a rate that cannot be reached: all that can be known before training.
+    """
+    check_names(spec.bench.settings("", None, spec.bench.eps or DEFAULT_EPS))
+    twins = {model: parent_twin(model, spec) for model in spec.models}
+    found = []
+    for model, twin in twins.items():
+        eps = spec.bench.eps or str(twin.card.get("eps", DEFAULT_EPS))
+        found.append(Cell(0, twin.name, model, None, eps))
+        found += [Cell(0, label(twin.name, request), model, request, eps) for request in requests(spec, model)]
+    numbered = [replace(cell, number=number) for number, cell in enumerate(found)]
+    if twice := {cell.label for cell in numbered if sum(other.label == cell.label for other in numbered) > 1}:
+        raise UsageError(f"the sweep asks twice for {', '.join(sorted(twice))}. Every model, method, rate and seed is wanted once.")
+    data = load_all(spec.compress.data) if spec.methods else None
+    for cell in numbered:
+        if cell.request is not None and data is not None:
+            try:
+                rehearse(cell.request, twins[cell.parent], data)
+            except UsageError as error:
+                raise UsageError(f"{cell.label}: {error}") from error
+    return numbered
+
+
+def parent_twin(model: Model, spec: Spec) -> Twin:
+    """The parent, checked against the images of the bench. Raises UsageError as `load_twin` and `load_data`."""
+    twin = load_twin(model.model, arch=model.arch, data_shape=peek_shape(spec.bench.data))
+    load_data(spec.bench.data, input_shape=twin.input_shape, classes=twin.classes, seed=spec.bench.seed)
+    return twin
+
+
+def requests(spec: Spec, model: Model) -> Iterator[Request]:
+    """What `[[methods]]` asks for of one model. A method that trains nothing has one seed: the others would repeat it."""
+    for wanted in spec.methods:
+        method = find_method(wanted.name)
+        seeds = spec.seeds if method.stages else spec.seeds[:1]
+        for rate, pattern, student, seed in product(wanted.rates or (None,), wanted.patterns or (None,), wanted.students or (None,), seeds):
+            yield _request(spec, model, wanted, method, rate, pattern, student, seed)
+
+
+def _request(
+    spec: Spec, model: Model, wanted: MethodSpec, method: Method, rate: str | None, pattern: str | None, student: str | None, seed: int
+) -> Request:
+    request = Request(
+        model=model.model, arch=model.arch, method=wanted.name, rate=rate, pattern=pattern, student=student, seed=seed,
+        recipe=wanted.recipe, until=wanted.until, standard_teacher=wanted.standard_teacher,
+        data=spec.compress.data, test=spec.compress.test,
+    )  # fmt: skip
+    found_rate, found_pattern = check(request, method, Path("network.safetensors"))
+    return request.model_copy(update={"rate": found_rate or None, "pattern": found_pattern if method.patterns else None})
+
+
+def label(parent: str, request: Request) -> str:
+    """A cell's name: parent, method and what sets it apart, as a file may be called."""
+    recipe = Path(request.recipe).stem if request.recipe != "cpu" else None
+    pattern = None if request.pattern in (None, "irregular") else request.pattern
+    parts = [parent, request.method, request.rate, pattern, request.student, recipe, request.until, f"s{request.seed}"]
+    return "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts if part)
+
+
+class _TrainingReached(Exception):  # noqa: N818  # a signal, not a fault
+    """A rehearsal has come to the first training."""
+
+
+class _Rehearsal(Job):
+    def train(self, stage: str, regime: Regime | None = None) -> nn.Module:
+        raise _TrainingReached(stage)
+
+
+def rehearse(request: Request, twin: Twin, data: Dataset) -> None:
+    """Do all of a compression that comes before its first training: whatever it would refuse, it refuses now.
+
+    Raises:
+        UsageError: see `harness.compression.compress.compress`.
+    """
+    method = find_method(request.method)
+    recipe = load_recipe(request.recipe, request.method, method.stages, request.seed)
+    check_fit(twin, data)
+    load_data(request.test, input_shape=twin.input_shape, classes=twin.classes, seed=request.seed)
+    if request.standard_teacher is not None:
+        teacher = _teacher(request.standard_teacher, twin.classes)
+        if teacher.input_shape != twin.input_shape:
+            raise UsageError(f"standard_teacher {teacher.name} takes images of {teacher.input_shape}, {twin.name} of {twin.input_shape}")
+    for stage in recipe.stages.values():
+        if len(data) < 2 * stage.holdout:
+            raise UsageError(f"{request.method}: stage {stage.name} holds out {stage.holdout} images; {data.name} has only {len(data)}")
+    with TemporaryDirectory() as nothing:
+        network, arch = start(request, twin, method)
+        rate, pattern = check(request, method, Path("network.safetensors"))
+        job = _Rehearsal(network, arch, twin.input_shape, data, rate, recipe, Path(nothing), pattern=pattern, until=request.until)
+        job.teachers = dict.fromkeys(method.teachers, twin.module)
+        try:
+            method.run(job)
+        except _TrainingReached:
+            return
+
+
+@cache
+def _teacher(model: str, classes: int) -> Twin:
+    return load_twin(model, classes=classes)

@@ -1,0 +1,139 @@
+"""A finished cell's figures, out of its card and its run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness.audit.metrics import Right
+from harness.audit.statistics import share
+from harness.compression import count
+from harness.compression.count import ratios, size
+from harness.models.load import load_twin
+from harness.records import EngineRecord, RunRecord, Share
+from harness.sweep.cells import Cell
+from harness.sweep.plan import Network
+from harness.sweep.record import AgainstParent, CellRow, EngineRow, Size
+from reports.outcomes import CLEAN, paired
+from reports.run import NOISE_SOURCE, Run
+
+
+@dataclass(frozen=True)
+class Survivors:
+    """Who was right clean and under every attack of the primary radius, bool (n,), in the order of the images' indices."""
+
+    twin: Right
+    engines: dict[str, Right]
+
+
+def survivors(run: Run) -> Survivors | None:
+    """Per image, of one run; None where no L-inf attack was made or no engine answered."""
+    radii = {claim.eps_exact for claim in run.record.claims}
+    rows = paired(run)
+    rows = rows[(rows["norm"] == "Linf") & (rows["source"] != NOISE_SOURCE) & rows["eps"].isin(radii)]
+    if rows.empty:
+        return None
+    worst = rows.groupby(["engine", "index"])[["twin_right", "engine_right"]].min()
+    engines = {
+        str(engine): worst.loc[engine]["engine_right"].sort_index().to_numpy(dtype=bool)
+        for engine in worst.index.get_level_values(0).unique()
+    }
+    return Survivors(worst["twin_right"].groupby("index").min().sort_index().to_numpy(dtype=bool), engines)
+
+
+def row(cell: Cell, network: Network, folder: Path) -> CellRow:
+    """The row of a finished cell, by itself: its network's file and card, and its run folder."""
+    run = Run.open(folder)
+    record = RunRecord.load(folder)
+    worst = survivors(run)
+    return blank(cell).model_copy(
+        update={
+            "status": "finished",
+            "sha256": network.sha256,
+            "epochs": epochs(network),
+            "weights": network.file,
+            "run": str(folder),
+            "clean": _twin_clean(run),
+            "robust": None if worst is None else share(int(worst.twin.sum()), len(worst.twin)),
+            "verdict": record.verdict,
+            "size": _size(network),
+            "engines": [engine_row(engine, record) for engine in record.engines],
+        }
+    )
+
+
+def beside_parent(own: CellRow, parent: CellRow) -> CellRow:
+    """The row with gamma, and what its engines need less than the parent's; as it is where either is not finished."""
+    if own.size is None or parent.size is None:
+        return own
+    gamma = ratios(count.Size(**parent.size.model_dump()), count.Size(**own.size.model_dump()))
+    return own.model_copy(update={"gamma": gamma, "engines": [beside(engine, parent) for engine in own.engines]})
+
+
+def blank(cell: Cell) -> CellRow:
+    """The row of a cell of which nothing is known yet."""
+    request = cell.request
+    made = {} if request is None else request.model_dump(include={"method", "rate", "pattern", "student", "recipe", "seed"})
+    return CellRow(label=cell.label, parent=Path(cell.parent.model).stem, status="to do", eps=cell.eps, **made)
+
+
+def epochs(network: Network) -> int | None:
+    """Epochs that made the network out of its parent (of a parent: that trained it), by its card; None where that is not known."""
+    card = network.card
+    if "stages" in card:
+        return sum(int(stage["epochs"]) for stage in card["stages"].values())
+    return int(card["epochs"]) if "epochs" in card else None
+
+
+def engine_row(engine: EngineRecord, record: RunRecord) -> EngineRow:
+    """One engine's figures; measurements that do not count are left out, and all of an emulator's times."""
+    claim = next((claim for claim in record.claims if claim.engine == engine.flavour), None)
+    timed = {batch: latency.p50 for batch, latency in engine.latency.items() if not latency.invalid}
+    return EngineRow(
+        flavour=engine.flavour,
+        status=engine.status,
+        error=engine.error,
+        precision=engine.precision_evidence.label if engine.precision_evidence else None,
+        clean=engine.clean,
+        robust=claim.engine_robust if claim else None,
+        verdict=claim.verdict if claim else None,
+        latency_ms={} if record.device.emulated else timed,
+        memory_bytes=engine.memory.peak_bytes if engine.memory.device_bytes is None else engine.memory.device_bytes,
+        artefact_bytes=engine.memory.artefact_bytes,
+        simulated=engine.simulated is not None,
+    )
+
+
+def beside(engine: EngineRow, parent: CellRow) -> EngineRow:
+    """The row with what the engine needs less than the parent's engine of the same flavour."""
+    other = next((e for e in parent.engines if e.flavour == engine.flavour), None)
+    if other is None:
+        return engine
+    return engine.model_copy(
+        update={
+            "against_parent": AgainstParent(
+                latency={b: other.latency_ms[b] / ms for b, ms in engine.latency_ms.items() if b in other.latency_ms and ms > 0},
+                memory=_ratio(other.memory_bytes, engine.memory_bytes),
+                artefact=_ratio(other.artefact_bytes, engine.artefact_bytes),
+            )
+        }
+    )
+
+
+def _ratio(before: int | None, after: int | None) -> float | None:
+    return before / after if before and after else None
+
+
+def _twin_clean(run: Run) -> Share | None:
+    clean = run.samples[run.samples["attack"] == CLEAN].drop_duplicates("index")
+    return share(int(np.sum(clean["twin_prediction"] == clean["label"])), len(clean)) if len(clean) else None
+
+
+def _size(network: Network) -> Size:
+    """Counted on the network, as its card does; a parent's file counts as the plain float32 that it stands for."""
+    if "size" in network.card:
+        return Size(**network.card["size"]["this"])
+    twin = load_twin(network.file, arch=network.arch)
+    return Size(**vars(size(twin.module, twin.input_shape, 4 * twin.parameters)))

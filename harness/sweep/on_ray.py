@@ -1,0 +1,121 @@
+"""A Ray cluster as executor. Every node needs this package installed; no shared disk is needed.
+
+A training takes `cpus` CPUs and `gpus` GPUs of any node. A device is a custom resource of 1, `device:NAME`, on the node that reaches it:
+so one job at a time is on a device. A bench takes all CPUs of that node too, so that nothing else runs beside its timing. Ray starts a
+task again whose worker died; on the same node it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from export.artefact import sha256_file
+from harness.errors import UsageError
+from harness.sweep.cache import Cache
+from harness.sweep.executors import machine
+from harness.sweep.tasks import RUNS, Outcome, Task, attempt
+
+RETRIES = 3  # of a task whose worker died
+Files = dict[str, tuple[str, str, bytes]]
+
+
+def resource(device: str) -> str:
+    """The name of a device's resource."""
+    return f"device:{device}"
+
+
+def perform(task: Task, files: Files, root: str | None, cpus: int | None) -> tuple[Outcome, bytes | None]:
+    """On a worker: do a task and send its result.
+
+    Args:
+        task: what to do.
+        files: what the file is to the task -> (name, sha256, content).
+        root: of the cache on the worker's machine, None for the default.
+        cpus: threads.
+    """
+    cache = Cache(Path(root)) if root else Cache.default()
+    here = {what: str(cache.add_file(name, content, sha256)) for what, (name, sha256, content) in files.items()}
+    outcome = attempt(task.moved(here), cache, cpus)
+    return outcome, cache.pack(task.kind, task.key) if outcome.error is None else None
+
+
+class OnRay:
+    """A Ray cluster: an existing one at `address`, else one on this machine that ends with the sweep.
+
+    Args:
+        cache: where results are collected.
+        cpus, gpus: of one training.
+        device: that benches need.
+        address: of the cluster's head, or `auto`.
+        root: the cache's folder as every node shall have it.
+
+    Raises:
+        UsageError: there is no such cluster, or no node of it can do the work.
+    """
+
+    name = "ray"
+
+    def __init__(self, cache: Cache, cpus: int | None, gpus: float, device: str, address: str | None, root: Path | None) -> None:
+        self.cache, self.cpus, self.gpus, self.device = cache, cpus or len(os.sched_getaffinity(0)), gpus, device
+        self.root = None if root is None else str(root.absolute())
+        self.running: dict[Any, Task] = {}
+        try:
+            own = {} if address else {"resources": {resource(device): 1}, "include_dashboard": False}
+            ray.init(address=address, ignore_reinit_error=True, logging_level="warning", **own)  # type: ignore[arg-type]
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UsageError(f"--address {address}: no Ray cluster answers there: {str(error).splitlines()[0]}") from error
+        self.bench_cpus = self._check()
+        self.place = str(ray.get(self._remote(RUNS, machine).remote()))
+
+    def _check(self) -> float:
+        """The CPUs of the node that has the device."""
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call,unused-ignore]
+        holders = [node for node in nodes if node.get(resource(self.device), 0) >= 1]
+        if not holders:
+            raise UsageError(
+                f"no node of the Ray cluster has the device {self.device}. Start one with: "
+                f"ray start --address=HEAD --resources='{{\"{resource(self.device)}\": 1}}'"
+            )
+        if len(holders) > 1:
+            raise UsageError(f"{len(holders)} nodes have the resource {resource(self.device)}; latencies of unlike machines do not compare")
+        if not any(node.get("CPU", 0) >= self.cpus and node.get("GPU", 0) >= self.gpus for node in nodes):
+            most = max(node.get("CPU", 0) for node in nodes)
+            raise UsageError(
+                f"no node has {self.cpus} CPUs and {self.gpus:g} GPUs; the largest has {most:g} CPUs. Set [resources] in the spec."
+            )
+        return float(holders[0].get("CPU", 0))
+
+    def _remote(self, kind: str, function: Any) -> Any:
+        needs: dict[str, Any] = (
+            {"num_cpus": self.bench_cpus, "resources": {resource(self.device): 1}}
+            if kind == RUNS
+            else {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        )
+        return ray.remote(max_retries=RETRIES, **needs)(function)
+
+    def start(self, task: Task, number: int) -> None:
+        """See `Executor`; Ray keeps the order of its own queue."""
+        files = {what: (path.name, sha256_file(path), path.read_bytes()) for what, path in task.files().items()}
+        self.running[self._remote(task.kind, perform).remote(task, files, self.root, self.cpus)] = task
+
+    def next(self) -> tuple[Task, Outcome]:
+        """See `Executor`."""
+        (reference, *_), _ = ray.wait(list(self.running), num_returns=1)
+        task = self.running.pop(reference)
+        try:
+            outcome, archive = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            return task, Outcome(f"the worker died {1 + RETRIES} times: {str(error).splitlines()[0]}", str(error))
+        if archive is not None:
+            self.cache.unpack(task.kind, task.key, archive)
+        return task, outcome
+
+    def close(self) -> None:
+        """End what runs, and the cluster if it is ours."""
+        for reference in self.running:
+            ray.cancel(reference, force=True)
+        ray.shutdown()

@@ -1,0 +1,112 @@
+"""What a sweep has to do: each cell's keys, and what the cache has of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from export.artefact import sha256_file
+from harness.data.load import load_all, load_data
+from harness.models.load import load_twin
+from harness.records import RunRecord
+from harness.settings import Settings
+from harness.sweep.cache import Cache
+from harness.sweep.cells import Cell
+from harness.sweep.keys import BENCHING, code, digest, model_sha256, network_key
+from harness.sweep.spec import Model, Spec
+from harness.sweep.tasks import NETWORKS, RUNS, Bench, MakeNetwork
+
+DECIDED_ELSEWHERE = {"model", "arch", "data"}  # settings whose content stands in the key instead of their name
+TRY_AGAIN = {"crashed", "hung"}  # engines that may do better another time
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that is there: its file, its architecture where it must be named, and its card ({} for a file without one)."""
+
+    file: str
+    arch: str | None
+    sha256: str
+    card: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tasks of a sweep's cells. `place`: see `harness.sweep.executors.machine`."""
+
+    spec: Spec
+    cache: Cache
+    place: str
+
+    def make(self, cell: Cell) -> MakeNetwork | None:
+        """How to make the cell's network; None for a parent."""
+        if cell.request is None:
+            return None
+        return MakeNetwork(network_key(cell.request, self._training_sha256, self._card_sha256(cell.request.test)), cell.label, cell.request)
+
+    def network(self, cell: Cell) -> Network | None:
+        """The cell's network, None where it has to be made."""
+        make = self.make(cell)
+        if make is None:
+            return Network(cell.parent.model, cell.parent.arch, model_sha256(cell.parent.model), load_card(cell.parent))
+        folder = self.cache.find(NETWORKS, make.key)
+        if folder is None:
+            return None
+        (file,) = folder.glob("*.safetensors")
+        card = json.loads(file.with_suffix(".json").read_text())
+        return Network(str(file), card["arch"], sha256_file(file), card)
+
+    def bench(self, cell: Cell, network: Network) -> Bench:
+        """How to bench it."""
+        settings = self.spec.bench.settings(network.file, network.arch, cell.eps)
+        return Bench(self._run_key(settings, network.sha256), cell.label, settings)
+
+    def run(self, bench: Bench, *, fresh: bool = False) -> Path | None:
+        """The run folder of a bench, None where it has to be made. Unless it is `fresh`, one whose engine crashed or hung is forgotten."""
+        folder = self.cache.find(RUNS, bench.key)
+        if folder is None or fresh:
+            return folder
+        if any(engine.status in TRY_AGAIN for engine in RunRecord.load(folder).engines):
+            self.cache.drop(RUNS, bench.key)
+            return None
+        return folder
+
+    def _run_key(self, settings: Settings, weights_sha256: str) -> str:
+        return digest(
+            {
+                "weights": weights_sha256,
+                "arch": settings.arch,
+                "settings": settings.model_dump(mode="json", exclude=DECIDED_ELSEWHERE),
+                "data": self._bench_sha256,
+                "machine": self.place,
+                "code": code(BENCHING),
+            }
+        )
+
+    @cached_property
+    def _training_sha256(self) -> str:
+        return load_all(self.spec.compress.data).sha256
+
+    def _card_sha256(self, name: str) -> str:
+        if name == self.spec.bench.data:
+            return self._bench_sha256
+        return load_data(name, input_shape=None, classes=None, seed=0)[0].sha256
+
+    @cached_property
+    def _bench_sha256(self) -> str:
+        shape = load_twin(self.spec.models[0].model, arch=self.spec.models[0].arch).input_shape
+        test, calibration = load_data(self.spec.bench.data, input_shape=shape, classes=None, seed=self.spec.bench.seed)
+        return f"{test.sha256} {calibration.sha256}"
+
+
+def load_card(model: Model) -> dict[str, Any]:
+    """The card of a network of the zoo, or the one beside a file; {} where there is none."""
+    twin = load_twin(model.model, arch=model.arch)
+    beside = Path(model.model).with_suffix(".json")
+    if not twin.card and beside.is_file():
+        found = json.loads(beside.read_text())
+        return found if isinstance(found, dict) else {}
+    return twin.card
