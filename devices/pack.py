@@ -43,6 +43,7 @@ WORKER_FILES = (
     "telemetry/thermal.py",
     "telemetry/throttle.py",
     "timing.py",
+    "trtexec.py",
     "wire.py",
     "worker.py",
 )

@@ -54,7 +54,7 @@ def summarise(timing: Timing, batch: int, raw_file: str) -> Latency:
         stable=timing.stable,
         throughput_per_s=batch / mean * 1e3,
         raw=raw_file,
-        parts={name: _spread(values / 1e6) for name, values in timing.parts_ns.items()},
+        parts={name: spread(values) for name, values in timing.parts_ns.items()},
     )
 
 
@@ -64,7 +64,9 @@ def percentile(values: NDArray[np.floating], name: str) -> float | None:
     return float(np.quantile(values, rank, method="inverted_cdf")) if len(values) >= least else None
 
 
-def _spread(part_ms: NDArray[np.floating]) -> Spread:
+def spread(part_ns: NDArray[np.int64]) -> Spread:
+    """The figures of one part of the calls, in milliseconds."""
+    part_ms = part_ns / 1e6
     return Spread(mean=float(part_ms.mean()), p50=float(np.median(part_ms)), p90=percentile(part_ms, "p90"), p99=percentile(part_ms, "p99"))
 
 

@@ -132,7 +132,7 @@ class Proof(Part):
 
 
 class KernelShare(Part):
-    """What part of an engine runs in one kind of kernel: of its layers, of the measured time (None without a layer profile), of its MACs."""
+    """What part of an engine runs in one kind of kernel: of its layers, of the measured time (None if not profiled), of its MACs."""
 
     layers: float
     time: float | None
@@ -233,6 +233,15 @@ class Latency(Part):
     energy: Energy | None = Field(default=None, description="None where no power sensor was sampled over the whole measurement")
 
 
+class SecondOpinion(Part):
+    """What another program measures of the same engine file, at one batch size."""
+
+    tool: str
+    batch: int
+    n: int
+    parts: dict[str, Spread] = Field(description="as in `Latency.parts`")
+
+
 class Floor(Part):
     """No call can be faster than `ms`: an estimate. `bound` says what sets it."""
 
@@ -284,6 +293,7 @@ class EngineRecord(Part):
     latency: dict[str, Latency] = Field(description="batch size -> latency")
     memory: Memory
     roofline: Roofline | None = None
+    second_opinion: SecondOpinion | None = None
     telemetry: TelemetryRecord | None = None
     clean: Share | None
     warnings: list[str] = Field(description="what the measurement says against itself, each with a remedy")

@@ -13,5 +13,5 @@ WARNING = f"Simulated, not run: {SIMULATION}. The answers foretell the engine's;
 
 
 def is_simulated(runtime: str, profile: DeviceProfile) -> bool:
-    """Whether a flavour of that runtime is simulated: the device is emulated, and what is emulated of it (its CPU) lacks the runtime."""
-    return profile.emulated and runtime not in profile.runtimes
+    """Whether a flavour of that runtime is simulated: of an emulated device there is the CPU alone."""
+    return profile.emulated and runtime != RUNTIME

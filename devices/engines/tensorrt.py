@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from devices.cuda import Buffer, Cuda, DriverError
 from devices.engines import Loaded, NotRunError, RefusedError
 from devices.job import Options, sha256_file
+from devices.trtexec import second_opinion
 from export.tensorrt import BuildOptions, ExportError, Plan, build_plan, load_library, verify_plan
 
 PROFILED_PASSES = 20
@@ -59,7 +60,9 @@ class TensorRt:
             built_ns,
         )
         if optimised_graph is not None:
-            optimised_graph.with_suffix(".json").write_text(json.dumps(self._layers(library)), encoding="utf-8")
+            opinion = second_opinion(plan.path, self._names[0], (self._usual, *self._shape))
+            told = {**self._layers(library), "trtexec": opinion}
+            optimised_graph.with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
         return loaded
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

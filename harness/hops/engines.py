@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from harness.hops.device import telemetry_record, with_conditions
 from harness.hops.measure import CLEAN, Measured
 from harness.hops.subject import Subject
 from harness.peaks import declared_peaks, measured_peaks
-from harness.records import EngineRecord, Floor, KernelShare, Latency, Memory, PrecisionEvidence, Roofline
+from harness.records import EngineRecord, Floor, KernelShare, Latency, Memory, PrecisionEvidence, Roofline, SecondOpinion
 from harness.roofline import Peaks, Work, floor, peak_arithmetic
 
 READERS: dict[str, Callable[[Path, Artefact], Evidence]] = {"onnxruntime": precision_evidence, "tensorrt": tensorrt_evidence}
 """Runtime -> what reads the evidence it leaves behind."""
 BELOW_FLOOR = 0.9  # the floor is an estimate
+DISAGREEMENT = 0.1  # of computing time, between this run and another program
 
 
 def engine_records(subject: Subject, measured: Sequence[Measured], batches: Sequence[int], folder: Path) -> list[EngineRecord]:
@@ -50,6 +52,7 @@ def _engine(subject: Subject, m: Measured, roofline: Roofline | None, folder: Pa
     labels = subject.test.labels
     timed = not subject.profile.emulated  # an emulator's time and memory say nothing of the device: withheld
     right = int((result.outputs[CLEAN].argmax(1) == labels).sum()) if result.status == "ok" else None
+    opinion = _second_opinion(m)
     return EngineRecord(
         flavour=artefact.flavour,
         runtime=artefact.runtime,
@@ -70,20 +73,38 @@ def _engine(subject: Subject, m: Measured, roofline: Roofline | None, folder: Pa
             device_bytes=result.device_bytes if timed else None,
         ),
         roofline=roofline,
+        second_opinion=opinion,
         telemetry=telemetry_record(result, artefact.flavour, folder),
         clean=None if right is None else share(right, len(labels)),
-        warnings=[simulation.WARNING] if m.simulated else [*measurement.warnings(result), *_too_fast(latency, roofline)],
+        warnings=[simulation.WARNING]
+        if m.simulated
+        else [*measurement.warnings(result), *_too_fast(latency, roofline), *_disagreement(latency, opinion)],
     )
 
 
-def _too_fast(latency: dict[str, Latency], roofline: Roofline | None) -> list[str]:
-    """Batch sizes whose median is clearly below the floor: nothing can compute that fast, or the floor is wrong."""
-    floors = roofline.floors if roofline is not None else {}
+def _second_opinion(m: Measured) -> SecondOpinion | None:
+    """What trtexec measured of the engine on the device, where it is there (see `devices.trtexec`)."""
+    if m.exported.artefact.runtime != "tensorrt" or m.simulated or m.result.optimised_graph is None:
+        return None
+    told = json.loads((m.folder / RESULT / m.result.optimised_graph).read_text(encoding="utf-8")).get("trtexec", {})
+    parts = {name: np.array(values, np.int64) for name, values in told.get("parts_ns", {}).items()}
+    if not parts:
+        return None
+    found = {name: measurement.spread(values) for name, values in parts.items()}
+    return SecondOpinion(tool="trtexec", batch=told["batch"], n=len(parts["compute"]), parts=found)
+
+
+def _disagreement(latency: dict[str, Latency], opinion: SecondOpinion | None) -> list[str]:
+    """Where two programs time the same engine and do not agree."""
+    own = latency[str(opinion.batch)].parts.get("compute") if opinion and str(opinion.batch) in latency else None
+    if opinion is None or own is None or not own.p50:
+        return []
+    ratio = opinion.parts["compute"].p50 / own.p50
+    if abs(ratio - 1) <= DISAGREEMENT:
+        return []
     return [
-        f"Batch {batch}: the median is {found.p50 / floors[batch].ms:.2f}x the floor that the processor's peaks allow. Either answers are "
-        "not computed, or the peaks were measured while other programs ran: stop them and measure again."
-        for batch, found in latency.items()
-        if batch in floors and found.p50 < BELOW_FLOOR * floors[batch].ms
+        f"Batch {opinion.batch}: {opinion.tool} measures {ratio:.2f}x the computing time that this run saw on the same engine. "
+        "Fix the clocks and measure again."
     ]
 
 

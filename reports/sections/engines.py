@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.records import EngineRecord, Latency, RunRecord
+from harness.records import EngineRecord, Latency, RunRecord, Spread
 from reports.format import EMULATED, NONE, WITHHELD, count, digest, flat, milliseconds, percent, significant, size
 from reports.run import Run
 from reports.sections import roofline
@@ -104,13 +104,25 @@ def _parts(record: RunRecord) -> Table:
         ("Engine", "Batch", "Part", "p50", "p90", "p99", "Mean"),
         [
             (flavour, batch, name.replace("_", " "), significant(part.p50), *map(significant, (part.p90, part.p99, part.mean)))
-            for flavour, batch, latency in _latencies(record)
-            if not latency.invalid
-            for name, part in latency.parts.items()
+            for flavour, batch, name, part in [*_own_parts(record), *_second_opinions(record)]
         ],
         numbers=(1, 3, 4, 5, 6),
-        note="By the device's own events, within each timed call. The latency above is end to end, as the caller waits for it.",
+        note="By the device's own events, within each timed call. The latency above is end to end, as the caller waits for it. "
+        "In brackets: another program, on the same engine file.",
     )
+
+
+def _own_parts(record: RunRecord) -> Iterator[tuple[str, str, str, Spread]]:
+    for flavour, batch, latency in _latencies(record):
+        for name, part in latency.parts.items() if not latency.invalid else ():
+            yield flavour, batch, name, part
+
+
+def _second_opinions(record: RunRecord) -> Iterator[tuple[str, str, str, Spread]]:
+    for engine in record.engines:
+        if (opinion := engine.second_opinion) is not None:
+            for name, part in opinion.parts.items():
+                yield engine.flavour, str(opinion.batch), f"{name} ({opinion.tool})", part
 
 
 def _proofs(record: RunRecord) -> Table:

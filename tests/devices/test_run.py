@@ -212,7 +212,7 @@ def test_logits_of_another_shape_are_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"runtime": "tensorflow"}, "unknown runtime 'tensorflow'. Choices: onnxruntime."),
+        ({"runtime": "tensorflow"}, "unknown runtime 'tensorflow'. Choices: onnxruntime, tensorrt, torch-tensorrt."),
         ({"options": Options("image", "logits", 1)}, "expected the one input 'image'"),
     ],
 )

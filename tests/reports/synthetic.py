@@ -27,6 +27,7 @@ from harness.records import (
     Proof,
     Roofline,
     RunRecord,
+    SecondOpinion,
     Share,
     Spread,
     Step,
@@ -343,6 +344,7 @@ def _accelerated(engine):
         update={
             "precision_evidence": engine.precision_evidence.model_copy(update={"shares": shares}),
             "memory": engine.memory.model_copy(update={"device_bytes": 5 << 20}),
+            "second_opinion": SecondOpinion(tool="trtexec", batch=8, n=900, parts={"compute": part}),
             "latency": latency,
         }
     )

@@ -73,6 +73,8 @@ def test_kernels_parts_of_a_call_and_device_memory_are_shown_where_an_engine_has
     assert [cell.text for cell in tables["Where the time of a call goes (ms)"].rows[0]] == [
         "ort-int8", "1", "host to device", "0.0300", "0.0400", NONE, "0.0310",
     ]  # fmt: skip
+    last = tables["Where the time of a call goes (ms)"].rows[-1]
+    assert [cell.text for cell in last[:4]] == ["ort-int8", "8", "compute (trtexec)", "0.0300"]
     assert "5.00 MiB" in [cell.text for cell in tables["Size, memory and loading"].rows[1]]
 
 
