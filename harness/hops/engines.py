@@ -82,6 +82,17 @@ def _engine(subject: Subject, m: Measured, roofline: Roofline | None, folder: Pa
     )
 
 
+def _too_fast(latency: dict[str, Latency], roofline: Roofline | None) -> list[str]:
+    """Batch sizes whose median is clearly below the floor: nothing can compute that fast, or the floor is wrong."""
+    floors = roofline.floors if roofline is not None else {}
+    return [
+        f"Batch {batch}: the median is {found.p50 / floors[batch].ms:.2f}x the floor that the processor's peaks allow. Either answers are "
+        "not computed, or the peaks were measured while other programs ran: stop them and measure again."
+        for batch, found in latency.items()
+        if batch in floors and found.p50 < BELOW_FLOOR * floors[batch].ms
+    ]
+
+
 def _second_opinion(m: Measured) -> SecondOpinion | None:
     """What trtexec measured of the engine on the device, where it is there (see `devices.trtexec`)."""
     if m.exported.artefact.runtime != "tensorrt" or m.simulated or m.result.optimised_graph is None:
