@@ -20,7 +20,8 @@ def reach(profile: DeviceProfile, say: Say) -> DeviceProfile:
         say: called with a line when there is something to know.
 
     Returns:
-        the profile with what it left open: the threads that the device has, and that it is emulated where it shows itself to be.
+        the profile as it turned out: with the threads that the device has, without the runtimes that it has not, and emulated where it
+        shows itself to be.
 
     Raises:
         DeviceError: it cannot be reached, or is another kind of machine; the message names the remedy.
@@ -34,10 +35,15 @@ def reach(profile: DeviceProfile, say: Say) -> DeviceProfile:
         if profile.emulation is None or profile.emulated:
             raise
         raise DeviceError(f"{error} (without the device, its CPU can be emulated here: --emulate)") from error
+    if "numpy" in facts.absent:
+        raise DeviceError(
+            f"{profile.name} has no numpy for {profile.python}; no job runs without. To install it: harness devices probe {profile.name}"
+        )
     if facts.emulator is not None and not profile.emulated:
         say(f"{profile.name} runs under an emulator ({facts.emulator}): latency and memory are withheld")
         profile = replace(profile, emulated_host=True)
     if abs(facts.clock_skew_s) > SKEW_S:
         how = f"{abs(facts.clock_skew_s):.0f} s {'ahead of' if facts.clock_skew_s > 0 else 'behind'}"
         say(f"the clock of {profile.name} is {how} this machine's; the record keeps it, nothing depends on it")
-    return replace(profile, cpu=replace(profile.cpu, threads=profile.cpu.threads or facts.cpus))
+    runtimes = tuple(name for name in profile.runtimes if name not in facts.absent)
+    return replace(profile, runtimes=runtimes, cpu=replace(profile.cpu, threads=profile.cpu.threads or facts.cpus))

@@ -5,6 +5,7 @@ Standard library only, Python >= 3.10. Each request is one message; `OPERATIONS`
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import re
@@ -78,13 +79,14 @@ class Agent:
             self._lock.release()
         self._lock.close()
 
-    def hello(self, _request: Message) -> Message:
-        """What this machine says of itself. Its clock is told, and never relied upon."""
+    def hello(self, request: Message) -> Message:
+        """What this machine says of itself, and which packages its Python has not. Its clock is told, and never relied upon."""
         return {
             "machine": platform.machine(),
             "python": platform.python_version(),
             "cpus": len(os.sched_getaffinity(0)),
             "time": time.time(),
+            "absent": [name for name in request["packages"] if importlib.util.find_spec(name) is None],
             "emulator": emulator(),
         }
 

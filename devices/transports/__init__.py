@@ -38,12 +38,14 @@ class Facts:
         cpus: that a process may use there.
         emulator: what emulates it, None where nothing does.
         clock_skew_s: how far its clock is ahead of this machine's, to the time that a message takes.
+        absent: of numpy and the profile's runtimes, those that its Python has not, as far as that is known before anything runs.
     """
 
     machine: str
     cpus: int
     emulator: str | None
     clock_skew_s: float = 0.0
+    absent: tuple[str, ...] = ()
 
 
 class Transport(Protocol):

@@ -80,7 +80,8 @@ class Ssh:
         self._steadily(lambda wire: None)
         emulator = self._hello.get("emulator")
         machine, cpus = printable(str(self._hello["machine"])), int(self._hello["cpus"])
-        return Facts(machine, cpus, printable(str(emulator)) if emulator else None, self._skew_s)
+        absent = tuple(name for name in ("numpy", *self._profile.runtimes) if name in self._hello["absent"])
+        return Facts(machine, cpus, printable(str(emulator)) if emulator else None, self._skew_s, absent)
 
     def put(self, folder: Path, progress: Progress) -> str:
         """Send what the device does not have yet; files and folders whose name begins with a dot stay here."""
@@ -185,7 +186,7 @@ class Ssh:
 
     def _greet(self, wire: Wire) -> None:
         before = time.time()
-        hello = _ask(wire, "hello")
+        hello = _ask(wire, "hello", packages=["numpy", *self._profile.runtimes])
         skew_s = float(hello["time"]) - (before + time.time()) / 2
         emulation = self._profile.emulation
         if emulation is not None and hello["machine"] != emulation.machine:

@@ -101,6 +101,7 @@ def load_subject(settings: Settings) -> Subject:
     attacks, profile = check_names(settings)
     if not all(is_simulated(FLAVOURS[flavour].runtime, profile) for flavour in settings.flavours):
         profile = reach(profile, lambda line: print(f"harness: {line}", file=sys.stderr))
+        _check_runtimes(settings, profile)
     ball_levels(settings.radius(None))  # refuses a wrong --eps before anything is loaded
     twin = load_twin(
         settings.model,
@@ -115,6 +116,22 @@ def load_subject(settings: Settings) -> Subject:
     index = stratified(test.labels, wanted, settings.seed)
     eps = settings.radius(twin.card.get("eps"))
     return Subject(twin, test, calibration, index, eps, attacks, profile)
+
+
+def _check_runtimes(settings: Settings, profile: DeviceProfile) -> None:
+    """Refuse flavours that a device elsewhere has no runtime for. On this machine the worker says so, engine by engine."""
+    absent = [
+        name
+        for name in settings.flavours
+        if FLAVOURS[name].runtime not in profile.runtimes and not is_simulated(FLAVOURS[name].runtime, profile)
+    ]
+    if profile.transport == SSH and absent:
+        needed = dict.fromkeys(FLAVOURS[name].runtime for name in absent)
+        can = [name for name, flavour in FLAVOURS.items() if flavour.runtime in profile.runtimes]
+        raise DeviceError(
+            f"{profile.name} has no {' and no '.join(needed)} for {', '.join(absent)}; how to install it: harness devices probe "
+            f"{profile.name}. Flavours that run there as it is: {', '.join(can) or 'none'}."
+        )
 
 
 def describe_device(profile: DeviceProfile, observed: dict[str, object]) -> DeviceRecord:

@@ -47,6 +47,7 @@ def test_an_end_that_is_gone_is_seen_by_reader_and_writer(ends: tuple[Wire, Wire
 
 def test_silence_means_that_it_is_gone(ends: tuple[Wire, Wire], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "SILENCE_S", 0.3)
+    monkeypatch.setattr(wire, "BEAT_S", 0.1)
     near, _ = ends
     for wait in (near.receive, lambda: [near.check(0.1) for _ in range(9)], lambda: list(near.read(1)), lambda: near.write(bytes(1 << 22))):
         with pytest.raises(ClosedError, match=r"for 0\.3 s"):

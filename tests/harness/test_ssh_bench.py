@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from safetensors.torch import save_file
 
 from devices.errors import DeviceError
 from devices.profile import load_profile
+from devices.reader import ROOT
 from devices.transports import connect
 from harness import cli
 from harness.models.zoo import ARCHITECTURES
@@ -31,11 +35,11 @@ def harness(*words: str) -> int:
 
 @pytest.fixture
 def subject(tmp_path: Path) -> list[str]:
-    """A small network and 40 images, on the command line."""
+    """A small network and 16 images, on the command line."""
     torch.manual_seed(0)
     save_file(ARCHITECTURES["resnet8"](4).state_dict(), tmp_path / "net.safetensors")
-    images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
-    np.savez(tmp_path / "data.npz", images=images, labels=np.arange(40) % 4)
+    images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "data.npz", images=images, labels=np.arange(16) % 4)
     model = ["--model", str(tmp_path / "net.safetensors"), "--arch", "resnet8", "--data", str(tmp_path / "data.npz")]
     return [*model, "--attack", "fgsm", "--samples", "4", "--eps", "8/255"]
 
@@ -53,6 +57,17 @@ def jetson(board: sshd.Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     own.mkdir(parents=True)
     text = f'extends = "jetson-orin"\nname = "jetson-orin"\npython = "{board.folder}/python3"\nemulated_host = true\n'
     (own / "jetson-orin.toml").write_text(text)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    board.start()
+    return board
+
+
+@pytest.fixture
+def own_python(board: sshd.Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sshd.Board:
+    """A user's profile of `cuda` whose Python there is this one."""
+    own = tmp_path / "config" / "edge-harness" / "devices"
+    own.mkdir(parents=True)
+    (own / "cuda.toml").write_text(f'extends = "cuda"\nname = "cuda"\npython = "{sys.executable}"\n')
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     board.start()
     return board
@@ -81,6 +96,30 @@ def test_bench_on_a_jetsons_cpu(jetson: sshd.Board, subject: list[str], tmp_path
     assert sshd.processes(jetson.cache) == []
 
 
+def test_a_board_in_another_power_mode_makes_the_run_untrusted(
+    jetson: sshd.Board, subject: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The state is that of a recorded tree, in which somebody left the board in 30 W; the report says that it is recorded."""
+    recorded = tmp_path / "recorded"
+    shutil.copytree(Path(__file__).parents[1] / "devices" / "fixtures" / "jetson-orin", recorded)
+    (recorded / "bin/nvpmodel").write_text("#!/bin/sh\nprintf 'NV Power Mode: MODE_30W\\n2\\n'\n")
+    launcher = jetson.folder / "python3"
+    launcher.write_text(launcher.read_text().replace("exec ", f"exec env {ROOT}={shlex.quote(str(recorded))} ", 1))
+    what = ("--device", "jetson-orin", "--host", sshd.HOST, "--flavour", "ort-int8", "--out", str(tmp_path / "run"))
+    assert harness("bench", *subject, *what) == 3
+    record = RunRecord.load(tmp_path / "run")
+    assert record.verdict == Verdict.UNTRUSTED
+    assert (record.device.before["power_mode"], record.device.before["l4t"]) == ("MODE_30W", "36.4.3")
+    assert record.device.recorded_from == str(recorded)
+    [wrong] = record.device.mismatches
+    assert (wrong.what, wrong.declared, wrong.observed, wrong.remedy) == (
+        "power mode", "MAXN", "MODE_30W", "Run there: sudo nvpmodel -m 0",
+    )  # fmt: skip
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert "SIMULATED: state and telemetry of the device were read from recorded files" in text
+    assert "sudo nvpmodel -m 0" in text
+
+
 def test_a_device_that_is_not_there_is_told_before_any_work(
     board: sshd.Board, subject: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +127,27 @@ def test_a_device_that_is_not_there_is_told_before_any_work(
     said = capsys.readouterr().err
     assert said.startswith("harness: board cannot be reached: is it on, in this network, and does its SSH server run?")
     assert said.endswith("(without the device, its CPU can be emulated here: --emulate)\n")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flavours", "message"),
+    [
+        (
+            ("trt-int8", "onnx-fp32"),
+            r"cuda has no tensorrt for trt-int8; .*harness devices probe cuda\. .* as it is: onnx-fp32, ort-int8,.*",
+        ),
+        (("trt-fp16", "ort-int8"), r"cuda has no tensorrt for trt-fp16; .*"),
+    ],
+)
+def test_without_a_runtime_the_flavours_that_run_are_offered(
+    own_python: sshd.Board, subject: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], flavours: tuple[str, ...], message: str
+) -> None:
+    if importlib.util.find_spec("tensorrt") is not None:
+        pytest.skip("TensorRT is installed here")
+    words = [word for flavour in flavours for word in ("--flavour", flavour)]
+    assert harness("bench", *subject, "--device", "cuda", "--host", sshd.HOST, *words, "--out", str(tmp_path / "run")) == 4
+    assert re.fullmatch(f"harness: {message}\n", capsys.readouterr().err)
     assert not (tmp_path / "run").exists()
 
 

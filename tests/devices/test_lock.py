@@ -1,0 +1,99 @@
+"""The device's lock, between real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devices.lock import DeviceLock, boot_id, lock_path
+
+HOLD = "import sys; from pathlib import Path; from devices.lock import DeviceLock\nlock = DeviceLock(Path(sys.argv[1]))\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lock"
+
+
+def other(path: Path, code: str) -> subprocess.Popen[bytes]:
+    """Another process that ran `code` with `lock`, and said a line."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD + code, str(path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def test_one_holds_it_and_others_learn_who(path: Path) -> None:
+    holder = other(path, "lock.acquire('eve@laptop', 'job 1'); print(flush=True); sys.stdin.read(); lock.release(); print(flush=True)")
+    lock = DeviceLock(path)
+    busy = lock.acquire("bob", "job 2")
+    assert busy is not None
+    assert (busy["who"], busy["token"]) == ("eve@laptop", "job 1")
+    holder.communicate()
+    assert lock.acquire("bob", "job 2") is None
+    assert lock.left_over is None
+    lock.close()
+
+
+def test_a_killed_holder_frees_it_and_is_named(path: Path) -> None:
+    holder = other(path, "lock.acquire('eve@laptop', 'job 1'); print(flush=True); sys.stdin.read()")
+    holder.kill()
+    holder.wait()
+    lock = DeviceLock(path)
+    assert lock.acquire("bob", "job 2") is None
+    assert lock.left_over == "eve@laptop (its process is gone)"
+    lock.close()
+
+
+def test_a_forked_process_keeps_it_after_the_first_is_gone(path: Path) -> None:
+    code = (
+        "import os, time; lock.acquire('eve', 'job 1'); child = os.fork()\n"
+        "if child == 0: time.sleep(600)\nprint(child, flush=True); os._exit(0)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", HOLD + code, str(path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    process.wait()
+    lock = DeviceLock(path)
+    assert lock.acquire("bob", "job 2") is not None
+    os.kill(child, signal.SIGKILL)
+    while lock.acquire("bob", "job 2") is not None:
+        pass
+    lock.close()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", json.dumps({"who": 3}), "\xff" * 9000])
+def test_whatever_its_file_says_a_free_lock_is_free(path: Path, text: str) -> None:
+    path.write_text(text)
+    lock = DeviceLock(path)
+    assert lock.acquire("bob", "job 2") is None
+    said = json.loads(path.read_text())
+    assert (said["who"], said["token"], said["boot_id"]) == ("bob", "job 2", boot_id())
+    lock.release()
+    assert path.read_text() == "{}"
+    lock.close()
+
+
+def test_every_user_may_take_it_and_no_link_is_followed(path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        DeviceLock(path).close()
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o666
+    path.unlink()
+    path.symlink_to(path.with_name("elsewhere"))
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        DeviceLock(path)
+
+
+def test_it_lies_where_all_users_of_the_device_find_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert lock_path() == Path("/tmp/edge-harness.lock")
