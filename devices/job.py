@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SCHEMA = 3  # history of job.json: 1 - first; 2 - watch; 3 - batches and sparse, for runtimes that build
+SCHEMA = 4  # history of job.json: 1 - first; 2 - watch; 3 - batches and sparse, for runtimes that build; 4 - scenario
 JOB = "job.json"
 SILENCE_LIMIT_S = 120.0
 INFER_BATCH = 32
@@ -91,6 +91,7 @@ class LatencyPlan:
         batches: batch sizes, each timed by itself. A batch larger than the set takes images again from its start.
         measure_s: time floor of the measurement of one batch size.
         warmup_floor_s, warmup_cap_s: the warm-up lasts at least the floor, then until three windows agree, at most until the cap.
+        scenario: a member of `devices.loadgen.SCENARIOS`: MLPerf LoadGen drives the engine too, for `measure_s`. Empty: it does not.
     """
 
     input: str
@@ -98,6 +99,7 @@ class LatencyPlan:
     measure_s: float = 2.0
     warmup_floor_s: float = 0.5
     warmup_cap_s: float = 10.0
+    scenario: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ WORKER_FILES = (
     "environment.py",
     "errors.py",
     "job.py",
+    "loadgen.py",
     "lock.py",
     "observed.py",
     "peaks.py",

@@ -1,6 +1,7 @@
 """A result: what comes back from a device. Raw values; nothing is summarised here. numpy and the standard library only, Python >= 3.10.
 
-On disk, the folder `result/`: `result.json`, `outputs/NAME.npy`, `timings/bN.npz`, `telemetry.npz`, and the runtime's optimised graph.
+On disk, the folder `result/`: `result.json`, `outputs/NAME.npy`, `timings/bN.npz`, `telemetry.npz`, LoadGen's logs,
+and the runtime's optimised graph.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.job import File, FormatError, read_versioned, write_whole
+from devices.loadgen import Drive
 from devices.telemetry.series import Telemetry, read_arrays
 
-SCHEMA = 3  # history of result.json: 1 - first; 2 - parts of a call, device_bytes, peaks; 3 - starts of the calls, states, telemetry
+# History of result.json: 1 - first; 2 - parts of a call, device_bytes, peaks; 3 - starts of the calls, states, telemetry; 4 - loadgen.
+SCHEMA = 4
 RESULT = "result"
 Status = Literal["ok", "crashed", "hung", "nan", "refused", "built"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 TELEMETRY = "telemetry.npz"
+LOADGEN = "loadgen"
 
 _FILE = "result.json"
 
@@ -96,6 +100,7 @@ class Result:
         optimised_graph: file name in the result folder of the graph that the runtime really ran, None where it has none to show.
         before, after: the state of the device (see `devices.observed`), before anything was loaded and after everything was measured.
         telemetry: what was sampled beside the timing; None where nothing was.
+        loadgen: what MLPerf LoadGen says of its run; its logs are in `loadgen/`. None where it did not drive the engine.
     """
 
     job_sha256: str
@@ -117,11 +122,12 @@ class Result:
     before: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
     telemetry: Telemetry | None = None
+    loadgen: Drive | None = None
 
     def save(self, folder: Path) -> None:
         """Put this result in place as `folder/result`, whole or not at all, replacing one that is there.
 
-        The optimised graph, if any, is moved in from `folder`.
+        The optimised graph and LoadGen's logs, if any, are moved in from `folder`.
         """
         temporary = folder / f"{RESULT}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -138,6 +144,8 @@ class Result:
                 np.savez_compressed(file, **arrays)
         if self.optimised_graph is not None:
             (folder / self.optimised_graph).replace(temporary / self.optimised_graph)
+        if self.loadgen is not None:
+            (folder / LOADGEN).replace(temporary / LOADGEN)
         write_whole(temporary / _FILE, self._to_json(temporary))
         shutil.rmtree(folder / RESULT, ignore_errors=True)
         temporary.replace(folder / RESULT)
@@ -155,6 +163,7 @@ class Result:
             },
             "optimised_graph": asdict(File.of(folder, graph)) if graph else None,
             "telemetry": self._telemetry(folder),
+            "loadgen": self._loadgen(folder),
         }
         return json.dumps(raw, indent=1, sort_keys=True, allow_nan=False)
 
@@ -170,6 +179,12 @@ class Result:
             "absent": told.absent,
         }
 
+    def _loadgen(self, folder: Path) -> dict[str, Any] | None:
+        if self.loadgen is None:
+            return None
+        logs = [asdict(File.of(folder, f"{LOADGEN}/{path.name}")) for path in sorted((folder / LOADGEN).iterdir())]
+        return {**asdict(self.loadgen), "logs": logs}
+
     @classmethod
     def load(cls, folder: Path) -> Result:
         """Read `folder/result` and check every file against its hash.
@@ -183,13 +198,16 @@ class Result:
             graph = raw.pop("optimised_graph")
             if graph is not None:
                 File(**graph).verify(inside)
-            checks, telemetry = raw.pop("checks"), raw.pop("telemetry")
+            checks, telemetry, loadgen = raw.pop("checks"), raw.pop("telemetry"), raw.pop("loadgen")
+            for log in loadgen.pop("logs") if loadgen else ():
+                File(**log).verify(inside)
             result = cls(
                 checks=Checks(**checks) if checks else None,
                 outputs={name: np.load(File(**file).verify(inside), allow_pickle=False) for name, file in raw.pop("outputs").items()},
                 timings={int(batch): _load_timing(inside, **timing) for batch, timing in raw.pop("timings").items()},
                 optimised_graph=graph["path"] if graph else None,
                 telemetry=_load_telemetry(inside, **telemetry) if telemetry else None,
+                loadgen=Drive(**loadgen) if loadgen else None,
                 **raw,
             )
         except FormatError:

@@ -10,6 +10,8 @@ import gc
 import json
 import os
 import random
+import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +24,9 @@ from devices.beside import Beside
 from devices.engines import Engine, NotRunError, RefusedError, make_engine
 from devices.environment import describe_machine, resident_bytes
 from devices.job import JOB, FormatError, Job, check_images, sha256_file
+from devices.loadgen import Drive, drive
 from devices.peaks import SECONDS, cpu_peaks
-from devices.result import Checks, Result, Timing
+from devices.result import LOADGEN, Checks, Result, Timing
 from devices.timing import Stopwatch, make_clock, repeated_to_fresh
 
 Tell = Callable[[str, int, int], None]
@@ -32,6 +35,7 @@ Floats = NDArray[np.float32]
 
 FRESH = 16  # different inputs fed in turn while timing
 REPEATS = 3
+LOADGEN_IMAGES = 256  # LoadGen keeps them in memory
 LOGIT_TOLERANCE = 1e-3  # of the largest logit; a batch size may sum in another order
 OPTIMISED_GRAPH = "optimised.onnx"
 SIMULATED_BASELINE_BYTES, SIMULATED_PEAK_BYTES = 32 << 20, 64 << 20
@@ -91,6 +95,7 @@ def _run(job: Job, folder: Path, tell: Tell, result: Result, beside: Beside) -> 
     timings = _time(job, watches, tell, beside)
     memory = _memory(job, baseline, resident_bytes(peak=True))
     telemetry = beside.stop()
+    driven = _drive(job, engine, timed, folder, tell)
     outputs = {name: _classify(engine, images, job.infer_batch, name, tell) for name, images in sets.items()}
     result = replace(
         result,
@@ -107,6 +112,7 @@ def _run(job: Job, folder: Path, tell: Tell, result: Result, beside: Beside) -> 
         before=beside.before,
         after=beside.after(),
         telemetry=telemetry,
+        loadgen=driven,
     )
     if (bad := _not_finite(outputs)) is not None:
         return replace(result, status="nan", error=bad)
@@ -156,6 +162,24 @@ def _time(job: Job, watches: dict[int, Stopwatch], tell: Tell, beside: Beside) -
         timings[size] = Timing(np.array(latency, np.int64), np.array(warmup, np.int64), first_ns[size], stable, parts, starts)
     gc.enable()
     return timings
+
+
+def _drive(job: Job, engine: Engine, images: Images, folder: Path, tell: Tell) -> Drive | None:
+    """Let MLPerf LoadGen drive the engine, where the job asks for it; its logs stay in `folder`."""
+    plan = job.latency
+    if not plan.scenario:
+        return None
+    shutil.rmtree(folder / LOADGEN, ignore_errors=True)
+    start, step = time.monotonic(), _seconds(tell, f"LoadGen {plan.scenario}", plan.measure_s)
+    spoken = start
+
+    def told(_: int) -> None:
+        nonlocal spoken
+        if time.monotonic() - spoken >= 1:
+            spoken = time.monotonic()
+            step(spoken - start)
+
+    return drive(engine.infer, to_input(images[:LOADGEN_IMAGES]), plan.scenario, plan.measure_s, folder / LOADGEN, told)
 
 
 def _seconds(tell: Tell, step: str, limit_s: float) -> Callable[[float], None]:

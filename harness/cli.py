@@ -35,6 +35,7 @@ from harness.commands.options import (
     ModelArgument,
     Normalize,
     Out,
+    Scenario,
     Seed,
     Threads,
     Tier,
@@ -107,6 +108,7 @@ def bench(
     image_size: ImageSize = None,
     calibration: Calibration = "minmax",
     batch: Batches = None,
+    scenario: Scenario = None,
     threads: Threads = None,
     seed: Seed = 0,
     out: Out = None,
@@ -114,7 +116,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure a classifier on a device and say whether its robustness claim survives there."""
-    options = {key: value for key, value in locals().items() if key not in ("device", "fleet")}
+    options: dict[str, Any] = {key: value for key, value in locals().items() if key not in ("device", "fleet")}
     if fleet is not None or len(device or ()) > 1 or (resume is not None and (resume / FLEET).exists()):
         _bench_fleet(options, device or [], fleet, out, resume, as_json)
     _bench(_settings({**options, "device": (device or ["host"])[0]}), out, resume, as_json)
@@ -135,6 +137,7 @@ def profile(
     image_size: ImageSize = None,
     calibration: Calibration = "minmax",
     batch: Batches = None,
+    scenario: Scenario = None,
     threads: Threads = None,
     seed: Seed = 0,
     out: Out = None,

@@ -242,6 +242,15 @@ class SecondOpinion(Part):
     parts: dict[str, Spread] = Field(description="as in `Latency.parts`")
 
 
+class LoadGen(Part):
+    """MLPerf LoadGen's own measurement of the engine. `valid` is its verdict on its run; MLPerf asks for longer ones than a quick tier."""
+
+    scenario: Literal["SingleStream", "Offline"]
+    valid: bool
+    figures: dict[str, str] = Field(description="its summary, as it wrote it")
+    logs: str = Field(description="folder of its logs, relative to the run folder")
+
+
 class Floor(Part):
     """No call can be faster than `ms`: an estimate. `bound` says what sets it."""
 
@@ -294,6 +303,7 @@ class EngineRecord(Part):
     memory: Memory
     roofline: Roofline | None = None
     second_opinion: SecondOpinion | None = None
+    loadgen: LoadGen | None = None
     telemetry: TelemetryRecord | None = None
     clean: Share | None
     warnings: list[str] = Field(description="what the measurement says against itself, each with a remedy")

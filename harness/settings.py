@@ -68,6 +68,7 @@ class Settings(BaseModel):
     tier: Tier = "quick"
     calibration: Literal["minmax", "entropy", "percentile"] = "minmax"
     batches: tuple[int, ...] = (1, 8, 32)
+    scenario: Literal["SingleStream", "Offline"] | None = None
     threads: int | None = None
     seed: int = 0
 

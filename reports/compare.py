@@ -114,7 +114,7 @@ def _verdicts(runs: Mapping[str, Run]) -> Table:
 
 def _engines(runs: Mapping[str, Run]) -> Table:
     batches = sorted({batch for run in runs.values() for e in run.record.engines for batch in e.latency}, key=int)
-    rows = [
+    rows: list[Sequence[str | Cell]] = [
         (
             name,
             Cell(engine.status, "good" if engine.status == "ok" else "bad"),

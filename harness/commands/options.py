@@ -17,7 +17,7 @@ Data = Annotated[str, typer.Option(help="cifar10-sample, cifar10, FILE.npz (imag
 Device = Annotated[str, typer.Option(help="a device profile (harness devices list)")]
 Devices = Annotated[list[str] | None, typer.Option("--device", help="a device profile (harness devices list), repeatable [default: host]")]
 Fleet = Annotated[Path | None, typer.Option(help="several devices in a TOML file: tables [[device]] with name, host, emulate, threads")]
-Emulate = Annotated[bool, typer.Option("--emulate", help="emulate the device's CPU here (QEMU): numerics only, no latency")]
+Emulate = Annotated[bool, typer.Option("--emulate", help="emulate its CPU here (QEMU), simulate trt-*: numerics only, no latency")]
 Host = Annotated[
     str | None, typer.Option(help="USER@ADDR or ssh alias of the device [default: the profile's alias, else the device's name]")
 ]
@@ -26,6 +26,7 @@ Attacks = Annotated[list[str] | None, typer.Option("--attack", help="attack, rep
 Calibration = Annotated[str, typer.Option(help="INT8 calibration: minmax, entropy or percentile")]
 Tier = Annotated[str, typer.Option(help="how much to spend: quick (n=256), bench (n=1,000) or qualify (60 s per measurement)")]
 Eps = Annotated[str | None, typer.Option(help="L-inf radius such as 8/255 [default: the model card's claim, else 8/255]")]
+Scenario = Annotated[str | None, typer.Option(help="MLPerf LoadGen drives the engines too: SingleStream or Offline [default: it does not]")]
 Threads = Annotated[int | None, typer.Option(help="threads of the runtime [default: all the device has]")]
 Batches = Annotated[list[int] | None, typer.Option("--batch", help="batch size to time, repeatable [default: 1, 8, 32]")]
 Out = Annotated[Path | None, typer.Option(help="run folder, new or empty [default: runs/TIME-MODEL-DEVICE]")]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from devices.profile import load_profile
-from devices.result import RESULT, timing_arrays
+from devices.result import LOADGEN, RESULT, timing_arrays
 from export.artefact import Artefact
 from export.evidence import Evidence, precision_evidence
 from export.evidence_tensorrt import claim, tensorrt_evidence
@@ -19,7 +20,7 @@ from harness.hops.device import telemetry_record, with_conditions
 from harness.hops.measure import CLEAN, Measured
 from harness.hops.subject import Subject
 from harness.peaks import declared_peaks, measured_peaks
-from harness.records import EngineRecord, Floor, KernelShare, Latency, Memory, PrecisionEvidence, Roofline, SecondOpinion
+from harness.records import EngineRecord, Floor, KernelShare, Latency, LoadGen, Memory, PrecisionEvidence, Roofline, SecondOpinion
 from harness.roofline import Peaks, Work, floor, peak_arithmetic
 
 READERS: dict[str, Callable[[Path, Artefact], Evidence]] = {"onnxruntime": precision_evidence, "tensorrt": tensorrt_evidence}
@@ -74,12 +75,22 @@ def _engine(subject: Subject, m: Measured, roofline: Roofline | None, folder: Pa
         ),
         roofline=roofline,
         second_opinion=opinion,
+        loadgen=_loadgen(m, folder),
         telemetry=telemetry_record(result, artefact.flavour, folder),
         clean=None if right is None else share(right, len(labels)),
         warnings=[simulation.WARNING]
         if m.simulated
         else [*measurement.warnings(result), *_too_fast(latency, roofline), *_disagreement(latency, opinion)],
     )
+
+
+def _loadgen(m: Measured, folder: Path) -> LoadGen | None:
+    """What LoadGen said; its logs are copied into the run folder."""
+    if (told := m.result.loadgen) is None:
+        return None
+    logs = f"{LOADGEN}/{m.exported.artefact.flavour}"
+    shutil.copytree(m.folder / RESULT / LOADGEN, folder / logs, dirs_exist_ok=True)
+    return LoadGen.model_validate({"scenario": told.scenario, "valid": told.valid, "figures": told.figures, "logs": logs})
 
 
 def _too_fast(latency: dict[str, Latency], roofline: Roofline | None) -> list[str]:

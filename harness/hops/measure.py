@@ -60,7 +60,8 @@ def measure(
     """
     images = {CLEAN: subject.test.images, **{s.key: s.images for s in sets if s.record.source != GATE}}
     emulated = subject.profile.emulated
-    plan = LatencyPlan(CLEAN, () if emulated else settings.batches, settings.plan.measure_s, settings.plan.warmup_s)
+    scenario = "" if emulated or settings.scenario is None else settings.scenario
+    plan = LatencyPlan(CLEAN, () if emulated else settings.batches, settings.plan.measure_s, settings.plan.warmup_s, scenario=scenario)
     here = len(os.sched_getaffinity(0))
     measured = []
     for part in exported:
@@ -108,7 +109,15 @@ def outcome(result: Result) -> str:
 
 def unit(step: str) -> str:
     """What a step counts: images that are classified, bytes that are sent, or the milliseconds of a timed step."""
-    return "images" if step.startswith("inference") else "B" if step == "upload" else "ms" if "batch" in step else "parts"
+    return (
+        "images"
+        if step.startswith("inference")
+        else "B"
+        if step == "upload"
+        else "ms"
+        if "batch" in step or step.startswith("LoadGen")
+        else "parts"
+    )
 
 
 def remove_jobs(folder: Path) -> None:

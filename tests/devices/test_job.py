@@ -91,7 +91,7 @@ def test_a_value_that_cannot_be_is_named(change: dict[str, object], message: str
 @pytest.mark.parametrize("schema", [0, 1, "2", None])
 def test_unknown_schema_is_refused(tmp_path: Path, schema: object) -> None:
     (tmp_path / JOB).write_text(json.dumps({**json.loads(a_job().to_json()), "schema": schema}))
-    with pytest.raises(FormatError, match=r"has schema .* reads schema 3"):
+    with pytest.raises(FormatError, match=r"has schema .* reads schema 4"):
         Job.load(tmp_path)
 
 

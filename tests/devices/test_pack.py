@@ -23,7 +23,12 @@ from devices.result import Result
 PACKAGE = Path(devices.__file__).parent
 ALLOWED = {"devices", "export", "numpy"}
 PACKED = [*(f"devices/{name}" for name in WORKER_FILES), *(f"export/{name}" for name in BUILDER_FILES)]
-RUNTIMES = {"devices/engines/onnxruntime.py": {"onnxruntime"}, "devices/peaks.py": {"onnxruntime"}, "export/tensorrt.py": {"tensorrt"}}
+RUNTIMES = {
+    "devices/loadgen.py": {"mlperf_loadgen"},
+    "devices/engines/onnxruntime.py": {"onnxruntime"},
+    "devices/peaks.py": {"onnxruntime"},
+    "export/tensorrt.py": {"tensorrt"},
+}
 
 
 def imports(name: str) -> set[str]:

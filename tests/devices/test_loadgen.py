@@ -1,0 +1,90 @@
+"""MLPerf LoadGen really drives an engine; its logs and its verdict come back with the result."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from devices.engines import RefusedError
+from devices.job import FormatError, Job, LatencyPlan
+from devices.loadgen import SCENARIOS, SUMMARY, drive, read_summary
+from devices.profile import load_profile
+from devices.result import LOADGEN, RESULT, Result
+from devices.run import run_job
+
+pytest.importorskip("mlperf_loadgen", reason="MLPerf LoadGen is not installed: pip install mlcommons-loadgen")
+
+POOL = np.arange(8 * 3, dtype=np.float32).reshape(8, 3, 1, 1)
+HOST = load_profile("host")
+MILLISECOND_NS = 1_000_000
+
+
+def slow(batch: np.ndarray) -> np.ndarray:
+    """Two milliseconds for every image."""
+    time.sleep(0.002 * len(batch))
+    return batch[:, :, 0, 0]
+
+
+def test_single_stream_sees_the_time_of_one_image(tmp_path: Path) -> None:
+    told: list[int] = []
+    seen = drive(slow, POOL, "SingleStream", 0.3, tmp_path / "logs", told.append)
+    assert seen.valid and seen.scenario == "SingleStream"
+    assert 2 * MILLISECOND_NS <= int(seen.figures["50.00 percentile latency (ns)"]) < 20 * MILLISECOND_NS
+    assert set(told) == {1} and len(told) >= 64
+    assert (tmp_path / "logs" / "mlperf_log_detail.txt").stat().st_size > 0
+
+
+def test_offline_sees_the_throughput_of_batches_and_is_long_enough(tmp_path: Path) -> None:
+    told: list[int] = []
+    seen = drive(slow, POOL, "Offline", 0.3, tmp_path / "logs", told.append)
+    assert seen.valid, seen.figures
+    assert 50 < float(seen.figures["Samples per second"]) <= 500
+    assert max(told) > 1
+
+
+def test_what_the_engine_raises_is_raised_here(tmp_path: Path) -> None:
+    calls = iter(range(100))
+
+    def fails(batch: np.ndarray) -> np.ndarray:
+        if next(calls) > 5:
+            raise ValueError("the fan fell off")
+        return batch[:, :, 0, 0]
+
+    with pytest.raises(ValueError, match="the fan fell off"):
+        drive(fails, POOL, "SingleStream", 0.1, tmp_path / "logs")
+
+
+@pytest.mark.parametrize("text", [None, "", "Result is : PERHAPS\n"])
+def test_a_summary_without_a_verdict_is_refused(text: str | None, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / SUMMARY).write_text(text)
+    with pytest.raises(RefusedError, match=SUMMARY.replace(".", r"\.")):
+        read_summary(tmp_path / SUMMARY)
+
+
+def test_without_the_binding_the_engine_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
+    with pytest.raises(RefusedError, match="pip install mlcommons-loadgen"):
+        drive(slow, POOL, "SingleStream", 0.1, tmp_path)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_job_with_a_scenario_brings_the_logs_home(scenario: str, linear: Any, job_of: Callable[..., Job], tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    job = job_of(linear.path, folder, latency=LatencyPlan("clean", (1,), 0.1, 0.0, 0.1, scenario=scenario))
+    back = run_job(HOST, job, folder, lambda *_: None)
+    assert back.status == "ok", back.error
+    assert back.loadgen is not None and back.loadgen.scenario == scenario
+    log = folder / RESULT / LOADGEN / SUMMARY
+    assert ("VALID" if back.loadgen.valid else "INVALID") in log.read_text()
+    log.write_text("Result is : VALID\n")
+    with pytest.raises(FormatError, match="changed on the way"):
+        Result.load(folder)
+
+
+def test_a_job_without_a_scenario_is_not_driven(linear: Any, job_of: Callable[..., Job], tmp_path: Path) -> None:
+    assert run_job(HOST, job_of(linear.path, tmp_path / "job"), tmp_path / "job", lambda *_: None).loadgen is None
