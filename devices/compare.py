@@ -37,12 +37,13 @@ def mismatches(profile: DeviceProfile, before: State, after: State, runtime: str
     Args:
         profile: what is declared.
         before, after: what `devices.observed.observe` gave; an empty one was not taken (a simulated clock), and nothing is compared.
+            Of an emulated device only the instructions are, unless its state comes from a recorded tree.
         runtime, version: that ran the engine.
     """
     if not before:
         return []
     found = [*_instructions(profile, before)]
-    if not profile.emulated:
+    if not profile.emulated or before.get("recorded_from"):
         found += [
             *_hardware(profile, before),
             *_software(profile, before, runtime, version),
