@@ -179,7 +179,9 @@ def export(
     exported = export_and_prove(load_subject(settings), settings, out, say)
     plans = build_ahead(exported, aot, builds, out, say) if aot is not None else []
     if as_json:
-        found = [{"path": str(e.artefact.path), "sha256": e.artefact.sha256, "proof": e.proof.model_dump()} for e in exported]
+        found: list[dict[str, Any]] = [
+            {"path": str(e.artefact.path), "sha256": e.artefact.sha256, "proof": e.proof.model_dump()} for e in exported
+        ]
         found += [{"path": str(p.path), "sha256": p.sha256, "onnx_sha256": p.onnx_sha256, "target": p.target, "run": False} for p in plans]
         print(json.dumps(found, indent=1))
     else:
