@@ -143,11 +143,10 @@ class Agent:
         """
         run = self._run(request)
         adopted = request["adopt"] and run.state.get("command") == request["command"] and (run.alive() or run.end.get("code") == 0)
-        if adopted or run.state.get("key") == request["key"]:
-            return {"adopted": adopted}
-        run.stop()
-        run.start(request["key"], request["command"], request["variables"], request["silence_limit_s"], self._wire.fds)
-        return {"adopted": False}
+        if not adopted and run.state.get("key") != request["key"]:
+            run.stop()
+            run.start(request["key"], request["command"], request["variables"], request["silence_limit_s"], self._wire.fds)
+        return {"key": run.state["key"]}
 
     def follow(self, request: Message) -> Message:
         """Tell every line from byte `offset` on as it comes, then how it ended, or that it is gone without an end."""
@@ -160,6 +159,8 @@ class Agent:
                 offset = after
                 spoken = time.monotonic()
             if not alive and end:
+                if self._lock is not None:  # the supervisor of an earlier connection may have had it until now
+                    self._lock.acquire(self._who, self._token)
                 return {"end": end}
             if not alive:
                 restarted = run.state.get("boot_id") != boot_id()

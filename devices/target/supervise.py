@@ -82,10 +82,11 @@ class Run:
 
     def stop(self) -> bool:
         """Kill the command, all it started and its supervisor; False where nothing ran."""
-        if not self.alive():
+        pid = self.state.get("pid")
+        if pid is None or not self.alive():
             return False
         for number in (signal.SIGTERM, signal.SIGKILL):
-            os.kill(self.state["pid"], number)
+            os.kill(pid, number)
             stop = time.monotonic() + _STOP_S
             while self.alive() and time.monotonic() < stop:
                 time.sleep(_POLL_S)

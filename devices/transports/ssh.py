@@ -71,7 +71,7 @@ class Ssh:
             if kind is None and self._job and self._session is not None:
                 _ask(self._session.wire, "remove", job=self._job)
         except (ClosedError, DeviceError):
-            self._say(f"the job's folder on {self._host} could not be removed; the next run there does it")
+            self._say(f"the job's folder on {self._host} could not be removed; a run that needs the room does it")
         finally:
             self._close()
 
@@ -161,10 +161,9 @@ class Ssh:
         while self._session is None:
             try:
                 self._session = self._open()
-            except (UnreachableError, ClosedError) as error:
-                passing = isinstance(error, ClosedError) or error.passing
-                if not (self._hello and passing):
-                    raise DeviceError(f"{self._host}: {error}") if isinstance(error, ClosedError) else error from None
+            except UnreachableError as error:
+                if not (self._hello and error.passing):
+                    raise
                 if time.monotonic() + pause_s > stop:
                     raise DeviceError(f"{error}. {KEPT}") from error
                 time.sleep(pause_s)
@@ -179,6 +178,10 @@ class Ssh:
             self._greet(session.wire)
             if again and self._job:
                 self._take_lock(session.wire)
+        except ClosedError:
+            fault = session.fault()
+            session.close()
+            raise fault from None
         except BaseException:
             session.close()
             raise
@@ -201,8 +204,8 @@ class Ssh:
         wire.send({"op": "lock", "job": self._job, "who": who})
         while "waiting" in (answer := _answer(wire)):
             self._say(f"{self._host} is in use by {printable(str(answer['waiting']))}; waiting for it")
-        if answer.get("left_over"):
-            self._say(f"took over {self._host} from a run that ended without a word: {printable(str(answer['left_over']))}")
+        if left_over := answer.get("left_over"):
+            self._say(f"took over {self._host} from a run that ended without a word: {printable(str(left_over))}")
 
     def _stop(self, there: str) -> None:
         """Stop what runs there, over a session of its own: what was under way on the other one is broken off."""
@@ -250,10 +253,12 @@ class _Follower:
 
     def __init__(self, on_line: Callable[[str], None], request: Message) -> None:
         self._on_line, self._request = on_line, request
-        self._offset = 0
+        self._key, self._offset = "", 0
 
     def __call__(self, wire: Wire) -> Message:
-        _ask(wire, "start", **self._request)
+        key = str(_ask(wire, "start", **self._request)["key"])
+        if key != self._key:
+            self._key, self._offset = key, 0
         wire.send({"op": "follow", "job": self._request["job"], "offset": self._offset})
         while "line" in (answer := _answer(wire)):
             self._offset = int(answer["offset"])

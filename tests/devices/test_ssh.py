@@ -294,6 +294,15 @@ def test_a_disk_that_fills_up_during_a_job_is_told(board: sshd.Board, linear: An
     assert "No space left on device" in str(result.error)
 
 
+def test_a_disk_that_has_no_room_for_the_agent_is_told(board: sshd.Board) -> None:
+    with tiny_disk(board):
+        (board.cache / "filler").write_bytes(bytes(8 << 20))
+        board.start()
+        with connect(board.profile()) as transport, pytest.raises(DeviceError, match=r"exit code 1: cannot keep .*No space left on device"):
+            transport.facts()
+        board.stop()
+
+
 def test_files_that_nobody_needs_make_room(board: sshd.Board, tmp_path: Path) -> None:
     with tiny_disk(board):
         board.start()
