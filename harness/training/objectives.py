@@ -30,8 +30,8 @@ def cross_entropy(network: nn.Module, x: Tensor, y: Tensor, stage: Stage) -> Ten
 
 
 def divergence(target: Tensor, found: Tensor) -> Tensor:
-    """KL(target || softmax(found)): summed over classes, averaged over images ("batchmean"). `target` is a distribution, `found` logits."""
-    return F.kl_div(found.log_softmax(1), target, reduction="batchmean")
+    """KL(softmax(target) || softmax(found)) of logits (n, classes): summed over classes, averaged over images ("batchmean")."""
+    return F.kl_div(found.log_softmax(1), target.log_softmax(1), reduction="batchmean", log_target=True)
 
 
 def noise(x: Tensor, radius: float, generator: torch.Generator) -> Tensor:
@@ -61,8 +61,8 @@ def n_fgsm(network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: to
 def pgd(network: nn.Module, x: Tensor, stage: Stage, generator: torch.Generator, loss: Callable[[Tensor], Tensor]) -> Tensor:
     """Images within the ball around `x` (n, c, h, w) that raise `loss`, a function of the logits: signed steps from a random start.
 
-    A step is eps/4, or 1.25 eps/steps where the steps are so few that eps/4 could not cross the ball. The network is in eval mode
-    meanwhile, and in train mode afterwards.
+    A step is eps/4, or 1.25 eps/steps where the steps are so few that eps/4 would not reach from the middle of the ball to its edge. The
+    network is in eval mode meanwhile, and in train mode afterwards.
     """
     eps = stage.eps / 255
     step = eps * max(0.25, 1.25 / stage.steps)
@@ -92,11 +92,11 @@ def trades(network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: to
     """
     network.eval()
     with torch.no_grad():
-        target = logits(network, x, stage).softmax(1)
+        target = logits(network, x, stage)
     worst = pgd(network, x, stage, generator, lambda found: divergence(target, found))
     clean = logits(network, x, stage)
     natural = F.cross_entropy(clean, y, label_smoothing=stage.label_smoothing)
-    return natural + stage.beta * divergence(clean.softmax(1), logits(network, worst, stage))
+    return natural + stage.beta * divergence(clean, logits(network, worst, stage))
 
 
 OBJECTIVES: dict[str, Objective] = {"standard": standard, "n-fgsm": n_fgsm, "pgd-at": pgd_at, "trades": trades}

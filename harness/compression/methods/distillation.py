@@ -42,12 +42,12 @@ class Distillation(Regime):
 
 def soft(target: Tensor, found: Tensor, temperature: float) -> Tensor:
     """KL between two sets of logits (n, classes) at a temperature, the first being the target."""
-    return divergence((target / temperature).softmax(1), found / temperature)
+    return divergence(target / temperature, found / temperature)
 
 
 def each(target: Tensor, found: Tensor) -> Tensor:
-    """KL(target || softmax(found)) of every image, (n,)."""
-    return F.kl_div(found.log_softmax(1), target, reduction="none").sum(1)
+    """`divergence` of every image, (n,)."""
+    return F.kl_div(found.log_softmax(1), target.log_softmax(1), reduction="none", log_target=True).sum(1)
 
 
 def against_labels(network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: torch.Generator) -> Tensor:
@@ -81,7 +81,7 @@ def rslad(d: Distillation, network: nn.Module, x: Tensor, y: Tensor, stage: Stag
 
     Source: Zi et al., "Revisiting Adversarial Robustness Distillation", ICCV 2021, equations 5 and 6.
     """
-    target = d.ask("robust", x, stage).softmax(1)
+    target = d.ask("robust", x, stage)
     worst = pgd(network, x, stage, generator, lambda found: divergence(target, found))
     return 5 / 6 * divergence(target, logits(network, worst, stage)) + 1 / 6 * divergence(target, logits(network, x, stage))
 
@@ -102,10 +102,10 @@ def iad_1(d: Distillation, network: nn.Module, x: Tensor, y: Tensor, stage: Stag
     alpha, beta = d.job.option("alpha", 1.0), d.job.option("beta", 0.1)
     worst = against_labels(network, x, y, stage, generator)
     found, clean = logits(network, worst, stage), logits(network, x, stage)
-    loss = alpha * divergence(d.ask("robust", x, stage).softmax(1), found) + (1 - alpha) * F.cross_entropy(clean, y)
+    loss = alpha * divergence(d.ask("robust", x, stage), found) + (1 - alpha) * F.cross_entropy(clean, y)
     if d.introspective(stage, 0.3):
         doubt = 1 - trust(d.ask("robust", worst, stage), y, beta)
-        loss = loss + alpha * (doubt * each(clean.detach().softmax(1), found)).mean()
+        loss = loss + alpha * (doubt * each(clean.detach(), found)).mean()
     return loss
 
 
@@ -119,11 +119,11 @@ def iad_2(d: Distillation, network: nn.Module, x: Tensor, y: Tensor, stage: Stag
     alpha_1, alpha_2, beta = d.job.option("alpha_1", 0.5), d.job.option("alpha_2", 0.25), d.job.option("beta", 0.1)
     worst = against_labels(network, x, y, stage, generator)
     found, robust = logits(network, worst, stage), d.ask("robust", worst, stage)
-    part = each(robust.softmax(1), found)
+    part = each(robust, found)
     if d.introspective(stage, 0.2):
         q = trust(robust, y, beta)
-        part = q * part + (1 - q) * each(logits(network, x, stage).detach().softmax(1), found)
-    standard = divergence(d.ask("standard", worst, stage).softmax(1), found)
+        part = q * part + (1 - q) * each(logits(network, x, stage).detach(), found)
+    standard = divergence(d.ask("standard", worst, stage), found)
     return (1 - alpha_1 - alpha_2) * F.cross_entropy(found, y) + alpha_1 * part.mean() + alpha_2 * standard
 
 

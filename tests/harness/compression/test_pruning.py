@@ -1,0 +1,165 @@
+"""RAP-ADMM, HYDRA, magnitude and filter pruning: the penalty and the updates by hand, and what each leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from harness.compression.job import Job
+from harness.compression.masks import prunable
+from harness.compression.methods.filters import parameters, smaller
+from harness.compression.methods.hydra import hydra
+from harness.compression.methods.magnitude import magnitude
+from harness.compression.methods.radmm import ADMM, radmm
+from harness.errors import UsageError
+from harness.models.architectures import build
+
+
+def layer(*values: float) -> nn.Conv2d:
+    found = nn.Conv2d(2, 2, 1, bias=False)
+    found.weight.data = torch.tensor(values).view(2, 2, 1, 1)
+    return found
+
+
+def admm(subject: nn.Conv2d, rate: float = 0.5, rho: float = 0.1, growth: float = 2.0, every: int = 1) -> ADMM:
+    return ADMM({"a": subject}, "irregular", rate, rho, growth, every)
+
+
+def test_the_penalty_by_hand() -> None:
+    """W = (3, -1, 2, 0.5), half kept: Z = (3, 0, 2, 0), U = 0. rho/2 ||W - Z + U||^2 = 0.05 (1 + 0.25)."""
+    subject = layer(3.0, -1.0, 2.0, 0.5)
+    regime = admm(subject)
+    assert regime.penalty().item() == pytest.approx(0.05 * 1.25)
+    regime.dual["a"] = torch.tensor([0.5, 1.0, 0.0, -1.0]).view(2, 2, 1, 1)
+    assert regime.penalty().item() == pytest.approx(0.05 * (0.25 + 0 + 0 + 0.25))
+    (gradient,) = torch.autograd.grad(regime.penalty(), subject.weight)
+    torch.testing.assert_close(gradient.flatten(), 0.1 * torch.tensor([0.5, 0.0, 0.0, -0.5]))
+    assert not regime.dual["a"].requires_grad and not regime.target["a"].requires_grad
+
+
+def test_the_updates_by_hand() -> None:
+    """After W moved to (1, -2, 1.5, 0): Z keeps the largest of W + U, U takes the rest and is halved as rho doubles."""
+    subject = layer(3.0, -1.0, 2.0, 0.5)
+    regime = admm(subject, every=2)
+    subject.weight.data = torch.tensor([1.0, -2.0, 1.5, 0.0]).view(2, 2, 1, 1)
+    regime.after_epoch(subject, 1)
+    assert regime.rho == 0.1 and regime.target["a"].flatten().tolist() == [3, 0, 2, 0]
+    assert regime.residuals == pytest.approx([((4 + 4 + 0.25) / 7.25) ** 0.5])
+    regime.after_epoch(subject, 2)
+    assert regime.target["a"].flatten().tolist() == [0, -2, 1.5, 0]
+    assert regime.dual["a"].flatten().tolist() == [0.5, 0, 0, 0]
+    assert regime.rho == 0.2
+    before = regime.rho * regime.dual["a"]  # the dual itself, which a larger rho must not change
+    torch.testing.assert_close(before.flatten(), 0.1 * torch.tensor([1.0, 0, 0, 0]))
+
+
+def test_admm_converges_on_a_quadratic() -> None:
+    """min ||W - A||^2 with half of W zero: ADMM ends at the two largest of A."""
+    wanted = torch.tensor([3.0, -1.0, 2.0, 0.5]).view(2, 2, 1, 1)
+    subject = layer(0.1, 0.2, 0.3, 0.4)
+    regime = admm(subject, rho=0.5, growth=1.1)
+    optimizer = torch.optim.SGD(subject.parameters(), lr=0.1)
+    for number in range(1, 41):
+        for _ in range(30):
+            optimizer.zero_grad()
+            ((subject.weight - wanted).square().sum() + regime.penalty()).backward()
+            optimizer.step()
+        regime.after_epoch(subject, number)
+    torch.testing.assert_close(subject.weight.flatten().detach(), torch.tensor([3.0, 0, 2.0, 0]), atol=0.02, rtol=0)
+    assert regime.residuals[-1] < 0.01 < regime.residuals[0]
+
+
+def test_the_residual_falls_in_a_training(make_job: Callable[..., Job]) -> None:
+    def residuals(out: str, rho: float) -> list[float]:
+        options = {"rho": rho, "growth": 1.2, "every": 1}
+        job = make_job("radmm", "4x", out=out, epochs=8, until="admm", options=options, average=0.0, schedule="steps", lr=0.1, batch=8)
+        radmm(job)
+        found: list[float] = job.notes["admm_residual"]
+        return found
+
+    pulled, free = residuals("pulled", 0.1), residuals("free", 1e-9)
+    assert len(pulled) == 8
+    assert pulled == sorted(pulled, reverse=True) and pulled[-1] < 0.6 * pulled[0], pulled
+    assert pulled[-1] < 0.5 * free[-1], "it falls as much without the penalty"
+
+
+def share_of_zeros(network: nn.Module, pattern: str = "irregular") -> list[float]:
+    return [1 - int(x.weight.count_nonzero()) / x.weight.numel() for x in prunable(network, pattern).values()]
+
+
+@pytest.mark.parametrize("pattern", ["irregular", "filter", "column"])
+@pytest.mark.parametrize(("method", "run"), [("radmm", radmm), ("hydra", hydra), ("magnitude", magnitude)])
+def test_every_layer_has_its_zeros(method: str, run: Callable[[Job], nn.Module], pattern: str, make_job: Callable[..., Job]) -> None:
+    job = make_job(method, "4x", pattern=pattern, epochs=1)
+    network = run(job)
+    assert share_of_zeros(network) == pytest.approx([0.75] * 8, abs=0.02)
+    assert not any(parametrize.is_parametrized(module) for module in network.modules())
+    assert job.notes["dense_layers"] == ["conv1", "linear"]
+    for found in prunable(network, pattern).values():
+        rows = found.weight.flatten(1) != 0
+        if pattern == "filter":
+            assert (rows.any(1) == rows.all(1)).all()
+        if pattern == "column":
+            assert (rows.any(0) == rows.all(0)).all()
+
+
+@pytest.mark.parametrize(("method", "run"), [("hydra", hydra), ("nm24", magnitude)])
+def test_two_of_every_four_input_channels(method: str, run: Callable[[Job], nn.Module], make_job: Callable[..., Job]) -> None:
+    network = run(make_job(method, "0.5", pattern="2:4", epochs=1))
+    for found in prunable(network, "2:4").values():
+        groups = (found.weight != 0).movedim(1, -1).reshape(-1, 4).sum(1)
+        assert (groups == 2).all()
+
+
+def test_hydra_with_scores_that_do_not_move_is_masked_fine_tuning(make_job: Callable[..., Job]) -> None:
+    """The scores start in the order of the weights, so frozen ones choose magnitude's mask; what follows is the same training."""
+    still = make_job("hydra", "0.8", epochs=1)
+    still.recipe.stages["prune"] = still.recipe.stages["prune"].model_copy(update={"lr": 1e-30, "weight_decay": 0.0})
+    plain = make_job("magnitude", "0.8", out="plain", epochs=1)
+    one, other = dict(hydra(still).named_parameters()), dict(magnitude(plain).named_parameters())
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def test_hydra_learns_another_mask_and_leaves_the_weights(make_job: Callable[..., Job]) -> None:
+    before = {name: tensor.clone() for name, tensor in make_job("hydra").network.named_parameters()}
+    job = make_job("hydra", "0.5", until="prune", epochs=2, lr=20.0, average=0.0)
+    network = hydra(job)
+    assert "finetune" not in job.fitted
+    moved = 0
+    for name, weight in network.named_parameters():
+        kept = weight != 0
+        assert torch.equal(weight[kept], before[name][kept]), f"{name}: frozen weights moved"
+        if name in {f"{n}.weight" for n in prunable(network, "irregular")}:
+            smallest_kept, largest_dropped = before[name][kept].abs().min(), before[name][~kept].abs().max()
+            moved += bool(smallest_kept < largest_dropped)
+    assert moved, "every mask is still magnitude's"
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("arch", ["resnet8", "mobilenetv2-cifar-x0.25", "wrn-28-1"])
+def test_channels_are_really_removed(arch: str, rate: float) -> None:
+    torch.manual_seed(0)
+    network = build(arch, 10)
+    count = parameters(network)
+    found = smaller(network, rate, (3, 32, 32)).eval()
+    assert parameters(found) == pytest.approx((1 - rate) * count, rel=0.1)
+    assert parameters(network) == count, "the network given was changed"
+    with torch.no_grad():
+        assert found(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_channels_out_of_reach_say_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"--rate 0\.9999: removing channels cannot reach it; the nearest here is 0\.9\d+ \(\d+\.\d\dx\)"):
+        smaller(build("resnet8", 10), 0.9999, (3, 32, 32))
+
+
+def test_admm_ends_with_its_last_epoch_and_the_card_says_so(make_job: Callable[..., Job]) -> None:
+    job = make_job("radmm", "4x", epochs=3, until="admm", lr=0.2)
+    radmm(job)
+    assert job.fitted["admm"].kept.number == 3
