@@ -8,6 +8,9 @@ section "Q/DQ Placement Recommendations"):
 - where a quantized tensor comes out of a Concat, so do the Concat's inputs, and all share one scale: nothing is requantized;
 - convolutions of fewer than 16 input channels stay in float: INT8 tensor cores take 16 at least, and the image's own layer is the most
   sensitive to rounding.
+
+Own code because quantize_static cannot quantize one side of an Add alone, and nvidia-modelopt, which places much the same, brings its own
+onnxruntime; docs/qdq-placement.md compares the three.
 """
 
 from __future__ import annotations
