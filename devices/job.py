@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -18,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from devices.files import sha256_file, write_whole
 
 SCHEMA = 4  # history of job.json: 1 - first; 2 - watch; 3 - batches and sparse, for runtimes that build; 4 - scenario
 JOB = "job.json"
@@ -269,25 +270,6 @@ def check_images(name: str, images: NDArray[Any]) -> None:
     """Raise `FormatError` unless `images` is uint8 (n, height, width, channels) with n >= 1."""
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
         raise FormatError(f"input set '{name}' is {images.dtype} {images.shape}; expected uint8 (n, height, width, channels), n >= 1")
-
-
-def sha256_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a small text file, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def read_versioned(path: Path, schema: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class DeviceLock:
 
     def __init__(self, path: Path | None = None) -> None:
         self._fd = _open(path or lock_path())
-        self.left_over: str | None = None  # who held it last without giving it back, once it is acquired
+        self.left_over: str | None = None  # who held it last, for something else, and did not give it back
 
     def acquire(self, who: str, token: str) -> dict[str, Any] | None:
         """Try to take it.
@@ -42,7 +42,8 @@ class DeviceLock:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return self._read()
-        self.left_over = _left_over(self._read())
+        before = self._read()
+        self.left_over = _left_over(before) if before.get("token") != token else None
         self._write({"who": who, "token": token, "pid": os.getpid(), "boot_id": boot_id()})
         return None
 

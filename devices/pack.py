@@ -19,6 +19,7 @@ WORKER_FILES = (
     "engines/torch_tensorrt.py",
     "environment.py",
     "errors.py",
+    "files.py",
     "job.py",
     "loadgen.py",
     "lock.py",

@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.job import File, FormatError, read_versioned, write_whole
+from devices.files import write_whole
+from devices.job import File, FormatError, read_versioned
 from devices.loadgen import Drive
 from devices.telemetry.series import Telemetry, read_arrays
 

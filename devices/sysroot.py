@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devices.errors import DeviceError
-from devices.job import FormatError, read_versioned, sha256_file, write_whole
+from devices.files import sha256_file, write_whole
+from devices.job import FormatError, read_versioned
 from devices.profile import Emulation
 
 SCHEMA = 1  # history of manifest.json: 1 - first

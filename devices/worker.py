@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from devices.beside import Beside
 from devices.engines import Engine, NotRunError, RefusedError, make_engine
 from devices.environment import describe_machine, resident_bytes
-from devices.job import JOB, FormatError, Job, check_images, sha256_file
+from devices.files import sha256_file
+from devices.job import JOB, FormatError, Job, check_images
 from devices.loadgen import Drive, drive
 from devices.peaks import SECONDS, cpu_peaks
 from devices.result import LOADGEN, Checks, Result, Timing

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from devices.cuda import Buffer, Cuda, DriverError
 from devices.engines import Loaded, NotRunError, RefusedError
-from devices.job import Options, sha256_file
+from devices.files import sha256_file
+from devices.job import Options
 from devices.trtexec import second_opinion
 from export.tensorrt import BuildOptions, ExportError, Plan, build_plan, load_library, verify_plan
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from devices.emulator import emulator
+from devices.files import sha256_file
 from devices.lock import DeviceLock, boot_id
-from devices.target.store import DamagedError, Store, sha256_of
+from devices.target.store import DamagedError, Store
 from devices.target.supervise import FOLDER, Run
 from devices.wire import BEAT, BEAT_S, CHUNK, ClosedError, Wire
 
@@ -225,7 +226,7 @@ class Agent:
 
     def _hash(self, path: Path) -> str:
         self._wire.send(BEAT)
-        return sha256_of(path)
+        return sha256_file(path)
 
 
 OPERATIONS: dict[str, Callable[[Agent, Message], Message]] = {

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_BLOCK = 1 << 20
+from devices.files import sha256_file
 
 
 class DamagedError(Exception):
@@ -28,7 +27,7 @@ class Store:
         path = self._folder / sha256
         if not path.is_file():
             return False
-        if sha256_of(path) == sha256:
+        if sha256_file(path) == sha256:
             os.utime(path)
             return True
         path.unlink()
@@ -57,7 +56,7 @@ class Store:
                     file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
-            if (found := sha256_of(part)) != sha256:
+            if (found := sha256_file(part)) != sha256:
                 raise DamagedError(f"sha256 {found[:12]}…, expected {sha256[:12]}…")
         except (DamagedError, OSError):
             part.unlink(missing_ok=True)
@@ -95,12 +94,3 @@ class Store:
 
     def _part(self, sha256: str) -> Path:
         return self._folder / f"{sha256}.part"
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

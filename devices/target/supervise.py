@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from devices.errors import DeviceError
+from devices.files import write_whole
 from devices.lock import boot_id
 from devices.process import run_command
 
@@ -78,7 +79,7 @@ class Run:
         if pid == 0:
             self._supervise(command, variables, silence_limit_s, connection)
         os.close(alive)
-        _write(self._folder / "state.json", {"key": key, "command": command, "boot_id": boot_id(), "pid": pid})
+        write_whole(self._folder / "state.json", json.dumps({"key": key, "command": command, "boot_id": boot_id(), "pid": pid}))
 
     def stop(self) -> bool:
         """Kill the command, all it started and its supervisor; False where nothing ran."""
@@ -116,7 +117,7 @@ class Run:
             except OSError as error:
                 end = {"code": 1, "hung": False, "stderr": [f"what the worker said could not be written: {error}"]}
             (self._folder / "reserve").unlink()
-            _write(self._folder / "end.json", end)
+            write_whole(self._folder / "end.json", json.dumps(end))
         finally:
             os._exit(0)
 
@@ -131,9 +132,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return said if isinstance(said, dict) else {}
-
-
-def _write(path: Path, said: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(said), encoding="utf-8")
-    temporary.replace(path)

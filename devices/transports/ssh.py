@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from devices.environment import CLOCK_SKEW
 from devices.errors import DeviceError
-from devices.job import sha256_file
+from devices.files import sha256_file
 from devices.process import LINE_LENGTH, Exit
 from devices.transports import Facts, Progress, Say
 from devices.transports.openssh import Session, UnreachableError, check_host, drop_connection, printable
