@@ -14,7 +14,7 @@ import typer
 
 from devices.errors import DeviceError
 from export.errors import ExportError
-from harness.commands import compare, compress, devices, lint, models, sweep
+from harness.commands import compare, compress, devices, lint, models, reproduce, sweep
 from harness.commands.options import (
     Arch,
     AsJson,
@@ -68,12 +68,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command(epilog=compare.EPILOG)(compare.compare)
-app.command(epilog=compress.EPILOG)(compress.compress)
-app.command(epilog=lint.EPILOG)(lint.lint)
-app.command(epilog=sweep.EPILOG)(sweep.sweep)
-app.add_typer(devices.app, name="devices")
-app.add_typer(models.app, name="models")
 
 
 @app.callback(epilog="Start with: harness bench")
@@ -242,6 +236,16 @@ def report(
 
     for path in render(run, tuple(format or ("html", "md"))).values():
         print(path)
+
+
+# The commands with files of their own, in the order of `--help`.
+app.command(epilog=lint.EPILOG)(lint.lint)
+app.command(epilog=compress.EPILOG)(compress.compress)
+app.command(epilog=sweep.EPILOG)(sweep.sweep)
+app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
+app.command(epilog=compare.EPILOG)(compare.compare)
+app.add_typer(devices.app, name="devices")
+app.add_typer(models.app, name="models")
 
 
 def _settings(options: dict[str, Any]) -> Settings:
