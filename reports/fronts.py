@@ -9,13 +9,14 @@ from harness.sweep.record import Front, Point
 from reports import plots
 from reports.figures import Figure
 from reports.format import estimate, points, significant
-from reports.table import Cell, Section, Table, table
+from reports.table import Cell, Section, Table, Tone, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 KEY = "recommendation"
 KINDS = ("recommended", "on the front", "dominated")
+TONES: dict[str, Tone] = {KINDS[0]: "good", KINDS[1]: "strong", KINDS[2]: "muted"}
 
 
 def section(fronts: Sequence[Front]) -> Section:
@@ -53,7 +54,7 @@ def _table(front: Front) -> Table:
                 points(point.given_up),
                 points(point.given_up_at_most),
                 f"{point.robust.n:,}",
-                Cell(kind(point, front), {"recommended": "good", "on the front": "strong"}.get(kind(point, front), "muted")),
+                Cell(kind(point, front), TONES[kind(point, front)]),
             )
             for point in front.points
         ],
@@ -79,7 +80,8 @@ def _draw(axes: Axes, front: Front) -> None:
     kinds = [kind(point, front) for point in front.points]
     costs, shares = [p.cost for p in front.points], [100 * p.robust.accuracy for p in front.points]
     for point in front.points:
-        axes.vlines(point.cost, *(100 * bound for bound in point.robust.ci95), color=plots.GRID, linewidth=1.2, zorder=1)
+        low, high = point.robust.ci95
+        axes.vlines(point.cost, 100 * low, 100 * high, color=plots.GRID, linewidth=1.2, zorder=1)
     line = [(p.cost, 100 * p.robust.accuracy) for p in front.points if p.on_front]
     axes.step(*zip(*line, strict=True), where="post", color=plots.INK, linewidth=1.2, zorder=2)
     sns.scatterplot(

@@ -191,7 +191,7 @@ def _engines(record: SweepRecord) -> Table:
         [(f"{cell.label}, {engine.flavour}", *_engine(engine)) for cell, engine in rows],
         numbers=(2, 3, 5, 6, 7, 8, 9, 10, 11),
         note="Latency, memory ratio, artefact ratio: the parent's engine of the same flavour over this one; 2.00x is half. Memory is the "
-        "peak in use.",
+        "peak in use. Robust: right when clean and under every attack made on the network itself and on its INT8 graph.",
     )  # fmt: skip
 
 

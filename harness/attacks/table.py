@@ -76,6 +76,7 @@ ATTACKS: dict[str, Attack] = {
         Attack("cw-l2", "foolbox", "L2", 40, "Adam 0.02, 5 searches from c = 1", "Carlini & Wagner", "foolbox_attacks:cw_l2", bf16=False),
         Attack("apgd-ce", "pyautoattack", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, cross-entropy", "auto_attack:apgd_ce"),
         Attack("apgd-dlr", "pyautoattack", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss", "auto_attack:apgd_dlr"),
+        Attack("square", "pyautoattack", "Linf", 1000, "random squares", "1,000 queries, no gradient", "square:square", bf16=False),
     )
 }
 

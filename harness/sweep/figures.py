@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +54,7 @@ def row(cell: Cell, network: Network, folder: Path) -> CellRow:
         update={
             "status": "finished",
             "sha256": network.sha256,
-            "epochs": epochs(network),
+            "epochs": epochs_of(network.card),
             "weights": network.file,
             "run": str(folder),
             "clean": _twin_clean(run),
@@ -79,9 +81,8 @@ def blank(cell: Cell) -> CellRow:
     return CellRow(label=cell.label, parent=Path(cell.parent.model).stem, status="to do", eps=cell.eps, **made)
 
 
-def epochs(network: Network) -> int | None:
-    """Epochs that made the network out of its parent (of a parent: that trained it), by its card; None where that is not known."""
-    card = network.card
+def epochs_of(card: Mapping[str, Any]) -> int | None:
+    """Epochs that made a network out of its parent (of one that has none: that trained it), by its card; None where that is not known."""
     if "stages" in card:
         return sum(int(stage["epochs"]) for stage in card["stages"].values())
     return int(card["epochs"]) if "epochs" in card else None

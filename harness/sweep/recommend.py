@@ -16,7 +16,7 @@ from harness.sweep.record import Axis, Front, Point
 
 RULE = (
     "Of the candidates whose robust accuracy is less than {delta:g} points below that of the most robust one (paired on the same images, "
-    "Tango's one-sided 95 % upper bound of the gap; the most robust one itself counts), the one with the lowest {what}; of equals, the "
+    "Tango's one-sided 95 % upper bound of the gap; the most robust one itself counts), the one of the lowest cost; of equals, the "
     "more robust."
 )
 
@@ -61,7 +61,7 @@ def recommend(candidates: Sequence[Candidate], axis: Axis, what: str, unit: str,
         else f"{chosen.name} needs {best.cost / chosen.cost:.3g} times less than {best.name}, the most robust, and gives up "
         f"{100 * found.gap:.1f} points, at most {100 * found.upper:.1f} with 95 % confidence (n = {found.n:,})."
     )
-    rule = RULE.format(delta=100 * delta, what=what)
+    rule = RULE.format(delta=100 * delta)
     return Front(axis=axis, unit=unit, what=what, delta=delta, points=points, recommended=chosen.name, rule=rule, reason=reason)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from export.identity import module_sha256
 from harness.attacks.batch_size import batch_size
 from harness.attacks.sets import make_set
+from harness.data.dataset import Dataset
 from harness.hops.attack import Planned, plan_sets
 from harness.hops.subject import Subject
 from harness.settings import Settings
@@ -26,7 +27,7 @@ def planned_sets(subject: Subject, settings: Settings) -> Iterator[Planned]:
     return plan_sets(subject, settings, [])
 
 
-def made(planned: Planned, subject: Subject, seed: int, cache: Cache) -> Path:
+def made(planned: Planned, data: Dataset, seed: int, cache: Cache) -> Path:
     """The file of one set, made now if the cache has none.
 
     Raises:
@@ -35,13 +36,13 @@ def made(planned: Planned, subject: Subject, seed: int, cache: Cache) -> Path:
     key = digest(
         {
             "network": module_sha256(planned.module),
-            "data": subject.test.sha256,
+            "data": data.sha256,
             "index": hashlib.sha256(planned.index.astype("<i8").tobytes()).hexdigest(),
             "attack": repr(planned.attack),
             "source": planned.source,
             "eps": str(planned.eps),
             "seed": seed,
-            "batch": batch_size(planned.module, subject.test.images),
+            "batch": batch_size(planned.module, data.images),
             "code": code(ATTACKING),
         }
     )
@@ -49,7 +50,7 @@ def made(planned: Planned, subject: Subject, seed: int, cache: Cache) -> Path:
         if folder is not None:
             make_set(
                 planned.module,
-                subject.test,
+                data,
                 planned.index,
                 planned.attack,
                 planned.eps,

@@ -83,7 +83,7 @@ class Bench:
                 return
             subject = load_subject(self.settings)
             for planned in planned_sets(subject, self.settings):
-                link(made(planned, subject, self.settings.seed, cache), folder / "adversarial")
+                link(made(planned, subject.test, self.settings.seed, cache), folder / "adversarial")
             bench(self.settings, folder, self.command)
 
 

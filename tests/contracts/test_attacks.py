@@ -20,7 +20,7 @@ from harness.data.dataset import Dataset, to_tensor
 EPS = Fraction(8, 255)
 INDEX = np.arange(3, 27)
 NAMES = [*ATTACKS, "apgd-ce-7", "pgd-3"]
-RANDOM = {"noise", "pgd", "FB_pgd_at", "apgd-ce", "apgd-dlr", "apgd-ce-7", "pgd-3"}
+RANDOM = {"noise", "square", "pgd", "FB_pgd_at", "apgd-ce", "apgd-dlr", "apgd-ce-7", "pgd-3"}
 
 
 def subject(channels: int = 3, classes: int = 5) -> tuple[nn.Module, Dataset]:

@@ -1,0 +1,78 @@
+"""`harness reproduce`: the benchmarking paper's tables beside ours, and its claims answered."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.options import AsJson, Seed
+
+if TYPE_CHECKING:
+    from harness.reproduce.run import Reproduction
+
+EPILOG = """
+A row of the paper that no network stands beside is marked missing, with the command that makes one; name its folder with --networks.
+The first run attacks every network (minutes each on a CPU); what is done is kept, and a second run is immediate.
+
+Example: harness reproduce --samples 100 --networks networks/ --device host
+"""
+
+
+def reproduce(
+    samples: Annotated[int, typer.Option(help="attacked images")] = 256,
+    data: Annotated[str, typer.Option(help="cifar10-sample, cifar10 or FILE.npz (images, labels)")] = "cifar10-sample",
+    networks: Annotated[
+        list[Path] | None, typer.Option(help="folder of more networks, NAME.safetensors with its card NAME.json; repeatable")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="measure latency and memory of every network there too")] = None,
+    cache: Annotated[Path | None, typer.Option(help="folder of finished results [default: ~/.cache/edge-harness/sweep]")] = None,
+    out: Annotated[Path, typer.Option(help="folder for reproduce.json and the report")] = Path("reproduce"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show which networks stand where, and what is done already")] = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Print the paper's tables 3 to 8 beside ours, mark where they do not hold, and answer the paper's three claims."""
+    from harness.reproduce.run import Options, Reproduction
+    from harness.reproduce.run import reproduce as run
+    from harness.sweep.cache import Cache
+
+    options = Options(samples=samples, data=data, seed=seed, folders=tuple(networks or ()), device=device)
+    store = Cache(cache) if cache else Cache.default()
+    if dry_run:
+        _show(Reproduction(options, store))
+        return
+    try:
+        record = run(options, store, ["harness", *sys.argv[1:]])
+    except KeyboardInterrupt:
+        print("harness: interrupted. What was finished is kept; the same command goes on.", file=sys.stderr)
+        raise
+    from reports.reproduce import render_reproduction
+
+    out.mkdir(parents=True, exist_ok=True)
+    record.save(out)
+    files = render_reproduction(record, out)
+    if as_json:
+        print(record.model_dump_json(indent=1, by_alias=True))
+        return
+    from reports.reproduce_terminal import print_reproduction
+
+    print_reproduction(record)
+    for file in files:
+        print(file)
+
+
+def _show(work: Reproduction) -> None:
+    """Each row with our networks and how many of their evaluations are kept, or the command that makes one."""
+    from harness.reproduce.networks import command
+
+    wanted = len(work.options.attacks)
+    for row in work.paper.row:
+        found = [f"{network.name} ({min(len(work.known(network)), wanted)} of {wanted} attacks done)" for network in work.rows[row.name]]
+        print(f"{row.name:20} {', '.join(found) or 'missing: ' + command(row.ours, work.paper)}")
+    beside = {network.name for own in work.rows.values() for network in own}
+    for network in work.networks:
+        if network.name not in beside:
+            print(f"{'(no row)':20} {network.name} ({min(len(work.known(network)), wanted)} of {wanted} attacks done)")

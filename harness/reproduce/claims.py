@@ -1,0 +1,160 @@
+"""The paper's three claims, put to our networks: paired tests on the same images, and what the paper's own figures come to.
+
+An answer, with p McNemar's exact and two-sided, Holm-adjusted over the claim's pairs:
+
+    CONFIRMED    every pair gains, each with p < 5 %
+    REFUTED      none gains with p < 5 %, and at least one loses so (for "the most robust of all": one loss refutes)
+    MIXED        some gain, some do not
+    UNDECIDED    no pair shows a gain or a loss, or there is none to compare
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from statistics import NormalDist
+
+from harness.audit.metrics import Right
+from harness.audit.paired import pair
+from harness.audit.statistics import ALPHA, POWER, holm, mcnemar_p
+from harness.reproduce.arithmetic import fisher
+from harness.reproduce.networks import Network
+from harness.reproduce.paper import Paper, Row
+from harness.reproduce.record import Answer, ClaimAnswer, Pairing
+
+PRUNING, DISTILLATION, ONE_BIT = (
+    "Pruning raises robustness",
+    "Introspective distillation is better than ARD",
+    "w1a1 is the most robust",
+)
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """A network, and bool (n,): it is right when clean and under every attack."""
+
+    network: Network
+    right: Right
+
+
+Rows = Mapping[str, Sequence[Attacked]]
+"""Row of the paper -> our networks of that kind."""
+
+
+def pruning(paper: Paper, rows: Rows, known: Sequence[Attacked]) -> ClaimAnswer:
+    """Each pruned and retrained network against the one it was made of."""
+    names = [row.name for row in paper.row if row.system in ("RAP-ADMM", "HYDRA") and row.ours.method and not row.ours.until]
+    by_sha256 = {one.network.sha256: one for one in known}
+    pairs = [(one, by_sha256[sha]) for name in names for one in rows[name] if (sha := str(one.network.parent_sha256)) in by_sha256]
+    best = max((paper.named(name) for name in names if name.startswith("RAP")), key=lambda row: row.fb_pgd or 0)
+    own = unpaired(best, paper.named("RAP pre"), paper.n)
+    extra = " A retrained network has had more epochs than its parent: a gain would not be pruning's alone." if pairs else ""
+    return decide(PRUNING, pairs, own, [name for name in names if not rows[name]], extra=extra)
+
+
+def distillation(paper: Paper, rows: Rows) -> ClaimAnswer:
+    """Each IAD student against the ARD student of the same architecture and the same teacher."""
+    iad, ard = ("IAD-I", "IAD-II"), ("ARD → ResNet", "ARD → MobileNet")
+    pairs = [
+        (one, other)
+        for one, other in product((n for name in iad for n in rows[name]), (n for name in ard for n in rows[name]))
+        if one.network.arch == other.network.arch and one.network.parent_sha256 == other.network.parent_sha256
+    ]
+    own = " ".join(unpaired(paper.named(name), paper.named(ard[0]), paper.n) for name in iad)
+    return decide(DISTILLATION, pairs, own, [name for name in (*iad, ard[0]) if not rows[name]])
+
+
+def one_bit(paper: Paper, rows: Rows, known: Sequence[Attacked], attacked_how: str) -> ClaimAnswer:
+    """Each w1a1 network against every other one."""
+    w1a1 = list(rows["w1a1"])
+    mine = {one.network.sha256 for one in w1a1}
+    others = [other for other in known if other.network.sha256 not in mine]
+    row = paper.named("w1a1")
+    best = max((r for r in paper.row if r.system != row.system), key=lambda r: r.fb_pgd or 0)
+    own = unpaired(row, best, paper.n) + (
+        " Plain PGD on a one-bit network measures its gradients: the same kind of network fell from 78.01 % to 0.01 % under PGD++ (Gupta & "
+        "Ajanthan 2022)."
+    )
+    missing = [] if w1a1 else ["w1a1"]
+    return decide(ONE_BIT, list(product(w1a1, others)), own, missing, any_loss_refutes=True, extra=f" {attacked_how}" if w1a1 else "")
+
+
+def decide(
+    claim: str,
+    pairs: Sequence[tuple[Attacked, Attacked]],
+    paper: str,
+    missing: Sequence[str],
+    *,
+    any_loss_refutes: bool = False,
+    extra: str = "",
+) -> ClaimAnswer:
+    """Judge "the first of each pair is the more robust"; see the rule above."""
+    found = compared(pairs)
+    gains = [one for one in found if one.p < ALPHA and one.gain > 0]
+    losses = [one for one in found if one.p < ALPHA and one.gain < 0]
+    answer: Answer
+    if not found:
+        answer, reason = "UNDECIDED", f"row missing: {', '.join(missing)}." if missing else "no two of our networks can be compared."
+    elif losses and (any_loss_refutes or not gains):
+        worst = min(losses, key=lambda one: one.gain)
+        answer = "REFUTED"
+        reason = f"{len(losses)} of {len(found)} pairs lose and {'none' if not gains else len(gains)} gain; the most: {words(worst)}."
+    elif len(gains) == len(found) and not missing:
+        answer, reason = "CONFIRMED", f"all {len(found)} pairs gain; the least: {words(min(gains, key=lambda one: one.gain))}."
+    elif gains:
+        answer = "MIXED"
+        reason = f"{len(gains)} of {len(found)} pairs gain, {len(losses)} lose; the most: {words(max(gains, key=lambda one: one.gain))}."
+    else:
+        nearest = min(found, key=lambda one: one.p)
+        needed = f" About {nearest.n_required:,} images would decide that one." if nearest.n_required else ""
+        answer, reason = "UNDECIDED", f"no pair shows a gain or a loss; the clearest: {words(nearest)}.{needed}"
+    return ClaimAnswer(claim=claim, answer=answer, reason=reason + extra, paper=paper, pairs=found, missing=list(missing))
+
+
+def words(one: Pairing) -> str:
+    """A pair in words."""
+    low, high = one.bounds
+    return (
+        f"{one.first} less {one.second} {100 * one.gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}, p = {one.p:.2g}, n = {one.n})"
+    )
+
+
+def compared(pairs: Sequence[tuple[Attacked, Attacked]]) -> list[Pairing]:
+    """Every pair's gain, interval and adjusted p."""
+    seen = [pair(first.right, second.right, 0.0) for first, second in pairs]
+    adjusted = holm([mcnemar_p(one.twin_only, one.engine_only) for one in seen])
+    return [
+        Pairing(
+            first=first.network.name,
+            second=second.network.name,
+            n=one.n,
+            gain=one.gap,
+            bounds=(one.lower, one.upper),
+            p=p,
+            n_required=images_for(one.gap, (one.twin_only + one.engine_only) / one.n),
+        )
+        for (first, second), one, p in zip(pairs, seen, adjusted, strict=True)
+    ]
+
+
+def images_for(gain: float, discordant: float) -> int | None:
+    """Images that tell a paired gain from none, two-sided 5 %, 80 % power; None where there is no gain.
+
+    n = (z_alpha/2 sqrt(psi) + z_power sqrt(psi - gain^2))^2 / gain^2 (Miettinen 1968, Biometrics 24:339-352).
+    """
+    if gain == 0:
+        return None
+    normal = NormalDist()
+    root = normal.inv_cdf(1 - ALPHA / 2) * math.sqrt(discordant) + normal.inv_cdf(POWER) * math.sqrt(max(discordant - gain**2, 0.0))
+    return math.ceil((root / gain) ** 2)
+
+
+def unpaired(one: Row, other: Row, n: int) -> str:
+    """What two of the paper's rows say under FB_pgd_at, if each figure is of n images (Fisher's exact test, unpaired)."""
+    if one.fb_pgd is None or other.fb_pgd is None:
+        return f"{one.name} or {other.name} has no figure."
+    p = fisher(one.fb_pgd, other.fb_pgd, n)
+    told = "which its own figures do show" if p < ALPHA else "which is no difference that its own figures can show"
+    return f"The paper: {one.name} {one.fb_pgd:g} %, {other.name} {other.fb_pgd:g} %, p = {p:.2g} at n = {n}, {told}."

@@ -1,0 +1,166 @@
+"""One of our networks under one attack, kept by what decides it, so that nothing is attacked twice."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from harness.attacks import parts
+from harness.attacks.batch import judge
+from harness.attacks.keeper import margins
+from harness.attacks.table import Attack
+from harness.audit.metrics import Right
+from harness.data.dataset import Dataset, to_tensor
+from harness.hops.attack import Planned
+from harness.models.load import Twin, load_twin
+from harness.records import AttackRecord
+from harness.reproduce.networks import Network
+from harness.sweep.cache import Cache
+from harness.sweep.keys import ATTACKING, code, digest
+from harness.sweep.sets import made
+
+KIND, FILE = "evaluations", "evaluation.json"
+PLAIN, TEMPERED = "S1", "S1-T"
+BATCH = 256
+
+
+class Evaluation(BaseModel):
+    """What one attack left. `clean`, `right`: one digit per image, 1 where the network has it right (under the attack: clean and then)."""
+
+    clean: str
+    right: str
+    attack: AttackRecord
+    temperature: float | None = None
+
+    @property
+    def survives(self) -> Right:
+        """Bool (n,)."""
+        return mask(self.right)
+
+
+def mask(digits: str) -> Right:
+    """`0110` as bool (n,)."""
+    return np.asarray([digit == "1" for digit in digits], dtype=np.bool_)
+
+
+def digits(right: Right) -> str:
+    """Bool (n,) as `0110`."""
+    return "".join("1" if one else "0" for one in right)
+
+
+class Tempered(nn.Module):
+    """The network with its logits divided by a temperature: who is right stays the same, and the cross-entropy no longer saturates.
+
+    Source: Gupta and Ajanthan, "Improved Gradient-Based Adversarial Attacks for Quantized Networks", AAAI 2022.
+    """
+
+    def __init__(self, network: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.network, self.temperature = network, temperature
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, classes)."""
+        logits: Tensor = self.network(images) / self.temperature
+        return logits
+
+    def extra_repr(self) -> str:
+        """The temperature, so that the module's hash holds it."""
+        return f"temperature={self.temperature!r}"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The images that every network is attacked on, and where results are kept."""
+
+    data: Dataset
+    index: NDArray[np.int64]
+    eps: Fraction
+    seed: int
+    cache: Cache
+
+    def key(self, network: Network, attack: Attack, source: str) -> str:
+        """Of one evaluation: all that decides it."""
+        return digest(
+            {
+                "network": network.sha256,
+                "arch": network.arch,
+                "data": self.data.sha256,
+                "index": hashlib.sha256(self.index.astype("<i8").tobytes()).hexdigest(),
+                "attack": repr(attack),
+                "source": source,
+                "eps": str(self.eps),
+                "seed": self.seed,
+                "code": code(ATTACKING),
+            }
+        )
+
+    def known(self, network: Network, attack: Attack, source: str = PLAIN) -> Evaluation | None:
+        """A kept evaluation."""
+        folder = self.cache.find(KIND, self.key(network, attack, source))
+        return None if folder is None else Evaluation.model_validate_json((folder / FILE).read_bytes())
+
+    def evaluate(self, subject: Subject, attack: Attack, source: str = PLAIN) -> Evaluation:
+        """Attack the network now, unless that is kept.
+
+        Raises:
+            UsageError: see `harness.attacks.sets.make_set`, and the images do not fit the network.
+        """
+        network = subject.network
+        if (kept := self.known(network, attack, source)) is not None:
+            return kept
+        with self.cache.making(KIND, self.key(network, attack, source)) as folder:
+            if folder is not None:
+                found = self._attack(subject, attack, source)
+                (folder / FILE).write_text(found.model_dump_json(indent=1) + "\n")
+        return Evaluation.model_validate_json((self.cache.place(KIND, self.key(network, attack, source)) / FILE).read_bytes())
+
+    def _attack(self, subject: Subject, attack: Attack, source: str) -> Evaluation:
+        module = subject.twin.module
+        clean, labels = self.data.images[self.index], self.data.labels[self.index]
+        temperature = subject.temperature(clean, labels) if source == TEMPERED else None
+        target = module if temperature is None else Tempered(module, temperature).eval()
+        file = made(Planned(source, target, attack, self.eps, self.index), self.data, self.seed, self.cache)
+        arrays = parts.read(file)
+        assert arrays is not None  # noqa: S101  # made just now, or its record would have been refused
+        record = AttackRecord.model_validate_json(arrays["record"].item())
+        at_first = in_parts(module, clean, labels)
+        under = in_parts(module, arrays["images"], labels)
+        return Evaluation(clean=digits(at_first), right=digits(at_first & under), attack=record, temperature=temperature)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network that is loaded when it is first attacked."""
+
+    network: Network
+    input_shape: tuple[int, int, int]
+
+    @cached_property
+    def twin(self) -> Twin:
+        """The network itself."""
+        return load_twin(
+            str(self.network.file), arch=self.network.arch, classes=self.network.card.get("classes"), data_shape=self.input_shape
+        )
+
+    def temperature(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
+        """The median margin of the images it has right: divided by it, a typical image's cross-entropy still has a gradient."""
+        found = np.concatenate(
+            [
+                margins(self.twin.module(to_tensor(images[i : i + BATCH])).detach(), torch.from_numpy(labels[i : i + BATCH])).numpy()
+                for i in range(0, len(images), BATCH)
+            ]
+        )
+        return float(np.median(found[found > 0])) if (found > 0).any() else 1.0
+
+
+def in_parts(module: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Right:
+    """Who is right, bool (n,), in batches."""
+    return np.concatenate([judge(module, images[i : i + BATCH], labels[i : i + BATCH])[0] for i in range(0, len(images), BATCH)])

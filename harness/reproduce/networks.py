@@ -1,0 +1,118 @@
+"""Our networks, by their cards: which stands beside which row of the paper, and how a missing one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from export.artefact import sha256_file
+from harness.compression import rate
+from harness.compression.table import METHODS
+from harness.errors import UsageError
+from harness.models.zoo import WEIGHTS, cards
+from harness.reproduce.paper import Ours, Paper
+from harness.sweep.figures import epochs_of
+
+STANDARD = "standard"  # the training objective without an adversary
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network with its card. `file` is its weights'."""
+
+    name: str
+    file: Path
+    card: dict[str, Any]
+
+    @property
+    def arch(self) -> str:
+        """Its architecture."""
+        return str(self.card["arch"])
+
+    @property
+    def sha256(self) -> str:
+        """Of the file as it is, whatever the card says."""
+        return sha256_file(self.file)
+
+    @property
+    def method(self) -> dict[str, Any] | None:
+        """How it was compressed; None for a network that was not."""
+        return self.card.get("method")
+
+    @property
+    def parent_sha256(self) -> str | None:
+        """Of the network it was made of, or learnt from."""
+        return None if self.method is None else str(self.method["parent"]["sha256"])
+
+    @property
+    def epochs(self) -> int | None:
+        """Of its own training."""
+        return epochs_of(self.card)
+
+    @property
+    def robustly_trained(self) -> bool:
+        """A network that was not compressed, and was trained against an adversary."""
+        return self.method is None and self.card.get("recipe", {}).get("objective", STANDARD) != STANDARD
+
+
+def networks(folders: Sequence[Path]) -> list[Network]:
+    """The zoo's networks and those in `folders` (NAME.safetensors with NAME.json), once each.
+
+    Raises:
+        UsageError: a folder is not there, or holds a network without a card that names its architecture.
+    """
+    found: dict[str, Network] = {}
+    for folder in (WEIGHTS, *folders):
+        if not folder.is_dir():
+            raise UsageError(f"--networks {folder}: there is no such folder")
+        for name, card in cards(folder).items():
+            if "arch" not in card:
+                raise UsageError(f"--networks {folder}: the card {name}.json names no architecture (arch)")
+            network = Network(name, folder / f"{name}.safetensors", card)
+            found.setdefault(network.sha256, network)
+    return list(found.values())
+
+
+def beside(ours: Ours, candidates: Sequence[Network]) -> list[Network]:
+    """The networks that stand beside a row, by name."""
+    if ours.method is None:
+        parents = {network.parent_sha256 for network in candidates}
+        robust = [network for network in candidates if network.robustly_trained]
+        return [network for network in robust if network.sha256 in parents] or robust
+    return sorted((network for network in candidates if _is(network, ours)), key=lambda network: network.name)
+
+
+def _is(network: Network, ours: Ours) -> bool:
+    made = network.method
+    if made is None or made["name"] != ours.method or made.get("until") != ours.until or made.get("pattern") not in (None, "irregular"):
+        return False
+    if ours.student is not None:
+        return family(network.arch) == family(ours.student)
+    return ours.rate is None or _same_rate(str(made["rate"]), ours.rate)
+
+
+def family(arch: str) -> str:
+    """An architecture without its width and form: `resnet18x16` and `resnet18x64:a4` are of one family."""
+    base = arch.partition(":")[0]
+    return base.split("x", 1)[0] if base.startswith("resnet") else base.split("-x", 1)[0]
+
+
+def _same_rate(one: str, other: str) -> bool:
+    """`8x` and `0.875` are the same rate."""
+    if one.startswith("w") or other.startswith("w"):
+        return one == other
+    return abs(rate.sparsity(one) - rate.sparsity(other)) < 1e-3
+
+
+def command(ours: Ours, paper: Paper) -> str:
+    """What makes a network for a row that has none."""
+    if ours.method is None:
+        return f"harness train harness/training/recipes/{paper.parent}.toml --data cifar10 --out networks"
+    parts = [f"harness compress {paper.parent} --method {ours.method}"]
+    parts += [f"--{name} {value}" for name in ("rate", "until", "student") if (value := getattr(ours, name)) is not None]
+    if "standard" in METHODS[ours.method].teachers:
+        parts.append(f"--standard-teacher {paper.standard_teacher}")
+    name = "-".join(str(part) for part in (paper.parent, ours.method, ours.rate, ours.until, ours.student) if part)
+    return " ".join([*parts, f"--out networks/{name}.safetensors"])

@@ -1,0 +1,205 @@
+"""A reproduction as a report: the paper's tables beside ours, where they do not hold, and its claims answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from harness.records import Share
+from harness.reproduce.record import REPRODUCE, Answer, ClaimAnswer, OurRow, ReproduceRecord, TableRow
+from reports import fronts
+from reports.format import NONE, clean, estimate, percent, points, significant
+from reports.html import page
+from reports.markdown import document
+from reports.table import Cell, Section, Table, Tone, table
+
+TONES: dict[Answer, Tone] = {"CONFIRMED": "good", "REFUTED": "bad", "MIXED": "warn", "UNDECIDED": "warn"}
+COLUMNS = {"FB_pgd_at": "fb_pgd", "apgd-ce": "apgd_ce", "apgd-dlr": "apgd_dlr"}
+EXTRA = {"apgd-ce T": "APGD-CE with a temperature", "square": "Square"}
+
+
+def render_reproduction(record: ReproduceRecord, folder: Path) -> list[Path]:
+    """Write report.html and report.md into `folder`; returns them and the record's file."""
+    verdict, *others = sections(record)
+    drawn = {fronts.KEY: [(Markup(f.svg), f.caption) for f in fronts.figures(record.fronts, "")]}  # noqa: S704 matplotlib escapes its texts
+    title, subtitle = "The paper's tables beside ours", _subtitle(record)
+    html = page(title=title, subtitle=subtitle, tag="", answer=title, tone="", verdict=verdict, sections=others, figures=drawn)
+    texts = {"report.html": html, "report.md": document(title, subtitle, [verdict, *others])}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [*(folder / name for name in texts), folder / REPRODUCE]
+
+
+def sections(record: ReproduceRecord) -> list[Section]:
+    """What every format shows; the first is the answer."""
+    return [
+        Section("verdict", "The paper's claims", [answer(record)], [claims(record), *pairs(record)]),
+        Section("tables", "Tables 3 to 8", [HOW.format(n=record.samples)], [paper_beside_ours(record), *adaptive(record), *beyond(record)]),
+        Section("missing", "Rows without a network", _none(missing(record)), missing(record)),
+        Section("faults", "Where the paper's own figures do not hold", ["Computed from the figures as printed."], [_faults(record)]),
+        Section("published", "What others published", [PUBLISHED], [_published(record)]),
+        fronts.section(record.fronts),
+    ]
+
+
+HOW = (
+    "Ours: n = {n}, accuracies in percent with 95 % Wilson intervals, each attack on every image that the network has right. "
+    "Networks of this project are small and trained for few epochs: what is compared is the order of the rows, not their height."
+)
+PUBLISHED = "CIFAR-10, L-inf, 8/255, in percent: large networks, long schedules."
+
+
+def answer(record: ReproduceRecord) -> str:
+    """The three answers in a line."""
+    return " ".join(f"{claim.claim}: {claim.answer}." for claim in record.claims)
+
+
+def claims(record: ReproduceRecord) -> Table:
+    """Each claim with its answer, and what the paper's figures come to."""
+    return table(
+        "Claims",
+        ("Claim", "Answer", "Why", "The paper's own figures", "Missing rows"),
+        [(c.claim, Cell(c.answer, TONES[c.answer]), c.reason, c.paper, ", ".join(c.missing) or NONE) for c in record.claims],
+        note="CONFIRMED: every pair gains, p below 5 %. REFUTED: none gains and at least one loses so; for 'the most robust' one "
+        "loss is enough. MIXED: some gain, some do not. UNDECIDED: no pair shows either. p: McNemar, exact, two-sided, Holm over the "
+        "pairs of a claim.",
+    )
+
+
+def pairs(record: ReproduceRecord) -> list[Table]:
+    """The pairs behind the answers."""
+    rows = [row for claim in record.claims for row in _pairs(claim)]
+    columns = ("Claim", "First", "Second", "Gain, points", "Bounds", "p", "n", "n to decide")
+    note = "Gain: robust accuracy of the first less the second's, on the same images; bounds one-sided 95 % each (Tango)."
+    return [table("Pairs", columns, rows, numbers=range(3, 8), note=note)] if rows else []
+
+
+def _pairs(claim: ClaimAnswer) -> list[tuple[str, ...]]:
+    return [
+        (
+            claim.claim,
+            one.first,
+            one.second,
+            points(one.gain),
+            f"[{points(one.bounds[0])}, {points(one.bounds[1])}]",
+            significant(one.p),
+            f"{one.n:,}",
+            f"{one.n_required:,}" if one.n_required else NONE,
+        )
+        for one in claim.pairs
+    ]
+
+
+def paper_beside_ours(record: ReproduceRecord) -> Table:
+    """Every row of the paper, and under it ours."""
+    return table(
+        "Robust accuracy, the paper's and ours",
+        ("Row", "Network", "Clean", *COLUMNS, "Worst", "C&W-L2", "γ non-zero", "γ bits", "P", "Epochs"),
+        [line for row in record.rows for line in _lines(row)],
+        numbers=range(2, 12),
+        note="Paper: in percent, n is probably 50 (±14 points), without intervals. Worst: right under each of the L-inf attacks that "
+        "were run. C&W-L2: the paper prints an accuracy, ours is the median distance of the nearest images found that fool. γ "
+        f"non-zero and γ bits: counted on the weights, against the network it was made of. {_attacks(record)}",
+    )
+
+
+def _lines(row: TableRow) -> list[Sequence[str | Cell]]:
+    figures = [f"{row.paper[key]:g}" if key in row.paper else NONE for key in COLUMNS.values()]
+    l2 = f"{row.paper['cw_l2']:g} %" if "cw_l2" in row.paper else NONE
+    printed: list[str | Cell] = [Cell(row.name, "strong"), Cell("the paper", "muted"), NONE, *figures, NONE, l2, NONE, NONE, NONE, NONE]
+    if not row.ours:
+        return [printed, ["", Cell("missing" if row.missing else "not attacked yet", "warn"), *[""] * 10]]
+    return [printed, *(["", *our_cells(one)] for one in row.ours)]
+
+
+def our_cells(one: OurRow) -> list[str]:
+    """One of our networks, from its name to its epochs."""
+    return [
+        f"{one.network} ({one.arch})",
+        _share(one.clean),
+        *(_share(one.robust.get(name)) for name in COLUMNS),
+        _share(one.worst),
+        NONE if one.cw_l2_median is None else significant(one.cw_l2_median),
+        *(NONE if one.gamma is None else f"{one.gamma[way]:.2f}" for way in ("nonzero", "weight_bits")),
+        f"{one.parameters:,}",
+        NONE if one.epochs is None else str(one.epochs),
+    ]
+
+
+def _share(share: Share | None) -> str:
+    return NONE if share is None else estimate(share.accuracy, share.ci95).replace(" %", "")
+
+
+def adaptive(record: ReproduceRecord) -> list[Table]:
+    """What the attacks against hidden gradients left, for the networks that faced them."""
+    rows = [one for row in record.rows for one in row.ours if EXTRA.keys() & one.robust.keys()]
+    return (
+        [
+            table(
+                "Attacks against hidden gradients",
+                ("Network", "Clean", *COLUMNS, *EXTRA.values(), "Worst", "Images without a gradient"),
+                [
+                    (
+                        one.network,
+                        _share(one.clean),
+                        *(_share(one.robust.get(name)) for name in (*COLUMNS, *EXTRA)),
+                        _share(one.worst),
+                        percent(one.zero_gradient),
+                    )
+                    for one in {one.network: one for one in rows}.values()
+                ],
+                numbers=range(1, 8),
+                note="Temperature: the logits divided by the network's median margin, so that the cross-entropy does not saturate. "
+                "Square asks for logits and takes no gradient. Where one of them leaves clearly fewer images than the first three, "
+                "those measured gradients, not robustness.",
+            )
+        ]
+        if rows
+        else []
+    )
+
+
+def beyond(record: ReproduceRecord) -> list[Table]:
+    """Networks that the paper has no row for."""
+    columns = ("Network", "Clean", *COLUMNS, "Worst", "C&W-L2", "γ non-zero", "γ bits", "P", "Epochs")
+    return [table("Ours alone", columns, [our_cells(one) for one in record.others], numbers=range(1, 11))] if record.others else []
+
+
+def missing(record: ReproduceRecord) -> list[Table]:
+    """Rows that no network of ours stands beside."""
+    rows = [(row.name, Cell(row.missing, "code")) for row in record.rows if row.missing]
+    note = "Then: harness reproduce --networks networks"
+    return [table("How they would be made", ("Row", "Command"), rows, note=note)] if rows else []
+
+
+def _none(found: Sequence[Table]) -> list[str]:
+    return [] if found else ["None."]
+
+
+def _faults(record: ReproduceRecord) -> Table:
+    return table("Faults", ("Where", "What"), [(fault.where, fault.what) for fault in record.faults])
+
+
+def _published(record: ReproduceRecord) -> Table:
+    return table(
+        "Published robust accuracies",
+        ("Method", "Network", "Clean", "Robust", "Attack", "Source"),
+        [
+            (f.system, f.network, NONE if f.clean is None else f"{f.clean:.2f}", f"{f.robust:.2f}", f.attack, f.source)
+            for f in record.published
+        ],
+        numbers=(2, 3),
+    )
+
+
+def _attacks(record: ReproduceRecord) -> str:
+    return " ".join(f"{name}: {how}." for name, how in record.attacks.items())
+
+
+def _subtitle(record: ReproduceRecord) -> str:
+    return (
+        f"{clean(record.title)} ({clean(record.source)}) · ours: {clean(record.data)}, n = {record.samples:,}, ε = {clean(record.eps)}, "
+        f"seed {record.seed} · {clean(record.created)} · edge-harness {clean(record.harness_version)}"
+    )
