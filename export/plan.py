@@ -8,6 +8,7 @@ Standard library only, Python 3.10 on: it travels to devices.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import hashlib
 import hmac
@@ -22,6 +23,7 @@ from export.errors import ExportError
 
 SCHEMA = 1  # history: 1 - first
 KEY_BYTES = 32
+REMEDY = "Deserialising a plan executes native code, so only plans built here are loaded: build it again from its ONNX file."
 SUFFIX = ".json"  # NAME.plan's manifest is NAME.plan.json
 
 
@@ -57,6 +59,20 @@ class Plan:
         """Size of the file."""
         return self.path.stat().st_size
 
+    def read(self) -> builtins.bytes:
+        """The engine's bytes, which are those that were sealed: what is hashed is what is returned.
+
+        Raises:
+            ExportError: the file cannot be read, or changed since it was built.
+        """
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise ExportError(f"cannot read {self.path}: {error.strerror or error}. {REMEDY}") from error
+        if (found := hashlib.sha256(content).hexdigest()) != self.sha256:
+            raise ExportError(f"{self.path} changed since it was built: sha256 {found[:12]}…, manifest says {self.sha256[:12]}…. {REMEDY}")
+        return content
+
     def save(self) -> None:
         """Write the sealed manifest beside the file.
 
@@ -68,32 +84,27 @@ class Plan:
 
 
 def verify_plan(path: Path) -> Plan:
-    """The plan at `path`, if this user built it on this machine and it has not changed since. Call it before deserialising.
+    """The plan at `path`, if this user built it on this machine and it has not changed since. Deserialise what its `read` returns.
 
     Raises:
         ExportError: no manifest, an unknown schema, a seal that is not ours, or bytes other than those that were built.
     """
-    remedy = "Deserialising a plan executes native code, so only plans built here are loaded: build it again from its ONNX file."
     try:
         facts = json.loads(_manifest(path).read_text(encoding="utf-8"))
         seal = facts.pop("seal")
         ours = isinstance(seal, str) and hmac.compare_digest(seal.encode(), _seal(facts).encode())
         if facts["schema"] != SCHEMA:
-            raise ExportError(f"{_manifest(path)} has schema {facts['schema']!r}; this version reads {SCHEMA}. {remedy}")
+            raise ExportError(f"{_manifest(path)} has schema {facts['schema']!r}; this version reads {SCHEMA}. {REMEDY}")
     except FileNotFoundError as error:
-        raise ExportError(f"{path} has no manifest ({_manifest(path).name}): it was not built by this project. {remedy}") from error
+        raise ExportError(f"{path} has no manifest ({_manifest(path).name}): it was not built by this project. {REMEDY}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ExportError(f"cannot read {_manifest(path)}: {error}. {remedy}") from error
+        raise ExportError(f"cannot read {_manifest(path)}: {error}. {REMEDY}") from error
     if not ours or facts["path"] != path.name:
-        raise ExportError(f"{path} was not built by this user on this machine, or its manifest was changed. {remedy}")
-    try:
-        found = sha256_file(path)
-    except OSError as error:
-        raise ExportError(f"cannot read {path}: {error.strerror or error}. {remedy}") from error
-    if found != facts["sha256"]:
-        raise ExportError(f"{path} changed since it was built: sha256 {found[:12]}…, manifest says {facts['sha256'][:12]}…. {remedy}")
+        raise ExportError(f"{path} was not built by this user on this machine, or its manifest was changed. {REMEDY}")
     del facts["schema"]
-    return Plan(**{**facts, "path": path, "warnings": tuple(facts["warnings"])})
+    plan = Plan(**{**facts, "path": path, "warnings": tuple(facts["warnings"])})
+    plan.read()
+    return plan
 
 
 def sha256_file(path: Path) -> str:

@@ -85,7 +85,7 @@ class TensorRt:
     def _open(self, library: Any, plan: Plan, options: Options) -> None:
         """Deserialise a plan that is known to be ours, and make room for the largest batch."""
         self._runtime = library.Runtime(library.Logger(library.Logger.ERROR))
-        self._engine = self._runtime.deserialize_cuda_engine(plan.path.read_bytes())
+        self._engine = self._runtime.deserialize_cuda_engine(plan.read())
         if self._engine is None:
             raise RefusedError(f"TensorRT {library.__version__} cannot load the engine that it built itself; is this still the same GPU?")
         self._context = self._engine.create_execution_context()
