@@ -193,3 +193,23 @@ def test_probe_says_what_is_there_and_what_is_missing(
     assert len(seen["missing"]) == 1
     assert seen["missing"][0].startswith("onnxruntime cannot be imported: ")
     assert f"{sys.executable} -m pip install" in seen["missing"][0]
+
+
+def test_two_devices_in_one_run_one_of_them_behind_ssh(
+    board: sshd.Board, subject: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One adversarial set, this computer and a board side by side: the board's worker really runs behind the SSH server."""
+    own = tmp_path / "config" / "edge-harness" / "devices"
+    own.mkdir(parents=True)
+    profile = f'extends = "null"\nname = "far"\ntransport = "ssh"\nhost = "{sshd.HOST}"\npython = "{sys.executable}"\n'
+    (own / "far.toml").write_text(profile)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    board.start()
+    out = tmp_path / "run"
+    code = harness("bench", *subject, "--device", "null", "--device", "far", "--flavour", "onnx-fp32", "--batch", "1", "--out", str(out))
+    runs = [RunRecord.load(out / name) for name in ("null", "far")]
+    assert code == max(run.verdict.exit_code for run in runs if run.verdict is not None)
+    assert [run.engines[0].status for run in runs] == ["ok", "ok"]
+    assert runs[0].attacks == runs[1].attacks
+    assert f"| null – far | onnx-fp32 | {runs[0].data.n_clean} | 0 | " in (out / "report.md").read_text()
+    assert sshd.processes(board.cache) == []
