@@ -47,9 +47,7 @@ def state_mismatches(profile: DeviceProfile, m: Measured) -> list[Mismatch]:
         return []
     result, artefact = m.result, m.exported.artefact
     found = mismatches(profile, result.before, result.after, artefact.runtime, result.runtime_version)
-    return [
-        Mismatch(engine=artefact.flavour, what=f.what, declared=f.declared, observed=f.observed, remedy=f.remedy) for f in found
-    ]
+    return [Mismatch(engine=artefact.flavour, what=f.what, declared=f.declared, observed=f.observed, remedy=f.remedy) for f in found]
 
 
 def with_conditions(latency: Latency, profile: DeviceProfile, m: Measured, batch: int) -> Latency:
