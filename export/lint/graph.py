@@ -13,10 +13,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx.defs import OpSchema, SchemaError, get_schema
 
 from export.checked import STANDARD_DOMAINS, all_nodes, subgraphs
 from export.errors import ExportError
 from export.lint.stored import read_external
+from export.quiet import quiet
 from export.session import open_session
 
 Shape = tuple[int | str | None, ...]
@@ -59,7 +61,7 @@ class Graph:
             if node.op_type == "Constant" and (tensor := _constant(node)) is not None and node.output:
                 self.stored[node.output[0]] = tensor
 
-    @property
+    @cached_property
     def inputs(self) -> list[ValueInfoProto]:
         """The inputs that are not initialisers."""
         return [value for value in self.model.graph.input if value.name not in self.stored]
@@ -70,10 +72,19 @@ class Graph:
         return max((entry.version for entry in self.model.opset_import if entry.domain in STANDARD_DOMAINS), default=0)
 
     @cached_property
+    def light(self) -> ModelProto:
+        """The model without its large weights."""
+        return _without_weights(self.model)
+
+    @cached_property
     def values(self) -> dict[str, ValueInfoProto]:
         """Types and shapes by name: declared, or inferred where inference succeeds."""
         found = {}
-        for graph in all_graphs(_inferred(self.model)):
+        try:
+            inferred = onnx.shape_inference.infer_shapes(self.light, data_prop=True).graph
+        except Exception:  # noqa: BLE001 - inference gives up on graphs that runtimes take
+            inferred = self.model.graph
+        for graph in all_graphs(inferred):
             for value in (*graph.input, *graph.value_info, *graph.output):
                 if value.type.HasField("tensor_type"):
                     found[value.name] = value
@@ -83,7 +94,8 @@ class Graph:
     def refusal(self) -> str:
         """What the installed onnxruntime says when it does not load the file; empty where it does."""
         try:
-            open_session(str(self.path), optimise=False)
+            with quiet():
+                open_session(str(self.path), optimise=False)
         except ExportError as error:
             said = " ".join(str(error.__cause__ or error).split())
             return _CODE.sub("", said)[:500].rstrip(". ") or str(error)
@@ -184,6 +196,14 @@ def dims(value: ValueInfoProto) -> Shape | None:
     )
 
 
+def schema(node: NodeProto, opset: int) -> OpSchema | None:
+    """The definition of a standard operator in an operator set, None where there is none."""
+    try:
+        return get_schema(node.op_type, opset, "")
+    except (SchemaError, TypeError, OverflowError):  # the last two for numbers that no operator set has
+        return None
+
+
 def _has_subgraph(node: NodeProto) -> bool:
     return next(subgraphs(node.attribute), None) is not None
 
@@ -207,8 +227,8 @@ def _constant(node: NodeProto) -> TensorProto | None:
     return None
 
 
-def _inferred(model: ModelProto) -> GraphProto:
-    """Shape inference on a copy without the large weights; the graph itself where inference fails."""
+def _without_weights(model: ModelProto) -> ModelProto:
+    """A copy whose large weights are inputs of the same type and shape: small enough to check and to infer shapes on."""
     light = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     graph, source = light.graph, model.graph
     graph.name = source.name or "graph"
@@ -222,7 +242,4 @@ def _inferred(model: ModelProto) -> GraphProto:
             graph.initializer.append(tensor)
         elif tensor.name not in declared:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-    try:
-        return onnx.shape_inference.infer_shapes(light, data_prop=True).graph
-    except Exception:  # noqa: BLE001 - inference gives up on graphs that runtimes take
-        return source
+    return light

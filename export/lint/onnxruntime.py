@@ -14,7 +14,7 @@ from onnx import NodeProto, TensorProto
 from export.checked import STANDARD_DOMAINS
 from export.lint import qdq
 from export.lint.finding import Rule, Severity
-from export.lint.graph import Graph, argument, label
+from export.lint.graph import Graph, argument, label, schema
 
 INT8, UINT8 = TensorProto.INT8, TensorProto.UINT8
 SATURATING = 64  # 2 * 255 * 64 = 32,640 is the largest sum of two products that fits 16 bits
@@ -129,13 +129,9 @@ def saturation(graph: Graph) -> Iterator[tuple[str, str]]:
 
 def unknown(graph: Graph) -> Iterator[tuple[str, str]]:
     """Operators that neither the ONNX standard nor onnxruntime defines."""
-    from onnx.defs import SchemaError, get_schema
-
     for node in graph.nodes:
         if node.domain in STANDARD_DOMAINS:
-            try:
-                get_schema(node.op_type, graph.opset, "")
-            except SchemaError:
+            if schema(node, graph.opset) is None:
                 yield label(node), f"the ONNX standard has no operator {node.op_type} in operator set {graph.opset}."
         elif node.domain not in ("com.microsoft", "com.microsoft.nchwc", "ai.onnx.ml"):
             yield label(node), f"the operator {node.domain}::{node.op_type} needs a library of its own, which is not loaded."

@@ -80,6 +80,10 @@ def _other_rank(rank: int) -> Callable[[Graph, NodeProto], bool]:
     return lambda graph, node: len(graph.shape(argument(node, 0)) or (0,) * rank) != rank
 
 
+def _empty_end(_: Graph, node: NodeProto) -> bool:
+    return bool(node.input) and not node.input[-1]
+
+
 LIMITS = (
     Limit(("Attention", "LayerNormalization", "MaxPool"), _outputs, "more than one output is used"),
     Limit(("Attention",), _attribute("softcap", 0.0), "softcap is not 0"),
@@ -109,6 +113,10 @@ LIMITS = (
     Limit(("Loop",), _float_count, "a number of turns that comes from a floating point input"),
     Limit(("RandomUniformLike",), _attribute("dtype", TensorProto.FLOAT, TensorProto.FLOAT16), "values other than float32 and float16"),
     Limit(("MatMul",), _vector_times_batch, "a vector times a batch of matrices"),
+    Limit(
+        ("Conv", "Gemm", "QuantizeLinear", "DequantizeLinear", "Squeeze", "Slice", "Split", "Dropout"), _empty_end,
+        "an empty name for an optional last input",
+    ),
     Limit(("Split",), _ragged_split, "num_outputs leaves the last part a negative size"),
 )  # fmt: skip
 
@@ -149,19 +157,19 @@ def bytes_inside(graph: Graph) -> Iterator[tuple[str, str]]:
 
 RULES = (
     Rule(
+        "TRT055", Severity.ERROR, "axes and scales are stored", "Make it a constant of the model.", constants, refused=True,
+        words=("build-time constant", "must be an initializer", "as an initializer", "is not a constant", "is a shape tensor"),
+    ),
+    Rule(
+        "TRT056", Severity.ERROR, "UINT8 only at inputs and outputs", "Cast to float or int32 first.", bytes_inside, refused=True,
+        words=("has type uint8 but", "elementwiseoperation", "legaluint8"),
+    ),
+    Rule(
         "TRT054", Severity.ERROR, "options of operators are those of TensorRT", "Export the model without it.", limits, refused=True,
         words=(
             "is not supported", "not supported currently", "does not support", "doesn't support mode", "only supports attention",
             "is supported", "are supported", "fmod attribute", "unsupported reduction", "iattention", "attentioninput",
             "chunk size is negative", "past_cache", "only linear mode", "rank of operands", "randomuniform",
         ),
-    ),
-    Rule(
-        "TRT055", Severity.ERROR, "axes and scales are stored", "Make it a constant of the model.", constants, refused=True,
-        words=("build-time constant", "must be an initializer", "as an initializer", "is not a constant", "is a shape tensor"),
-    ),
-    Rule(
-        "TRT056", Severity.ERROR, "UINT8 only at inputs and outputs", "Cast to float or int32 first.", bytes_inside, refused=True,
-        words=("has type uint8 but", "elementwiseoperation", "input type of uint8"),
     ),
 )  # fmt: skip

@@ -109,13 +109,16 @@ RULES = (
     ),
     Rule(
         "TRT002", Severity.ERROR, "no UINT8 Q/DQ", SYMMETRIC, unsigned, refused=True,
-        words=("unsupported input type of uint8", "legaluint8", "support uint8 types"),
+        words=("unsupported input type of uint8",),
     ),
     Rule(
         "TRT003", Severity.ERROR, "the bias is float", "Keep the bias in float (quantize_static: QuantizeBias=False).", bias, refused=True,
         words=("has type int32 but must have type fp8",),
     ),
-    Rule("TRT004", Severity.ERROR, "quantized types are INT8", SYMMETRIC, integer_types, refused=True, words=("output_dtype specifies",)),
+    Rule(
+        "TRT004", Severity.ERROR, "quantized types are INT8", SYMMETRIC, integer_types, refused=True,
+        words=("output_dtype specifies", "unsupported input type of int"),
+    ),
     Rule("TRT005", Severity.WARNING, "the GPU has the quantized types", SYMMETRIC, new_types, words=("hw-specific datatypes",)),
     Rule("TRT006", Severity.ERROR, "scales are stored", "Store the scale in the file: static quantization.", scale_stored, refused=True),
     Rule(

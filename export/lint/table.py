@@ -8,7 +8,7 @@ from onnx import inliner
 
 from export.checked import check_size, parse_onnx
 from export.errors import ExportError
-from export.lint import onnxruntime, operators, options, placement, quantization, sparse, values
+from export.lint import onnxruntime, operators, options, placement, quantization, sparse, valid, values
 from export.lint.finding import Finding, Rule, Severity
 from export.lint.graph import Graph
 from export.lint.stored import check_external
@@ -16,9 +16,9 @@ from export.session import first_line
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "tensorrt": (
-        *quantization.RULES, *placement.RULES, *sparse.RULES, *values.RULES, *operators.RULES, *options.RULES
+        *quantization.RULES, *placement.RULES, *sparse.RULES, *values.RULES, *operators.RULES, *options.RULES, valid.rule("TRT000")
     ),
-    "onnxruntime": onnxruntime.RULES,
+    "onnxruntime": (*onnxruntime.RULES, valid.rule("ORT000")),
 }  # fmt: skip
 TARGETS = tuple(RULES)
 UNNAMED = "unsupported_node: false"
@@ -59,7 +59,11 @@ def read(path: Path, *, sparse: bool = False) -> Graph:
             model = inliner.inline_local_functions(model)
         except Exception as error:
             raise ExportError(f"{path.name}: its local functions cannot be inlined: {first_line(error)}") from error
-    return Graph(model, path, sparse)
+    graph = Graph(model, path, sparse)
+    for text in (*graph.stored, *graph.makers, *graph.readers, *(part for node in graph.nodes for part in (node.op_type, node.domain))):
+        if not isinstance(text, str):  # what protobuf gives for bytes that are no UTF-8
+            raise ExportError(f"{path.name} is damaged: {text!r} is the name of a tensor or an operator; expected text")
+    return graph
 
 
 def rule_for(message: str) -> str | None:

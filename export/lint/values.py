@@ -9,6 +9,7 @@ from onnx import TensorProto
 from export.lint import qdq
 from export.lint.finding import Rule, Severity
 from export.lint.graph import Graph, argument, attribute, dims, label
+from export.lint.quantization import NEW_GPUS
 
 OLDEST, PER_CHANNEL, NEWEST = 9, 13, 21
 """Operator sets: the oldest the parser's authors support; the first with one scale per channel; the newest of ONNX 1.16, with which the
@@ -16,7 +17,6 @@ parser of TensorRT 10.3 (JetPack 6) was built (onnx-tensorrt, docs/Changelog.md:
 
 _NAMES = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "UINT8", "INT32", "INT64", "BOOL")
 TYPES = frozenset(TensorProto.DataType.Value(name) for name in _NAMES)
-"""FP8, INT4 and FP4 exist between QuantizeLinear and DequantizeLinear only."""
 
 _SIZES = {
     "ConstantOfShape": (0,), "CumSum": (1,), "Expand": (1,), "Loop": (0,), "Pad": (1, 3), "Range": (0, 1, 2), "Reshape": (1,),
@@ -47,19 +47,19 @@ def dynamic_inputs(graph: Graph) -> Iterator[tuple[str, str]]:
 
 
 def types(graph: Graph) -> Iterator[tuple[str, str]]:
-    """Tensors of a type that TensorRT does not have. Those of Q/DQ have rules of their own."""
-    own = {name for node in qdq.pairs(graph) for name in (*node.input, *node.output)} - {value.name for value in graph.inputs}
+    """Tensors of a type that TensorRT does not have, or has between QuantizeLinear and DequantizeLinear only."""
+    quantized = {name for node in qdq.pairs(graph) for name in (*node.input, *node.output)} - {value.name for value in graph.inputs}
     for value in (*graph.inputs, *graph.model.graph.output):
         if (held := value.type.WhichOneof("value")) not in ("tensor_type", None):
             yield value.name, f"a {str(held).removesuffix('_type')} instead of a tensor, which TensorRT does not have."
     for name in dict.fromkeys([*(value.name for value in graph.inputs), *graph.stored, *graph.makers]):
         kind = graph.type(name)
-        if kind and kind not in TYPES and name not in own:
-            yield name, f"a tensor of type {_name(kind)}, which TensorRT does not have outside of Q/DQ."
+        if kind and kind not in TYPES and not (name in quantized and kind in NEW_GPUS):
+            yield name, f"a tensor of type {_name(kind)}, which TensorRT does not have{' outside of Q/DQ' * (kind in NEW_GPUS)}."
     for node in graph.of_type("Cast"):
         target = attribute(node, "to", TensorProto.FLOAT)
         if target not in TYPES and not graph.type(node.output[0]):
-            yield label(node), f"casts to {_name(target)}, which TensorRT does not have outside of Q/DQ."
+            yield label(node), f"casts to {_name(target)}, which TensorRT does not have."
 
 
 def wide(graph: Graph) -> Iterator[tuple[str, str]]:
@@ -103,7 +103,7 @@ RULES = (
     Rule("TRT043", Severity.WARNING, "inputs are not double", "Export the model in float32.", wide),
     Rule(
         "TRT044", Severity.ERROR, "no input decides a shape", "Make it a constant; this program feeds images alone.", shape_inputs,
-        refused=True, words=("no optimization profile has been defined",),
+        refused=True, words=("no optimization profile has been defined", "missing values for shape input"),
     ),
     Rule(
         "TRT045", Severity.ERROR, "one input and one output", "Export a classifier: wrap it so that it returns the logits alone.", ends,

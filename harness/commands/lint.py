@@ -27,7 +27,7 @@ def _list_rules(asked: bool) -> None:
         from export.lint import RULES
 
         for target, rules in RULES.items():
-            for rule in rules:
+            for rule in sorted(rules, key=lambda rule: rule.id):
                 print(f"{rule.id}  {target:11}  {rule.severity:7}  {rule.title}{'; refused otherwise' if rule.refused else ''}")
         raise typer.Exit
 
