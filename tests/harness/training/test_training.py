@@ -17,7 +17,7 @@ from harness.training.objectives import OBJECTIVES
 from harness.training.recipe import Recipe, load_recipe
 from harness.training.train import Training, augment, moving_average, split, train
 
-RECIPES = sorted((Path(__file__).parents[3] / "harness/training/recipes").glob("*.toml"))
+RECIPES = sorted((Path(__file__).parents[3] / "harness/training/recipes").rglob("*.toml"))
 
 
 def recipe(**changes: object) -> Recipe:
