@@ -81,7 +81,7 @@ def _draw(axes: Axes, front: Front) -> None:
     costs, shares = [p.cost for p in front.points], [100 * p.robust.accuracy for p in front.points]
     for point in front.points:
         low, high = point.robust.ci95
-        axes.vlines(point.cost, 100 * low, 100 * high, color=plots.GRID, linewidth=1.2, zorder=1)
+        axes.vlines(point.cost, 100 * low, 100 * high, color=plots.MUTED, linewidth=1.0, zorder=1)
     line = [(p.cost, 100 * p.robust.accuracy) for p in front.points if p.on_front]
     axes.step(*zip(*line, strict=True), where="post", color=plots.INK, linewidth=1.2, zorder=2)
     sns.scatterplot(
@@ -100,6 +100,7 @@ def _draw(axes: Axes, front: Front) -> None:
     )
     if max(costs) > 8 * min(costs) > 0:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")  # the style draws no powers of ten
     axes.set_ylim(0, max(5.0, 1.15 * max(100 * p.robust.ci95[1] for p in front.points)))
     axes.set_xlabel(f"{front.what}, {front.unit}")
     axes.set_ylabel("robust accuracy, %")

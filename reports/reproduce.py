@@ -63,8 +63,8 @@ def claims(record: ReproduceRecord) -> Table:
         ("Claim", "Answer", "Why", "The paper's own figures", "Missing rows"),
         [(c.claim, Cell(c.answer, TONES[c.answer]), c.reason, c.paper, ", ".join(c.missing) or NONE) for c in record.claims],
         note="CONFIRMED: every pair gains, p below 5 %. REFUTED: none gains and at least one loses so; for 'the most robust' one "
-        "loss is enough. MIXED: some gain, some do not. UNDECIDED: no pair shows either. p: McNemar, exact, two-sided, Holm over the "
-        "pairs of a claim.",
+        "loss is enough. MIXED: some gain, some do not. UNDECIDED: no pair shows either, or a row is missing. p: McNemar, exact, "
+        "two-sided, Holm over the pairs of a claim.",
     )
 
 

@@ -83,8 +83,8 @@ def gains(record: SweepRecord) -> Iterator[str]:
         for engine in cell.engines:
             if (ratio := latency_ratio(engine)) is None:
                 continue
-            words = "bought nothing" if abs(ratio - 1) <= NOTHING else "made it faster" if ratio > 1 else "made it slower"
-            found.setdefault(f"{kind(cell)} {words} in latency", []).append(f"{cell.label} with {engine.flavour} {times(ratio)}")
+            words = "bought nothing in" if abs(ratio - 1) <= NOTHING else "shortened" if ratio > 1 else "lengthened"
+            found.setdefault(f"{kind(cell)} {words} latency", []).append(f"{cell.label} with {engine.flavour} {times(ratio)}")
     for words, examples in found.items():
         yield f"{words[:1].upper()}{words[1:]}: {'; '.join(examples)}."
     if found:

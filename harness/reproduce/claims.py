@@ -2,10 +2,10 @@
 
 An answer, with p McNemar's exact and two-sided, Holm-adjusted over the claim's pairs:
 
-    CONFIRMED    every pair gains, each with p < 5 %
+    CONFIRMED    every pair gains, each with p < 5 %, and no row is missing
     REFUTED      none gains with p < 5 %, and at least one loses so (for "the most robust of all": one loss refutes)
     MIXED        some gain, some do not
-    UNDECIDED    no pair shows a gain or a loss, or there is none to compare
+    UNDECIDED    no pair shows a gain or a loss, there is none to compare, or all gain and a row is missing
 """
 
 from __future__ import annotations
@@ -101,8 +101,10 @@ def decide(
         worst = min(losses, key=lambda one: one.gain)
         answer = "REFUTED"
         reason = f"{len(losses)} of {len(found)} pairs lose and {'none' if not gains else len(gains)} gain; the most: {words(worst)}."
-    elif len(gains) == len(found) and not missing:
-        answer, reason = "CONFIRMED", f"all {len(found)} pairs gain; the least: {words(min(gains, key=lambda one: one.gain))}."
+    elif len(gains) == len(found):
+        answer = "UNDECIDED" if missing else "CONFIRMED"
+        but = f", but a row is missing: {', '.join(missing)}" if missing else ""
+        reason = f"all {len(found)} pairs gain{but}; the least: {words(min(gains, key=lambda one: one.gain))}."
     elif gains:
         answer = "MIXED"
         reason = f"{len(gains)} of {len(found)} pairs gain, {len(losses)} lose; the most: {words(max(gains, key=lambda one: one.gain))}."

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.hops.subject import check_names
 from harness.reproduce.networks import Network
 from harness.settings import DEFAULT_EPS
 from harness.sweep.cache import Cache
@@ -32,18 +31,10 @@ class Engine:
 
 
 def engines(networks: Sequence[Network], options: Options, cache: Cache) -> list[Engine]:
-    """Every engine of every network, measured now unless that is kept. What fails is told and left out.
-
-    Raises:
-        UsageError: an unknown device.
-    """
-    if not networks:
-        return []
+    """Every engine of every network, measured now unless that is kept. What fails is told and left out."""
     models = tuple(Model(model=str(network.file), arch=network.arch) for network in networks)
     bench = BenchSpec(device=str(options.device), attacks=(), data=options.data, batches=(1,), seed=options.seed)
-    spec = Spec(name="reproduce", models=models, bench=bench)
-    check_names(bench.settings("", None, DEFAULT_EPS))
-    return list(_measured(networks, spec, cache))
+    return list(_measured(networks, Spec(name="reproduce", models=models, bench=bench), cache))
 
 
 def _measured(networks: Sequence[Network], spec: Spec, cache: Cache) -> Iterator[Engine]:

@@ -11,7 +11,7 @@ from export.artefact import sha256_file
 from harness.compression import rate
 from harness.compression.table import METHODS
 from harness.errors import UsageError
-from harness.models.zoo import WEIGHTS, cards
+from harness.models.zoo import cards
 from harness.reproduce.paper import Ours, Paper
 from harness.sweep.figures import epochs_of
 
@@ -58,13 +58,13 @@ class Network:
 
 
 def networks(folders: Sequence[Path]) -> list[Network]:
-    """The zoo's networks and those in `folders` (NAME.safetensors with NAME.json), once each.
+    """The networks in `folders` (NAME.safetensors with NAME.json), once each.
 
     Raises:
         UsageError: a folder is not there, or holds a network without a card that names its architecture.
     """
     found: dict[str, Network] = {}
-    for folder in (WEIGHTS, *folders):
+    for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"--networks {folder}: there is no such folder")
         for name, card in cards(folder).items():

@@ -17,6 +17,8 @@ from harness.audit.metrics import Right
 from harness.audit.statistics import share
 from harness.data.load import load_data, stratified
 from harness.errors import UsageError
+from harness.hops.subject import find_profile
+from harness.models.zoo import WEIGHTS
 from harness.reproduce import claims
 from harness.reproduce.arithmetic import faults
 from harness.reproduce.claims import Attacked
@@ -39,12 +41,13 @@ ADAPTIVE = (("apgd-ce", TEMPERED), ("square", PLAIN))
 
 @dataclass(frozen=True)
 class Options:
-    """What the user chose. `folders`: more networks than the zoo's. `device`: where latency and memory are measured, None for nowhere."""
+    """What the user chose. `folders`: of networks; the zoo's by default. `device`: where latency and memory are measured, None for "
+    "nowhere."""
 
     samples: int = 256
     data: str = "cifar10-sample"
     seed: int = 0
-    folders: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = (WEIGHTS,)
     device: str | None = None
     attacks: tuple[tuple[str, str], ...] = (*((name, PLAIN) for name in LINF), (DISTANCE, PLAIN))
 
@@ -63,11 +66,12 @@ class Reproduction:
 
     @cached_property
     def networks(self) -> list[Network]:
-        """Those that stand beside a row, then those that were compressed otherwise."""
+        """Those that stand beside a row, then those that were compressed otherwise, and what either were made of."""
         found = networks(self.options.folders)
         rows = [network for row in self.paper.row for network in beside(row.ours, found)]
-        chosen = {network.sha256: network for network in (*rows, *(network for network in found if network.method is not None))}
-        return list(chosen.values())
+        parents = {network.parent_sha256 for network in found}
+        others = [network for network in found if network.method is not None or network.sha256 in parents]
+        return list({network.sha256: network for network in (*rows, *others)}.values())
 
     @cached_property
     def bench(self) -> Bench:
@@ -228,6 +232,9 @@ def reproduce(options: Options, cache: Cache, words: list[str]) -> ReproduceReco
         UsageError: unknown data, device or folder, or more samples than there are.
     """
     work = Reproduction(options, cache)
-    _ = work.bench
+    if options.device is not None:
+        find_profile(options.device)
+    if not work.networks or not len(work.bench.index):
+        raise UsageError("there is no network to attack")
     work.attack()
     return work.record(words, engines(work.networks, options, cache) if options.device else ())

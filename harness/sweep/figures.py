@@ -54,6 +54,7 @@ def row(cell: Cell, network: Network, folder: Path) -> CellRow:
         update={
             "status": "finished",
             "sha256": network.sha256,
+            **made_by(network.card),
             "epochs": epochs_of(network.card),
             "weights": network.file,
             "run": str(folder),
@@ -79,6 +80,14 @@ def blank(cell: Cell) -> CellRow:
     request = cell.request
     made = {} if request is None else request.model_dump(include={"method", "rate", "pattern", "student", "recipe", "seed"})
     return CellRow(label=cell.label, parent=Path(cell.parent.model).stem, status="to do", eps=cell.eps, **made)
+
+
+def made_by(card: Mapping[str, Any]) -> dict[str, Any]:
+    """How a compressed network was made, by its card; nothing for one that was not compressed."""
+    if (made := card.get("method")) is None:
+        return {}
+    told = {"method": made["name"], "rate": made.get("rate") or None, "pattern": made.get("pattern"), "seed": card.get("seed")}
+    return {**told, "parent": made["parent"]["name"], "parent_sha256": made["parent"]["sha256"]}
 
 
 def epochs_of(card: Mapping[str, Any]) -> int | None:

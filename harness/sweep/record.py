@@ -74,6 +74,7 @@ class CellRow(Part):
     network_cached: bool | None = Field(default=None, description="the network was there already; None for the parent")
     run_cached: bool = False
     sha256: str | None = None
+    parent_sha256: str | None = Field(default=None, description="of the network it was made of; None where it was made of none")
     epochs: int | None = None
     eps: str
     weights: str | None = Field(default=None, description="the network's file")

@@ -111,17 +111,18 @@ class Sweep:
             environment=environment(),
             device=DeviceRow(name=profile.name, simulated=profile.simulated_clock, emulated=profile.emulated),
             tier=self.spec.bench.tier,
-            cells=with_parents(self.cells, self.rows),
+            cells=with_parents(list(self.rows.values())),
             fronts=list(found),
         )
         record.save(self.out)
         return record
 
 
-def with_parents(cells: Sequence[Cell], rows: dict[str, CellRow]) -> list[CellRow]:
-    """Every row beside that of the network it was made of."""
-    parents = {cell.parent: rows[cell.label] for cell in cells if cell.request is None}
-    return [rows[cell.label] if cell.request is None else beside_parent(rows[cell.label], parents[cell.parent]) for cell in cells]
+def with_parents(rows: Sequence[CellRow]) -> list[CellRow]:
+    """Every row beside that of the network it was made of, where that is in the sweep."""
+    finished = {row.sha256: row for row in rows if row.sha256 is not None}
+    parents = [finished.get(row.parent_sha256 or "") for row in rows]
+    return [row if parent is None else beside_parent(row, parent) for row, parent in zip(rows, parents, strict=True)]
 
 
 def fronts(rows: Sequence[CellRow], delta: float, batch: str) -> list[Front]:

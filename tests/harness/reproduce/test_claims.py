@@ -1,0 +1,141 @@
+"""The three claims on made-up networks whose answers are known, and the sample size against a simulation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from harness.reproduce.claims import Attacked, decide, distillation, images_for, one_bit, pruning
+from harness.reproduce.networks import Network, beside, family
+from harness.reproduce.paper import Ours, paper
+
+N = 400
+
+
+def network(called: str, tmp_path: Path, /, *, arch: str = "resnet18x16", parent: Network | None = None, **method: object) -> Network:
+    file = tmp_path / f"{called}.safetensors"
+    file.write_text(called)
+    card = {"arch": arch, "parameters": 1, "recipe": {"objective": "n-fgsm"}}
+    if method:
+        made = {
+            "until": None,
+            "pattern": None,
+            "rate": "",
+            **method,
+            "parent": {"name": "p", "sha256": parent.sha256 if parent else "none"},
+        }
+        card = {"arch": arch, "parameters": 1, "method": made}
+    return Network(called, file, card)
+
+
+def attacked(one: Network, right: int) -> Attacked:
+    """Right on the first `right` of N images: any difference is as discordant one way as it can be."""
+    return Attacked(one, np.arange(N) < right)
+
+
+def rows(known: list[Attacked]) -> dict[str, list[Attacked]]:
+    networks = [one.network for one in known]
+    return {row.name: [one for one in known if one.network in beside(row.ours, networks)] for row in paper().row}
+
+
+@pytest.mark.parametrize(
+    ("parent", "first", "second", "answer"),
+    [(160, 200, 190, "UNDECIDED"), (160, 120, 110, "REFUTED"), (160, 161, 159, "UNDECIDED"), (160, 200, 120, "MIXED")],
+)
+def test_pruning_is_compared_with_what_was_pruned(tmp_path: Path, parent: int, first: int, second: int, answer: str) -> None:
+    base = network("base", tmp_path)
+    known = [
+        attacked(base, parent),
+        attacked(network("eight", tmp_path, parent=base, name="radmm", rate="8x"), first),
+        attacked(network("twelve", tmp_path, parent=base, name="radmm", rate="0.9167"), second),
+        attacked(network("stopped", tmp_path, parent=base, name="radmm", rate="8x", until="admm"), 400),
+        attacked(network("orphan", tmp_path, name="hydra", rate="0.9"), 400),
+    ]
+    found = pruning(paper(), rows(known), known)
+    assert found.answer == answer, found.reason
+    assert [(one.first, one.second) for one in found.pairs] == [("eight", "base"), ("twelve", "base")]
+    assert found.missing == ["RAP fine 16x", "HYDRA 95x", "HYDRA 99x"]
+    assert "more epochs than its parent" in found.reason and "p = 0.84" in found.paper
+    if first == 161:
+        assert "images would decide" in found.reason
+
+
+def test_a_claim_is_confirmed_only_when_no_row_is_missing(tmp_path: Path) -> None:
+    pair = attacked(network("a", tmp_path), 200), attacked(network("b", tmp_path), 100)
+    assert decide("claim", [pair], "", []).answer == "CONFIRMED"
+    partly = decide("claim", [pair], "", ["a row"])
+    assert partly.answer == "UNDECIDED" and partly.reason.startswith("all 1 pairs gain, but a row is missing: a row;")
+    assert decide("claim", [], "", ["a row"]).reason == "row missing: a row."
+    assert decide("claim", [pair[::-1]], "", ["a row"]).answer == "REFUTED"
+
+
+def test_holm_counts_the_pairs(tmp_path: Path) -> None:
+    """A gain that is significant alone (p = 0.031) is not among five."""
+    pairs = [(attacked(network(f"a{i}", tmp_path), 106 if i == 0 else 100), attacked(network(f"b{i}", tmp_path), 100)) for i in range(5)]
+    assert decide("claim", pairs[:1], "", []).answer == "CONFIRMED"
+    found = decide("claim", pairs, "", [])
+    assert found.answer == "UNDECIDED" and found.pairs[0].p == pytest.approx(5 * binomtest(6, 6).pvalue)
+
+
+def test_distillation_compares_like_with_like(tmp_path: Path) -> None:
+    teacher, other = network("teacher", tmp_path), network("other", tmp_path)
+    known = [
+        attacked(network("iad", tmp_path, parent=teacher, name="iad-1"), 100),
+        attacked(network("ard", tmp_path, parent=teacher, name="ard"), 200),
+        attacked(network("ard-of-another", tmp_path, parent=other, name="ard"), 1),
+        attacked(network("ard-mobile", tmp_path, parent=teacher, arch="mobilenetv2-cifar-x0.5", name="ard"), 1),
+    ]
+    found = distillation(paper(), rows(known))
+    assert [(one.first, one.second) for one in found.pairs] == [("iad", "ard")]
+    assert (found.answer, found.missing) == ("REFUTED", ["IAD-II"])
+
+
+@pytest.mark.parametrize(("bits", "rival", "answer"), [(200, 100, "CONFIRMED"), (200, 300, "REFUTED"), (200, 201, "MIXED")])
+def test_one_rival_refutes_the_most_robust_of_all(tmp_path: Path, bits: int, rival: int, answer: str) -> None:
+    one = attacked(network("w1a1", tmp_path, name="lowbit", rate="w1a1"), bits)
+    known = [one, attacked(network("weak", tmp_path), 10), attacked(network("rival", tmp_path, name="lowbit", rate="w4a4"), rival)]
+    found = one_bit(paper(), rows(known), known, "Attacked so.")
+    assert found.answer == answer and found.reason.endswith("Attacked so.") and len(found.pairs) == 2
+
+
+def test_missing_rows_leave_a_claim_undecided() -> None:
+    empty: dict[str, list[Attacked]] = {row.name: [] for row in paper().row}
+    for found in (pruning(paper(), empty, []), distillation(paper(), empty), one_bit(paper(), empty, [], "")):
+        assert found.answer == "UNDECIDED" and found.reason.startswith("row missing: ") and not found.pairs
+
+
+def test_rows_are_found_by_method_rate_stage_and_family(tmp_path: Path) -> None:
+    base = network("base", tmp_path)
+    cases = {
+        "RAP pre": base,
+        "RAP prune 12x": network("a", tmp_path, parent=base, name="radmm", rate="12x", until="admm", pattern="irregular"),
+        "RAP fine 12x": network("b", tmp_path, parent=base, name="radmm", rate="91.67%", pattern="irregular"),
+        "HYDRA 99x": network("c", tmp_path, parent=base, name="hydra", rate="100x"),
+        "RSLAD → MobileNetV2": network("d", tmp_path, parent=base, arch="mobilenetv2-cifar-x0.25", name="rslad"),
+        "RSLAD → ResNet": network("e", tmp_path, parent=base, arch="resnet18x32", name="rslad"),
+        "w2a2": network("f", tmp_path, parent=base, arch="resnet18x16:a2", name="lowbit", rate="w2a2"),
+    }
+    nowhere = [
+        network("filter", tmp_path, parent=base, name="radmm", rate="12x", pattern="filter"),
+        network("standard", tmp_path),
+        network("w4a8", tmp_path, parent=base, name="lowbit", rate="w4a8"),
+    ]
+    nowhere[1].card["recipe"]["objective"] = "standard"
+    every = [*cases.values(), *nowhere]
+    found = {row.name: beside(row.ours, every) for row in paper().row}
+    assert {name: own for name, own in found.items() if own} == {name: [one] for name, one in cases.items()}
+    assert beside(Ours(), nowhere) == [], "a network trained without an adversary is nobody's robust parent"
+    assert family("resnet18x64:a4") == family("resnet18x16") != family("resnet8")
+
+
+def test_the_images_for_a_gain_decide_four_times_in_five() -> None:
+    gain, discordant = 0.04, 0.2
+    n = images_for(gain, discordant)
+    assert n is not None and images_for(0.0, 0.2) is None
+    rng = np.random.default_rng(0)
+    table = rng.multinomial(n, [(discordant + gain) / 2, (discordant - gain) / 2, 1 - discordant], size=600)
+    found = np.mean([binomtest(int(a), int(a + b)).pvalue < 0.05 for a, b, _ in table])
+    assert 0.74 < found < 0.84

@@ -1,0 +1,185 @@
+"""`harness reproduce` in miniature: real networks, four images, every attack; the second run attacks nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness import cli
+from harness.attacks.table import resolve
+from harness.compression.compress import Request, compress
+from harness.data.load import load_data
+from harness.errors import UsageError
+from harness.models.load import load_twin
+from harness.models.zoo import WEIGHTS
+from harness.reproduce.evaluate import TEMPERED, Bench, Evaluation, Subject, Tempered
+from harness.reproduce.networks import networks
+from harness.reproduce.record import ReproduceRecord
+from harness.reproduce.run import Options, Reproduction, reproduce
+from harness.sweep.cache import Cache
+from reports.reproduce import render_reproduction
+from reports.reproduce_terminal import print_reproduction
+
+RECIPE = """
+description = "one epoch"
+[common]
+objective = "standard"
+batch = 20
+holdout = 20
+epochs = 1
+lr = 0.001
+[train]
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A parent, its one-bit form and its INT8 form, with cards."""
+    place = tmp_path_factory.mktemp("networks")
+    test, calibration = load_data("cifar10-sample", input_shape=None, classes=None, seed=0)
+    np.savez(place / "train.npz", images=calibration.images[:60], labels=calibration.labels[:60])
+    np.savez(place / "test.npz", images=test.images[:6], labels=test.labels[:6])
+    (place / "tiny.toml").write_text(RECIPE)
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(WEIGHTS / f"resnet8{suffix}", place / f"parent{suffix}")
+    card = json.loads((place / "parent.json").read_text())
+    card["recipe"]["objective"] = "n-fgsm"  # it stands in for a robust parent here
+    (place / "parent.json").write_text(json.dumps(card))
+    common = {"model": "resnet8", "data": str(place / "train.npz"), "test": str(place / "test.npz")}
+    compress(Request(method="lowbit", rate="w1a1", recipe=str(place / "tiny.toml"), **common), place / "one-bit.safetensors")
+    compress(Request(method="ptq-int8", **common), place / "int8.safetensors")
+    return place
+
+
+@pytest.fixture(scope="module")
+def options(folder: Path) -> Options:
+    return Options(samples=4, data=str(folder / "test.npz"), folders=(folder,), device="null")
+
+
+@pytest.fixture(scope="module")
+def done(options: Options, tmp_path_factory: pytest.TempPathFactory) -> tuple[ReproduceRecord, Cache]:
+    cache = Cache(tmp_path_factory.mktemp("cache"))
+    return reproduce(options, cache, ["harness", "reproduce"]), cache
+
+
+def test_rows_others_and_missing_ones(done: tuple[ReproduceRecord, Cache]) -> None:
+    record, _ = done
+    ours = {row.name: [one.network for one in row.ours] for row in record.rows if row.ours}
+    assert ours == {"RAP pre": ["parent"], "w1a1": ["one-bit"]}
+    assert [one.network for one in record.others] == ["int8"]
+    assert sum(row.missing is not None for row in record.rows) == len(record.rows) - 2
+    parent = record.rows[0].ours[0]
+    assert parent.robust.keys() >= {"FB_pgd_at", "apgd-ce", "apgd-dlr"} and parent.clean.n == 4
+    assert all(parent.worst.correct <= share.correct <= parent.clean.correct for share in parent.robust.values())
+    (one_bit,) = next(row for row in record.rows if row.name == "w1a1").ours
+    assert one_bit.robust.keys() >= {"apgd-ce T", "square"}, "w1a1 must face the attacks against hidden gradients"
+    assert one_bit.gamma is not None and one_bit.gamma["weight_bits"] > 4
+    assert {front.axis for front in record.fronts} == {"size", "latency", "memory"}
+    assert [claim.answer for claim in record.claims[:2]] == ["UNDECIDED", "UNDECIDED"]
+    assert "Auto-PGD with a temperature and Square." in record.claims[2].reason or not record.claims[2].pairs
+
+
+def test_a_second_run_attacks_and_measures_nothing(
+    options: Options, done: tuple[ReproduceRecord, Cache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, cache = done
+
+    def stop(*_: object) -> None:
+        raise AssertionError("an attack was made again")
+
+    monkeypatch.setattr("harness.reproduce.evaluate.made", stop)
+    monkeypatch.setattr("harness.sweep.tasks.bench", stop)
+    again = reproduce(options, cache, ["harness", "reproduce"])
+    assert again.model_copy(update={"created": record.created}) == record
+
+
+def test_more_images_are_another_evaluation(options: Options, done: tuple[ReproduceRecord, Cache]) -> None:
+    _, cache = done
+    more = Options(samples=5, data=options.data, folders=options.folders)
+    work = Reproduction(more, cache)
+    assert all(not work.known(network) for network in work.networks)
+    assert all(Reproduction(options, cache).known(network) for network in work.networks)
+
+
+def test_a_temperature_changes_the_gradient_and_not_who_is_right(folder: Path, tmp_path: Path) -> None:
+    (network,) = (one for one in networks([folder]) if one.name == "one-bit")
+    data, _ = load_data(str(folder / "test.npz"), input_shape=None, classes=None, seed=0)
+    bench = Bench(data, np.arange(len(data)), Fraction(8, 255), 0, Cache(tmp_path))
+    subject = Subject(network, (3, 32, 32))
+    found = bench.evaluate(subject, resolve("fgsm"), TEMPERED)
+    assert found.temperature is not None and found.temperature == subject.temperature(data.images, data.labels) > 0
+    plain = bench.evaluate(subject, resolve("fgsm"))
+    assert found.clean == plain.clean and found.attack.source == "S1-T" and plain.temperature is None
+    x = torch.rand(3, 3, 32, 32)
+    module = load_twin(str(network.file), arch=network.arch).module
+    assert torch.equal(Tempered(module, 4.0)(x) * 4, module(x))
+    assert Evaluation.model_validate_json(found.model_dump_json()) == found
+
+
+def test_reports_say_what_the_record_says(done: tuple[ReproduceRecord, Cache], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record, _ = done
+    record.save(tmp_path)
+    assert ReproduceRecord.model_validate_json((tmp_path / "reproduce.json").read_bytes()) == record
+    html, text, _ = (path.read_text() for path in render_reproduction(record, tmp_path))
+    print_reproduction(record)
+    out = capsys.readouterr().out
+    for words in ("RSLAD → MobileNetV2", "one-bit", "HYDRA 99x", "w1a1 is the most robust", "UNDECIDED"):
+        assert words in html and words in text and words in out
+    for words in ("57.14", "Images without a gradient", "harness compress resnet18x16-at --method hydra --rate 0.99", "Tango"):
+        assert words in html.replace("\u00a0", " ") and words in text
+    assert html.count('<svg class="plot"') == len(record.fronts) == 3
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--samples", "0"), "expected 1 to 1000"),
+        (("--samples", "2000"), "--samples 2000: cifar10-sample has 1000 images"),
+        (("--data", "nothing.npz"), "nothing.npz"),
+        (("--networks", "nowhere"), "--networks nowhere: there is no such folder"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    words: tuple[str, str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["harness", "reproduce", "--cache", str(tmp_path / "c"), "--out", str(tmp_path / "o"), *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and expected in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_an_unknown_device_is_found_before_any_attack(options: Options, tmp_path: Path) -> None:
+    wrong = Options(samples=4, data=options.data, folders=options.folders, device="hots")
+    with pytest.raises(UsageError, match=r"unknown device 'hots'\. Did you mean host"):
+        reproduce(wrong, Cache(tmp_path / "c"), [])
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_dry_run_shows_rows_networks_and_commands(
+    folder: Path, done: tuple[ReproduceRecord, Cache], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, cache = done
+    words = ["--dry-run", "--networks", str(folder), "--samples", "4", "--data", str(folder / "test.npz"), "--cache", str(cache.root)]
+    monkeypatch.setattr(sys, "argv", ["harness", "reproduce", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    lines = {line[:20].strip(): line[21:] for line in capsys.readouterr().out.splitlines()}
+    assert not stop.value.code
+    assert "one-bit (4 of 4 attacks done)" in lines["w1a1"]

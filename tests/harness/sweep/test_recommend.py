@@ -1,0 +1,66 @@
+"""The Pareto front and the rule, against a hand-made case, brute force, and the paired test of the audit."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.audit.statistics import tango
+from harness.sweep.recommend import Candidate, recommend
+from harness.sweep.record import Front
+
+
+def nested(name: str, cost: float, right: int, n: int = 200) -> Candidate:
+    """Right on the first `right` of n images: every less robust candidate is right on a part of the same ones."""
+    return Candidate(name, cost, np.arange(n) < right)
+
+
+def front(*candidates: Candidate, delta: float = 0.05) -> Front:
+    found = recommend(candidates, "size", "artefact size", "KiB", delta)
+    assert found is not None
+    return found
+
+
+def test_the_cheapest_that_gives_up_too_little_to_matter_is_recommended() -> None:
+    candidates = nested("large", 100, 100), nested("middle", 50, 97), nested("small", 10, 60), nested("worse", 60, 90)
+    found = front(*candidates)
+    assert {point.name: point.on_front for point in found.points} == {"small": True, "middle": True, "worse": False, "large": True}
+    assert found.recommended == "middle" and "2 times less than large" in found.reason and "1.5 points" in found.reason
+    middle = next(point for point in found.points if point.name == "middle")
+    assert middle.given_up == pytest.approx(3 / 200) and middle.given_up_at_most == pytest.approx(tango(3, 0, 200)[1])
+    assert front(*candidates, delta=0.01).recommended == "large", "3 of 200 lost may be more than 1 point"
+    assert front(*candidates, delta=0.5).recommended == "small"
+
+
+def test_few_images_recommend_the_most_robust() -> None:
+    few = front(nested("large", 100, 10, n=20), nested("small", 1, 10, n=20))
+    assert few.recommended == "small", "equally robust: the cheaper one is the best itself"
+    few = front(nested("large", 100, 11, n=20), nested("small", 1, 10, n=20))
+    assert few.recommended == "large" and "no cheaper one is shown" in few.reason
+
+
+def test_one_candidate_makes_no_front() -> None:
+    assert recommend([nested("one", 1, 1)], "size", "size", "KiB", 0.05) is None
+
+
+CANDIDATES = st.lists(st.tuples(st.integers(1, 5), st.lists(st.booleans(), min_size=12, max_size=12)), min_size=2, max_size=7)
+
+
+@settings(max_examples=150, deadline=None)
+@given(CANDIDATES, st.sampled_from([0.05, 0.3, 0.6]), st.randoms(use_true_random=False))
+def test_front_and_rule_by_brute_force_in_any_order(drawn: list[tuple[int, list[bool]]], delta: float, random: object) -> None:
+    candidates = [Candidate(f"c{i}", float(cost), np.array(right)) for i, (cost, right) in enumerate(drawn)]
+    found = front(*candidates, delta=delta)
+    value = {c.name: (int(c.right.sum()), -c.cost) for c in candidates}
+    for point in found.points:
+        mine = value[point.name]
+        beaten = any(other[0] >= mine[0] and other[1] >= mine[1] and other != mine for other in value.values())
+        assert point.on_front is not beaten
+    most = max(robust for robust, _ in value.values())
+    chosen = next(point for point in found.points if point.name == found.recommended)
+    assert chosen.given_up_at_most < delta
+    assert chosen.given_up == pytest.approx((most - value[chosen.name][0]) / 12)
+    cheaper = [point for point in found.points if point.cost < chosen.cost]
+    assert all(point.given_up_at_most >= delta for point in cheaper)
+    random.shuffle(candidates)  # type: ignore[attr-defined]
+    assert front(*candidates, delta=delta) == found

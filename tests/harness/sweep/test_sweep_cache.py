@@ -1,0 +1,127 @@
+"""Keys and the cache: the same result has one key, another has another, and a result is there whole or not at all."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.compression.compress import Request
+from harness.models.zoo import weights_file
+from harness.sweep.cache import Cache
+from harness.sweep.keys import BENCHING, TRAINING, code, meaning, network_key
+
+KEY, OTHER = "a" * 64, "b" * 64
+
+
+def request(folder: Path, **changes: object) -> Request:
+    base = {"model": "resnet8", "method": "hydra", "rate": "0.5", "pattern": "irregular", "recipe": str(folder / "tiny.toml"), "seed": 0}
+    return Request(**{**base, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rate": "0.6"}, {"pattern": "column"}, {"seed": 1}, {"until": "prune"}, {"model": "resnet18x16-at"}, {"recipe": "cpu"},
+        {"method": "magnitude", "recipe": "cpu"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_whatever_decides_a_network_is_in_its_key(spec_file: Path, changes: dict[str, object]) -> None:
+    folder = spec_file.parent
+    assert network_key(request(folder), "data", "test") != network_key(request(folder, **changes), "data", "test")
+
+
+def test_the_images_and_the_recipes_constants_are_in_the_key(spec_file: Path) -> None:
+    folder = spec_file.parent
+    before = network_key(request(folder), "data", "test")
+    assert network_key(request(folder), "other data", "test") != before
+    assert network_key(request(folder), "data", "other test") != before
+    recipe = folder / "tiny.toml"
+    recipe.write_text(recipe.read_text().replace("lr = 0.01", "lr = 0.02"))
+    assert network_key(request(folder), "data", "test") != before
+
+
+def test_names_and_descriptions_are_not_in_the_key(spec_file: Path) -> None:
+    folder = spec_file.parent
+    before = network_key(request(folder), "data", "test")
+    shutil.copy(weights_file("resnet8"), folder / "mine.safetensors")
+    assert network_key(request(folder, model=str(folder / "mine.safetensors")), "data", "test") == before
+    renamed = folder / "renamed.toml"
+    renamed.write_text((folder / "tiny.toml").read_text().replace("one epoch", "a single epoch"))
+    assert network_key(request(folder, recipe=str(renamed)), "data", "test") == before
+
+
+def test_code_counts_by_what_it_does() -> None:
+    plain = "def f(x):\n    return x + 1\n"
+    assert meaning(plain) == meaning('"""Module."""\n\n\ndef f(x):\n    """One more."""\n    return (x + 1)  # so\n')
+    assert meaning(plain) != meaning(plain.replace("+ 1", "+ 2"))
+    assert meaning('class A:\n    """Only words."""\n') == meaning("class A:\n    pass\n")
+    assert code(TRAINING) != code(BENCHING)
+
+
+def test_a_result_is_there_once_it_is_finished(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    with cache.making("runs", KEY) as folder:
+        assert folder is not None
+        (folder / "half").write_text("1")
+        assert cache.find("runs", KEY) is None
+    found = cache.find("runs", KEY)
+    assert found is not None and (found / "half").read_text() == "1"
+    assert cache.find("runs", OTHER) is None and cache.find("sets", KEY) is None
+    with cache.making("runs", KEY) as folder:
+        assert folder is None
+    cache.drop("runs", KEY)
+    assert cache.find("runs", KEY) is None
+
+
+def test_what_an_interrupted_process_left_is_gone_on_with(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    with pytest.raises(KeyboardInterrupt), cache.making("runs", KEY) as folder:
+        assert folder is not None
+        (folder / "epoch").write_text("7")
+        raise KeyboardInterrupt
+    assert cache.find("runs", KEY) is None
+    with cache.making("runs", KEY) as folder:
+        assert folder is not None and (folder / "epoch").read_text() == "7"
+
+
+def test_two_that_want_the_same_result_make_it_once(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def make(name: str) -> None:
+        with Cache(tmp_path).making("runs", KEY) as folder:
+            if folder is not None:
+                time.sleep(0.2)
+                made.append(name)
+
+    race(lambda: make("one"), lambda: make("two"))
+    assert len(made) == 1
+
+
+def race(*functions: Callable[[], None]) -> None:
+    threads = [threading.Thread(target=function) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_result_travels_whole_and_replaces_what_was_begun(tmp_path: Path) -> None:
+    there, here = Cache(tmp_path / "there"), Cache(tmp_path / "here")
+    with there.making("runs", KEY) as folder:
+        assert folder is not None
+        (folder / "deep").mkdir()
+        (folder / "deep" / "file").write_bytes(b"\x00\x01")
+    with pytest.raises(RuntimeError), here.making("runs", KEY) as folder:
+        assert folder is not None
+        (folder / "begun").write_text("")
+        raise RuntimeError
+    here.unpack("runs", KEY, there.pack("runs", KEY))
+    found = here.find("runs", KEY)
+    assert found is not None
+    assert [path.relative_to(found).as_posix() for path in sorted(found.rglob("*"))] == ["deep", "deep/file"]
+    assert (found / "deep" / "file").read_bytes() == b"\x00\x01"
+    assert here.add_file("x.toml", b"content", KEY).read_bytes() == b"content"

@@ -1,0 +1,265 @@
+"""A real sweep in miniature: interrupted, with a planted fault, finished, repeated, varied; then the same on a Ray cluster of two nodes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from harness.errors import UsageError
+from harness.records import RunRecord
+from harness.sweep.cache import Cache
+from harness.sweep.cells import cells
+from harness.sweep.executors import Executor, Local
+from harness.sweep.figures import made_by, survivors
+from harness.sweep.plan import Plan
+from harness.sweep.record import CellRow, SweepRecord
+from harness.sweep.run import Sweep, with_parents
+from harness.sweep.spec import Spec, load_spec
+from harness.sweep.tasks import NETWORKS, Outcome, Task
+from reports.markdown import document
+from reports.run import Run
+from reports.sweep import sections
+
+PARENT, CHILD = "resnet8", "resnet8-hydra-0.5-tiny-s0"
+
+
+def run(spec: Spec, executor: Executor, out: Path, cache: Cache) -> SweepRecord:
+    out.mkdir(parents=True, exist_ok=True)
+    return Sweep(spec, cells(spec), Plan(spec, cache, executor.place), executor, out, ["harness", "sweep"]).run()
+
+
+class Interrupted(Local):
+    """Ctrl-C in the second task."""
+
+    done = 0
+
+    def next(self) -> tuple[Task, Outcome]:
+        if self.done == 1:
+            raise KeyboardInterrupt
+        self.done += 1
+        return super().next()
+
+
+@dataclass
+class Story:
+    """The same sweep again and again in one cache, and what each time came of it."""
+
+    spec: Spec
+    cache: Cache
+    folder: Path
+    interrupted: SweepRecord
+    failed: SweepRecord
+    finished: SweepRecord
+    repeated: SweepRecord
+    varied: SweepRecord
+    made_before: dict[str, int]
+    made_after: dict[str, int]
+    sets_varied: int
+
+
+def made(cache: Cache) -> dict[str, int]:
+    """Every finished result, and when it was made."""
+    kinds = [path for path in cache.root.iterdir() if path.name in ("networks", "sets", "runs")]
+    return {f"{kind.name}/{entry.name}": entry.stat().st_mtime_ns for kind in kinds for entry in kind.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory, inputs: Path) -> Story:
+    folder = tmp_path_factory.mktemp("story")
+    spec, cache = load_spec(inputs), Cache(folder / "cache")
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, Interrupted(cache, 1), folder / "out", cache)
+    interrupted = SweepRecord.load(folder / "out")
+
+    child = cells(spec)[1]
+    task = Plan(spec, cache, Local(cache, 1).place).make(child)
+    assert task is not None
+    checkpoint = cache.unfinished(NETWORKS, task.key) / "stages" / "prune" / "checkpoint.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"damaged")
+    failed = run(spec, Local(cache, 1), folder / "out", cache)
+    checkpoint.unlink()
+    finished = run(spec, Local(cache, 1), folder / "out", cache)
+
+    before = made(cache)
+    repeated = run(spec, Local(cache, 1), folder / "again", cache)
+    after = made(cache)
+    other = spec.model_copy(update={"bench": spec.bench.model_copy(update={"batches": (2,)})})
+    varied = run(other, Local(cache, 1), folder / "varied", cache)
+    sets = sum(name.startswith("sets/") for name in made(cache).keys() - before.keys())
+    return Story(spec, cache, folder, interrupted, failed, finished, repeated, varied, before, after, sets)
+
+
+def cell(record: SweepRecord, label: str) -> CellRow:
+    return next(row for row in record.cells if row.label == label)
+
+
+def test_ctrl_c_keeps_what_was_finished(story: Story) -> None:
+    assert cell(story.interrupted, PARENT).status == "finished"
+    assert cell(story.interrupted, CHILD).status == "to do"
+    assert story.interrupted.exit_code == 3
+    assert cell(story.failed, PARENT).run_cached, "it was benched twice"
+
+
+def test_one_cells_failure_is_shown_and_stops_no_other(story: Story) -> None:
+    broken = cell(story.failed, CHILD)
+    assert broken.status == "failed" and "checkpoint" in str(broken.error)
+    assert cell(story.failed, PARENT).status == "finished" and story.failed.exit_code == 3
+    assert str(broken.error) in document("", "", sections(story.failed)).replace("\\", "")
+    assert story.finished.exit_code == 0
+
+
+def test_a_finished_sweep_has_every_figure(story: Story) -> None:
+    parent, child = cell(story.finished, PARENT), cell(story.finished, CHILD)
+    assert (parent.gamma, parent.method, child.method, child.rate, child.epochs) == (None, None, "hydra", "0.5", 2)
+    assert child.gamma is not None and parent.size is not None and child.size is not None
+    assert child.gamma["nonzero"] == pytest.approx(parent.size.nonzero / child.size.nonzero, abs=1e-3) and 1.9 < child.gamma["nonzero"] < 2
+    (engine,) = child.engines
+    assert engine.against_parent is not None and engine.against_parent.latency == {"1": pytest.approx(1.0)}
+    assert story.finished.device.simulated and [front.axis for front in story.finished.fronts] == ["size", "latency", "memory"]
+    assert child.clean is not None and child.clean.n == 10
+
+
+def test_networks_that_are_given_find_their_parent_by_their_card(story: Story) -> None:
+    """A network of the zoo, listed as a model, stands beside its parent as if the sweep had made it."""
+    child = cell(story.finished, CHILD)
+    card = json.loads(Path(str(child.weights)).with_suffix(".json").read_text())
+    found = made_by(card)
+    assert (found["method"], found["rate"], found["parent_sha256"]) == ("hydra", "0.5", cell(story.finished, PARENT).sha256)
+    bare = child.model_copy(update={"gamma": None, "engines": [e.model_copy(update={"against_parent": None}) for e in child.engines]})
+    assert with_parents([bare, cell(story.finished, PARENT)]) == [child, cell(story.finished, PARENT)]
+    assert with_parents([bare]) == [bare], "its parent is not in the sweep"
+
+
+def test_the_figures_are_those_of_the_runs(story: Story) -> None:
+    for row in story.finished.cells:
+        assert row.run is not None
+        record, seen = RunRecord.load(Path(row.run)), survivors(Run.open(Path(row.run)))
+        (claim,) = record.claims
+        assert row.robust == claim.twin_robust and row.engines[0].robust == claim.engine_robust and row.verdict == record.verdict
+        assert seen is not None and claim.engine_robust is not None
+        assert int(seen.engines["onnx-fp32"].sum()) == claim.engine_robust.correct
+
+
+def test_nothing_is_made_twice(story: Story) -> None:
+    assert story.made_before == story.made_after
+    assert all(row.run_cached and row.network_cached in (None, True) for row in story.repeated.cells)
+    assert [row.robust for row in story.repeated.cells] == [row.robust for row in story.finished.cells]
+
+
+def test_a_dry_run_says_what_is_there_and_makes_nothing(
+    story: Story, inputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = made(story.cache)
+    words = ["sweep", str(inputs), "--cache", str(story.cache.root), "--dry-run", "--json"]
+    for cache, network, bench in ((story.cache.root, "cached", "cached"), (story.folder / "empty", "to train", "to do")):
+        words[3] = str(cache)
+        monkeypatch.setattr(sys, "argv", ["harness", *words])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert not stop.value.code
+        rows = json.loads(capsys.readouterr().out)
+        assert rows == [{"cell": PARENT, "network": "given", "bench": bench}, {"cell": CHILD, "network": network, "bench": bench}]
+    assert made(story.cache) == before and not (story.folder / "empty").exists()
+
+
+def test_another_sweep_attacks_no_network_again(story: Story) -> None:
+    assert story.sets_varied == 0
+    assert all(not row.run_cached for row in story.varied.cells), "other batch sizes are another run"
+    assert cell(story.varied, CHILD).network_cached
+    assert [row.robust for row in story.varied.cells] == [row.robust for row in story.finished.cells]
+
+
+def test_reports_are_rendered_for_people(story: Story) -> None:
+    html, text = ((story.folder / "out" / name).read_text() for name in ("report.html", "report.md"))
+    assert html.count('<svg class="plot"') == 3 and "SIMULATED" in html
+    assert f"Irregular sparsity bought nothing in latency: {CHILD} with onnx-fp32 1.00x" in text
+    assert text.count("Rule. ") == 1
+
+
+@pytest.fixture(scope="module")
+def on_ray(story: Story, inputs: Path) -> Iterator[tuple[SweepRecord, Path, list[int]]]:
+    """The same sweep on two nodes, one of which has the device; the worker of the training is killed once."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed (pip install 'edge-harness[sweep]')")
+    from ray.cluster_utils import Cluster
+
+    from harness.sweep.on_ray import OnRay
+
+    os.environ.update({"RAY_enable_metrics_collection": "0", "RAY_usage_stats_enabled": "0"})
+    cluster = Cluster()
+    memory = 80 * 2**20
+    cluster.add_node(num_cpus=1, object_store_memory=memory, include_dashboard=False)
+    cluster.add_node(num_cpus=1, resources={"device:null": 1}, object_store_memory=memory)
+    folder = story.folder / "ray"
+    here, there = Cache(folder / "driver"), folder / "nodes"
+    killed: list[int] = []
+    watch = threading.Thread(target=kill_once, args=(Cache(there), killed), daemon=True)
+    executor = None
+    try:
+        executor = OnRay(here, 1, 0, "null", cluster.address, there)
+        watch.start()
+        yield run(story.spec, executor, folder / "out", here), there, killed
+    finally:
+        if executor is not None:
+            executor.close()
+        cluster.shutdown()
+
+
+def kill_once(nodes: Cache, killed: list[int]) -> None:
+    """Kill the worker that holds the first network, as soon as it has begun."""
+    deadline = time.monotonic() + 300
+    while not killed and time.monotonic() < deadline:
+        for lock in (nodes.root / "locks").glob("networks-*"):
+            begun = any((nodes.root / "unfinished").glob("networks-*/stages/prune/checkpoint.pt"))
+            if begun and (pid := lock.read_text()):
+                os.kill(int(pid), signal.SIGKILL)
+                killed.append(int(pid))
+                return
+        time.sleep(0.01)
+
+
+def test_ray_gives_the_same_results_and_retries_a_killed_worker(story: Story, on_ray: tuple[SweepRecord, Path, list[int]]) -> None:
+    record, nodes, killed = on_ray
+    assert len(killed) == 1, "no worker was killed: nothing was retried"
+    assert record.exit_code == 0 and record.executor == "ray"
+    for mine, other in zip(record.cells, story.finished.cells, strict=True):
+        assert (mine.sha256, mine.clean, mine.robust, mine.gamma) == (other.sha256, other.clean, other.robust, other.gamma)
+        one, two = (RunRecord.load(Path(str(row.run))) for row in (mine, other))
+        assert [attack.set_sha256 for attack in one.attacks] == [attack.set_sha256 for attack in two.attacks]
+    assert (nodes / "networks").is_dir(), "the work was done on the nodes"
+
+
+def test_ray_gives_a_device_one_job_at_a_time(on_ray: tuple[SweepRecord, Path, list[int]]) -> None:
+    import ray
+
+    from harness.sweep.on_ray import resource
+
+    # What the executor asks for, by its own words: two benches at once would need two devices.
+    assert ray.cluster_resources()[resource("null")] == 1
+    spans = []
+    for row in on_ray[0].cells:
+        log = (Path(str(row.run)) / "log.txt").read_text().splitlines()
+        spans.append((log[0].split()[0], log[-1].split()[0]))
+    (_, first_end), (second_start, _) = sorted(spans)
+    assert first_end <= second_start
+
+
+def test_ray_without_the_device_is_refused(on_ray: tuple[SweepRecord, Path, list[int]], tmp_path: Path) -> None:
+    from harness.sweep.on_ray import OnRay
+
+    with pytest.raises(UsageError, match=r"no node of the Ray cluster has the device jetson-orin. Start one with: ray start"):
+        OnRay(Cache(tmp_path), 1, 0, "jetson-orin", None, tmp_path)
+    with pytest.raises(UsageError, match="no node has 64 CPUs and 0 GPUs; the largest has 1 CPUs"):
+        OnRay(Cache(tmp_path), 64, 0, "null", None, tmp_path)

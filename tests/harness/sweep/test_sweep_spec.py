@@ -1,0 +1,89 @@
+"""SPEC.toml: what it means, and that everything wrong with it is one line before any training."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from harness.errors import UsageError
+from harness.sweep.cells import cells
+from harness.sweep.spec import load_spec
+
+WRONG = {
+    "unknown key": ('name = "hydra"', 'name = "hydra"\nrate = "0.5"', "unknown key 'rate'. Did you mean rates"),
+    "unknown table": ("[resources]", "[resource]", "unknown key 'resource'. Did you mean resources"),
+    "bench option": ('device = "null"', 'devise = "null"', "unknown key 'devise'. Did you mean device"),
+    "a model in [bench]": ('device = "null"', 'device = "null"\nmodel = "resnet8"', "bench.model"),
+    "not TOML": ("[[methods]]", "[[methods", "is not TOML"),
+    "no model": ('models = ["resnet8"]', "models = []", "models"),
+    "unknown model": ('["resnet8"]', '["resnet9"]', "unknown model"),
+    "unknown method": ('"hydra"', '"hydar"', "unknown method 'hydar'. Did you mean hydra"),
+    "unknown device": ('"null"', '"nul"', "unknown device 'nul'. Did you mean null"),
+    "unknown flavour": ('"onnx-fp32"', '"onnx-fp31"', "unknown flavour 'onnx-fp31'"),
+    "unknown attack": ('"fgsm"', '"fgms"', "unknown attack 'fgms'. Did you mean fgsm"),
+    "rate above all": ("[0.5]", '["150%"]', "--rate 150%"),
+    "rate of another kind": ("[0.5]", '["w4a4"]', "--rate w4a4"),
+    "rate that the layers cannot have": ("[0.5]", '[0.999]\npatterns = ["filter"]', "resnet8-hydra-0.999-filter-tiny-s0: --rate 0.999"),
+    "pattern": ("[0.5]", '[0.5]\npatterns = ["irregular", "diagonal"]', "--pattern diagonal"),
+    "student of a pruning": ("[0.5]", '[0.5]\nstudents = ["resnet8"]', "--student resnet8"),
+    "no such recipe": ('"tiny.toml"', '"huge.toml"', "huge.toml"),
+    "recipe of another method": ('name = "hydra"\nrates = [0.5]', 'name = "radmm"\nrates = [0.5]', "prune: Extra inputs are not permitted"),
+    "too few images": ('data = "train.npz"', 'data = "test.npz"', "holds out 20 images"),
+    "no such data": ('data = "train.npz"', 'data = "trian.npz"', "trian.npz"),
+    "twice the same": ("rates = [0.5]", 'rates = [0.5, "0.5"]', "asks twice for resnet8-hydra-0.5-tiny-s0"),
+    "samples": ("samples = 10", "samples = 0", "--samples 0"),
+    "cpus": ("cpus = 1", "cpus = 0", "resources.cpus"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_spec_is_one_line_and_exit_2(
+    case: str, spec_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after, expected = WRONG[case]
+    text = spec_file.read_text()
+    assert before in text
+    spec_file.write_text(text.replace(before, after, 1))
+    cache = spec_file.parent / "cache"
+    monkeypatch.setattr(sys, "argv", ["harness", "sweep", str(spec_file), "--cache", str(cache), "--out", str(spec_file.parent / "out")])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert stop.value.code == 2
+    assert expected in err and err.count("\n") == 1 and out == ""
+    assert not cache.exists(), "something was made before the spec was refused"
+
+
+def test_an_output_folder_with_something_else_is_refused(
+    spec_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["harness", "sweep", str(spec_file), "--out", str(spec_file.parent)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2 and "holds something else than a sweep" in capsys.readouterr().err
+
+
+def test_the_cells_are_every_combination_with_the_parent_first(spec_file: Path) -> None:
+    text = spec_file.read_text().replace("rates = [0.5]", 'rates = [0.5, "4x"]\npatterns = ["irregular", "column"]')
+    spec_file.write_text(f'seeds = [0, 3]\n{text}\n[[methods]]\nname = "ptq-int8"\n')
+    found = cells(load_spec(spec_file))
+    assert [cell.label for cell in found] == [
+        "resnet8",
+        *(f"resnet8-hydra-{rate}-{pattern}tiny-s{seed}" for rate in ("0.5", "4x") for pattern in ("", "column-") for seed in (0, 3)),
+        "resnet8-ptq_int8-s0",  # trains nothing: the second seed would be the same network
+    ]
+    assert [cell.number for cell in found] == list(range(10))
+    assert {cell.eps for cell in found} == {"2/255"}, "the parent's claim"
+    assert [cell.request for cell in found].count(None) == 1
+
+
+def test_paths_are_relative_to_the_file_and_absent_ones_are_left_to_fail(spec_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    spec = load_spec(spec_file)
+    assert Path(spec.compress.data) == spec_file.parent / "train.npz"
+    assert Path(spec.methods[0].recipe) == spec_file.parent / "tiny.toml"
+    assert spec.models[0].model == "resnet8"
+    spec_file.unlink()
+    with pytest.raises(UsageError, match="cannot read sweep"):
+        load_spec(spec_file)
