@@ -1,0 +1,249 @@
+"""`harness compress`, whole: a network and its card; every wrong input is one clear line and exit 2 before any training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from export.onnx import export_onnx
+from harness import cli
+from harness.compression.compress import check_fit
+from harness.compression.recipe import load_recipe
+from harness.data.dataset import Dataset
+from harness.data.load import load_data
+from harness.errors import UsageError
+from harness.models.architectures import build
+from harness.models.load import load_twin
+from harness.training.train import Training
+
+RECIPE = """
+description = "a test"
+[common]
+objective = "{objective}"
+epochs = 1
+batch = 20
+lr = 0.02
+holdout = 20
+steps = 1
+[{stages}]
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: a network of ten classes and one of seven, images, recipes."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    for name, classes in (("mine", 10), ("seven", 7)):
+        save_file(build("resnet8", classes).state_dict(), tmp_path / f"{name}.safetensors")
+    images, others = load_data("cifar10-sample", input_shape=None, classes=None, seed=0)
+    np.savez(tmp_path / "few.npz", images=others.images[:160], labels=others.labels[:160])
+    np.savez(tmp_path / "small.npz", images=others.images[:160, ::2, ::2], labels=others.labels[:160])
+    np.savez(tmp_path / "eleven.npz", images=others.images[:160], labels=np.arange(160) % 11)
+    np.savez(tmp_path / "test.npz", images=images.images[:12], labels=images.labels[:12])
+    for name, stages, objective in (
+        ("one", "finetune", "standard"), ("two", "prune]\n[finetune", "standard"), ("admm", "admm]\n[retrain", "standard"),
+        ("distil", "distil", "pgd-at"),
+    ):  # fmt: skip
+        (tmp_path / f"{name}.toml").write_text(RECIPE.format(stages=stages, objective=objective))
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["harness", "compress", *words])
+    code: Any = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    return code if isinstance(code, int) else 0, out, err
+
+
+MODEL = ("mine.safetensors", "--arch", "resnet8")
+DATA = ("--data", "few.npz", "--test", "test.npz")
+FILE = ("--out", "out.safetensors")
+
+
+def words(method: str, recipe: str | None = None, *more: str) -> tuple[str, ...]:
+    return (*MODEL, "--method", method, *(("--recipe", recipe) if recipe else ()), *DATA, *FILE, *more)
+
+
+def data(name: str, test: str = "test.npz") -> tuple[str, ...]:
+    """A good compression of MODEL but for its images."""
+    return (*MODEL, "--method", "nm24", "--recipe", "one.toml", "--data", name, "--test", test, *FILE)
+
+
+WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "method": (words("hidra"), ("unknown method 'hidra'", "Did you mean hydra", "iad-1")),
+    "rate": (words("magnitude", None, "--rate", "much"), ("--rate much", "8x", "90%")),
+    "rate of one": (words("magnitude", None, "--rate", "100%"), ("--rate 100%", "less than 1")),
+    "bits": (words("lowbit", None, "--rate", "w9a4"), ("9 bits", "nearest is 8")),
+    "rate of a method without": (words("ptq-int8", None, "--rate", "8x"), ("this method has no rate",)),
+    "rate of 2:4": (words("nm24", None, "--rate", "4x"), ("the nearest is 0.5 (2x)",)),
+    "rate out of the pattern's reach": (words("hydra", "two.toml", "--rate", "0.9", "--pattern", "2:4"), ("the nearest here is 0.5000",)),
+    "rate out of the layers' reach": (words("magnitude", "one.toml", "--rate", "0.999", "--pattern", "filter"), ("nearest here is 0.9",)),
+    "rate out of the channels' reach": (words("filters", "one.toml", "--rate", "0.9999"), ("removing channels cannot reach it", "nearest")),
+    "pattern": (words("hydra", None, "--pattern", "4:8"), ("--pattern 4:8", "irregular, filter, column, 2:4")),
+    "pattern of a method without": (words("lowbit", None, "--pattern", "filter"), ("lowbit knows no pattern",)),
+    "stage": (words("radmm", None, "--until", "prune"), ("--until prune", "admm, retrain")),
+    "stage of a method without": (words("ptq-int8", None, "--until", "finetune"), ("are none",)),
+    "recipe": (words("hydra", "gpu"), ("no recipe gpu for hydra", "cpu, paper")),
+    "paper recipe": (words("lowbit", "paper"), ("lowbit has no published schedule", "cpu")),
+    "recipe file": (words("hydra", "none.toml"), ("none.toml",)),
+    "recipe of another method": (words("hydra", "one.toml"), ("lacks the stage prune of hydra",)),
+    "student": (words("ard", "distil.toml", "--student", "resnet9"), ("unknown architecture 'resnet9'", "resnet8")),
+    "student of a pruning": (words("hydra", "two.toml", "--student", "resnet8"), ("--student resnet8 is for distillation",)),
+    "student of another size": (words("ard", "distil.toml", "--student", "vit_tiny_patch16_224"), ("does not run on images of", "(3, 32, 32)")),
+    "no second teacher": (words("iad-2", "distil.toml"), ("iad-2 needs --standard-teacher",)),
+    "second teacher": (words("ard", "distil.toml", "--standard-teacher", "resnet8"), ("ard has no --standard-teacher",)),
+    "data of other classes": (data("eleven.npz"), ("10 classes", "11")),
+    "data of another size": (data("small.npz"), ("(3, 16, 16)",)),
+    "missing data": (data("none.npz"), ("none.npz",)),
+    "too few images": ((*words("nm24"),), ("holds out 2000 images", "160")),
+    "test of another size": (data("few.npz", "small.npz"), ("3x16x16",)),
+    "model": (("resnet9", "--method", "nm24", *FILE), ("unknown model 'resnet9'",)),
+    "no arch": (("mine.safetensors", "--method", "nm24", *DATA, *FILE), ("--arch",)),
+    "out": ((*MODEL, "--method", "nm24", *DATA, "--out", "out.pt"), ("ends in .safetensors",)),
+    "out exists": ((*MODEL, "--method", "nm24", *DATA, "--out", "mine.safetensors"), ("mine.safetensors exists already",)),
+    "out under a file": ((*MODEL, "--method", "nm24", *DATA, "--out", "few.npz/out.safetensors"), ("few.npz", "not a folder")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_is_one_line_and_exit_2(
+    case: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Training, "epoch", lambda _: pytest.fail("a training began"))
+    before = sorted(here.rglob("*"))
+    line, expected = WRONG[case]
+    code, out, err = run(capsys, monkeypatch, *line)
+    assert code == 2 and out == ""
+    said = [text for text in err.splitlines() if not text.startswith("warning: the teacher")]
+    assert len(said) == 1, err
+    for word in expected:
+        assert word in said[0]
+    assert sorted(here.rglob("*")) == before, "something was left behind"
+
+
+def test_a_second_teacher_of_other_classes(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.models import load
+
+    monkeypatch.setattr(load, "cards", lambda: {"seven": {"arch": "resnet8", "classes": 7, "input_shape": [3, 32, 32]}})
+    monkeypatch.setattr(load, "weights_file", lambda _: here / "seven.safetensors")
+    code, _, err = run(capsys, monkeypatch, *words("iad-2", "distil.toml", "--standard-teacher", "seven"))
+    assert code == 2 and "seven.safetensors has 7 classes, not 10" in err
+
+
+BAD_RECIPES = {
+    "not TOML": ("[common", r"bad\.toml: "),
+    "not text": (b"\xff\xfe\x00", r"bad\.toml: "),
+    "an unknown field": (RECIPE.replace("steps = 1", "step = 1"), "step: Extra inputs"),
+    "a rate below zero": (RECIPE.replace("0.02", "-0.02"), "lr: Input should be greater than 0"),
+    "a radius of nothing": (RECIPE.replace("steps = 1", "eps = 0"), "eps: Input should be greater than 0"),
+    "an objective": (RECIPE.replace("{objective}", "sgd"), "objective: Input should be 'standard'"),
+    "an unknown stage": (RECIPE + "\n[pretrain]\nepochs = 1\n", "pretrain: Extra inputs"),
+    "a stage that is no table": ('description = "x"\nfinetune = 3\n', r"bad\.toml: "),
+    "a seed, which the command gives": (RECIPE.replace("steps = 1", "seed = 1"), "seed"),
+    "an unknown constant": (RECIPE + "\n[options]\nrho = 1.0\n", "magnitude has no constant rho; it has none"),
+    "a constant that is no number": (RECIPE + '\n[options]\nrho = "x"\n', "options.rho: Input should be a valid number"),
+    "no description": (RECIPE.replace('description = "a test"', ""), "description: Field required"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RECIPES)
+def test_bad_recipes_are_one_clear_line(case: str, tmp_path: Path) -> None:
+    content, message = BAD_RECIPES[case]
+    if isinstance(content, str):
+        content = content.replace("{objective}", "standard").replace("{stages}", "finetune").encode()
+    (tmp_path / "bad.toml").write_bytes(content)
+    with pytest.raises(UsageError, match=message) as caught:
+        load_recipe(str(tmp_path / "bad.toml"), "magnitude", ("finetune",), 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_disk_space_is_told_before_any_work(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(here)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+    code, _, err = run(capsys, monkeypatch, *words("nm24", "one.toml"))
+    assert code == 2 and "no disk space" in err and err.count("\n") == 1
+    assert not (here / "out.stages").exists()
+
+
+def test_a_network_without_a_named_architecture(here: Path) -> None:
+    import onnx
+
+    onnx.save(export_onnx(build("resnet8", 10), (3, 32, 32)), here / "mine.onnx")
+    twin = load_twin(str(here / "mine.onnx"))
+    data = Dataset("d", np.zeros((20, 32, 32, 3), np.uint8), np.arange(20) % 10)
+    with pytest.raises(UsageError, match="no named architecture"):
+        check_fit(twin, data)
+    check_fit(twin, data, student="resnet8")  # distilled into a network that has one
+
+
+def test_a_pruned_network_and_its_card(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = run(capsys, monkeypatch, *words("magnitude", "one.toml", "--rate", "8x", "--json"))
+    assert code == 0, err
+    card = json.loads(out)
+    assert card == json.loads((here / "out.json").read_text())
+    twin = load_twin("out.safetensors", arch=card["arch"])
+    assert card["size"]["this"]["nonzero"] == twin.nonzero_parameters
+    before = load_twin("mine.safetensors", arch="resnet8").nonzero_parameters
+    assert card["size"]["ratio"]["nonzero"] == pytest.approx(before / twin.nonzero_parameters, abs=1e-3)
+    assert before > 6 * twin.nonzero_parameters
+    assert card["size"]["this"]["file_bytes"] == (here / "out.safetensors").stat().st_size
+    assert card["sha256"] == twin.sha256 and card["name"] == "out"
+    assert card["method"]["rate"] == "8x" and card["method"]["recipe"]["stages"]["finetune"]["epochs"] == 1
+    assert card["stages"]["finetune"]["held_out"]["n"] == 20
+    assert card["measured"]["clean"]["n"] == 12
+    assert not (here / "out.stages").exists()
+    assert "min left" in err
+
+
+def test_a_student_of_a_teacher_that_is_not_robust(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, _, err = run(capsys, monkeypatch, *words("ard", "distil.toml", "--student", "mobilenetv2-cifar-x0.25"))
+    assert code == 0, err
+    assert "warning: the teacher mine is not robust:" in err
+    card = json.loads((here / "out.json").read_text())
+    assert card["arch"] == "mobilenetv2-cifar-x0.25"
+    assert load_twin("out.safetensors", arch=card["arch"]).classes == 10
+
+
+def test_stages_belong_to_one_request(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted compression is not gone on with under another rate; the pruned network and the fine-tuned one share stages."""
+    common = ("--work", "stages", "--rate", "4x")
+    code, _, err = run(capsys, monkeypatch, *words("radmm", "admm.toml", *common, "--until", "admm"))
+    assert code == 0, err
+    (here / "out.safetensors").rename("pruned.safetensors")
+    (here / "out.json").unlink()
+    code, _, err = run(capsys, monkeypatch, *words("radmm", "admm.toml", "--work", "stages", "--rate", "8x"))
+    assert code == 3 and "rate 4x then, 8x now" in err and err.count("\n") == 1
+    code, _, err = run(capsys, monkeypatch, *words("radmm", "admm.toml", *common))
+    assert code == 0
+    assert "admm, epoch" not in err and "retrain, epoch 1/1" in err, "the first stage was trained again"
+    assert (here / "stages" / "admm" / "checkpoint.pt").is_file(), "a folder that was asked for is kept"
+
+
+def test_ctrl_c_keeps_the_epochs_that_were_trained(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Training.epoch
+
+    def second(training: Training) -> Any:
+        if training.stage.name == "retrain":
+            raise KeyboardInterrupt
+        return real(training)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "epoch", second)
+        code, _, _ = run(capsys, monkeypatch, *words("radmm", "admm.toml", "--rate", "4x"))
+    assert code != 0 and not (here / "out.safetensors").exists()
+    assert (here / "out.stages" / "admm" / "checkpoint.pt").is_file()
+    code, _, err = run(capsys, monkeypatch, *words("radmm", "admm.toml", "--rate", "4x"))
+    assert code == 0 and "admm, epoch" not in err
