@@ -146,4 +146,3 @@ def _arm_part(cpu: str) -> str | None:
 def _field(text: str, name: str) -> str | None:
     found = re.search(rf"^{name}\s*:\s*(.+)$", text, re.MULTILINE)
     return found.group(1).strip() if found else None
-

@@ -282,7 +282,12 @@ def device_state(engine: str, wrong: Sequence[Mismatch], *, read: bool = True, d
     """Whether the device was in the state that its profile declares. `read`: its state was looked at; `declared`: there is one."""
     if not read:
         return not_tested("device state", "the device's state was not read", engine)
-    return _gate("device state", not wrong, "; ".join(map(in_words, wrong)) or ("as declared" if declared else "nothing is declared") + ", and unchanged", engine)
+    return _gate(
+        "device state",
+        not wrong,
+        "; ".join(map(in_words, wrong)) or ("as declared" if declared else "nothing is declared") + ", and unchanged",
+        engine,
+    )
 
 
 def in_words(wrong: Mismatch) -> str:

@@ -28,7 +28,7 @@ def straight_round(x: Tensor) -> Tensor:
 def quantize(x: Tensor, bits: int) -> Tensor:
     """`x` in [0, 1] on 2^bits levels, with a straight-through gradient (Zhou et al., "DoReFa-Net", 2016, equation 5)."""
     levels = 2**bits - 1
-    return straight_round(x * levels) / levels
+    return straight_round(x * levels) / levels  # type: ignore[no-any-return]
 
 
 class QuantizedReLU(nn.Module):

@@ -37,7 +37,9 @@ def _agreement(device: DeviceRecord) -> str:
     if not device.before:
         return ""
     if device.mismatches:
-        return "The device is not as its profile declares it, or changed during the run: the measurement is INVALID. The remedies are below."
+        return (
+            "The device is not as its profile declares it, or changed during the run: the measurement is INVALID. The remedies are below."
+        )
     if not device.declared:
         return "The profile declares nothing of this device to hold it against; its state was the same before and after."
     return "The device is as its profile declares it, before and after."

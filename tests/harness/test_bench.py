@@ -164,10 +164,10 @@ def test_a_changed_model_or_data_set_is_not_resumed(finished: tuple[Path, RunRec
 def test_an_engine_that_crashes_is_a_result_and_the_other_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = measure.run_job
 
-    def run_job(profile: Any, job: Any, folder: Path, progress: Any) -> Result:
+    def run_job(profile: Any, job: Any, folder: Path, *listeners: Any) -> Result:
         if job.flavour == "ort-int8":
             return Result(job.digest, "crashed", "the worker died of SIGSEGV")
-        return real(profile, job, folder, progress)
+        return real(profile, job, folder, *listeners)
 
     monkeypatch.setattr(measure, "run_job", run_job)
     record = bench(SETTINGS, tmp_path / "run", ["harness"])

@@ -102,7 +102,7 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "recipe of another method": (words("hydra", "one.toml"), ("lacks the stage prune of hydra",)),
     "student": (words("ard", "distil.toml", "--student", "resnet9"), ("unknown architecture 'resnet9'", "resnet8")),
     "student of a pruning": (words("hydra", "two.toml", "--student", "resnet8"), ("--student resnet8 is for distillation",)),
-    "student of another size": (words("ard", "distil.toml", "--student", "vit_tiny_patch16_224"), ("does not run on images of", "(3, 32, 32)")),
+    "student of another size": (words("ard", "distil.toml", "--student", "vit_tiny_patch16_224"), ("does not run", "(3, 32, 32)")),
     "no second teacher": (words("iad-2", "distil.toml"), ("iad-2 needs --standard-teacher",)),
     "second teacher": (words("ard", "distil.toml", "--standard-teacher", "resnet8"), ("ard has no --standard-teacher",)),
     "data of other classes": (data("eleven.npz"), ("10 classes", "11")),
@@ -203,7 +203,7 @@ def test_a_pruned_network_and_its_card(here: Path, capsys: pytest.CaptureFixture
     assert card["sha256"] == twin.sha256 and card["name"] == "out"
     assert card["method"]["rate"] == "8x" and card["method"]["recipe"]["stages"]["finetune"]["epochs"] == 1
     assert card["stages"]["finetune"]["held_out"]["n"] == 20
-    assert card["measured"]["clean"]["n"] == 12
+    assert card["measured"]["clean"]["n"] == 10  # of 12: an .npz sets a fifth aside for calibration
     assert not (here / "out.stages").exists()
     assert "min left" in err
 
