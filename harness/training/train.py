@@ -161,10 +161,10 @@ class Training:
         title = f"{stage.name}: epoch {number}/{stage.epochs}"
         with Track(title, stage.epochs * images, done=(number - 1) * images, summary=False) as track:
             for step in range(self.steps_per_epoch):
-                x, y = self._batch(order[step * stage.batch : (step + 1) * stage.batch])
+                x, y = self.batch(order[step * stage.batch : (step + 1) * stage.batch])
                 for group in self.optimizer.param_groups:
                     group["lr"] = learning_rate(stage, (number - 1) * self.steps_per_epoch + step, stage.epochs * self.steps_per_epoch)
-                total += self._step(x, y, noise, f"epoch {number}, step {step}")
+                total += self.step(x, y, noise, f"epoch {number}, step {step}")
                 track.advance(stage.batch, f"loss {total / (step + 1):.3f}")
         processes.average_buffers(self.network)
         processes.average_buffers(self.averaged)
@@ -177,14 +177,18 @@ class Training:
             return self.generator
         return torch.Generator().manual_seed(1_000_003 * self.stage.seed + 1_009 * number + processes.rank())
 
-    def _batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """This process's share of the images at `index`, augmented, (n, c, h, w) in [0, 1], and their labels."""
         x, y = augment(self.images[index].permute(0, 3, 1, 2), self.generator), self.labels[index]
         share, device = slice(processes.rank(), None, processes.count()), processes.device()
         return x[share].to(device).float().div(255).contiguous(memory_format=torch.channels_last), y[share].to(device)
 
-    def _step(self, x: Tensor, y: Tensor, noise: torch.Generator, place: str) -> float:
-        """One step of the optimizer; returns the loss."""
+    def step(self, x: Tensor, y: Tensor, noise: torch.Generator, place: str) -> float:
+        """One step of the optimizer on a batch; returns the loss.
+
+        Raises:
+            UntrustedError: it is not finite (`place` says where, for the reader).
+        """
         stage = self.stage
         self.called.train()
         loss = self.regime.loss(self.called, x, y, stage, noise)

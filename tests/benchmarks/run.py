@@ -43,6 +43,7 @@ def main() -> None:
             part("bench_latency.py", str(path))
         part("bench_int8.py", str(fp32), str(int8))
     part("bench_attacks.py", "--model", "resnet18x16-at")
+    part("bench_training.py")
 
 
 if __name__ == "__main__":
