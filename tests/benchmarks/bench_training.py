@@ -150,9 +150,10 @@ def main() -> None:
     ratios = [plain / ours for plain, ours in zip(*times, strict=True)]
     plain, ours = (options.steps / statistics.median(found) for found in times)
     ratio = statistics.median(ratios)
+    verdict = "ok" if ratio >= RATIO or stage.objective != "n-fgsm" else "MISSED"
     print(
         f"{plain:.2f} steps/s plain, {ours:.2f} here: {ratio:.2f} times as fast "
-        f"({min(ratios):.2f}-{max(ratios):.2f} over {len(ratios)} rounds; limit {RATIO} for n-fgsm)   {'ok' if ratio >= RATIO or stage.objective != 'n-fgsm' else 'MISSED'}"
+        f"({min(ratios):.2f}-{max(ratios):.2f} over {len(ratios)} rounds; limit {RATIO} for n-fgsm)   {verdict}"
     )
     print(judged("plain", networks[0], run.held, stage))
     print(judged("here", run.averaged.module, run.held, stage))
