@@ -135,7 +135,7 @@ def test_kill_9_then_resume_gives_the_same_record(moment: str, finished: tuple[P
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     kept = {p: p.stat().st_mtime_ns for p in folder.glob("adversarial/S*.npz")}
-    kept |= {p: p.stat().st_mtime_ns for p in folder.glob("artefacts/*.onnx")}
+    kept |= {p: p.stat().st_mtime_ns for p in folder.glob("artefacts/*.onnx") if p.with_suffix(".json").exists()}  # finished ones
 
     resume(folder)
 
