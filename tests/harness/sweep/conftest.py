@@ -35,7 +35,7 @@ test = "test.npz"
 device = "null"
 data = "test.npz"
 attacks = ["fgsm"]
-samples = 10
+samples = 8
 batches = [1]
 flavours = ["onnx-fp32"]
 [resources]
@@ -48,7 +48,7 @@ def write_inputs(folder: Path) -> Path:
     test, calibration = load_data("cifar10-sample", input_shape=None, classes=None, seed=0)
     np.savez(folder / "train.npz", images=calibration.images[:60], labels=calibration.labels[:60])
     held = slice(60, 80)
-    np.savez(folder / "test.npz", images=test.images[:10], labels=test.labels[:10], calibration_images=calibration.images[held])
+    np.savez(folder / "test.npz", images=test.images[:8], labels=test.labels[:8], calibration_images=calibration.images[held])
     (folder / "tiny.toml").write_text(RECIPE)
     (folder / "spec.toml").write_text(SPEC)
     return folder / "spec.toml"

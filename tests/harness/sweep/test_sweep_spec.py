@@ -32,7 +32,7 @@ WRONG = {
     "too few images": ('data = "train.npz"', 'data = "test.npz"', "holds out 20 images"),
     "no such data": ('data = "train.npz"', 'data = "trian.npz"', "trian.npz"),
     "twice the same": ("rates = [0.5]", 'rates = [0.5, "0.5"]', "asks twice for resnet8-hydra-0.5-tiny-s0"),
-    "samples": ("samples = 10", "samples = 0", "--samples 0"),
+    "samples": ("samples = 8", "samples = 0", "--samples 0"),
     "cpus": ("cpus = 1", "cpus = 0", "resources.cpus"),
 }
 
