@@ -12,6 +12,7 @@ from reports import fronts
 from reports.format import NONE, clean, counted, estimate, milliseconds, percent, size
 from reports.html import page
 from reports.markdown import document
+from reports.sections.telemetry import INVALID
 from reports.sections.verdict import TONES
 from reports.table import Cell, Section, Table, table
 
@@ -52,7 +53,7 @@ def sections(record: SweepRecord) -> list[Section]:
     return [
         Section("verdict", "Answer", list(answer(record)), [_networks(record), *_unfinished(record)]),
         Section("size", "What compression removed", [SIZE], [_sizes(record)]),
-        Section("engines", "What it bought on the device", list(gains(record)), [_engines(record)]),
+        Section("engines", "What it bought on the device", [*gains(record), *invalid(record)], [_engines(record)]),
         fronts.section(record.fronts),
         Section("runs", "Where it is", [f"Finished results are kept in {clean(record.cache)}."], [_places(record)]),
     ]
@@ -92,6 +93,17 @@ def gains(record: SweepRecord) -> Iterator[str]:
             f"Each against the same engine of the parent, at the smallest batch that was timed; within {NOTHING:.0%} of 1 counts as "
             "nothing, since a timing is only asked to be steady to that."
         )
+
+
+def invalid(record: SweepRecord) -> Iterator[str]:
+    """Why latencies were left out: each reason once, with the engines it concerns."""
+    found: dict[str, list[str]] = {}
+    for cell in record.cells:
+        for engine in cell.engines:
+            if engine.latency_invalid:
+                found.setdefault(engine.latency_invalid, []).append(f"{cell.label} with {engine.flavour}")
+    for reason, engines in found.items():
+        yield f"{INVALID}: latencies of {len(engines)} engines do not count ({'; '.join(engines)}): {reason}"
 
 
 def kind(cell: CellRow) -> str:
@@ -204,7 +216,7 @@ def _engine(engine: EngineRow) -> list[str | Cell]:
         percent(engine.clean.accuracy if engine.clean else None),
         estimate(engine.robust.accuracy, engine.robust.ci95) if engine.robust else NONE,
         Cell(engine.verdict, TONES[engine.verdict]) if engine.verdict else Cell(engine.error or engine.status, "muted"),
-        milliseconds(engine.latency_ms[batch] if batch else None),
+        milliseconds(engine.latency_ms[batch]) if batch else Cell(INVALID, "bad") if engine.latency_invalid else NONE,
         batch or NONE,
         Cell(times(gain), "good" if gain is not None and gain > 1 + NOTHING else ""),
         size(engine.memory_bytes),

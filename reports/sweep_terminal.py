@@ -10,7 +10,7 @@ from rich.text import Text
 from harness.sweep.record import CellRow, SweepRecord
 from reports.format import NONE, clean, percent
 from reports.sections.verdict import TONES
-from reports.sweep import answer, gains, latency_ratio, times
+from reports.sweep import answer, gains, invalid, latency_ratio, times
 from reports.terminal import STYLES
 
 GAMMAS = {"nonzero": "γ non-zero", "weight_bits": "γ bits"}
@@ -26,7 +26,7 @@ def sweep_table(record: SweepRecord) -> RenderableType:
     for cell in record.cells:
         result.add_row(*_row(cell))
     failed = [Text(f"{cell.label}: {clean(cell.error)}", style="bold red") for cell in record.cells if cell.error]
-    words = [Text(clean(line)) for line in (*gains(record), *answer(record))]
+    words = [Text(clean(line)) for line in (*gains(record), *invalid(record), *answer(record))]
     return Group(result, *failed, *words)
 
 

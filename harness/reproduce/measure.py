@@ -55,4 +55,6 @@ def _measured(networks: Sequence[Network], spec: Spec, cache: Cache) -> Iterator
         folder = plan.run(bench, fresh=True)
         assert folder is not None  # noqa: S101  # made just now
         for engine in row(cell, found, folder).engines:
+            if engine.latency_invalid is not None:
+                print(f"{network.name}, {engine.flavour}: its latency does not count: {engine.latency_invalid}", file=sys.stderr)
             yield Engine(network, engine.flavour, engine.latency_ms.get("1"), engine.memory_bytes)

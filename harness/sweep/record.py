@@ -52,6 +52,7 @@ class EngineRow(Part):
     robust: Share | None = Field(description="worst case over the attacks of the primary radius")
     verdict: Verdict | None
     latency_ms: dict[str, float] = Field(description="batch size -> median; measurements that do not count are left out")
+    latency_invalid: str | None = Field(default=None, description="why a measurement was left out, with its remedy")
     memory_bytes: int | None
     artefact_bytes: int
     simulated: bool

@@ -5,6 +5,7 @@ import pytest
 from harness.errors import UntrustedError, UsageError
 from harness.records import Share
 from harness.sweep.record import SWEEP, AgainstParent, CellRow, DeviceRow, EngineRow, Front, Point, Size, SweepRecord
+from reports.markdown import document
 from reports.sweep import gains, render_sweep, sections
 from reports.sweep_terminal import print_sweep
 
@@ -56,6 +57,14 @@ def test_what_was_bought_is_said_in_words_at_the_smallest_batch(ratio: float, pa
 def test_a_device_without_a_clock_says_nothing_of_latency() -> None:
     silent = engine(None).model_copy(update={"latency_ms": {}, "against_parent": AgainstParent()})
     assert not list(gains(record(child(1.0, engines=[silent]), device=DeviceRow(name="pi", simulated=False, emulated=True))))
+
+
+def test_latencies_that_do_not_count_say_why() -> None:
+    late = engine(None).model_copy(update={"latency_ms": {}, "latency_invalid": "another program took 40 % of the CPU. Stop it."})
+    whole = record(child(1.0, engines=[late]))
+    text = document("", "", sections(whole))
+    assert "INVALID: latencies of 1 engines do not count (net-hydra-0.9-s0 with ort-int8): another program took 40 % of the CPU" in text
+    assert "| **INVALID** |" in text and not list(gains(whole))
 
 
 def front() -> Front:
