@@ -42,6 +42,8 @@ def _tables(record: ReproduceRecord) -> Table:
             result.add_row(*_ours(one))
         if not row.ours:
             result.add_row(Text("  missing" if row.missing else "  not attacked yet", style="yellow"))
+    if record.others:
+        result.add_row(Text("not in the paper", style="bold"))
     for one in record.others:
         result.add_row(*_ours(one))
     return result

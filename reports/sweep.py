@@ -103,7 +103,7 @@ def invalid(record: SweepRecord) -> Iterator[str]:
             if engine.latency_invalid:
                 found.setdefault(engine.latency_invalid, []).append(f"{cell.label} with {engine.flavour}")
     for reason, engines in found.items():
-        yield f"{INVALID}: latencies of {len(engines)} engines do not count ({'; '.join(engines)}): {reason}"
+        yield f"{INVALID}: latencies of {len(engines)} engines do not count ({'; '.join(engines)}): {reason}. Measure again: --remeasure."
 
 
 def kind(cell: CellRow) -> str:

@@ -46,12 +46,14 @@ def sweep(
     executor: Annotated[Literal["local", "ray"], typer.Option(help="who does the work: this process, or a Ray cluster")] = "local",
     address: Annotated[str | None, typer.Option(help="of the Ray cluster's head, or auto [default: one on this machine]")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the cells, and what of them is there already")] = False,
+    remeasure: Annotated[bool, typer.Option("--remeasure", help="bench again what has a latency that does not count")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compress models by several methods, rates and seeds, bench each result, and say which to take."""
     from harness.errors import UsageError
     from harness.sweep.cache import Cache
     from harness.sweep.cells import cells
+    from harness.sweep.plan import Plan
     from harness.sweep.run import Sweep, check_out
     from harness.sweep.spec import load_spec
 
@@ -65,7 +67,7 @@ def sweep(
         check_out(folder)
     worker = _executor(executor, store, wanted, address, cache)
     try:
-        plan = _plan(wanted, store, worker)
+        plan = Plan(wanted, store, worker.place, remeasure)
         if dry_run:
             _show_cells(found, plan, as_json)
             return
@@ -97,12 +99,6 @@ def _executor(name: str, cache: Cache, spec: Spec, address: str | None, root: Pa
     except ImportError as error:
         raise UsageError(f"--executor ray needs Ray: pip install 'edge-harness[sweep]' ({error})") from error
     return OnRay(cache, spec.resources.cpus, spec.resources.gpus, spec.bench.device, address, root)
-
-
-def _plan(spec: Spec, cache: Cache, executor: Executor) -> Plan:
-    from harness.sweep.plan import Plan
-
-    return Plan(spec, cache, executor.place)
 
 
 def _show_cells(cells: list[Cell], plan: Plan, as_json: bool) -> None:

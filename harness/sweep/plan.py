@@ -35,11 +35,17 @@ class Network:
 
 @dataclass(frozen=True)
 class Plan:
-    """The tasks of a sweep's cells. `place`: see `harness.sweep.executors.machine`."""
+    """The tasks of a sweep's cells.
+
+    Attributes:
+        place: see `harness.sweep.executors.machine`.
+        remeasure: bench again what has a latency that does not count.
+    """
 
     spec: Spec
     cache: Cache
     place: str
+    remeasure: bool = False
 
     def make(self, cell: Cell) -> MakeNetwork | None:
         """How to make the cell's network; None for a parent."""
@@ -65,11 +71,13 @@ class Plan:
         return Bench(self._run_key(settings, network.sha256), cell.label, settings)
 
     def run(self, bench: Bench, *, fresh: bool = False) -> Path | None:
-        """The run folder of a bench, None where it has to be made. Unless it is `fresh`, one whose engine crashed or hung is forgotten."""
+        """The run folder of a bench, None where it has to be made. Unless `fresh`, one that may do better next time is forgotten."""
         folder = self.cache.find(RUNS, bench.key)
         if folder is None or fresh:
             return folder
-        if any(engine.status in TRY_AGAIN for engine in RunRecord.load(folder).engines):
+        engines = RunRecord.load(folder).engines
+        invalid = any(latency.invalid for engine in engines for latency in engine.latency.values())
+        if any(engine.status in TRY_AGAIN for engine in engines) or (self.remeasure and invalid):
             self.cache.drop(RUNS, bench.key)
             return None
         return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -172,6 +173,23 @@ def test_a_dry_run_says_what_is_there_and_makes_nothing(
         rows = json.loads(capsys.readouterr().out)
         assert rows == [{"cell": PARENT, "network": "given", "bench": bench}, {"cell": CHILD, "network": network, "bench": bench}]
     assert made(story.cache) == before and not (story.folder / "empty").exists()
+
+
+def test_a_latency_that_does_not_count_is_measured_again_when_asked(story: Story, tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    shutil.copytree(story.cache.root / "runs", cache.root / "runs")
+    plans = [Plan(story.spec, cache, Local(cache, 1).place, again) for again in (False, True)]
+    network = plans[0].network(cells(story.spec)[0])
+    assert network is not None
+    bench = plans[0].bench(cells(story.spec)[0], network)
+    assert plans[1].run(bench) is not None, "every latency counts"
+    folder = plans[0].run(bench)
+    assert folder is not None
+    record = json.loads((folder / "record.json").read_text())
+    record["engines"][0]["latency"]["1"]["invalid"] = ["other programs took 87% of the CPU time (limit 25%): stop them"]
+    (folder / "record.json").write_text(json.dumps(record))
+    assert plans[0].run(bench) == folder
+    assert plans[1].run(bench) is None and not folder.exists()
 
 
 def test_another_sweep_attacks_no_network_again(story: Story) -> None:
