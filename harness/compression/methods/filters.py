@@ -55,7 +55,7 @@ def without_channels(network: nn.Module, share: float, input_shape: tuple[int, i
     *_, last = (layer for layer in copied.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
     pruner = torch_pruning.pruner.MagnitudePruner(
         copied,
-        torch.zeros(1, *input_shape),
+        torch.zeros(1, *input_shape, device=last.weight.device),
         importance=torch_pruning.importance.MagnitudeImportance(p=2),
         pruning_ratio=share,
         ignored_layers=[last],

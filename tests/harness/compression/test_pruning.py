@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,12 +12,15 @@ from torch.nn.utils import parametrize
 
 from harness.compression.job import Job
 from harness.compression.masks import prunable
-from harness.compression.methods.filters import parameters, smaller
+from harness.compression.methods.filters import filters, parameters, smaller
 from harness.compression.methods.hydra import hydra
+from harness.compression.methods.lowbit import lowbit
 from harness.compression.methods.magnitude import magnitude
 from harness.compression.methods.radmm import ADMM, radmm
 from harness.errors import UsageError
 from harness.models.architectures import build
+from harness.models.load import load_twin
+from harness.models.packed import pack, round_trip
 
 
 def layer(*values: float) -> nn.Conv2d:
@@ -152,6 +156,21 @@ def test_channels_are_really_removed(arch: str, rate: float) -> None:
     assert parameters(network) == count, "the network given was changed"
     with torch.no_grad():
         assert found(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_forms_follow_one_another(make_job: Callable[..., Job], tmp_path: Path) -> None:
+    """Channels removed, then four bits: the file loads under both forms with the same logits."""
+    first = make_job("filters", "2x", epochs=1)
+    second = make_job("lowbit", "w4a4", out="second", epochs=1, network=filters(first))
+    second.arch = first.arch
+    network = lowbit(second).eval()
+    assert second.arch == "resnet8:filters:a4"
+    pack(network.state_dict(), tmp_path / "n.safetensors")
+    network.load_state_dict(round_trip(network.state_dict()))
+    x = torch.rand(3, 3, 32, 32)
+    twin = load_twin(str(tmp_path / "n.safetensors"), arch=second.arch)
+    with torch.no_grad():
+        assert torch.equal(twin.module(x), network.to(memory_format=torch.contiguous_format)(x))
 
 
 def test_channels_out_of_reach_say_the_nearest() -> None:

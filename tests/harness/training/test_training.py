@@ -12,10 +12,11 @@ import torch
 from harness.data.dataset import Dataset
 from harness.data.load import load_data
 from harness.errors import UntrustedError, UsageError
+from harness.models.load import load_twin
 from harness.models.zoo import ARCHITECTURES
 from harness.training.objectives import OBJECTIVES
 from harness.training.recipe import Recipe, load_recipe
-from harness.training.train import Training, augment, moving_average, split, train
+from harness.training.train import Epoch, Training, augment, fit, learning_rate, moving_average, split, summary, train, warnings
 
 RECIPES = sorted((Path(__file__).parents[3] / "harness/training/recipes").rglob("*.toml"))
 
@@ -90,6 +91,58 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(objective: str, images
 
     assert len(history.history) == 2
     assert resumed.read_bytes() == straight.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("robust", "clean", "words"),
+    [
+        ([0.2, 0.3, 0.14], 0.6, "fell from 30.0% to 14.0%: catastrophic overfitting"),
+        ([0.2, 0.3, 0.16], 0.6, None),
+        ([0.0], 0.7, "is 0.0% where clean accuracy is 70.0%: catastrophic overfitting"),
+        ([0.05, 0.04], 0.6, "is 4.0% where clean accuracy is 60.0%"),
+        ([0.1], 0.15, None),
+        ([None, None], 0.9, None),
+    ],
+)
+def test_catastrophic_overfitting_is_told_at_once(robust: list[float | None], clean: float, words: str | None) -> None:
+    history = [Epoch(i + 1, 1.0, clean, value) for i, value in enumerate(robust)]
+    found = warnings(history)
+    assert (len(found) == 1 and words in found[0] and "more inner steps" in found[0]) if words else found == []
+    lines = summary(recipe(epochs=10), history, 90.0).splitlines()
+    assert lines[0].endswith(f"90 s an epoch, {1.5 * (10 - len(robust)):.0f} min left")
+    assert [line.startswith("warning: ") for line in lines[1:]] == [True] * len(found)
+
+
+def test_a_network_that_is_accurate_and_not_robust_is_told(images: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What catastrophic overfitting leaves: the zoo's plainly trained network, in an adversarial stage that does not move it."""
+    network = load_twin("resnet8").module.requires_grad_()
+    fit(recipe(objective="n-fgsm", epochs=1, lr=1e-12), images.subset(np.arange(200)), network, tmp_path)
+    assert "warning: robust accuracy is 0.0% where clean accuracy is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"schedule": "steps", "milestones": (5, 8), "epochs": 10}, {0: 0.1, 49: 0.1, 50: 0.01, 79: 0.01, 80: 0.001, 99: 0.001}),
+        ({"schedule": "steps", "epochs": 10}, {0: 0.1, 99: 0.1}),
+        ({"schedule": "cosine", "epochs": 10}, {0: 0.1, 50: 0.05, 99: 2.5e-5}),
+        ({"schedule": "one-cycle", "warmup": 0.2, "epochs": 10}, {0: 0.004, 20: 0.1, 60: 0.05, 99: 3.9e-5}),
+    ],
+)
+def test_learning_rates(changes: dict[str, object], expected: dict[int, float]) -> None:
+    found = {step: learning_rate(recipe(**changes), step, 100) for step in expected}
+    assert found == pytest.approx(expected, rel=0.02, abs=1e-6)
+
+
+def test_a_checkpoint_of_an_earlier_version_lacks_a_field(images: Dataset, tmp_path: Path) -> None:
+    """A field that a stage gained since counts with its default: hours of training are not thrown away."""
+    state = Training(recipe(), images, fresh()).state()
+    stage = json.loads(state["stage"])
+    assert stage.pop("milestones") == []
+    torch.save({**state, "stage": json.dumps(stage)}, tmp_path / "checkpoint.pt")
+    Training(recipe(), images, fresh()).restore(tmp_path / "checkpoint.pt")
+    with pytest.raises(UntrustedError, match=r"another stage: milestones \(\) then, \(1,\) now"):
+        Training(recipe(milestones=(1,)), images, fresh()).restore(tmp_path / "checkpoint.pt")
 
 
 def test_training_learns(images: Dataset) -> None:
@@ -183,7 +236,15 @@ def test_values_that_would_fail_after_training_are_refused_before(changes: dict[
     assert str(tmp_path / "r.toml") in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("changes", "words"), [({"arch": "resnet9"}, "unknown arch"), ({"holdout": 400}, "holds out 400")])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"arch": "resnet9"}, "unknown arch"),
+        ({"holdout": 400}, "holds out 400"),
+        ({"holdout": 5}, "at least one of each of the 10 classes"),
+        ({"batch": 500}, "has 412 images to train on"),
+    ],
+)
 def test_a_recipe_that_does_not_fit(changes: dict[str, object], words: str, images: Dataset, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=words):
         train(recipe(**changes), images, tmp_path)
