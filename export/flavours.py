@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from export import trt_int8
+from export import pt2, trt_int8
 from export.artefact import Artefact, load_artefact, sha256_file
 from export.calibration import Calibration
 from export.checked import load_checked
@@ -23,6 +23,7 @@ from export.fp16 import to_fp16
 from export.identity import module_sha256
 from export.int8 import LAYOUT, REDUCED_LAYOUT, quantize_int8
 from export.onnx import INPUT, OPSET, OUTPUT, export_onnx
+from export.pt2 import export_pt2
 from export.trt_int8 import quantize_trt_int8, quantize_trt_int8_sparse
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Flavour:
         precision: what it claims: fp32, fp16, int8.
         runtime: the runtime it is meant for.
         description: one line for people.
-        build: the float32 graph of the twin -> the graph of this flavour.
+        build: the float32 graph of the twin -> the graph of this flavour; None where the file is no ONNX graph but the twin's saved
+            program (`export.pt2`).
         calibrated: whether `build` reads the calibration images.
         options: for the manifest: what `build` was told and, as `session_config`, what the runtime must be told.
     """
@@ -47,7 +49,7 @@ class Flavour:
     precision: str
     runtime: str
     description: str
-    build: Callable[[ModelProto, Calibration], ModelProto]
+    build: Callable[[ModelProto, Calibration], ModelProto] | None
     calibrated: bool
     options: dict[str, Any]
 
@@ -69,6 +71,10 @@ _ALL = (
     Flavour(
         "trt-int8-sparse", "int8", "tensorrt", "as trt-int8, of 2:4 sparse weights: the builder may take sparse kernels",
         quantize_trt_int8_sparse, True, trt_int8.SPARSE_LAYOUT,
+    ),
+    Flavour(
+        "torch-trt", "fp32", "torch-tensorrt", "PyTorch program (.pt2), float32; Torch-TensorRT compiles it on a GPU host",
+        None, False, pt2.LAYOUT,
     ),
 )  # fmt: skip
 FLAVOURS: dict[str, Flavour] = {flavour.name: flavour for flavour in _ALL}
@@ -98,7 +104,7 @@ def export_flavour(
         calibration_images: uint8 (n, h, w, c); unused where the flavour is not calibrated.
         calibration_method: a key of `export.calibration.METHODS`.
         folder: is made where it does not exist.
-        cache_fp32: the `onnx-fp32` artefact of the same twin, which saves exporting it again.
+        cache_fp32: the `onnx-fp32` artefact of the same twin, which saves exporting it again; unused where the file is no ONNX graph.
 
     Raises:
         ExportError: unknown flavour or method, images of another shape, a module that cannot be exported or quantized, a folder that
@@ -118,13 +124,18 @@ def export_flavour(
         "module_sha256": module_sha256(module),
         "input_shape": input_shape,
         "calibration": calibration.manifest() if kind.calibrated else {},
-        "options": {"opset": OPSET, **kind.options},
+        "options": kind.options if kind.build is None else {"opset": OPSET, **kind.options},
     }
-    if (artefact := _stored(folder, flavour, made)) is not None:
+    # A saved program that lies there is not trusted: loading one may run code, and the proof and the device will.
+    if kind.build is not None and (artefact := _stored(folder, flavour, made)) is not None:
         return artefact
-    float_graph = export_onnx(module, input_shape) if cache_fp32 is None else _cached(cache_fp32, made)
-    graph = kind.build(float_graph, calibration)
-    path, sha256 = _write(graph, folder, flavour)
+    if kind.build is None:
+        content, classes = export_pt2(module, input_shape)
+    else:
+        float_graph = export_onnx(module, input_shape) if cache_fp32 is None else _cached(cache_fp32, made)
+        graph = kind.build(float_graph, calibration)
+        content, classes = graph.SerializeToString(deterministic=True), graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    path, sha256 = _write(content, folder, flavour, "onnx" if kind.build else "pt2")
     artefact = Artefact(
         flavour=flavour,
         path=path,
@@ -133,7 +144,7 @@ def export_flavour(
         runtime=kind.runtime,
         input_name=INPUT,
         output_name=OUTPUT,
-        classes=graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value,
+        classes=classes,
         **made,
     )
     artefact.save()
@@ -159,14 +170,14 @@ def _cached(artefact: Artefact, made: dict[str, Any]) -> ModelProto:
     return load_checked(artefact.path)
 
 
-def _write(graph: ModelProto, folder: Path, flavour: str) -> tuple[Path, str]:
-    """Save under a name that carries the content's hash: `FLAVOUR-1234567890ab.onnx`."""
+def _write(content: bytes, folder: Path, flavour: str, suffix: str) -> tuple[Path, str]:
+    """Save under a name that carries the content's hash: `FLAVOUR-1234567890ab.SUFFIX`."""
     temporary = folder / f".{flavour}-{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(graph.SerializeToString(deterministic=True))
+        temporary.write_bytes(content)
         sha256 = sha256_file(temporary)
-        return temporary.replace(folder / f"{flavour}-{sha256[:12]}.onnx"), sha256
+        return temporary.replace(folder / f"{flavour}-{sha256[:12]}.{suffix}"), sha256
     except OSError as error:
         raise ExportError(f"cannot write {flavour} into {folder}: {error.strerror or error}") from error
     finally:

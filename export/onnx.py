@@ -11,22 +11,15 @@ from export.checked import load_checked
 from export.errors import ExportError
 from export.quiet import quiet
 from export.session import first_line
+from export.trace import BATCH, FIXED_BATCH, explain, trace
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["BATCH", "INPUT", "OPSET", "OUTPUT", "export_onnx", "load_checked", "strip"]
 
-INPUT, OUTPUT, BATCH = "images", "logits", "batch"
+INPUT, OUTPUT = "images", "logits"
 OPSET = 20  # read by every onnxruntime since 1.17 and by TensorRT since 10.0
-
-_CAUSES = (
-    ("Constraints violated", "the batch size is fixed inside the model; export it with a dynamic first dimension"),
-    ("specialized", "the batch size is fixed inside the model; export it with a dynamic first dimension"),
-    ("Guard failed", "the batch size is fixed inside the model; export it with a dynamic first dimension"),
-    ("data-dependent", "its forward branches on tensor values; use torch.where or a fixed path"),
-    ("No ONNX function found", "an operator of it has no ONNX form"),
-)
 
 
 def export_onnx(module: nn.Module, input_shape: tuple[int, int, int]) -> ModelProto:
@@ -46,22 +39,17 @@ def export_onnx(module: nn.Module, input_shape: tuple[int, int, int]) -> ModelPr
     """
     import torch
 
-    _refuse_training(module)
     size = sum(p.numel() * p.element_size() for p in (*module.parameters(), *module.buffers()))
     if size > 2**31 - 1:
         raise ExportError(f"the model holds {size / 1e9:.1f} GB of weights; one ONNX file holds at most 2 GB")
-    example = torch.zeros(2, *input_shape)
+    program, classes = trace(module, input_shape)
     try:
         with quiet(), torch.no_grad():
-            classes = _classes(module(example))
-            program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim(BATCH)},), strict=False)
             result = torch.onnx.export(
                 program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT], opset_version=OPSET, external_data=False
             )
-    except ExportError:
-        raise
     except Exception as error:
-        raise ExportError(f"cannot export the model to ONNX. {_explain(error)}") from error
+        raise ExportError(f"cannot export the model to ONNX. {explain(error)}") from error
     if result is None:
         raise ExportError("torch.onnx returned no program")
     return _finish(result.model_proto, classes)
@@ -91,7 +79,7 @@ def _finish(model: ModelProto, classes: int) -> ModelProto:
     for value in (graph.input[0], graph.output[0]):
         first = value.type.tensor_type.shape.dim[0]
         if first.HasField("dim_value"):
-            raise ExportError(f"the exported graph fixes the batch of '{value.name}' to {first.dim_value}: {_CAUSES[0][1]}")
+            raise ExportError(f"the exported graph fixes the batch of '{value.name}' to {first.dim_value}: {FIXED_BATCH}")
         first.dim_param = BATCH
     last = graph.output[0].type.tensor_type.shape.dim[1]
     last.Clear()
@@ -101,36 +89,3 @@ def _finish(model: ModelProto, classes: int) -> ModelProto:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"torch.onnx wrote an invalid graph: {first_line(error)}") from error
     return model
-
-
-def _refuse_training(module: nn.Module) -> None:
-    """Look at the layers that differ in training: the flag of a traced program (`ExportedProgram.module()`) says nothing."""
-    from torch.nn.modules.batchnorm import _NormBase
-    from torch.nn.modules.dropout import _DropoutNd
-
-    for name, layer in module.named_modules():
-        if layer.training and isinstance(layer, (_NormBase, _DropoutNd)):
-            raise ExportError(f"the model is in training mode: '{name}' would be exported as it trains. Call model.eval() first.")
-
-
-def _classes(output: object) -> int:
-    import torch
-
-    if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[0] != 2:
-        got = f"a tensor {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ExportError(
-            f"for two images the model returns {got}; expected logits (2, classes). Wrap it so that it returns the logits alone."
-        )
-    return int(output.shape[1])
-
-
-def _explain(error: BaseException) -> str:
-    """The exporter's own words and the likely cause. torch.onnx wraps the failure: the innermost cause says what happened."""
-    inner = error
-    while inner.__cause__ is not None:
-        inner = inner.__cause__
-    words = f"{error}\n{inner}"
-    cause = next(
-        (text for key, text in _CAUSES if key.lower() in words.lower()), "its forward does something that torch.export cannot trace"
-    )
-    return f"{type(inner).__name__}: {first_line(inner).rstrip('.')}. Likely cause: {cause}."

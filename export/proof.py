@@ -1,4 +1,4 @@
-"""Proof of an artefact: the file, run by onnxruntime on this CPU, against the PyTorch module it came from.
+"""Proof of an artefact: the file, run on this CPU by onnxruntime or, a saved program, by PyTorch, against the PyTorch module it came from.
 
 A file for another runtime is simulated (`export.simulate`): the proof is of the export, not of that runtime's kernels.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from export.artefact import Artefact
 from export.errors import ExportError
 from export.session import to_input
-from export.simulate import open_artefact, run
+from export.simulate import open_artefact
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,10 +63,11 @@ def prove(module: nn.Module, artefact: Artefact, images: NDArray[np.uint8]) -> P
     Args:
         module: the twin, in eval mode.
         artefact: the file; of onnxruntime's own flavours with its default (full) graph optimisation, of others with none.
+            A saved program is one that this process exported (see `export.pt2`).
         images: uint8 (n, h, w, c), n > 0.
 
     Raises:
-        ExportError: onnxruntime cannot load or run the file, or there is no image. A poor result raises nothing: see `passed`.
+        ExportError: the file cannot be loaded or run, or there is no image. A poor result raises nothing: see `passed`.
     """
     if len(images) == 0:
         raise ExportError("no image to prove the artefact on")
@@ -89,11 +90,11 @@ def prove(module: nn.Module, artefact: Artefact, images: NDArray[np.uint8]) -> P
 def _logits(module: nn.Module, artefact: Artefact, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     import torch
 
-    session = open_artefact(artefact)
+    answer = open_artefact(artefact)
     twin, engine = [], []
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):
             batch = to_input(images[start : start + BATCH])
             twin.append(module(torch.from_numpy(batch)).numpy())
-            engine.append(run(session, artefact, batch))
+            engine.append(answer(batch))
     return np.concatenate(twin), np.concatenate(engine)

@@ -2,12 +2,12 @@
 
 For a `trt-*` flavour no graph optimisation is made, so that each Q/DQ pair rounds and each layer between computes in float: the arithmetic
 that the file defines, and TensorRT's kernels follow up to the order of their sums. float16 is rounded between operators, not within them.
-What comes out is a simulation and must be called one.
+What comes out is a simulation and must be called one. A saved program (`torch-trt`) is no ONNX graph: PyTorch runs it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,31 +23,33 @@ def simulated_logits(artefact: Artefact, images: NDArray[np.uint8]) -> NDArray[n
     """Logits, float32 (n, classes), of images uint8 (n, h, w, c), n > 0.
 
     Raises:
-        ExportError: onnxruntime cannot load or run the file, or there is no image.
+        ExportError: the file cannot be loaded or run, or there is no image.
     """
     if len(images) == 0:
         raise ExportError("no image to simulate")
-    session = open_artefact(artefact)
-    return np.concatenate([run(session, artefact, to_input(images[start : start + BATCH])) for start in range(0, len(images), BATCH)])
+    answer = open_artefact(artefact)
+    return np.concatenate([answer(to_input(images[start : start + BATCH])) for start in range(0, len(images), BATCH)])
 
 
-def open_artefact(artefact: Artefact) -> Any:
-    """An onnxruntime session of an artefact: optimised where onnxruntime is its runtime, else node by node.
+def open_artefact(artefact: Artefact) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """What answers for an artefact here: images, float32 (n, c, h, w) -> logits, float32 (n, classes).
 
-    Raises:
-        ExportError: onnxruntime refuses the file.
-    """
-    return open_session(str(artefact.path), optimise=artefact.runtime == "onnxruntime")
-
-
-def run(session: Any, artefact: Artefact, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits of one batch, float32 (n, c, h, w).
+    onnxruntime, optimised where it is the artefact's own runtime, else node by node; PyTorch for a saved program.
 
     Raises:
-        ExportError: onnxruntime cannot run the file.
+        ExportError: the file is refused; from the function: it cannot be run.
     """
-    try:
-        logits: NDArray[np.float32] = session.run([artefact.output_name], {artefact.input_name: batch})[0]
-    except Exception as error:
-        raise ExportError(f"onnxruntime cannot run {artefact.path.name}: {first_line(error)}") from error
-    return logits
+    if artefact.path.suffix == ".pt2":
+        from export.pt2 import open_pt2  # which imports PyTorch
+
+        return open_pt2(artefact)
+    session = open_session(str(artefact.path), optimise=artefact.runtime == "onnxruntime")
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            logits: NDArray[np.float32] = session.run([artefact.output_name], {artefact.input_name: batch})[0]
+        except Exception as error:
+            raise ExportError(f"onnxruntime cannot run {artefact.path.name}: {first_line(error)}") from error
+        return logits
+
+    return run

@@ -68,12 +68,13 @@ def export_and_prove(subject: Subject, settings: Settings, folder: Path, say: Ca
 
 
 def _lint(artefact: Artefact, say: Callable[[str], None]) -> list[LintFinding]:
-    """What the lint says of an artefact for its runtime; tells the first warning of each rule.
+    """What the lint says of an artefact for its runtime; tells the first warning of each rule, or why there are none.
 
     Raises:
         ExportError: the first error it finds.
     """
     if artefact.runtime not in TARGETS:
+        say(f"  not linted: the rules are about ONNX files, {artefact.runtime} takes a {artefact.path.suffix}")
         return []
     found = lint(artefact.path, artefact.runtime, sparse=bool(artefact.options.get("sparse")))
     if artefact.options.get("session_config", {}).get("session.x64quantprecision") == "1":  # how the file will be run, which it cannot say

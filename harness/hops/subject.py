@@ -24,7 +24,7 @@ from harness.errors import UsageError, unknown
 from harness.models.load import Twin, load_twin
 from harness.records import DataRecord, DeviceRecord, ModelRecord
 from harness.settings import Settings, check_numbers
-from harness.simulation import is_simulated
+from harness.simulation import check_simulated, is_simulated
 
 ADAPTIVE_STEPS = ("apgd-ce", "apgd-dlr")
 
@@ -56,14 +56,16 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     """Look up every name the user gave, before anything is loaded.
 
     Raises:
-        UsageError: a flavour, attack or device that is in no table.
+        UsageError: a flavour, attack or device that is in no table, or a flavour that cannot be simulated on an emulated device.
     """
     check_numbers(settings)
     for flavour in settings.flavours:
         if flavour not in FLAVOURS:
             raise unknown("flavour", flavour, FLAVOURS)
     attacks = {attack.name: attack for attack in (for_tier(name, settings) for name in settings.attacks)}
-    return tuple(attacks.values()), find_profile(settings.device, emulate=settings.emulate, host=settings.host)
+    profile = find_profile(settings.device, emulate=settings.emulate, host=settings.host)
+    check_simulated(settings.flavours, profile)
+    return tuple(attacks.values()), profile
 
 
 def find_profile(name: str, *, emulate: bool = False, host: str | None = None) -> DeviceProfile:
@@ -101,6 +103,7 @@ def load_subject(settings: Settings) -> Subject:
     attacks, profile = check_names(settings)
     if not all(is_simulated(FLAVOURS[flavour].runtime, profile) for flavour in settings.flavours):
         profile = reach(profile, lambda line: print(f"harness: {line}", file=sys.stderr))
+        check_simulated(settings.flavours, profile)  # again: a device reached by SSH may turn out to be emulated
         _check_runtimes(settings, profile)
     ball_levels(settings.radius(None))  # refuses a wrong --eps before anything is loaded
     twin = load_twin(

@@ -44,7 +44,7 @@ def not_run(record: RunRecord) -> Iterator[tuple[str, str]]:
         yield "Attacks of any kind", "the figures say nothing about robustness."
     if len({attack.eps_exact for attack in attacks if attack.norm == "Linf"}) == 1:
         yield "More than one radius", "the security curve has one attacked point, and says nothing between or beyond."
-    if not any(engine.flavour.startswith("trt-") for engine in record.engines):
+    if not any("tensorrt" in engine.runtime for engine in record.engines):
         yield "TensorRT flavours (trt-fp16, trt-int8, …)", "nothing here speaks for a GPU engine."
     if record.device.emulated:
         yield "Latency, throughput, load time and memory in use", "they need the device itself."
