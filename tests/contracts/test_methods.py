@@ -67,9 +67,9 @@ def plan(method: str) -> CompressionRecipe:
     def stage(name: str) -> Stage:
         common = {"name": name, "batch": 20, "holdout": 20, "average": 0.8, "steps": 1, "eps": 2}
         if METHODS[method].teachers:
-            return Stage(**common, objective="standard" if method == "kd" else "pgd-at", epochs=3, lr=0.15)
+            return Stage(**common, objective="standard" if method == "kd" else "pgd-at", epochs=4, lr=0.1)
         lr = 0.05 if method == "hydra" else 0.02
-        return Stage(**common, objective="standard", epochs=1 if name == "prune" else 2, lr=lr)
+        return Stage(**common, objective="standard", epochs=1 if name in ("prune", "admm") else 2, lr=lr)
 
     return CompressionRecipe(description="a miniature", stages={name: stage(name) for name in METHODS[method].stages})
 

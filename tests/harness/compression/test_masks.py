@@ -46,7 +46,7 @@ def choices(pattern: str, mask: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @given(weight=WEIGHTS, rate=RATES)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_projection_keeps_exactly_the_largest(pattern: str, weight: np.ndarray, rate: float) -> None:
     tensor = torch.from_numpy(weight)
     mask = PATTERNS[pattern](tensor, rate)
@@ -60,7 +60,7 @@ def test_a_projection_keeps_exactly_the_largest(pattern: str, weight: np.ndarray
 
 
 @given(weight=WEIGHTS, rate=RATES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_projection_is_the_nearest_point_of_its_pattern(weight: np.ndarray, rate: float) -> None:
     """Irregular: no other mask of as many entries loses less; checked against sorting."""
     tensor = torch.from_numpy(weight)
@@ -70,7 +70,7 @@ def test_a_projection_is_the_nearest_point_of_its_pattern(weight: np.ndarray, ra
 
 
 @given(weight=WEIGHTS, rate=st.floats(0.1, 0.9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_projecting_twice_changes_nothing(weight: np.ndarray, rate: float) -> None:
     tensor = torch.from_numpy(weight)
     assume(bool((tensor != 0).all()))
