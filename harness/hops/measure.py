@@ -29,7 +29,7 @@ JOBS = "jobs"
 CLEAN = "clean"
 
 # An emulated CPU is some 30 times slower: smaller batches speak more often, and silence means nothing for half an hour.
-EMULATED_BATCH = 8
+EMULATED_BATCH = 4
 EMULATED_SILENCE_S = 1800.0
 
 BUILDERS = ("tensorrt", "torch-tensorrt")  # they say nothing until the engine is built, which may take as long
