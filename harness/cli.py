@@ -58,8 +58,6 @@ DISK_FAULTS = (
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG
 )  # fmt: skip
 
-FLEET = "fleet.json"  # in the run folder of several devices
-
 app = typer.Typer(
     help="Does a compressed classifier's robustness still hold on the engine that is deployed, and what does it cost there?",
     epilog="Start with: harness bench",
@@ -111,6 +109,8 @@ def bench(
 ) -> None:
     """Measure a classifier on a device and say whether its robustness claim survives there."""
     options: dict[str, Any] = {key: value for key, value in locals().items() if key not in ("device", "fleet")}
+    from harness.settings import FLEET
+
     if fleet is not None or len(device or ()) > 1 or (resume is not None and (resume / FLEET).exists()):
         _bench_fleet(options, device or [], fleet, out, resume, as_json)
     _bench(_settings({**options, "device": (device or ["host"])[0]}), out, resume, as_json)
@@ -293,7 +293,7 @@ def _bench_fleet(
     options: dict[str, Any], devices: list[str], file: Path | None, out: Path | None, resume: Path | None, as_json: bool
 ) -> NoReturn:
     from harness import fleet
-    from harness.settings import check_output
+    from harness.settings import FLEET, check_output
 
     folder = resume or out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(options['model']).stem}-fleet"
     try:

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import tomllib
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from devices.transports import SSH
 from harness import bench as spine
-from harness.errors import UntrustedError, UsageError
+from harness.errors import UsageError
 from harness.hops.subject import check_names, load_subject
-from harness.records import RECORD, RunRecord, Step
+from harness.records import RECORD, RunRecord, Step, read_record, write_record
 from harness.run import now
-from harness.settings import Settings
+from harness.settings import FLEET, Settings
+from harness.toml import read_toml
 from reports.compare import render_comparison
 
-FLEET = "fleet.json"
 SCHEMA = 1  # of fleet.json. 1: first version
 SHARED = ("artefacts", "adversarial")
 DEVICE_FAILED = 4
@@ -73,9 +72,7 @@ class FleetRecord(BaseModel):
 
     def save(self, folder: Path) -> None:
         """Write it whole or not at all."""
-        temporary = folder / f".{FLEET}.tmp"
-        temporary.write_text(self.model_dump_json(indent=1, by_alias=True) + "\n")
-        temporary.replace(folder / FLEET)
+        write_record(self, folder / FLEET)
 
     @property
     def exit_code(self) -> int:
@@ -106,12 +103,7 @@ def read_fleet(path: Path) -> list[Member]:
     Raises:
         UsageError: it is missing, not TOML, empty, or holds an unknown field.
     """
-    try:
-        tables = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UsageError(f"cannot read --fleet {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--fleet {path} is not TOML: {error}") from error
+    tables = read_toml(path, "--fleet")
     if set(tables) != {"device"} or not isinstance(tables["device"], list) or not tables["device"]:
         raise UsageError(
             f'--fleet {path}: expected tables [[device]] with name = "…" and nothing else; got {", ".join(tables) or "nothing"}'
@@ -146,15 +138,10 @@ def resume(folder: Path) -> FleetRecord:
     """Go on with an interrupted fleet: members that have finished are not run again.
 
     Raises:
+        UsageError: `folder` holds no fleet.
         UntrustedError: `fleet.json` is damaged or of an unknown schema.
     """
-    try:
-        fleet = FleetRecord.model_validate_json((folder / FLEET).read_bytes())
-    except ValidationError as error:
-        raise UntrustedError(f"{folder / FLEET} is damaged: {error.errors()[0]['msg']}") from error
-    if fleet.schema_version != SCHEMA:
-        raise UntrustedError(f"{folder / FLEET} has schema {fleet.schema_version}; this version reads {SCHEMA}")
-    return go_on(fleet, folder)
+    return go_on(read_record(FleetRecord, folder / FLEET, SCHEMA, "the folder of a fleet"), folder)
 
 
 def go_on(fleet: FleetRecord, folder: Path) -> FleetRecord:

@@ -12,7 +12,7 @@ import json
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +22,48 @@ SCHEMA = 1
 RECORD = "record.json"
 
 Interval = tuple[float, float]
+
+
+Stored = TypeVar("Stored", bound=BaseModel)
+
+
+def write_record(record: BaseModel, path: Path) -> None:
+    """Write a record as JSON, whole or not at all, and safe on the disk."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w") as file:
+        file.write(record.model_dump_json(indent=1, by_alias=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_record(kind: type[Stored], path: Path, schema: int, what: str) -> Stored:
+    """Read a record that `write_record` wrote.
+
+    Args:
+        kind: its model.
+        path: the file.
+        schema: the one version that can be read.
+        what: the file's folder ought to be, for the error.
+
+    Raises:
+        UsageError: there is no file.
+        UntrustedError: it is damaged or of a schema this version does not know.
+    """
+    try:
+        raw = json.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"{path.parent} is not {what}: {error.strerror or error} ({path.name})") from error
+    except ValueError as error:
+        raise UntrustedError(f"{path} is damaged: {error}") from error
+    if not isinstance(raw, dict) or raw.get("schema") != schema:
+        found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
+        raise UntrustedError(f"{path} has schema {found!r}; this version reads schema {schema}. Use the harness version that wrote it.")
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UntrustedError(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 class Part(BaseModel):
@@ -436,13 +478,7 @@ class RunRecord(Part):
 
     def save(self, folder: Path) -> None:
         """Write `folder/record.json`, whole or not at all."""
-        target = folder / RECORD
-        temporary = target.with_suffix(".tmp")
-        with temporary.open("w") as file:
-            file.write(self.model_dump_json(indent=1, by_alias=True))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        write_record(self, folder / RECORD)
 
     @classmethod
     def load(cls, folder: Path) -> RunRecord:
@@ -452,21 +488,7 @@ class RunRecord(Part):
             UsageError: there is no record there.
             UntrustedError: it is damaged or of a schema this version does not know.
         """
-        path = folder / RECORD
-        try:
-            raw = json.loads(path.read_text())
-        except OSError as error:
-            raise UsageError(f"{folder} is not a run folder: {error.strerror or error} ({RECORD})") from error
-        except ValueError as error:
-            raise UntrustedError(f"{path} is damaged: {error}") from error
-        if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
-            found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
-            raise UntrustedError(f"{path} has schema {found!r}; this version reads schema {SCHEMA}. Use the harness version that wrote it.")
-        try:
-            return cls.model_validate(raw)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UntrustedError(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        return read_record(cls, folder / RECORD, SCHEMA, "a run folder")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ DEFAULT_FLAVOURS = ("onnx-fp32", "ort-int8")
 DEFAULT_ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
 DEFAULT_EPS = "8/255"
 LOCK = ".lock"  # of a run folder; a folder with nothing else in it was never begun
+FLEET = "fleet.json"  # in the run folder of several devices
 CURVE = tuple(Fraction(k, 255) for k in (1, 2, 4, 8))
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UsageError
+from harness.toml import read_toml
 from harness.training.recipe import Stage, faults
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -47,12 +46,12 @@ def load_recipe(recipe: str, method: str, stages: tuple[str, ...], seed: int) ->
     if not path.is_file():
         why = f"{method} has no published schedule" if recipe == "paper" else f"there is no recipe {recipe} for {method}"
         raise UsageError(f"{why}. Choices: {', '.join(shipped(method))}, or a TOML file.")
+    content = read_toml(path, "recipe")
     try:
-        content: dict[str, Any] = tomllib.loads(path.read_text())
         common = content.pop("common", {})
         tables = {name: Stage(name=name, seed=seed, **{**common, **content.pop(name)}) for name in stages if name in content}
         found = CompressionRecipe(stages=tables, **content)
-    except (OSError, ValueError, TypeError) as error:  # not TOML and not valid are ValueErrors
+    except (ValidationError, TypeError) as error:
         raise UsageError(f"recipe {path}: {faults(error) if isinstance(error, ValidationError) else error}") from error
     if missing := [name for name in stages if name not in found.stages]:
         raise UsageError(f"recipe {path} lacks the stage{'s' * (len(missing) > 1)} {', '.join(missing)} of {method}")

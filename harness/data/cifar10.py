@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from devices.sysroot import cache_folder
 from harness.data.dataset import Dataset
 from harness.data.split import CALIBRATION, stratified, without_copies
 from harness.errors import UsageError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-
-def cache_folder() -> Path:
-    """Where downloads go: `$XDG_CACHE_HOME/edge-harness`, else `~/.cache/edge-harness`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "edge-harness"
 
 
 def read(folder: Path, *, train: bool, download: bool = False) -> Dataset:

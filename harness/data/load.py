@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from devices.sysroot import cache_folder
 from harness.data import cifar10, sample
 from harness.data.dataset import Dataset
 from harness.data.image_folder import read_folder
@@ -59,7 +60,7 @@ def load_all(name: str) -> Dataset:
         UsageError: there is no such data, or it is damaged.
     """
     if name == "cifar10":
-        return cifar10.read(cifar10.cache_folder(), train=True, download=True)
+        return cifar10.read(cache_folder(), train=True, download=True)
     if Path(name).suffix != ".npz":
         raise UsageError(f"training data '{name}' is neither cifar10 nor an .npz with images and labels")
     return read_npz(Path(name))[0]

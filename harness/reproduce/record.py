@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from harness.records import Interval, Part, Share
+from harness.records import Interval, Part, Share, write_record
 from harness.sweep.record import Front
 
 SCHEMA = 1
@@ -115,6 +115,4 @@ class ReproduceRecord(Part):
 
     def save(self, folder: Path) -> None:
         """Write `folder/reproduce.json`, whole or not at all."""
-        temporary = folder / f".{REPRODUCE}.tmp"
-        temporary.write_text(self.model_dump_json(indent=1, by_alias=True) + "\n")
-        temporary.replace(folder / REPRODUCE)
+        write_record(self, folder / REPRODUCE)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.data.cifar10 import cache_folder
+from devices.sysroot import cache_folder
 
 KEY_LENGTH = 32
 

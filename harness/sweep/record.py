@@ -7,14 +7,12 @@ Accuracies are shares in [0, 1], intervals 95 % intervals. The figures are those
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
-from harness.errors import UntrustedError, UsageError
-from harness.records import Part, Share, Verdict
+from harness.records import Part, Share, Verdict, read_record, write_record
 
 SCHEMA = 1
 SWEEP = "sweep.json"
@@ -146,9 +144,7 @@ class SweepRecord(Part):
 
     def save(self, folder: Path) -> None:
         """Write `folder/sweep.json`, whole or not at all."""
-        temporary = folder / f".{SWEEP}.tmp"
-        temporary.write_text(self.model_dump_json(indent=1, by_alias=True) + "\n")
-        temporary.replace(folder / SWEEP)
+        write_record(self, folder / SWEEP)
 
     @classmethod
     def load(cls, folder: Path) -> SweepRecord:
@@ -158,17 +154,4 @@ class SweepRecord(Part):
             UsageError: there is none.
             UntrustedError: it is damaged or of a schema this version does not know.
         """
-        path = folder / SWEEP
-        try:
-            raw = json.loads(path.read_text())
-        except OSError as error:
-            raise UsageError(f"{folder} is not the folder of a sweep: {error.strerror or error} ({SWEEP})") from error
-        except ValueError as error:
-            raise UntrustedError(f"{path} is damaged: {error}") from error
-        if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
-            raise UntrustedError(f"{path} is not of schema {SCHEMA}. Use the harness version that wrote it, or run the sweep again.")
-        try:
-            return cls.model_validate(raw)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UntrustedError(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        return read_record(cls, folder / SWEEP, SCHEMA, "the folder of a sweep")

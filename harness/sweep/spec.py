@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from harness.errors import UsageError, unknown
 from harness.settings import DEFAULT_EPS, TIERS, Settings, check_numbers
+from harness.toml import read_toml
 
 MODEL_FILES = (".safetensors", ".pt2", ".onnx")
 
@@ -106,12 +106,7 @@ def load_spec(path: Path) -> Spec:
     Raises:
         UsageError: unreadable, not TOML, an unknown key, or a value of the wrong kind.
     """
-    try:
-        content = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UsageError(f"cannot read sweep {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"sweep {path} is not TOML: {error}") from error
+    content = read_toml(path, "sweep")
     try:
         spec = Spec.model_validate({"name": re.sub(r"[^\w.-]", "-", path.stem), **content})
         check_numbers(spec.bench.settings("", None, spec.bench.eps or DEFAULT_EPS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harness.eps import parse_eps
 from harness.errors import UsageError
+from harness.toml import read_toml
 
 
 class Stage(BaseModel):
@@ -65,14 +65,11 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         UsageError: the file is missing, not TOML, or holds an unknown or invalid field.
     """
+    content = read_toml(path, "recipe")
     try:
-        return Recipe(**tomllib.loads(path.read_text()))
-    except OSError as error:
-        raise UsageError(f"cannot read recipe {path}: {error.strerror}") from error
+        return Recipe(**content)
     except ValidationError as error:
         raise UsageError(f"recipe {path}: {faults(error)}") from error
-    except ValueError as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
 
 
 def faults(error: ValidationError) -> str:
