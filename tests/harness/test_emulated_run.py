@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commandline import harness
 from safetensors.torch import save_file
 
 from devices.transports.emulated import INSTALL_QEMU
-from harness import cli
 from harness.hops.measure import EMULATED_SILENCE_S
 from harness.models.zoo import ARCHITECTURES
 from harness.records import RunRecord, Step, Verdict
@@ -21,14 +20,6 @@ from harness.records import RunRecord, Step, Verdict
 pytestmark = pytest.mark.skipif(
     not any(map(shutil.which, ("qemu-x86_64-static", "qemu-x86_64"))), reason=f"qemu-x86_64-static is not installed: {INSTALL_QEMU}"
 )
-
-
-def harness(*words: str) -> int:
-    """Exit code of one command line."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
-        patch.setattr(sys, "argv", ["harness", *words])
-        cli.main()
-    return int(stop.value.code or 0)
 
 
 @pytest.fixture(scope="module")

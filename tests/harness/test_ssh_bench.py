@@ -14,23 +14,15 @@ import numpy as np
 import pytest
 import sshd
 import torch
+from commandline import harness
 from safetensors.torch import save_file
 
 from devices.errors import DeviceError
 from devices.profile import load_profile
 from devices.reader import ROOT
 from devices.transports import connect
-from harness import cli
 from harness.models.zoo import ARCHITECTURES
 from harness.records import RunRecord, Step, Verdict
-
-
-def harness(*words: str) -> int:
-    """Exit code of one command line."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
-        patch.setattr(sys, "argv", ["harness", *words])
-        cli.main()
-    return int(stop.value.code or 0)
 
 
 @pytest.fixture
