@@ -260,7 +260,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         return Settings.model_validate({k: v for k, v in given.items() if k not in ("out", "resume", "as_json")})
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg'].lower()}") from error
+        raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
 
 
 def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: bool) -> NoReturn:
