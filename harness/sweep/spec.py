@@ -124,7 +124,7 @@ def _fault(path: Path, content: dict[str, Any], error: ValidationError) -> Usage
             f"sweep {path}: {unknown('key', where.rpartition('.')[2], known)} (at {where})" if known else f"sweep {path}: {where}"
         )
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return UsageError(f"sweep {path}: {where or 'the file'}: {first['msg'].lower()}, got {first.get('input')!r}{more}")
+    return UsageError(f"sweep {path}: {where or 'the file'}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first.get('input')!r}{more}")
 
 
 TABLES: dict[str, type[BaseModel]] = {
