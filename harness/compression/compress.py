@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from harness.models.probe import parameters, takes
 from harness.run import Run, check_space
 from harness.settings import check_output
 from harness.training import processes
-from harness.training.card import identity, measured, training
+from harness.training.card import identity, measured, source, training
 from harness.training.recipe import Stage
 from harness.training.train import check as check_stage
 from harness.training.train import correct
@@ -77,29 +77,69 @@ def compress(request: Request, out: Path, work: Path | None = None) -> Path | No
         UntrustedError: training diverged, or the folder's checkpoints are of another request.
     """
     processes.join()
+    request = check(request, out)
     method = find_method(request.method)
-    rate, pattern = check(request, method, out)
     recipe = load_recipe(request.recipe, request.method, method.stages, request.seed)
     twin = load_twin(request.model, arch=request.arch)
-    data = load_all(request.data)
-    check_fit(twin, data, request.student)
-    for stage in recipe.stages.values():
-        check_stage(stage, data)
-    test, _ = load_data(request.test, input_shape=twin.input_shape, classes=twin.classes, seed=request.seed)
-    network, arch = start(request, twin, method)
-    found = teachers(request, method, twin, data, recipe)
+    data = load_all(request.data) if method.stages else None
     folder = work or out.with_suffix(".stages")
-    check_space(folder, COPIES * 4 * parameters(network)[0] * len(recipe.stages))
-    job = Job(network, arch, twin.input_shape, data, rate, recipe, folder, pattern, request.until, {r: t.module for r, t in found.items()})
+    ready = prepare(request, recipe, twin, data, folder)
+    job = ready.job
+    if data is not None and job.teachers:
+        warn_if_weak(twin, data, next(iter(recipe.stages.values())))
+    check_space(folder, COPIES * 4 * parameters(job.network)[0] * len(recipe.stages))
     try:
         with Run(folder) if processes.rank() == 0 else nullcontext():
             if processes.rank() == 0:
-                claim_folder(folder, {**request.model_dump(), "rate": rate, "pattern": pattern}, recipe, [twin, *found.values()])
+                claim_folder(folder, request, recipe, ready.networks)
             compressed = method.run(job).eval().cpu()
-            return finish(request, job, compressed, twin, test, out) if processes.rank() == 0 else None
+            return finish(request, job, compressed, twin, ready.test, out) if processes.rank() == 0 else None
     finally:
         if work is None and processes.rank() == 0 and (out.exists() or not trained(folder)):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A compression that may start.
+
+    Attributes:
+        job: what the method is given.
+        networks: the model, then those that it learns from besides.
+        test: the images that the result is measured on.
+    """
+
+    job: Job
+    networks: list[Twin]
+    test: Dataset
+
+
+def prepare(request: Request, recipe: CompressionRecipe, twin: Twin, data: Dataset | None, folder: Path, kind: type[Job] = Job) -> Ready:
+    """Everything that comes before the method's own code.
+
+    Args:
+        request: what `check` returned.
+        recipe: the one that it names.
+        twin: the model.
+        data: the training images; None where the method trains nothing.
+        folder: of the stages' checkpoints.
+        kind: of the job.
+
+    Raises:
+        UsageError: images, a student or a teacher that do not fit.
+    """
+    method = find_method(request.method)
+    if twin.arch is None and request.student is None:
+        raise UsageError(f"{twin.name} ({twin.source}) has no named architecture to save weights for; give FILE.safetensors with --arch")
+    if data is not None:
+        check_data(data, twin, recipe)
+    test, _ = load_data(request.test, input_shape=twin.input_shape, classes=twin.classes, seed=request.seed)
+    network, arch = start(request, twin, method)
+    found = teachers(request, twin, method)
+    modules = {role: teacher.module for role, teacher in found.items()}
+    pattern = request.pattern or "irregular"
+    job = kind(network, arch, twin.input_shape, data, request.rate or "", recipe, folder, pattern, request.until, modules)
+    return Ready(job, [twin, *found.values()], test)
 
 
 def trained(folder: Path) -> bool:
@@ -107,19 +147,20 @@ def trained(folder: Path) -> bool:
     return any(folder.rglob("checkpoint.pt"))
 
 
-def check(request: Request, method: Method, out: Path) -> tuple[str, str]:
-    """The rate and the pattern to use, after checking all that needs no file.
+def check(request: Request, out: Path) -> Request:
+    """The request with its rate and pattern filled in, after checking all that needs no file but `out`.
 
     Raises:
         UsageError: see `compress`.
     """
+    method = find_method(request.method)
     if out.suffix != ".safetensors":
         raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
     for path in (out, out.with_suffix(".json")):
         if path.exists():
             raise UsageError(f"--out {out}: {path} exists already; choose another name, or delete it")
     check_output(out)
-    pattern = request.pattern or (method.patterns or ("irregular",))[0]
+    pattern = request.pattern or next(iter(method.patterns), None)
     if request.pattern and request.pattern not in method.patterns:
         raise UsageError(f"--pattern {request.pattern}: {request.method} knows {', '.join(method.patterns) or 'no pattern'}")
     rate = request.rate or (HALF if pattern == "2:4" else method.default)
@@ -135,21 +176,21 @@ def check(request: Request, method: Method, out: Path) -> tuple[str, str]:
             "needs --standard-teacher MODEL, trained without an adversary" if "standard" in method.teachers else "has no --standard-teacher"
         )
         raise UsageError(f"{request.method} {need}")
-    return rate, pattern
+    return request.model_copy(update={"rate": rate or None, "pattern": pattern})
 
 
-def check_fit(twin: Twin, data: Dataset, student: str | None = None) -> None:
-    """The training images must be what the model classifies.
+def check_data(data: Dataset, twin: Twin, recipe: CompressionRecipe) -> None:
+    """The training images must be what the model classifies, and enough for every stage.
 
     Raises:
-        UsageError: other classes or another size, or nothing that names the architecture of the result.
+        UsageError: other classes, another size, or too few.
     """
-    if twin.arch is None and student is None:
-        raise UsageError(f"{twin.name} ({twin.source}) has no named architecture to save weights for; give FILE.safetensors with --arch")
     if data.classes > twin.classes or (data.class_names and data.classes != twin.classes):
         raise UsageError(f"{twin.name} has {twin.classes} classes, {data.name} has {data.classes}")
     if (shape := (data.images.shape[3], *data.images.shape[1:3])) != twin.input_shape:
         raise UsageError(f"{twin.name} takes images of {twin.input_shape}, {data.name} has {shape} (channels, height, width)")
+    for stage in recipe.stages.values():
+        check_stage(stage, data)
 
 
 def start(request: Request, twin: Twin, method: Method) -> tuple[nn.Module, str]:
@@ -159,7 +200,7 @@ def start(request: Request, twin: Twin, method: Method) -> tuple[nn.Module, str]
         UsageError: a student that cannot take the teacher's images.
     """
     arch = request.student or twin.arch
-    assert arch is not None  # noqa: S101  # check_fit
+    assert arch is not None  # noqa: S101  # prepare
     if not method.teachers:
         return copy.deepcopy(twin.module).requires_grad_(), arch
     torch.manual_seed(request.seed)
@@ -171,8 +212,8 @@ def start(request: Request, twin: Twin, method: Method) -> tuple[nn.Module, str]
     return student, arch
 
 
-def teachers(request: Request, method: Method, twin: Twin, data: Dataset, recipe: CompressionRecipe) -> dict[str, Twin]:
-    """The networks to learn from, by role; warns where the robust one is not.
+def teachers(request: Request, twin: Twin, method: Method) -> dict[str, Twin]:
+    """The networks to learn from, by role.
 
     Raises:
         UsageError: the standard teacher has other classes or takes other images.
@@ -180,8 +221,6 @@ def teachers(request: Request, method: Method, twin: Twin, data: Dataset, recipe
     if not method.teachers:
         return {}
     found = {"robust": twin}
-    if any(stage.objective != "standard" for stage in recipe.stages.values()):
-        warn_if_weak(twin, data, next(iter(recipe.stages.values())))
     if request.standard_teacher is not None:
         standard = load_twin(request.standard_teacher, classes=twin.classes)
         if standard.input_shape != twin.input_shape:
@@ -193,7 +232,9 @@ def teachers(request: Request, method: Method, twin: Twin, data: Dataset, recipe
 
 
 def warn_if_weak(teacher: Twin, data: Dataset, stage: Stage) -> None:
-    """Say so where a teacher is not robust on a few of the training images."""
+    """Say so where a teacher of robustness is not robust on a few of the training images."""
+    if stage.objective == "standard":
+        return
     few = data.subset(stratified(data.labels, min(TEACHER_IMAGES, len(data)), stage.seed))
     robust = correct(teacher.module, few, stage, robust=True) / len(few)
     if robust < ROBUST and processes.rank() == 0:
@@ -204,14 +245,17 @@ def warn_if_weak(teacher: Twin, data: Dataset, stage: Stage) -> None:
         )
 
 
-def claim_folder(folder: Path, request: dict[str, Any], recipe: CompressionRecipe, networks: list[Twin]) -> None:
+def claim_folder(folder: Path, request: Request, recipe: CompressionRecipe, networks: list[Twin]) -> None:
     """Note in the folder what its checkpoints belong to; how far to go (`until`) may change.
 
     Raises:
         UntrustedError: they belong to another request.
     """
-    names = {key: value for key, value in request.items() if key not in ("until", "recipe", "test")}
-    now = {**names, "networks": [twin.sha256 for twin in networks], "recipe": recipe.model_dump(mode="json")}
+    now = {
+        **request.model_dump(exclude={"until", "recipe", "test"}),
+        "networks": [twin.sha256 for twin in networks],
+        "recipe": recipe.model_dump(mode="json"),
+    }
     note = folder / "request.json"
     if note.exists() and trained(folder):
         then = json.loads(note.read_text())
@@ -239,11 +283,12 @@ def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: P
     before = size(parent.module.cpu(), parent.input_shape, 4 * parent.parameters)  # bytes in float32
     after = size(twin.module, twin.input_shape, packed.stat().st_size)
     return {
-        **identity(twin, packed.stem, describe(request, job, parent), claim, job.data, packed),
+        **identity(twin, packed.stem, describe(request, job, parent), claim, test.class_names, packed),
+        "data": parent.card.get("data") if job.data is None else source(job.data),
         "method": {
             "name": request.method,
             "rate": job.rate,
-            "pattern": job.pattern if find_method(request.method).patterns else None,
+            "pattern": request.pattern,
             "until": request.until,
             "parent": {"name": parent.name, "sha256": parent.sha256},
             "standard_teacher": request.standard_teacher,

@@ -25,7 +25,7 @@ class Job:
         network: the twin to compress (its parameters are trained in place), or a fresh student.
         arch: the network's architecture; a method that changes its form writes the new one here.
         input_shape: (channels, height, width).
-        data: the training images.
+        data: the training images; None for a method that trains nothing.
         rate: what was asked for, as text; its meaning is the method's (`sparsity`, `bits`).
         recipe: the stages.
         out: folder of the stages' checkpoints.
@@ -39,7 +39,7 @@ class Job:
     network: nn.Module
     arch: str
     input_shape: tuple[int, int, int]
-    data: Dataset
+    data: Dataset | None
     rate: str
     recipe: CompressionRecipe
     out: Path
@@ -65,6 +65,7 @@ class Job:
 
     def train(self, stage: str, regime: Regime | None = None) -> nn.Module:
         """Train the job's network by one stage of its recipe; see `harness.training.train.fit`."""
+        assert self.data is not None  # noqa: S101  # every method that trains has stages
         self.fitted[stage] = fit(self.recipe.stages[stage], self.data, self.network, self.out / stage, regime)
         return self.network
 

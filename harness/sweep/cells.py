@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from torch import nn
 
-from harness.compression.compress import Request, check, check_fit, start
+from harness.compression.compress import Request, check, prepare
 from harness.compression.job import Job
 from harness.compression.recipe import load_recipe
-from harness.compression.table import Method, find_method
+from harness.compression.table import find_method
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data, peek_shape
 from harness.errors import UsageError
@@ -61,9 +61,9 @@ def cells(spec: Spec) -> list[Cell]:
     numbered = [replace(cell, number=number) for number, cell in enumerate(found)]
     if twice := {cell.label for cell in numbered if sum(other.label == cell.label for other in numbered) > 1}:
         raise UsageError(f"the sweep asks twice for {', '.join(sorted(twice))}. Every model, method, rate and seed is wanted once.")
-    data = load_all(spec.compress.data) if spec.methods else None
+    data = load_all(spec.compress.data) if any(find_method(wanted.name).stages for wanted in spec.methods) else None
     for cell in numbered:
-        if cell.request is not None and data is not None:
+        if cell.request is not None:
             try:
                 rehearse(cell.request, twins[cell.parent], data)
             except UsageError as error:
@@ -84,19 +84,18 @@ def requests(spec: Spec, model: Model) -> Iterator[Request]:
         method = find_method(wanted.name)
         seeds = spec.seeds if method.stages else spec.seeds[:1]
         for rate, pattern, student, seed in product(wanted.rates or (None,), wanted.patterns or (None,), wanted.students or (None,), seeds):
-            yield _request(spec, model, wanted, method, rate, pattern, student, seed)
+            yield _request(spec, model, wanted, rate, pattern, student, seed)
 
 
 def _request(
-    spec: Spec, model: Model, wanted: MethodSpec, method: Method, rate: str | None, pattern: str | None, student: str | None, seed: int
+    spec: Spec, model: Model, wanted: MethodSpec, rate: str | None, pattern: str | None, student: str | None, seed: int
 ) -> Request:
     request = Request(
         model=model.model, arch=model.arch, method=wanted.name, rate=rate, pattern=pattern, student=student, seed=seed,
         recipe=wanted.recipe, until=wanted.until, standard_teacher=wanted.standard_teacher,
         data=spec.compress.data, test=spec.compress.test,
     )  # fmt: skip
-    found_rate, found_pattern = check(request, method, Path("network.safetensors"))
-    return request.model_copy(update={"rate": found_rate or None, "pattern": found_pattern if method.patterns else None})
+    return check(request, Path("network.safetensors"))
 
 
 def label(parent: str, request: Request) -> str:
@@ -116,7 +115,7 @@ class _Rehearsal(Job):
         raise _TrainingReached(stage)
 
 
-def rehearse(request: Request, twin: Twin, data: Dataset) -> None:
+def rehearse(request: Request, twin: Twin, data: Dataset | None) -> None:
     """Do all of a compression that comes before its first training: whatever it would refuse, it refuses now.
 
     Raises:
@@ -124,26 +123,7 @@ def rehearse(request: Request, twin: Twin, data: Dataset) -> None:
     """
     method = find_method(request.method)
     recipe = load_recipe(request.recipe, request.method, method.stages, request.seed)
-    check_fit(twin, data)
-    load_data(request.test, input_shape=twin.input_shape, classes=twin.classes, seed=request.seed)
-    if request.standard_teacher is not None:
-        teacher = _teacher(request.standard_teacher, twin.classes)
-        if teacher.input_shape != twin.input_shape:
-            raise UsageError(f"standard_teacher {teacher.name} takes images of {teacher.input_shape}, {twin.name} of {twin.input_shape}")
-    for stage in recipe.stages.values():
-        if len(data) < 2 * stage.holdout:
-            raise UsageError(f"{request.method}: stage {stage.name} holds out {stage.holdout} images; {data.name} has only {len(data)}")
     with TemporaryDirectory() as nothing:
-        network, arch = start(request, twin, method)
-        rate, pattern = check(request, method, Path("network.safetensors"))
-        job = _Rehearsal(network, arch, twin.input_shape, data, rate, recipe, Path(nothing), pattern=pattern, until=request.until)
-        job.teachers = dict.fromkeys(method.teachers, twin.module)
-        try:
-            method.run(job)
-        except _TrainingReached:
-            return
-
-
-@cache
-def _teacher(model: str, classes: int) -> Twin:
-    return load_twin(model, classes=classes)
+        ready = prepare(request, recipe, twin, data if method.stages else None, Path(nothing), _Rehearsal)
+        with suppress(_TrainingReached):
+            method.run(ready.job)

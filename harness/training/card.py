@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def make_card(recipe: Recipe, data: Dataset, test: Dataset, weights: Path, fitte
     """The card of trained `weights`, measured on every image of `test`."""
     twin = load_twin(str(weights), arch=recipe.arch, classes=data.classes)
     return {
-        **identity(twin, recipe.name, recipe.description, recipe.claim, data, weights),
+        **identity(twin, recipe.name, recipe.description, recipe.claim, data.class_names, weights),
+        "data": source(data),
         "recipe": recipe.model_dump(),
         **training(fitted, recipe.holdout),
         "seed": recipe.seed,
@@ -54,22 +56,26 @@ def make_card(recipe: Recipe, data: Dataset, test: Dataset, weights: Path, fitte
     }
 
 
-def identity(twin: Twin, name: str, description: str, claim: str, data: Dataset, weights: Path) -> dict[str, Any]:
-    """What a network is and what it was trained on."""
+def identity(twin: Twin, name: str, description: str, claim: str, class_names: Sequence[str], weights: Path) -> dict[str, Any]:
+    """What a network is."""
     return {
         "name": name,
         "description": description,
         "arch": twin.arch,
-        "classes": data.classes,
-        "class_names": list(data.class_names),
+        "classes": twin.classes,
+        "class_names": list(class_names),
         "input_shape": twin.input_shape,
         "parameters": twin.parameters,
         "macs": twin.macs,
         "eps": claim,
-        "data": {"name": data.name, "sha256": data.sha256, "n": len(data)},
         "sha256": sha256_file(weights),
         "licence": LICENCE,
     }
+
+
+def source(data: Dataset) -> dict[str, Any]:
+    """Which images a network was trained on."""
+    return {"name": data.name, "sha256": data.sha256, "n": len(data)}
 
 
 def training(fitted: Fitted, holdout: int) -> dict[str, Any]:

@@ -101,7 +101,9 @@ def iad_1(d: Distillation, network: nn.Module, x: Tensor, y: Tensor, stage: Stag
     """
     alpha, beta = d.job.option("alpha", 1.0), d.job.option("beta", 0.1)
     worst = against_labels(network, x, y, stage, generator)
-    found, clean = logits(network, worst, stage), logits(network, x, stage)
+    found = logits(network, worst, stage)
+    with torch.set_grad_enabled(alpha < 1):  # else it is only a target
+        clean = logits(network, x, stage)
     loss = alpha * divergence(d.ask("robust", x, stage), found) + (1 - alpha) * F.cross_entropy(clean, y)
     if d.introspective(stage, 0.3):
         doubt = 1 - trust(d.ask("robust", worst, stage), y, beta)
@@ -122,7 +124,9 @@ def iad_2(d: Distillation, network: nn.Module, x: Tensor, y: Tensor, stage: Stag
     part = each(robust, found)
     if d.introspective(stage, 0.2):
         q = trust(robust, y, beta)
-        part = q * part + (1 - q) * each(logits(network, x, stage).detach(), found)
+        with torch.no_grad():
+            clean = logits(network, x, stage)
+        part = q * part + (1 - q) * each(clean, found)
     standard = divergence(d.ask("standard", worst, stage), found)
     return (1 - alpha_1 - alpha_2) * F.cross_entropy(found, y) + alpha_1 * part.mean() + alpha_2 * standard
 

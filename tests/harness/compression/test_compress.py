@@ -15,9 +15,8 @@ from safetensors.torch import save_file
 
 from export.onnx import export_onnx
 from harness import cli
-from harness.compression.compress import check_fit
+from harness.compression.compress import Request, prepare
 from harness.compression.recipe import load_recipe
-from harness.data.dataset import Dataset
 from harness.data.load import load_data
 from harness.errors import UsageError
 from harness.models.architectures import build
@@ -183,10 +182,20 @@ def test_a_network_without_a_named_architecture(here: Path) -> None:
 
     onnx.save(export_onnx(build("resnet8", 10), (3, 32, 32)), here / "mine.onnx")
     twin = load_twin(str(here / "mine.onnx"))
-    data = Dataset("d", np.zeros((20, 32, 32, 3), np.uint8), np.arange(20) % 10)
+    nothing = load_recipe("cpu", "ptq-int8", (), seed=0)
     with pytest.raises(UsageError, match="no named architecture"):
-        check_fit(twin, data)
-    check_fit(twin, data, student="resnet8")  # distilled into a network that has one
+        prepare(Request(model="mine.onnx", method="ptq-int8"), nothing, twin, None, here)
+    distilled = prepare(Request(model="mine.onnx", method="ard", student="resnet8"), nothing, twin, None, here)
+    assert distilled.job.arch == "resnet8"
+
+
+def test_a_method_that_trains_nothing_needs_no_training_images(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = words("ptq-int8", "cpu", "--data", "absent.npz", "--json")
+    code, out, err = run(capsys, monkeypatch, *order)
+    assert code == 0, err
+    assert json.loads(out)["data"] is None  # of the parent, whose training nobody knows
 
 
 def test_a_pruned_network_and_its_card(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
