@@ -14,6 +14,7 @@ import typer
 
 from devices.errors import DeviceError
 from export.errors import ExportError
+from harness.allocator import keep_freed_memory
 from harness.commands import compare, compress, devices, lint, models, reproduce, sweep
 from harness.commands.options import (
     Arch,
@@ -335,6 +336,7 @@ def exit_code(record: RunRecord) -> int:
 def main() -> None:
     """Entry point of `harness`. Every expected error becomes one line on standard error and its exit code."""
     debug = "--debug" in sys.argv
+    keep_freed_memory()
     try:
         app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
     except (HarnessError, ExportError, DeviceError) as error:

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from export.artefact import sha256_file
+from harness.allocator import keep_freed_memory
 from harness.errors import UsageError
 from harness.sweep.cache import Cache
 from harness.sweep.executors import machine
@@ -37,6 +38,7 @@ def perform(task: Task, files: Files, root: str | None, cpus: int | None) -> tup
         root: of the cache on the worker's machine, None for the default.
         cpus: threads.
     """
+    keep_freed_memory()
     cache = Cache(Path(root)) if root else Cache.default()
     here = {what: str(cache.add_file(name, content, sha256)) for what, (name, sha256, content) in files.items()}
     outcome = attempt(task.moved(here), cache, cpus)
