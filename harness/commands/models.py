@@ -13,16 +13,23 @@ app = typer.Typer(help="The networks that come with the harness.", no_args_is_he
 
 
 @app.command("list")
-def list_models(as_json: AsJson = False) -> None:
+def list_models(
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="a page with every figure and command, as Markdown")] = False,
+) -> None:
     """The shipped networks."""
     from harness.models.zoo import cards
+    from reports.zoo import zoo_page
 
     found = cards()
     if as_json:
         print(json.dumps(found, indent=1))
+    elif markdown:
+        print(zoo_page(found), end="")
     else:
+        width = max(map(len, found))
         for name, card in found.items():
-            print(f"{name:20} {card['parameters']:>12,} parameters  {card['description']}")
+            print(f"{name:{width}} {card['parameters']:>12,} parameters  {card['description']}")
 
 
 @app.command("show")

@@ -59,6 +59,12 @@ class Request(BaseModel):
     arch: str | None = None
     seed: int = 0
 
+    def command(self, out: str) -> str:
+        """The command line that asks for this, with the images by default: theirs are the user's own places."""
+        told = self.model_dump(exclude_defaults=True, exclude={"model", "data", "test"})
+        options = (f"--{name.replace('_', '-')} {value}" for name, value in told.items() if value is not None)
+        return " ".join([f"harness compress {self.model}", *options, f"--out {out}"])
+
 
 def compress(request: Request, out: Path, work: Path | None = None) -> Path | None:
     """Compress a model and write OUT (packed safetensors) and its card beside it, OUT with .json.
@@ -287,6 +293,7 @@ def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: P
         "data": parent.card.get("data") if job.data is None else source(job.data),
         "method": {
             "name": request.method,
+            "command": request.command(f"{packed.stem}.safetensors"),
             "rate": job.rate,
             "pattern": request.pattern,
             "until": request.until,

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from export.artefact import sha256_file
+from harness import cards
 from harness.compression import rate
+from harness.compression.compress import Request
 from harness.compression.table import METHODS
 from harness.errors import UsageError
-from harness.models.zoo import cards
+from harness.models import zoo
 from harness.reproduce.paper import Ours, Paper
-from harness.sweep.figures import epochs_of
 
 STANDARD = "standard"  # the training objective without an adversary
 
@@ -49,7 +50,7 @@ class Network:
     @property
     def epochs(self) -> int | None:
         """Of its own training."""
-        return epochs_of(self.card)
+        return cards.epochs(self.card)
 
     @property
     def robustly_trained(self) -> bool:
@@ -67,7 +68,7 @@ def networks(folders: Sequence[Path]) -> list[Network]:
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"--networks {folder}: there is no such folder")
-        for name, card in cards(folder).items():
+        for name, card in zoo.cards(folder).items():
             if "arch" not in card:
                 raise UsageError(f"--networks {folder}: the card {name}.json names no architecture (arch)")
             network = Network(name, folder / f"{name}.safetensors", card)
@@ -110,9 +111,7 @@ def command(ours: Ours, paper: Paper) -> str:
     """What makes a network for a row that has none."""
     if ours.method is None:
         return f"harness train harness/training/recipes/{paper.parent}.toml --data cifar10 --out networks"
-    parts = [f"harness compress {paper.parent} --method {ours.method}"]
-    parts += [f"--{name} {value}" for name in ("rate", "until", "student") if (value := getattr(ours, name)) is not None]
-    if "standard" in METHODS[ours.method].teachers:
-        parts.append(f"--standard-teacher {paper.standard_teacher}")
-    name = "-".join(str(part) for part in (paper.parent, ours.method, ours.rate, ours.until, ours.student) if part)
-    return " ".join([*parts, f"--out networks/{name}.safetensors"])
+    standard = paper.standard_teacher if "standard" in METHODS[ours.method].teachers else None
+    asked = ours.model_dump(include={"method", "rate", "until", "student"})
+    name = "-".join(part for part in (paper.parent, *asked.values()) if part)
+    return Request(model=paper.parent, standard_teacher=standard, **asked).command(f"networks/{name}.safetensors")

@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.audit.metrics import Right
 from harness.audit.statistics import share
+from harness.cards import epochs
 from harness.compression import count
 from harness.compression.count import ratios, size
 from harness.models.load import load_twin
@@ -55,7 +56,7 @@ def row(cell: Cell, network: Network, folder: Path) -> CellRow:
             "status": "finished",
             "sha256": network.sha256,
             **made_by(network.card),
-            "epochs": epochs_of(network.card),
+            "epochs": epochs(network.card),
             "weights": network.file,
             "run": str(folder),
             "clean": _twin_clean(run),
@@ -88,13 +89,6 @@ def made_by(card: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     told = {"method": made["name"], "rate": made.get("rate") or None, "pattern": made.get("pattern"), "seed": card.get("seed")}
     return {**told, "parent": made["parent"]["name"], "parent_sha256": made["parent"]["sha256"]}
-
-
-def epochs_of(card: Mapping[str, Any]) -> int | None:
-    """Epochs that made a network out of its parent (of one that has none: that trained it), by its card; None where that is not known."""
-    if "stages" in card:
-        return sum(int(stage["epochs"]) for stage in card["stages"].values())
-    return int(card["epochs"]) if "epochs" in card else None
 
 
 def engine_row(engine: EngineRecord, record: RunRecord) -> EngineRow:

@@ -7,10 +7,12 @@ import pytest
 
 from export.flavours import export_flavour
 from export.session import open_session, to_input
+from harness.cards import command
 from harness.data.load import load_data
 from harness.models.load import load_twin
-from harness.models.zoo import cards
+from harness.models.zoo import WEIGHTS, cards
 from harness.predictions import logits
+from reports.zoo import zoo_page
 
 PROMISED = {  # least shares on cifar10-sample, all 1,000 images
     "resnet8": {"clean": 0.85},
@@ -31,12 +33,25 @@ def test_the_card_meets_the_promise_with_n_and_interval(name: str) -> None:
         assert measured[figure]["ci95"][0] < measured[figure]["accuracy"] < measured[figure]["ci95"][1]
 
 
-@pytest.mark.parametrize("name", PROMISED)
+@pytest.mark.parametrize("name", sorted(cards()))
 def test_the_clean_figure_of_the_card_is_what_the_weights_give(name: str) -> None:
     twin = load_twin(name)
     test, _ = load_data("cifar10-sample", input_shape=twin.input_shape, classes=twin.classes, seed=0)
     right = int((logits(twin.module, test.images).argmax(1) == test.labels).sum())
     assert right == twin.card["measured"]["clean"]["correct"]
+
+
+def test_the_page_of_the_zoo_is_what_the_cards_say() -> None:
+    page = Path(__file__).parents[2] / "docs" / "zoo.md"
+    assert page.read_text() == zoo_page(cards()), "run: harness models list --markdown > docs/zoo.md"
+
+
+def test_every_network_tells_the_command_that_made_it() -> None:
+    assert [name for name, card in cards().items() if command(card) is None] == []
+
+
+def test_the_zoo_is_small() -> None:
+    assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) <= 25 << 20
 
 
 def test_resnet8_keeps_mlperf_tinys_quality_target_as_int8(tmp_path: Path) -> None:

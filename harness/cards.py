@@ -1,0 +1,23 @@
+"""What a model card tells, whoever wrote it: a training's card and a compression's differ in shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Card = Mapping[str, Any]
+
+
+def epochs(card: Card) -> int | None:
+    """Epochs that made a network out of its parent (of one that has none: that trained it); None where that is not known."""
+    if "stages" in card:
+        return sum(int(stage["epochs"]) for stage in card["stages"].values())
+    return int(card["epochs"]) if "epochs" in card else None
+
+
+def command(card: Card) -> str | None:
+    """The command that makes the network again; None where the card does not say."""
+    if "method" in card:
+        return str(card["method"]["command"]) if "command" in card["method"] else None
+    recipe = card.get("recipe", {}).get("name")
+    return None if recipe is None else f"harness train harness/training/recipes/{recipe}.toml --data cifar10 --out networks"

@@ -1,0 +1,52 @@
+"""The model zoo: what each network's card measured, and the command that makes it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from harness.cards import Card, command, epochs
+from harness.records import Share
+from reports.format import NONE, count, estimate, significant
+from reports.markdown import document
+from reports.table import Section, Table, table
+
+COLUMNS = ("network", "architecture", "not zero", "γ, bits", "epochs", "clean", "ε", "PGD", "worst of three")
+NUMBERS = (2, 3, 4)
+ATTACKS = (
+    "γ: bits of the parent's weights in float32 over bits of the non-zero weights, at the bits that tell their levels apart. "
+    "Epochs: of the network's own training, after its parent's. PGD: 20 steps of ε/4. Worst of three: an image counts when it withstands "
+    "PGD, APGD-CE and APGD-DLR (50 steps each). Shares of {n:,} images of {data}, float32, with 95 % Wilson intervals."
+)
+ORIGIN = (
+    "Written by harness models list --markdown out of the cards. harness models show NAME prints a card with recipe, data hash, seed and "
+    "all attacks."
+)
+
+
+def zoo_page(cards: Mapping[str, Card]) -> str:
+    """The whole zoo as Markdown: `harness models list --markdown`."""
+    commands = [line for card in cards.values() if (line := command(card)) is not None]
+    sections = [
+        Section("networks", "Networks", tables=[zoo_table(cards)]),
+        Section("commands", "Commands", ["Each makes its network again, on CIFAR-10."], code="\n".join(commands)),
+    ]
+    return document("The model zoo", ORIGIN, sections)
+
+
+def zoo_table(cards: Mapping[str, Card]) -> Table:
+    """A row per network."""
+    measured = next(iter(cards.values()))["measured"]
+    note = ATTACKS.format(n=measured["clean"]["n"], data=measured["data"])
+    return table("What was measured", COLUMNS, [tuple(_row(name, card)) for name, card in cards.items()], numbers=NUMBERS, note=note)
+
+
+def _row(name: str, card: Card) -> Iterator[str]:
+    measured, size = card["measured"], card.get("size")
+    pgd = next(figure for attack, figure in measured.items() if attack.startswith("pgd "))
+    clean, alone, worst = (Share.model_validate(figure) for figure in (measured["clean"], pgd, measured["worst case of these"]))
+    yield from (name, card["arch"], count(size["this"]["nonzero"] if size else card["parameters"]))
+    yield significant(size["ratio"]["weight_bits"]) if size else NONE
+    yield count(epochs(card))
+    yield estimate(clean.accuracy, clean.ci95)
+    yield card["eps"]
+    yield from (estimate(share.accuracy, share.ci95) for share in (alone, worst))
