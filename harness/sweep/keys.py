@@ -66,8 +66,8 @@ def model_sha256(model: str) -> str:
     return sha256_file(weights_file(model) if model in cards() else Path(model))
 
 
-def network_key(request: Request, data_sha256: str, test_sha256: str) -> str:
-    """Of the network that a compression makes."""
+def network_key(request: Request, data_sha256: str | None, test_sha256: str) -> str:
+    """Of the network that a compression makes. `data_sha256`: of the training images, None where nothing is trained."""
     stages = find_method(request.method).stages
     recipe = load_recipe(request.recipe, request.method, stages, request.seed).model_dump(mode="json", exclude={"description"})
     return digest(

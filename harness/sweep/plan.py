@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from export.artefact import sha256_file
+from harness.compression.table import find_method
 from harness.data.load import load_all, load_data
 from harness.models.load import load_twin
 from harness.records import RunRecord
@@ -51,7 +52,8 @@ class Plan:
         """How to make the cell's network; None for a parent."""
         if cell.request is None:
             return None
-        return MakeNetwork(network_key(cell.request, self._training_sha256, self._card_sha256(cell.request.test)), cell.label, cell.request)
+        training = self._training_sha256 if find_method(cell.request.method).stages else None
+        return MakeNetwork(network_key(cell.request, training, self._card_sha256(cell.request.test)), cell.label, cell.request)
 
     def network(self, cell: Cell) -> Network | None:
         """The cell's network, None where it has to be made."""

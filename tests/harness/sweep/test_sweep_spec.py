@@ -78,6 +78,18 @@ def test_the_cells_are_every_combination_with_the_parent_first(spec_file: Path) 
     assert [cell.request for cell in found].count(None) == 1
 
 
+def test_a_sweep_that_trains_nothing_needs_no_training_images(
+    spec_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hydra = 'name = "hydra"\nrates = [0.5]\nrecipe = "tiny.toml"'
+    spec_file.write_text(spec_file.read_text().replace(hydra, 'name = "ptq-int8"').replace("train.npz", "absent.npz"))
+    monkeypatch.setattr(sys, "argv", ["harness", "sweep", str(spec_file), "--cache", str(spec_file.parent / "cache"), "--dry-run"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    assert "2 cells: 1 to train, 2 to bench" in capsys.readouterr().out
+
+
 def test_paths_are_relative_to_the_file_and_absent_ones_are_left_to_fail(spec_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     spec = load_spec(spec_file)
