@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
+# Of the tests: processes, and the threads of each. Together more than there are processors, they wait for one another.
 WORKERS ?= 2
+THREADS ?= 1
 
 .PHONY: bench test check format sysroot benchmark schema clean
 .DEFAULT_GOAL := help
@@ -29,7 +31,7 @@ bench: $(STAMP)
 	$(BIN)/harness bench
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
