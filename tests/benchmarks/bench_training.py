@@ -6,8 +6,10 @@ Plain: float32, images as they come, the same objective, augmentation, optimizer
 does in a step (bfloat16 where the processor has it, channels-last, moving average, check of the loss). The two take turns in one process,
 so that both see the same machine, and train on the same batches. Limit: at least 1.8 times the plain steps per second.
 
-Both networks are then judged on the same held-out images. After so few steps that says only that both learn; for accuracy within the
-spread of seeds run whole trainings: --steps 390 --rounds 24 --data cifar10, once per --seed.
+Both networks are then judged on the same held-out images, by their last weights. After so few steps that says only that both learn; whether
+the accuracy is the same within the spread of seeds takes longer trainings and several of them, for example
+
+    python tests/benchmarks/bench_training.py --arch resnet8 --data cifar10 --steps 375 --rounds 6 --seeds 5
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ import argparse
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.attacks.gradient import native_bf16
-from harness.audit.statistics import share
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data
 from harness.models.architectures import build
@@ -101,12 +103,61 @@ def seconds(loop: Plain | Ours, indices: list[Tensor]) -> float:
     return time.perf_counter() - started
 
 
-def judged(name: str, network: nn.Module, held: Dataset, stage: Stage) -> str:
-    parts = []
+@dataclass(frozen=True)
+class Comparison:
+    """Of one seed. `ratios`: of the seconds of each round, plain over ours; `accuracies`: (plain, ours) of the held-out images, by kind."""
+
+    ratios: list[float]
+    plain_per_s: float
+    ours_per_s: float
+    accuracies: dict[str, tuple[float, float]]
+
+
+def compare(options: argparse.Namespace, data: Dataset, seed: int) -> Comparison:
+    """Train both loops from the same start on the same batches, in turns."""
+    stage = Stage(
+        name="bench", objective=options.objective, epochs=1, batch=options.batch, lr=0.1, holdout=min(2000, len(data) // 5),
+        steps=2, seed=seed,
+    )  # fmt: skip
+    total = WARM + options.steps * options.rounds
+    torch.manual_seed(seed)
+    networks = [build(options.arch, data.classes) for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    run = Training(stage, data, networks[1])
+    loops = [Plain(stage, networks[0].train(), run.images, run.labels, total), Ours(run, total)]
+    source = batches(len(run.images), stage.batch, stage.seed)
+    times: list[list[float]] = [[], []]
+    warm = [next(source) for _ in range(WARM)]
+    for loop in loops:
+        seconds(loop, warm)
+    for turn in range(options.rounds):
+        indices = [next(source) for _ in range(options.steps)]
+        for which in (0, 1) if turn % 2 else (1, 0):
+            times[which].append(seconds(loops[which], indices))
+    plain, ours = (options.steps / statistics.median(found) for found in times)
+    accuracies = {}
     for kind, robust in (("clean", False), ("robust", True)):
-        found = share(correct(network, held, stage, robust), len(held))
-        parts.append(f"{kind} {found.accuracy:.1%} [{found.ci95[0]:.1%}, {found.ci95[1]:.1%}]")
-    return f"{name:6} {', '.join(parts)} of {len(held)} held-out images"
+        plainly, here = (correct(network, run.held, stage, robust) / len(run.held) for network in networks)
+        accuracies[kind] = (plainly, here)
+    return Comparison([plain / ours for plain, ours in zip(*times, strict=True)], plain, ours, accuracies)
+
+
+def over_seeds(found: list[Comparison], held: int) -> Iterator[str]:
+    """What the seeds say together: the difference of the two loops beside the spread of one."""
+    for kind in ("clean", "robust"):
+        plain, here = ([one.accuracies[kind][i] for one in found] for i in (0, 1))
+        told = f"{kind:6} accuracy of {held} held-out images: {statistics.mean(plain):.1%} plain, {statistics.mean(here):.1%} here"
+        if len(found) == 1:
+            yield told
+            continue
+        gaps = [b - a for a, b in zip(plain, here, strict=True)]
+        error = statistics.stdev(gaps) / len(gaps) ** 0.5
+        spread = max(statistics.stdev(plain), statistics.stdev(here))
+        verdict = "ok" if abs(statistics.mean(gaps)) <= 2 * max(error, spread / len(gaps) ** 0.5) else "DIFFERS"
+        yield (
+            f"{told}; difference {100 * statistics.mean(gaps):+.2f} ± {100 * error:.2f} points (standard error of {len(gaps)} seeds), "
+            f"spread of one loop's seeds {100 * spread:.2f}   {verdict}"
+        )
 
 
 def main() -> None:
@@ -118,45 +169,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--data", default="cifar10-sample", help="cifar10-sample, cifar10 or FILE.npz")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each loop, from --seed on")
     options = parser.parse_args()
 
     data = (
         load_data(options.data, input_shape=None, classes=None, seed=0)[0] if options.data == "cifar10-sample" else load_all(options.data)
     )
-    stage = Stage(
-        name="bench", objective=options.objective, epochs=1, batch=options.batch, lr=0.1, holdout=min(2000, len(data) // 5),
-        steps=2, seed=options.seed,
-    )  # fmt: skip
-    total = WARM + options.steps * options.rounds
-    torch.manual_seed(options.seed)
-    networks = [build(options.arch, data.classes) for _ in range(2)]
-    networks[1].load_state_dict(networks[0].state_dict())
-    run = Training(stage, data, networks[1])
-    loops = [Plain(stage, networks[0].train(), run.images, run.labels, total), Ours(run, total)]
-    source = batches(len(run.images), stage.batch, stage.seed)
     print(
-        f"{options.arch}, {stage.objective}, batch {stage.batch}, {torch.get_num_threads()} threads, bfloat16 {native_bf16()}, "
+        f"{options.arch}, {options.objective}, batch {options.batch}, {torch.get_num_threads()} threads, bfloat16 {native_bf16()}, "
         f"{options.rounds} rounds of {options.steps} steps",
         flush=True,
     )
-    times: list[list[float]] = [[], []]
-    warm = [next(source) for _ in range(WARM)]
-    for loop in loops:
-        seconds(loop, warm)
-    for turn in range(options.rounds):
-        indices = [next(source) for _ in range(options.steps)]
-        for which in (0, 1) if turn % 2 else (1, 0):
-            times[which].append(seconds(loops[which], indices))
-    ratios = [plain / ours for plain, ours in zip(*times, strict=True)]
-    plain, ours = (options.steps / statistics.median(found) for found in times)
-    ratio = statistics.median(ratios)
-    verdict = "ok" if ratio >= RATIO or stage.objective != "n-fgsm" else "MISSED"
-    print(
-        f"{plain:.2f} steps/s plain, {ours:.2f} here: {ratio:.2f} times as fast "
-        f"({min(ratios):.2f}-{max(ratios):.2f} over {len(ratios)} rounds; limit {RATIO} for n-fgsm)   {verdict}"
-    )
-    print(judged("plain", networks[0], run.held, stage))
-    print(judged("here", run.averaged.module, run.held, stage))
+    found = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        one = compare(options, data, seed)
+        found.append(one)
+        ratio = statistics.median(one.ratios)
+        verdict = "ok" if ratio >= RATIO or options.objective != "n-fgsm" else "MISSED"
+        print(
+            f"seed {seed}: {one.plain_per_s:.2f} steps/s plain, {one.ours_per_s:.2f} here: {ratio:.2f} times as fast "
+            f"({min(one.ratios):.2f}-{max(one.ratios):.2f} over {len(one.ratios)} rounds; limit {RATIO} for n-fgsm)   {verdict}",
+            flush=True,
+        )
+    for line in over_seeds(found, min(2000, len(data) // 5)):
+        print(line)
 
 
 if __name__ == "__main__":
