@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import Arch, AsJson, ModelArgument, Seed
+from harness.commands.options import Arch, AsJson, Classes, ImageSize, ModelArgument, Normalize, Seed
 
 EPILOG = """
 Methods: radmm, hydra, magnitude, nm24, filters, lowbit, ptq-int8, qat-int8, and into a --student kd, ard, rslad, iad-1, iad-2.
@@ -30,6 +30,9 @@ def compress(
     test: Annotated[str, typer.Option(help="images for the figures on the card")] = "cifar10-sample",
     work: Annotated[Path | None, typer.Option(help="folder for checkpoints, kept [default: beside --out, removed at the end]")] = None,
     arch: Arch = None,
+    classes: Classes = None,
+    image_size: ImageSize = None,
+    normalize: Normalize = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -39,7 +42,8 @@ def compress(
 
     request = Request(
         model=model, method=method, rate=rate, pattern=pattern, recipe=recipe, until=until, student=student,
-        standard_teacher=standard_teacher, data=data, test=test, arch=arch, seed=seed,
+        standard_teacher=standard_teacher, data=data, test=test, arch=arch, classes=classes,
+        image_size=image_size, normalize=normalize, seed=seed,
     )  # fmt: skip
     card = run(request, out, work)
     if card is None:  # another process writes

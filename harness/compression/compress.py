@@ -20,10 +20,11 @@ from harness.compression.job import Job
 from harness.compression.recipe import CompressionRecipe, load_recipe
 from harness.compression.table import Method, find_method
 from harness.data.dataset import Dataset
-from harness.data.load import load_all, load_data, stratified
+from harness.data.load import load_all, load_data, peek_shape, stratified
 from harness.errors import UntrustedError, UsageError
 from harness.models.architectures import build, family
 from harness.models.load import Twin, load_twin
+from harness.models.normalisation import without_normalisation
 from harness.models.packed import pack
 from harness.models.probe import parameters, takes
 from harness.run import Run, check_space
@@ -57,6 +58,9 @@ class Request(BaseModel):
     data: str = "cifar10"
     test: str = "cifar10-sample"
     arch: str | None = None
+    classes: int | None = None
+    image_size: int | None = None
+    normalize: str | None = None
     seed: int = 0
 
     def command(self, out: str) -> str:
@@ -86,7 +90,7 @@ def compress(request: Request, out: Path, work: Path | None = None) -> Path | No
     request = check(request, out)
     method = find_method(request.method)
     recipe = load_recipe(request.recipe, request.method, method.stages, request.seed)
-    twin = load_twin(request.model, arch=request.arch)
+    twin = load_model(request)
     data = load_all(request.data) if method.stages else None
     folder = work or out.with_suffix(".stages")
     ready = prepare(request, recipe, twin, data, folder)
@@ -103,6 +107,13 @@ def compress(request: Request, out: Path, work: Path | None = None) -> Path | No
     finally:
         if work is None and processes.rank() == 0 and (out.exists() or not trained(folder)):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def load_model(request: Request) -> Twin:
+    """The model to compress, or to learn from, for the images that it meets first. Raises UsageError as `load_twin`."""
+    told = request.model_dump(include={"arch", "classes", "image_size", "normalize"})
+    images = request.data if find_method(request.method).stages else request.test
+    return load_twin(request.model, **told, data_shape=peek_shape(images))
 
 
 @dataclass(frozen=True)
@@ -273,7 +284,7 @@ def claim_folder(folder: Path, request: Request, recipe: CompressionRecipe, netw
 def finish(request: Request, job: Job, compressed: nn.Module, parent: Twin, test: Dataset, out: Path) -> Path:
     """Pack the network, count and measure the file, and put it and its card in their places; returns the card's path."""
     packed = job.out / out.name
-    pack(compressed.state_dict(), packed)
+    pack(without_normalisation(compressed).state_dict(), packed)
     card = json.dumps(make_card(request, job, parent, test, packed), indent=1) + "\n"
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(packed, out)
@@ -284,12 +295,14 @@ def finish(request: Request, job: Job, compressed: nn.Module, parent: Twin, test
 
 def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: Path) -> dict[str, Any]:
     """What the network in `packed` is, how it was made, how small it is and how it does on every image of `test`."""
-    twin = load_twin(str(packed), arch=job.arch, classes=parent.classes)
+    normalize = None if job.teachers else request.normalize or parent.card.get("normalize")
+    twin = load_twin(str(packed), arch=job.arch, classes=parent.classes, normalize=normalize, data_shape=job.input_shape)
     claim = parent.card.get("eps", CLAIM)
     before = size(parent.module.cpu(), parent.input_shape, 4 * parent.parameters)  # bytes in float32
     after = size(twin.module, twin.input_shape, packed.stat().st_size)
     return {
         **identity(twin, packed.stem, describe(request, job, parent), claim, test.class_names, packed),
+        "normalize": normalize,
         "data": parent.card.get("data") if job.data is None else source(job.data),
         "method": {
             "name": request.method,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from pydantic import BaseModel
 from torch import nn
 
 from export.artefact import sha256_file
@@ -42,7 +44,7 @@ class Twin:
         classes: number of logits.
         parameters, nonzero_parameters: of the module.
         macs: multiply-accumulates of convolutions and linear layers for one image.
-        card: the zoo's model card, else empty.
+        card: its model card: the zoo's, or the one beside a file; else empty.
     """
 
     name: str
@@ -79,6 +81,8 @@ def load_twin(
 ) -> Twin:
     """Load and check a classifier.
 
+    A card FILE.json beside FILE.safetensors, as training and compression write it, tells what is not told here.
+
     Args:
         model: a zoo name, or a .safetensors (with `arch`), .pt2 or .onnx file.
         arch: zoo, torchvision or timm name, for safetensors.
@@ -101,6 +105,7 @@ def load_twin(
 
 def _load(model: str, options: Options, normalize: str | None) -> Twin:
     path, arch, classes = Path(model), options.arch, options.classes
+    card: dict[str, Any]
     if model in (found := cards()):
         card = found[model]
         refused = [
@@ -115,10 +120,36 @@ def _load(model: str, options: Options, normalize: str | None) -> Twin:
     read = _reader(model, path, found)
     if arch is not None and path.suffix != ".safetensors":
         raise UsageError(f"--arch {arch} is for .safetensors weights; {path.name} describes its own network")
+    card = _card_beside(path, arch) if path.suffix == ".safetensors" else {}
+    if card:
+        arch, classes, normalize = card["arch"], classes or card["classes"], normalize or card.get("normalize")
+        _, height, width = shape = cast(Shape, tuple(card["input_shape"]))
+        size = options.image_size or (height if height == width else None)
+        options = Options(arch, classes, size, shape)
     network, shape = read(path, options)
     network = with_normalisation(network, normalize, shape[0])
     source = cast(Source, path.suffix.removeprefix("."))
-    return _finish(path.stem, source, arch, network, path, shape, classes, {})
+    return _finish(path.stem, source, arch, network, path, shape, classes, card)
+
+
+class _Told(BaseModel):
+    """What a card must tell of its weights to be believed."""
+
+    arch: str
+    classes: int
+    input_shape: Shape
+    normalize: str | None = None
+    sha256: str
+
+
+def _card_beside(path: Path, arch: str | None) -> dict[str, Any]:
+    """The card of a file of weights; {} where there is none, or one of other weights or another architecture than `arch`."""
+    try:
+        text = path.with_suffix(".json").read_text()
+        told = _Told.model_validate_json(text)
+    except (OSError, ValueError):
+        return {}
+    return json.loads(text) if arch in (None, told.arch) and told.sha256 == sha256_file(path) else {}
 
 
 def _finish(
@@ -178,7 +209,10 @@ def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, Opti
 
 def _safetensors(path: Path, options: Options) -> tuple[nn.Module, Shape]:
     if options.arch is None:
-        raise UsageError(f"{path} holds weights alone: name their architecture with --arch (zoo, torchvision or timm name)")
+        raise UsageError(
+            f"{path} holds weights alone, and no card {path.stem}.json of theirs lies beside it: name their architecture with --arch "
+            "(zoo, torchvision or timm name)"
+        )
     network, size, data = network_from(path, options.arch, options.classes, options.image_size), options.image_size, options.data_shape
     if data is not None and data[0] != CHANNELS:
         raise UsageError(

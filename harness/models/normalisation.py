@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from torch import nn
+from torch import Tensor, nn
 
 from harness.errors import UsageError
 from harness.models.resnet import CIFAR10_MEAN, CIFAR10_STD, Normalize
@@ -44,8 +44,26 @@ def parse_normalisation(text: str, channels: int) -> tuple[tuple[float, ...], tu
     return mean, std
 
 
+class Standardised(nn.Module):
+    """A network behind its standardisation: takes images (n, c, h, w) in [0, 1]."""
+
+    def __init__(self, normalize: nn.Module, network: nn.Module) -> None:
+        super().__init__()
+        self.normalize, self.network = normalize, network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images -> what the network makes of them, standardised."""
+        found: Tensor = self.network(self.normalize(x))
+        return found
+
+
 def with_normalisation(network: nn.Module, text: str | None, channels: int) -> nn.Module:
     """The network behind its standardisation; unchanged where `text` is None."""
     if text is None:
         return network
-    return nn.Sequential(Normalize(*parse_normalisation(text, channels)), network).eval()
+    return Standardised(Normalize(*parse_normalisation(text, channels)), network).eval()
+
+
+def without_normalisation(network: nn.Module) -> nn.Module:
+    """What `with_normalisation` was given: the network whose weights a file holds."""
+    return network.network if isinstance(network, Standardised) else network

@@ -146,9 +146,7 @@ class Subject:
     @cached_property
     def twin(self) -> Twin:
         """The network itself."""
-        return load_twin(
-            str(self.network.file), arch=self.network.arch, classes=self.network.card.get("classes"), data_shape=self.input_shape
-        )
+        return load_twin(str(self.network.file), arch=self.network.arch, data_shape=self.input_shape)
 
     def temperature(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
         """The median margin of the images it has right: divided by it, a typical image's cross-entropy still has a gradient."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import os
 import shutil
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,12 +98,16 @@ class Cache:
                 with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
                     packed.extractall(folder, filter="data")
 
-    def add_file(self, name: str, content: bytes, sha256: str) -> Path:
-        """Keep a file that a task needs on this machine; returns its path."""
-        place = self.root / "inputs" / sha256[:KEY_LENGTH] / name
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            temporary = place.with_name(f".{name}.{os.getpid()}")
-            temporary.write_bytes(content)
-            temporary.replace(place)
-        return place
+    def add_files(self, contents: Mapping[str, bytes]) -> Path:
+        """Keep files that a task needs on this machine beside one another; returns the first one's path."""
+        total = hashlib.sha256()
+        for name, content in contents.items():
+            total.update(f"{name}:{len(content)}:".encode() + content)
+        folder = self.root / "inputs" / total.hexdigest()[:KEY_LENGTH]
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            if not (folder / name).exists():
+                temporary = folder / f".{name}.{os.getpid()}"
+                temporary.write_bytes(content)
+                temporary.replace(folder / name)
+        return folder / next(iter(contents))

@@ -51,7 +51,7 @@ def cells(spec: Spec) -> list[Cell]:
     Raises:
         UsageError: an unknown method, model, device, …, or a rate that cannot be reached: all that can be known before training.
     """
-    check_names(spec.bench.settings("", None, spec.bench.eps or DEFAULT_EPS))
+    check_names(spec.bench.settings(spec.models[0], spec.bench.eps or DEFAULT_EPS))
     twins = {model: parent_twin(model, spec) for model in spec.models}
     found = []
     for model, twin in twins.items():
@@ -73,7 +73,7 @@ def cells(spec: Spec) -> list[Cell]:
 
 def parent_twin(model: Model, spec: Spec) -> Twin:
     """The parent, checked against the images of the bench. Raises UsageError as `load_twin` and `load_data`."""
-    twin = load_twin(model.model, arch=model.arch, data_shape=peek_shape(spec.bench.data))
+    twin = load_twin(**model.model_dump(), data_shape=peek_shape(spec.bench.data))
     load_data(spec.bench.data, input_shape=twin.input_shape, classes=twin.classes, seed=spec.bench.seed)
     return twin
 
@@ -91,7 +91,7 @@ def _request(
     spec: Spec, model: Model, wanted: MethodSpec, rate: str | None, pattern: str | None, student: str | None, seed: int
 ) -> Request:
     request = Request(
-        model=model.model, arch=model.arch, method=wanted.name, rate=rate, pattern=pattern, student=student, seed=seed,
+        **model.model_dump(), method=wanted.name, rate=rate, pattern=pattern, student=student, seed=seed,
         recipe=wanted.recipe, until=wanted.until, standard_teacher=wanted.standard_teacher,
         data=spec.compress.data, test=spec.compress.test,
     )  # fmt: skip

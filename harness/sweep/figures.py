@@ -57,7 +57,7 @@ def row(cell: Cell, network: Network, folder: Path) -> CellRow:
             "sha256": network.sha256,
             **made_by(network.card),
             "epochs": epochs(network.card),
-            "weights": network.file,
+            "weights": network.model.model,
             "run": str(folder),
             "clean": _twin_clean(run),
             "robust": None if worst is None else share(int(worst.twin.sum()), len(worst.twin)),
@@ -140,5 +140,5 @@ def _size(network: Network) -> Size:
     """Counted on the network, as its card does; a parent's file counts as the plain float32 that it stands for."""
     if "size" in network.card:
         return Size(**network.card["size"]["this"])
-    twin = load_twin(network.file, arch=network.arch)
+    twin = load_twin(**network.model.model_dump())
     return Size(**vars(size(twin.module, twin.input_shape, 4 * twin.parameters)))

@@ -74,7 +74,9 @@ def network_key(request: Request, data_sha256: str | None, test_sha256: str) -> 
         {
             "parent": model_sha256(request.model),
             "standard_teacher": None if request.standard_teacher is None else model_sha256(request.standard_teacher),
-            **request.model_dump(include={"arch", "method", "rate", "pattern", "until", "student", "seed"}),
+            **request.model_dump(
+                include={"arch", "classes", "image_size", "normalize", "method", "rate", "pattern", "until", "student", "seed"}
+            ),
             "recipe": recipe,
             "data": data_sha256,
             "test": test_sha256,

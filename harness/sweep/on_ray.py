@@ -13,7 +13,6 @@ from typing import Any
 
 import ray
 
-from export.artefact import sha256_file
 from harness.allocator import keep_freed_memory
 from harness.errors import UsageError
 from harness.sweep.cache import Cache
@@ -21,7 +20,7 @@ from harness.sweep.executors import machine
 from harness.sweep.tasks import RUNS, Outcome, Task, attempt
 
 RETRIES = 3  # of a task whose worker died
-Files = dict[str, tuple[str, str, bytes]]
+Files = dict[str, dict[str, bytes]]
 
 
 def resource(device: str) -> str:
@@ -34,15 +33,21 @@ def perform(task: Task, files: Files, root: str | None, cpus: int | None) -> tup
 
     Args:
         task: what to do.
-        files: what the file is to the task -> (name, sha256, content).
+        files: what a file is to the task -> it and what lies beside it, by name.
         root: of the cache on the worker's machine, None for the default.
         cpus: threads.
     """
     keep_freed_memory()
     cache = Cache(Path(root)) if root else Cache.default()
-    here = {what: str(cache.add_file(name, content, sha256)) for what, (name, sha256, content) in files.items()}
+    here = {what: str(cache.add_files(contents)) for what, contents in files.items()}
     outcome = attempt(task.moved(here), cache, cpus)
     return outcome, cache.pack(task.kind, task.key) if outcome.error is None else None
+
+
+def with_card(path: Path) -> dict[str, bytes]:
+    """A file by name and content, and its model card where it has one."""
+    card = path.with_suffix(".json")
+    return {file.name: file.read_bytes() for file in (path, card) if file.is_file()}
 
 
 class OnRay:
@@ -101,7 +106,7 @@ class OnRay:
 
     def start(self, task: Task, number: int) -> None:
         """See `Executor`; Ray keeps the order of its own queue."""
-        files = {what: (path.name, sha256_file(path), path.read_bytes()) for what, path in task.files().items()}
+        files = {what: with_card(path) for what, path in task.files().items()}
         self.running[self._remote(task.kind, perform).remote(task, files, self.root, self.cpus)] = task
 
     def next(self) -> tuple[Task, Outcome]:

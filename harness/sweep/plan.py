@@ -10,7 +10,7 @@ from typing import Any
 
 from export.artefact import sha256_file
 from harness.compression.table import find_method
-from harness.data.load import load_all, load_data
+from harness.data.load import load_all, load_data, peek_shape
 from harness.models.load import load_twin
 from harness.records import RunRecord
 from harness.settings import Settings
@@ -26,10 +26,9 @@ TRY_AGAIN = {"crashed", "hung"}  # engines that may do better another time
 
 @dataclass(frozen=True)
 class Network:
-    """A network that is there: its file, its architecture where it must be named, and its card ({} for a file without one)."""
+    """A network that is there: its file with what must be told of it, and its card ({} for a file without one)."""
 
-    file: str
-    arch: str | None
+    model: Model
     sha256: str
     card: dict[str, Any]
 
@@ -59,17 +58,18 @@ class Plan:
         """The cell's network, None where it has to be made."""
         make = self.make(cell)
         if make is None:
-            return Network(cell.parent.model, cell.parent.arch, model_sha256(cell.parent.model), load_card(cell.parent))
+            return Network(cell.parent, model_sha256(cell.parent.model), load_twin(**cell.parent.model_dump()).card)
         folder = self.cache.find(NETWORKS, make.key)
         if folder is None:
             return None
         (file,) = folder.glob("*.safetensors")
         card = json.loads(file.with_suffix(".json").read_text())
-        return Network(str(file), card["arch"], sha256_file(file), card)
+        told = Model(model=str(file), arch=card["arch"], classes=card["classes"], normalize=card["normalize"])
+        return Network(told, sha256_file(file), card)
 
     def bench(self, cell: Cell, network: Network) -> Bench:
         """How to bench it."""
-        settings = self.spec.bench.settings(network.file, network.arch, cell.eps)
+        settings = self.spec.bench.settings(network.model, cell.eps)
         return Bench(self._run_key(settings, network.sha256), cell.label, settings)
 
     def run(self, bench: Bench, *, fresh: bool = False) -> Path | None:
@@ -107,16 +107,6 @@ class Plan:
 
     @cached_property
     def _bench_sha256(self) -> str:
-        shape = load_twin(self.spec.models[0].model, arch=self.spec.models[0].arch).input_shape
+        shape = load_twin(**self.spec.models[0].model_dump(), data_shape=peek_shape(self.spec.bench.data)).input_shape
         test, calibration = load_data(self.spec.bench.data, input_shape=shape, classes=None, seed=self.spec.bench.seed)
         return f"{test.sha256} {calibration.sha256}"
-
-
-def load_card(model: Model) -> dict[str, Any]:
-    """The card of a network of the zoo, or the one beside a file; {} where there is none."""
-    twin = load_twin(model.model, arch=model.arch)
-    beside = Path(model.model).with_suffix(".json")
-    if not twin.card and beside.is_file():
-        found = json.loads(beside.read_text())
-        return found if isinstance(found, dict) else {}
-    return twin.card

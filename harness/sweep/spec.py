@@ -33,10 +33,13 @@ class Part(BaseModel):
 
 
 class Model(Part):
-    """A network to compress: a zoo name, or FILE.safetensors with `arch`. A bare string is the name."""
+    """A network to compress: a zoo name, or a file and what it does not say itself, as for `harness bench`. A bare string is the name."""
 
     model: str
     arch: str | None = None
+    classes: int | None = None
+    image_size: int | None = None
+    normalize: str | None = None
 
 
 class MethodSpec(Part):
@@ -61,12 +64,15 @@ class CompressSpec(Part):
 class BenchSpec(Settings):
     """The options of `harness bench`, by the names of its settings. `eps` is the parent's claim where it is not given."""
 
-    model: Literal[""] = Field(default="", description="what a sweep decides itself")
+    model: Literal[""] = Field(default="", description="of [[models]], as the four below")
     arch: None = None
+    classes: None = None
+    image_size: None = None
+    normalize: None = None
 
-    def settings(self, model: str, arch: str | None, eps: str) -> Settings:
+    def settings(self, model: Model, eps: str) -> Settings:
         """The bench of one network."""
-        return Settings.model_validate({**self.model_dump(), "model": model, "arch": arch, "eps": eps})
+        return Settings.model_validate({**self.model_dump(), **model.model_dump(), "eps": eps})
 
 
 class Resources(Part):
@@ -109,7 +115,8 @@ def load_spec(path: Path) -> Spec:
     content = read_toml(path, "sweep")
     try:
         spec = Spec.model_validate({"name": re.sub(r"[^\w.-]", "-", path.stem), **content})
-        check_numbers(spec.bench.settings("", None, spec.bench.eps or DEFAULT_EPS))
+        for model in spec.models:
+            check_numbers(spec.bench.settings(model, spec.bench.eps or DEFAULT_EPS))
     except ValidationError as error:
         raise _fault(path, content, error) from error
     return _beside(spec, path.parent)

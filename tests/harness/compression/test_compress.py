@@ -105,7 +105,7 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no second teacher": (words("iad-2", "distil.toml"), ("iad-2 needs --standard-teacher",)),
     "second teacher": (words("ard", "distil.toml", "--standard-teacher", "resnet8"), ("ard has no --standard-teacher",)),
     "data of other classes": (data("eleven.npz"), ("10 classes", "11")),
-    "data of another size": (data("small.npz"), ("(3, 16, 16)",)),
+    "data of another size": (data("small.npz"), ("3x16x16", "3x32x32")),
     "missing data": (data("none.npz"), ("none.npz",)),
     "too few images": ((*words("nm24"),), ("holds out 2000 images", "160")),
     "test of another size": (data("few.npz", "small.npz"), ("3x16x16",)),
@@ -187,6 +187,19 @@ def test_a_network_without_a_named_architecture(here: Path) -> None:
         prepare(Request(model="mine.onnx", method="ptq-int8"), nothing, twin, None, here)
     distilled = prepare(Request(model="mine.onnx", method="ard", student="resnet8"), nothing, twin, None, here)
     assert distilled.job.arch == "resnet8"
+
+
+def test_a_network_that_takes_standardised_input_keeps_its_function(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = run(capsys, monkeypatch, *words("ptq-int8", "cpu", "--normalize", "0.5/0.25", "--json"))
+    assert code == 0, err
+    assert json.loads(out)["normalize"] == "0.5/0.25"
+    before, after = load_twin("mine.safetensors", arch="resnet8", normalize="0.5/0.25"), load_twin("out.safetensors")
+    assert set(after.module.state_dict()) == set(before.module.state_dict())
+    images = torch.rand(8, 3, 32, 32)
+    given, found = before.module(images), after.module(images)
+    assert (given - found).abs().max() < 0.05 * given.abs().max(), "more than INT8 rounding: the standardisation was lost"
 
 
 def test_a_method_that_trains_nothing_needs_no_training_images(

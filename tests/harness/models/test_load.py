@@ -95,6 +95,36 @@ def test_every_network_shipped_loads_and_is_what_its_card_says(name: str) -> Non
     assert (twin.sha256, twin.parameters, twin.macs) == tuple(twin.card[key] for key in ("sha256", "parameters", "macs"))
 
 
+def test_a_card_beside_the_weights_tells_what_they_do_not(tmp_path: Path) -> None:
+    file = Path(saved(tmp_path))
+    card = {
+        "arch": "resnet8",
+        "classes": 7,
+        "input_shape": [3, 24, 24],
+        "normalize": "cifar10",
+        "eps": "2/255",
+        "sha256": sha256_file(file),
+    }
+    file.with_suffix(".json").write_text(json.dumps(card))
+    twin = load_twin(str(file))
+    assert (twin.source, twin.arch, twin.input_shape, twin.card) == ("safetensors", "resnet8", (3, 24, 24), card)
+    same = load_twin(str(file), arch="resnet8", normalize="0/1")
+    assert same.input_shape == (3, 24, 24)
+    mean, std = (torch.tensor(part).view(1, 3, 1, 1) for part in parse_normalisation("cifar10", 3))
+    images = torch.rand(2, 3, 24, 24)
+    torch.testing.assert_close(twin.module(images), same.module((images - mean) / std), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("change", [{"sha256": "0" * 64}, {"arch": None}, {"input_shape": "large"}, None], ids=str)
+def test_a_card_of_something_else_is_no_card(change: dict[str, Any] | None, tmp_path: Path) -> None:
+    file = Path(saved(tmp_path))
+    card = {"arch": "resnet8", "classes": 7, "input_shape": [3, 24, 24], "sha256": sha256_file(file)}
+    file.with_suffix(".json").write_text("not JSON" if change is None else json.dumps(card | change))
+    with pytest.raises(UsageError, match="--arch"):
+        load_twin(str(file))
+    assert load_twin(str(file), arch="resnet8").input_shape == (3, 32, 32)
+
+
 def test_the_macs_of_resnet18_are_exact() -> None:
     """1,814,073,344: summed by hand over He et al.'s table 1 (and torchvision's own 1.814 GFLOPS)."""
     network = models.resnet18()

@@ -124,4 +124,6 @@ def test_a_result_travels_whole_and_replaces_what_was_begun(tmp_path: Path) -> N
     assert found is not None
     assert [path.relative_to(found).as_posix() for path in sorted(found.rglob("*"))] == ["deep", "deep/file"]
     assert (found / "deep" / "file").read_bytes() == b"\x00\x01"
-    assert here.add_file("x.toml", b"content", KEY).read_bytes() == b"content"
+    added = here.add_files({"x.safetensors": b"weights", "x.json": b"card"})
+    assert (added.name, added.read_bytes(), added.with_suffix(".json").read_bytes()) == ("x.safetensors", b"weights", b"card")
+    assert here.add_files({"x.safetensors": b"weights"}) != added, "without its card it is another input"
