@@ -52,7 +52,7 @@ def _tables(record: ReproduceRecord) -> Table:
 def _caption(record: ReproduceRecord) -> str:
     return (
         f"In percent. The paper: n probably 50. Ours: n = {record.samples}; intervals are in the report. C&W: the paper's accuracy, "
-        "our median L2 distance. γ: non-zero weights."
+        "our median L2 distance. γ: bits of the non-zero weights."
     )
 
 
@@ -60,7 +60,7 @@ def _ours(one: OurRow) -> list[Text]:
     shares = [one.clean, *(one.robust.get(name) for name in COLUMNS), one.worst]
     figures = [percent(share.accuracy if share else None).removesuffix(" %") for share in shares]
     distance = NONE if one.cw_l2_median is None else significant(one.cw_l2_median)
-    gamma = NONE if one.gamma is None else f"{one.gamma['nonzero']:.1f}"
+    gamma = NONE if one.gamma is None else f"{one.gamma['weight_bits']:.1f}"
     return [Text(f"  {clean(one.network)}", style="cyan"), *map(Text, (*figures, distance, gamma))]
 
 

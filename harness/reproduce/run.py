@@ -110,7 +110,8 @@ class Reproduction:
         """Make every evaluation that is not kept; each is kept as soon as it is there."""
         shape = self.bench.data.images.shape
         subjects = {network.sha256: Subject(network, (shape[3], shape[1], shape[2])) for network in self.networks}
-        total = sum(1 for _ in self.tasks())
+        rivals = min(1, len(self.networks) - len(self.rows["w1a1"])) if self.rows["w1a1"] else 0  # chosen when the others are known
+        total = len(self.networks) * len(self.options.attacks) + (len(self.rows["w1a1"]) + rivals) * len(ADAPTIVE)
         for number, (network, attack, source) in enumerate(self.tasks(), 1):
             if self.bench.known(network, attack, source) is None:
                 print(
