@@ -71,7 +71,6 @@ def test_fisher_is_unpaired_and_two_sided() -> None:
 def test_every_missing_row_has_a_command_that_the_harness_accepts(tmp_path) -> None:
     """Each command's words go through a sweep's checks, which are those of `harness compress`."""
     from harness.compression.compress import Request, check
-    from harness.compression.table import find_method
 
     for row in paper().row:
         words = command(row.ours, paper()).split()
@@ -81,4 +80,4 @@ def test_every_missing_row_has_a_command_that_the_harness_accepts(tmp_path) -> N
         options = dict(zip(words[3::2], words[4::2], strict=True))
         out = options.pop("--out")
         request = Request(model=words[2], **{name.removeprefix("--").replace("-", "_"): value for name, value in options.items()})
-        check(request, find_method(request.method), tmp_path / out)
+        check(request, tmp_path / out)
