@@ -19,17 +19,24 @@ def list_models(
 ) -> None:
     """The shipped networks."""
     from harness.models.zoo import cards
-    from reports.zoo import zoo_page
 
     found = cards()
     if as_json:
         print(json.dumps(found, indent=1))
     elif markdown:
+        from reports.zoo import zoo_page
+
         print(zoo_page(found), end="")
     else:
-        width = max(map(len, found))
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("network", box=None, pad_edge=False)
+        table.add_column("parameters", justify="right")
+        table.add_column("description", overflow="fold")
         for name, card in found.items():
-            print(f"{name:{width}} {card['parameters']:>12,} parameters  {card['description']}")
+            table.add_row(name, f"{card['parameters']:,}", card["description"])
+        Console().print(table)
 
 
 @app.command("show")

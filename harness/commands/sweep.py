@@ -32,6 +32,8 @@ SPEC.toml, for example:
     device = "host"
     samples = 256
 
+A model of your own: models = [{model = "my.safetensors", arch = "resnet18", normalize = "imagenet"}]
+
 Example: harness sweep sweep.toml --dry-run
 
 Started again, a sweep goes on where it was: nothing is trained or attacked twice, in other sweeps too.

@@ -66,7 +66,7 @@ class Request(BaseModel):
     def command(self, out: str) -> str:
         """The command line that asks for this, with the images by default: theirs are the user's own places."""
         told = self.model_dump(exclude_defaults=True, exclude={"model", "data", "test"})
-        options = (f"--{name.replace('_', '-')} {value}" for name, value in told.items() if value is not None)
+        options = (f"--{name.replace('_', '-')} {value}" for name, value in told.items())
         return " ".join([f"harness compress {self.model}", *options, f"--out {out}"])
 
 

@@ -33,7 +33,7 @@ def quantize(x: Tensor, bits: int) -> Tensor:
 
 
 class QuantizedReLU(nn.Module):
-    """clip(a, 0, 1) on 2^bits levels; no gradient outside [0, 1] (DoReFa-Net, section 2.4)."""
+    """clip(a, 0, 1) on 2^bits levels; no gradient outside (0, 1) (DoReFa-Net, section 2.4)."""
 
     def __init__(self, bits: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class QuantizedReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape of `x`."""
-        return quantize(F.hardtanh(x, 0.0, 1.0), self.bits)  # as clamp, with a gradient that is computed three times as fast
+        return quantize(F.hardtanh(x, 0.0, 1.0), self.bits)  # as clamp, with a gradient of one pass
 
 
 def split(arch: str) -> tuple[str, tuple[str, ...]]:

@@ -105,7 +105,6 @@ def load_twin(
 
 def _load(model: str, options: Options, normalize: str | None) -> Twin:
     path, arch, classes = Path(model), options.arch, options.classes
-    card: dict[str, Any]
     if model in (found := cards()):
         card = found[model]
         refused = [
@@ -120,7 +119,7 @@ def _load(model: str, options: Options, normalize: str | None) -> Twin:
     read = _reader(model, path, found)
     if arch is not None and path.suffix != ".safetensors":
         raise UsageError(f"--arch {arch} is for .safetensors weights; {path.name} describes its own network")
-    card = _card_beside(path, arch) if path.suffix == ".safetensors" else {}
+    card = card_beside(path, arch)
     if card:
         arch, classes, normalize = card["arch"], classes or card["classes"], normalize or card.get("normalize")
         _, height, width = shape = cast(Shape, tuple(card["input_shape"]))
@@ -142,8 +141,10 @@ class _Told(BaseModel):
     sha256: str
 
 
-def _card_beside(path: Path, arch: str | None) -> dict[str, Any]:
-    """The card of a file of weights; {} where there is none, or one of other weights or another architecture than `arch`."""
+def card_beside(path: Path, arch: str | None) -> dict[str, Any]:
+    """The card of FILE.safetensors; {} where there is none, or one of other weights or another architecture than `arch`."""
+    if path.suffix != ".safetensors":
+        return {}
     try:
         text = path.with_suffix(".json").read_text()
         told = _Told.model_validate_json(text)

@@ -24,7 +24,7 @@ from harness.models.load import Twin, load_twin
 from harness.records import AttackRecord
 from harness.reproduce.networks import Network
 from harness.sweep.cache import Cache
-from harness.sweep.keys import ATTACKING, code, digest
+from harness.sweep.keys import ATTACKING, code, digest, told
 from harness.sweep.sets import made
 
 KIND, FILE = "evaluations", "evaluation.json"
@@ -91,7 +91,7 @@ class Bench:
         return digest(
             {
                 "network": network.sha256,
-                "arch": network.arch,
+                "card": told(network.card),
                 "data": self.data.sha256,
                 "index": hashlib.sha256(self.index.astype("<i8").tobytes()).hexdigest(),
                 "attack": repr(attack),

@@ -71,9 +71,14 @@ def cells(spec: Spec) -> list[Cell]:
     return numbered
 
 
+def load_model(model: Model, spec: Spec) -> Twin:
+    """A network of the sweep, for the images of its bench. Raises UsageError as `load_twin`."""
+    return load_twin(**model.model_dump(), data_shape=peek_shape(spec.bench.data))
+
+
 def parent_twin(model: Model, spec: Spec) -> Twin:
     """The parent, checked against the images of the bench. Raises UsageError as `load_twin` and `load_data`."""
-    twin = load_twin(**model.model_dump(), data_shape=peek_shape(spec.bench.data))
+    twin = load_model(model, spec)
     load_data(spec.bench.data, input_shape=twin.input_shape, classes=twin.classes, seed=spec.bench.seed)
     return twin
 

@@ -140,5 +140,5 @@ def _size(network: Network) -> Size:
     """Counted on the network, as its card does; a parent's file counts as the plain float32 that it stands for."""
     if "size" in network.card:
         return Size(**network.card["size"]["this"])
-    twin = load_twin(**network.model.model_dump())
+    twin = load_twin(**network.model.model_dump(), data_shape=network.input_shape)
     return Size(**vars(size(twin.module, twin.input_shape, 4 * twin.parameters)))

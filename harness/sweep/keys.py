@@ -13,13 +13,16 @@ from pathlib import Path
 import export
 import harness
 from export.artefact import sha256_file
+from harness.cards import Card
 from harness.compression.compress import Request
 from harness.compression.recipe import load_recipe
 from harness.compression.table import find_method
+from harness.models.load import card_beside
 from harness.models.zoo import cards, weights_file
 
 ROOTS = {"harness": Path(harness.__file__).parent, "export": Path(export.__file__).parent}
 ROOTS["devices"] = ROOTS["harness"].parent / "devices"
+TOLD = ("arch", "classes", "input_shape", "normalize", "eps")  # by a card, besides the weights
 # Whose code decides what. A change elsewhere (reports, commands) leaves results standing.
 TRAINING = ("harness/compression", "harness/training", "harness/models", "harness/data")
 ATTACKING = ("harness/attacks", "harness/models", "harness/data")
@@ -66,14 +69,24 @@ def model_sha256(model: str) -> str:
     return sha256_file(weights_file(model) if model in cards() else Path(model))
 
 
+def model_key(model: str, arch: str | None = None) -> list[object]:
+    """Of a network as it is loaded: its weights, and what a card beside their file tells. The zoo's own cards follow from the weights."""
+    return [model_sha256(model), told(card_beside(Path(model), arch))]
+
+
+def told(card: Card) -> dict[str, object]:
+    """What a card tells that a result follows from."""
+    return {name: card.get(name) for name in TOLD}
+
+
 def network_key(request: Request, data_sha256: str | None, test_sha256: str) -> str:
     """Of the network that a compression makes. `data_sha256`: of the training images, None where nothing is trained."""
     stages = find_method(request.method).stages
     recipe = load_recipe(request.recipe, request.method, stages, request.seed).model_dump(mode="json", exclude={"description"})
     return digest(
         {
-            "parent": model_sha256(request.model),
-            "standard_teacher": None if request.standard_teacher is None else model_sha256(request.standard_teacher),
+            "parent": model_key(request.model, request.arch),
+            "standard_teacher": None if request.standard_teacher is None else model_key(request.standard_teacher),
             **request.model_dump(
                 include={"arch", "classes", "image_size", "normalize", "method", "rate", "pattern", "until", "student", "seed"}
             ),

@@ -10,13 +10,12 @@ from typing import Any
 
 from export.artefact import sha256_file
 from harness.compression.table import find_method
-from harness.data.load import load_all, load_data, peek_shape
-from harness.models.load import load_twin
+from harness.data.load import load_all, load_data
 from harness.records import RunRecord
 from harness.settings import Settings
 from harness.sweep.cache import Cache
-from harness.sweep.cells import Cell
-from harness.sweep.keys import BENCHING, code, digest, model_sha256, network_key
+from harness.sweep.cells import Cell, load_model
+from harness.sweep.keys import BENCHING, code, digest, model_key, network_key
 from harness.sweep.spec import Model, Spec
 from harness.sweep.tasks import NETWORKS, RUNS, Bench, MakeNetwork
 
@@ -26,9 +25,10 @@ TRY_AGAIN = {"crashed", "hung"}  # engines that may do better another time
 
 @dataclass(frozen=True)
 class Network:
-    """A network that is there: its file with what must be told of it, and its card ({} for a file without one)."""
+    """A network that is there: its file with what must be told of it, the images it takes, and its card ({} for a file without one)."""
 
     model: Model
+    input_shape: tuple[int, int, int]
     sha256: str
     card: dict[str, Any]
 
@@ -58,19 +58,20 @@ class Plan:
         """The cell's network, None where it has to be made."""
         make = self.make(cell)
         if make is None:
-            return Network(cell.parent, model_sha256(cell.parent.model), load_twin(**cell.parent.model_dump()).card)
+            twin = load_model(cell.parent, self.spec)
+            return Network(cell.parent, twin.input_shape, twin.sha256, twin.card)
         folder = self.cache.find(NETWORKS, make.key)
         if folder is None:
             return None
         (file,) = folder.glob("*.safetensors")
         card = json.loads(file.with_suffix(".json").read_text())
         told = Model(model=str(file), arch=card["arch"], classes=card["classes"], normalize=card["normalize"])
-        return Network(told, sha256_file(file), card)
+        return Network(told, tuple(card["input_shape"]), sha256_file(file), card)
 
     def bench(self, cell: Cell, network: Network) -> Bench:
         """How to bench it."""
         settings = self.spec.bench.settings(network.model, cell.eps)
-        return Bench(self._run_key(settings, network.sha256), cell.label, settings)
+        return Bench(self._run_key(settings), cell.label, settings)
 
     def run(self, bench: Bench, *, fresh: bool = False) -> Path | None:
         """The run folder of a bench, None where it has to be made. Unless `fresh`, one that may do better next time is forgotten."""
@@ -84,10 +85,10 @@ class Plan:
             return None
         return folder
 
-    def _run_key(self, settings: Settings, weights_sha256: str) -> str:
+    def _run_key(self, settings: Settings) -> str:
         return digest(
             {
-                "weights": weights_sha256,
+                "model": model_key(settings.model, settings.arch),
                 "arch": settings.arch,
                 "settings": settings.model_dump(mode="json", exclude=DECIDED_ELSEWHERE),
                 "data": self._bench_sha256,
@@ -107,6 +108,6 @@ class Plan:
 
     @cached_property
     def _bench_sha256(self) -> str:
-        shape = load_twin(**self.spec.models[0].model_dump(), data_shape=peek_shape(self.spec.bench.data)).input_shape
+        shape = load_model(self.spec.models[0], self.spec).input_shape
         test, calibration = load_data(self.spec.bench.data, input_shape=shape, classes=None, seed=self.spec.bench.seed)
         return f"{test.sha256} {calibration.sha256}"

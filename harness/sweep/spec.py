@@ -130,6 +130,8 @@ def _fault(path: Path, content: dict[str, Any], error: ValidationError) -> Usage
         return UsageError(
             f"sweep {path}: {unknown('key', where.rpartition('.')[2], known)} (at {where})" if known else f"sweep {path}: {where}"
         )
+    if first["loc"] in {("bench", name) for name in Model.model_fields}:
+        return UsageError(f'sweep {path}: {where} is said of a model, as in models = [{{model = "my.safetensors", arch = "resnet18"}}]')
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return UsageError(f"sweep {path}: {where or 'the file'}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first.get('input')!r}{more}")
 

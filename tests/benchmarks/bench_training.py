@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.attacks.gradient import native_bf16
+from harness.audit.statistics import share
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data
 from harness.models.architectures import build
@@ -105,12 +106,13 @@ def seconds(loop: Plain | Ours, indices: list[Tensor]) -> float:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of one seed. `ratios`: of the seconds of each round, plain over ours; `accuracies`: (plain, ours) of the held-out images, by kind."""
+    """Of one seed. `ratios`: of each round's seconds, plain over ours; `right`: (plain, ours) of the `held` held-out images, by kind."""
 
     ratios: list[float]
     plain_per_s: float
     ours_per_s: float
-    accuracies: dict[str, tuple[float, float]]
+    right: dict[str, tuple[int, int]]
+    held: int
 
 
 def compare(options: argparse.Namespace, data: Dataset, seed: int) -> Comparison:
@@ -135,21 +137,26 @@ def compare(options: argparse.Namespace, data: Dataset, seed: int) -> Comparison
         for which in (0, 1) if turn % 2 else (1, 0):
             times[which].append(seconds(loops[which], indices))
     plain, ours = (options.steps / statistics.median(found) for found in times)
-    accuracies = {}
+    right = {}
     for kind, robust in (("clean", False), ("robust", True)):
-        plainly, here = (correct(network, run.held, stage, robust) / len(run.held) for network in networks)
-        accuracies[kind] = (plainly, here)
-    return Comparison([plain / ours for plain, ours in zip(*times, strict=True)], plain, ours, accuracies)
+        plainly, here = (correct(network, run.held, stage, robust) for network in networks)
+        right[kind] = (plainly, here)
+    return Comparison([plain / ours for plain, ours in zip(*times, strict=True)], plain, ours, right, len(run.held))
 
 
-def over_seeds(found: list[Comparison], held: int) -> Iterator[str]:
-    """What the seeds say together: the difference of the two loops beside the spread of one."""
-    for kind in ("clean", "robust"):
-        plain, here = ([one.accuracies[kind][i] for one in found] for i in (0, 1))
-        told = f"{kind:6} accuracy of {held} held-out images: {statistics.mean(plain):.1%} plain, {statistics.mean(here):.1%} here"
-        if len(found) == 1:
-            yield told
-            continue
+def judged(one: Comparison) -> Iterator[str]:
+    """How many held-out images each loop of one seed has right."""
+    for which, name in enumerate(("plain", "here")):
+        shares = {kind: share(right[which], one.held) for kind, right in one.right.items()}
+        parts = [f"{kind} {s.accuracy:.1%} [{s.ci95[0]:.1%}, {s.ci95[1]:.1%}]" for kind, s in shares.items()]
+        yield f"{name:6} {', '.join(parts)} of {one.held} held-out images"
+
+
+def over_seeds(found: list[Comparison]) -> Iterator[str]:
+    """What two or more seeds say together: the difference of the two loops beside the spread of one."""
+    for kind in found[0].right:
+        plain, here = ([one.right[kind][i] / one.held for one in found] for i in (0, 1))
+        told = f"{kind:6} accuracy: {statistics.mean(plain):.1%} plain, {statistics.mean(here):.1%} here"
         gaps = [b - a for a, b in zip(plain, here, strict=True)]
         error = statistics.stdev(gaps) / len(gaps) ** 0.5
         spread = max(statistics.stdev(plain), statistics.stdev(here))
@@ -191,7 +198,9 @@ def main() -> None:
             f"({min(one.ratios):.2f}-{max(one.ratios):.2f} over {len(one.ratios)} rounds; limit {RATIO} for n-fgsm)   {verdict}",
             flush=True,
         )
-    for line in over_seeds(found, min(2000, len(data) // 5)):
+        for line in judged(one):
+            print(line, flush=True)
+    for line in over_seeds(found) if len(found) > 1 else ():
         print(line)
 
 

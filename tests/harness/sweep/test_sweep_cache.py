@@ -1,5 +1,6 @@
 """Keys and the cache: the same result has one key, another has another, and a result is there whole or not at all."""
 
+import json
 import shutil
 import threading
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.compression.compress import Request
-from harness.models.zoo import weights_file
+from harness.models.zoo import cards, weights_file
 from harness.sweep.cache import Cache
 from harness.sweep.keys import BENCHING, TRAINING, code, meaning, network_key
 
@@ -32,6 +33,18 @@ def request(folder: Path, **changes: object) -> Request:
 def test_whatever_decides_a_network_is_in_its_key(spec_file: Path, changes: dict[str, object]) -> None:
     folder = spec_file.parent
     assert network_key(request(folder), "data", "test") != network_key(request(folder, **changes), "data", "test")
+
+
+def test_what_a_card_tells_of_a_model_is_in_the_key(spec_file: Path) -> None:
+    folder = spec_file.parent
+    shutil.copy(weights_file("resnet8"), folder / "mine.safetensors")
+    wanted = request(folder, model=str(folder / "mine.safetensors"), arch="resnet8")
+    alone = network_key(wanted, "data", "test")
+    card = cards()["resnet8"]
+    (folder / "mine.json").write_text(json.dumps(card))
+    beside = network_key(wanted, "data", "test")
+    (folder / "mine.json").write_text(json.dumps({**card, "normalize": "cifar10"}))
+    assert len({alone, beside, network_key(wanted, "data", "test")}) == 3
 
 
 def test_the_images_and_the_recipes_constants_are_in_the_key(spec_file: Path) -> None:

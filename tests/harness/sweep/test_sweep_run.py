@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from harness import cli
 from harness.errors import UsageError
+from harness.models import probe
+from harness.models.architectures import build
 from harness.records import RunRecord
 from harness.sweep.cache import Cache
 from harness.sweep.cells import cells
@@ -151,6 +155,23 @@ def test_the_figures_are_those_of_the_runs(story: Story) -> None:
         assert row.robust == claim.twin_robust and row.engines[0].robust == claim.engine_robust and row.verdict == record.verdict
         assert seen is not None and claim.engine_robust is not None
         assert int(seen.engines["onnx-fp32"].sum()) == claim.engine_robust.correct
+
+
+def test_gamma_is_counted_on_images_of_the_same_size(tmp_path: Path, spec_file: Path) -> None:
+    """resnet18 is published at 224 pixels; this one is for 32."""
+    torch.manual_seed(0)
+    save_file(build("resnet18", 10).state_dict(), tmp_path / "mine.safetensors")
+    hydra = 'name = "hydra"\nrates = [0.5]\nrecipe = "tiny.toml"'
+    model = 'models = [{model = "mine.safetensors", arch = "resnet18", normalize = "imagenet"}]'
+    text = spec_file.read_text().replace(hydra, 'name = "ptq-int8"').replace('models = ["resnet8"]', model)
+    spec_file.write_text(text.replace('attacks = ["fgsm"]', "attacks = []"))
+    cache = Cache(tmp_path / "cache")
+    record = run(load_spec(spec_file), Local(cache, 1), tmp_path / "out", cache)
+    parent, child = record.cells
+    assert (parent.status, child.status) == ("finished", "finished"), child.error
+    assert parent.size is not None and child.gamma is not None
+    assert child.gamma["macs"] == child.gamma["parameters"] == 1
+    assert parent.size.macs == probe.macs(build("resnet18", 10), (3, 32, 32))
 
 
 def test_nothing_is_made_twice(story: Story) -> None:

@@ -15,6 +15,7 @@ WRONG = {
     "unknown table": ("[resources]", "[resource]", "unknown key 'resource'. Did you mean resources"),
     "bench option": ('device = "null"', 'devise = "null"', "unknown key 'devise'. Did you mean device"),
     "a model in [bench]": ('device = "null"', 'device = "null"\nmodel = "resnet8"', "bench.model"),
+    "a model's option in [bench]": ('device = "null"', 'device = "null"\nnormalize = "imagenet"', "bench.normalize is said of a model"),
     "not TOML": ("[[methods]]", "[[methods", "is not TOML"),
     "no model": ('models = ["resnet8"]', "models = []", "models"),
     "unknown model": ('["resnet8"]', '["resnet9"]', "unknown model"),
