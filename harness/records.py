@@ -98,6 +98,14 @@ class Share(Part):
     ci95: Interval
 
 
+class Median(Part):
+    """The median of n figures. `ci95`: by order statistics, without any assumption on their distribution; None where n is too small."""
+
+    value: float
+    n: int
+    ci95: Interval | None
+
+
 class Mismatch(Part):
     """Something that is not as the device's profile declares it, or that changed during the run. `engine`: whose job saw it."""
 

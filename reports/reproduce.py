@@ -7,7 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from harness.records import Share
+from harness.records import Median, Share
 from harness.reproduce.record import REPRODUCE, Answer, ClaimAnswer, OurRow, ReproduceRecord, TableRow
 from reports import fronts
 from reports.format import NONE, clean, estimate, percent, points, significant
@@ -36,7 +36,7 @@ def sections(record: ReproduceRecord) -> list[Section]:
     """What every format shows; the first is the answer."""
     return [
         Section("verdict", "The paper's claims", [answer(record)], [claims(record), *pairs(record)]),
-        Section("tables", "Tables 3 to 8", [HOW.format(n=record.samples)], [paper_beside_ours(record), *adaptive(record), *beyond(record)]),
+        Section("tables", "Tables 3 to 8", [HOW.format(n=record.samples)], [paper_beside_ours(record), *beyond(record), adaptive(record)]),
         Section("missing", "Rows without a network", _none(missing(record)), missing(record)),
         Section("faults", "Where the paper's own figures do not hold", ["Computed from the figures as printed."], [_faults(record)]),
         Section("published", "What others published", [PUBLISHED], [_published(record)]),
@@ -100,8 +100,9 @@ def paper_beside_ours(record: ReproduceRecord) -> Table:
         [line for row in record.rows for line in _lines(row)],
         numbers=range(2, 12),
         note="Paper: in percent, n is probably 50 (±14 points), without intervals. Worst: right under each of the L-inf attacks that "
-        "were run. C&W-L2: the paper prints an accuracy, ours is the median distance of the nearest images found that fool. γ "
-        f"non-zero and γ bits: counted on the weights, against the network it was made of. {_attacks(record)}",
+        "were run, those against hidden gradients too. C&W-L2: the paper prints an accuracy, ours is the median distance of the nearest "
+        "images found that fool, with its 95 % interval. γ non-zero and γ bits: counted on the weights, against the network it came from. "
+        f"{_attacks(record)}",
     )
 
 
@@ -110,7 +111,7 @@ def _lines(row: TableRow) -> list[Sequence[str | Cell]]:
     l2 = f"{row.paper['cw_l2']:g} %" if "cw_l2" in row.paper else NONE
     printed: list[str | Cell] = [Cell(row.name, "strong"), Cell("the paper", "muted"), NONE, *figures, NONE, l2, NONE, NONE, NONE, NONE]
     if not row.ours:
-        return [printed, ["", Cell("missing" if row.missing else "not attacked yet", "warn"), *[""] * 10]]
+        return [printed, ["", Cell("missing", "warn"), *[""] * 10]]
     return [printed, *(["", *our_cells(one)] for one in row.ours)]
 
 
@@ -119,45 +120,46 @@ def our_cells(one: OurRow) -> list[str]:
     return [
         f"{one.network} ({one.arch})",
         _share(one.clean),
-        *(_share(one.robust.get(name)) for name in COLUMNS),
+        *(_share(one.robust[name]) for name in COLUMNS),
         _share(one.worst),
-        NONE if one.cw_l2_median is None else significant(one.cw_l2_median),
+        _distance(one.cw_l2),
         *(NONE if one.gamma is None else f"{one.gamma[way]:.2f}" for way in ("nonzero", "weight_bits")),
         f"{one.parameters:,}",
         NONE if one.epochs is None else str(one.epochs),
     ]
 
 
-def _share(share: Share | None) -> str:
-    return NONE if share is None else estimate(share.accuracy, share.ci95).replace(" %", "")
+def _share(share: Share) -> str:
+    return estimate(share.accuracy, share.ci95).replace(" %", "")
 
 
-def adaptive(record: ReproduceRecord) -> list[Table]:
-    """What the attacks against hidden gradients left, for the networks that faced them."""
-    rows = [one for row in record.rows for one in row.ours if EXTRA.keys() & one.robust.keys()]
-    return (
+def _distance(seen: Median | None) -> str:
+    if seen is None:
+        return NONE
+    bounds = f" [{significant(seen.ci95[0])}, {significant(seen.ci95[1])}]" if seen.ci95 else ""
+    return f"{significant(seen.value)}{bounds}"
+
+
+def adaptive(record: ReproduceRecord) -> Table:
+    """What the attacks against hidden gradients left."""
+    ours = {one.sha256: one for one in (*(one for row in record.rows for one in row.ours), *record.others)}
+    return table(
+        "Attacks against hidden gradients",
+        ("Network", "Clean", *COLUMNS, *EXTRA.values(), "Worst", "Images without a gradient"),
         [
-            table(
-                "Attacks against hidden gradients",
-                ("Network", "Clean", *COLUMNS, *EXTRA.values(), "Worst", "Images without a gradient"),
-                [
-                    (
-                        one.network,
-                        _share(one.clean),
-                        *(_share(one.robust.get(name)) for name in (*COLUMNS, *EXTRA)),
-                        _share(one.worst),
-                        percent(one.zero_gradient),
-                    )
-                    for one in {one.network: one for one in rows}.values()
-                ],
-                numbers=range(1, 8),
-                note="Temperature: the logits divided by the network's median margin, so that the cross-entropy does not saturate. "
-                "Square asks for logits and takes no gradient. Where one of them leaves clearly fewer images than the first three, "
-                "those measured gradients, not robustness.",
+            (
+                one.network,
+                _share(one.clean),
+                *(_share(one.robust[name]) for name in (*COLUMNS, *EXTRA)),
+                _share(one.worst),
+                percent(one.zero_gradient),
             )
-        ]
-        if rows
-        else []
+            for one in ours.values()
+        ],
+        numbers=range(1, 9),
+        note="Temperature: the logits divided by the network's median margin, so that the cross-entropy does not saturate. Square asks for "
+        "logits and takes no gradient. Where one of them leaves clearly fewer images than the first three, those measured gradients, not "
+        "robustness.",
     )
 
 

@@ -41,7 +41,7 @@ def _tables(record: ReproduceRecord) -> Table:
         for one in row.ours:
             result.add_row(*_ours(one))
         if not row.ours:
-            result.add_row(Text("  missing" if row.missing else "  not attacked yet", style="yellow"))
+            result.add_row(Text("  missing", style="yellow"))
     if record.others:
         result.add_row(Text("not in the paper", style="bold"))
     for one in record.others:
@@ -57,9 +57,9 @@ def _caption(record: ReproduceRecord) -> str:
 
 
 def _ours(one: OurRow) -> list[Text]:
-    shares = [one.clean, *(one.robust.get(name) for name in COLUMNS), one.worst]
-    figures = [percent(share.accuracy if share else None).removesuffix(" %") for share in shares]
-    distance = NONE if one.cw_l2_median is None else significant(one.cw_l2_median)
+    shares = [one.clean, *(one.robust[name] for name in COLUMNS), one.worst]
+    figures = [percent(share.accuracy).removesuffix(" %") for share in shares]
+    distance = NONE if one.cw_l2 is None else significant(one.cw_l2.value)
     gamma = NONE if one.gamma is None else f"{one.gamma['weight_bits']:.1f}"
     return [Text(f"  {clean(one.network)}", style="cyan"), *map(Text, (*figures, distance, gamma))]
 

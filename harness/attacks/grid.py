@@ -54,6 +54,13 @@ def distance_levels(clean: NDArray[np.uint8], images: NDArray[np.uint8]) -> NDAr
     return np.abs(images.astype(np.int16) - clean.astype(np.int16))
 
 
+def distance_l2(clean: NDArray[np.uint8], images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """|x' - x| in the L2 norm, (n,), of pixels in [0, 1]."""
+    levels = distance_levels(clean, images).reshape(len(images), -1)
+    distances: NDArray[np.float64] = np.linalg.norm(levels.astype(np.float64), axis=1) / 255
+    return distances
+
+
 def check_ball(clean: NDArray[np.uint8], images: NDArray[np.uint8], levels: int | None) -> None:
     """Refuse images that left the ball.
 

@@ -23,7 +23,7 @@ from harness.attacks import parts
 from harness.attacks.batch import Attacked, Images, Mask, attack_batch
 from harness.attacks.batch_size import batch_size
 from harness.attacks.gradient import fast, held
-from harness.attacks.grid import ball_levels, distance_levels
+from harness.attacks.grid import ball_levels, distance_l2, distance_levels
 from harness.attacks.table import Attack
 from harness.data.dataset import Dataset, to_tensor
 from harness.eps import slug
@@ -170,8 +170,8 @@ class _Job:
     def record(self, made: Attacked) -> AttackRecord:
         """The record of the merged set."""
         n_attacked = int(made.attacked.sum())
-        levels = distance_levels(self.data.images[self.index], made.images)
-        l2 = np.sqrt((levels.reshape(len(levels), -1).astype(np.float64) ** 2).sum(1)) / 255
+        clean = self.data.images[self.index]
+        l2 = distance_l2(clean, made.images)
         fooled = made.attacked & ~made.right
         return AttackRecord(
             source=self.source,
@@ -186,7 +186,7 @@ class _Job:
             n=len(self.index),
             n_attacked=n_attacked,
             twin_accuracy=float(made.right.mean()),
-            linf_max=int(levels.max()) / 255,
+            linf_max=int(distance_levels(clean, made.images).max()) / 255,
             l2_mean=float(l2[made.attacked].mean()) if n_attacked else 0.0,
             l2_median=float(np.median(l2[fooled])) if fooled.any() else None,
             zero_gradient_share=float(made.zero_gradient.sum()) / max(n_attacked, 1),

@@ -13,9 +13,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import binomtest
+from scipy.stats import binomtest, quantile_test
 
-from harness.records import Interval, Share
+from harness.records import Interval, Median, Share
 
 ALPHA = 0.05
 POWER = 0.8
@@ -42,6 +42,12 @@ def share(correct: int, n: int) -> Share:
         ValueError: not 0 <= correct <= n with n >= 1.
     """
     return Share(correct=int(correct), n=int(n), accuracy=correct / n if n else math.nan, ci95=wilson(correct, n))
+
+
+def median(values: NDArray[np.float64]) -> Median:
+    """The median of figures (n,), with a 95 % interval between two of them (Conover, "Practical Nonparametric Statistics", 3.2)."""
+    low, high = np.asarray(quantile_test(values).confidence_interval(0.95)).tolist()
+    return Median(value=float(np.median(values)), n=len(values), ci95=None if math.isnan(low + high) else (low, high))
 
 
 def tango(twin_only: int, engine_only: int, n: int, confidence: float = 0.95) -> Interval:

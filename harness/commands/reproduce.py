@@ -68,12 +68,13 @@ def reproduce(
 def _show(work: Reproduction) -> None:
     """Each row with our networks and how many of their evaluations are kept, or the command that makes one."""
     from harness.reproduce.networks import command
+    from harness.reproduce.run import ATTACKS
 
-    wanted = len(work.options.attacks)
+    said = {one.sha256: f"{one.name} ({len(work.known(one))} of {len(ATTACKS)} attacks done)" for one in work.networks}
     for row in work.paper.row:
-        found = [f"{network.name} ({min(len(work.known(network)), wanted)} of {wanted} attacks done)" for network in work.rows[row.name]]
-        print(f"{row.name:20} {', '.join(found) or 'missing: ' + command(row.ours, work.paper)}")
-    beside = {network.name for own in work.rows.values() for network in own}
-    for network in work.networks:
-        if network.name not in beside:
-            print(f"{'(no row)':20} {network.name} ({min(len(work.known(network)), wanted)} of {wanted} attacks done)")
+        found = ", ".join(said[network.sha256] for network in work.rows[row.name])
+        print(f"{row.name:20} {found or 'missing: ' + command(row.ours, work.paper)}")
+    beside = {network.sha256 for own in work.rows.values() for network in own}
+    for sha256, text in said.items():
+        if sha256 not in beside:
+            print(f"{'(no row)':20} {text}")

@@ -66,7 +66,7 @@ def distillation(paper: Paper, rows: Rows) -> ClaimAnswer:
     return decide(DISTILLATION, pairs, own, [name for name in (*iad, ard[0]) if not rows[name]])
 
 
-def one_bit(paper: Paper, rows: Rows, known: Sequence[Attacked], attacked_how: str) -> ClaimAnswer:
+def one_bit(paper: Paper, rows: Rows, known: Sequence[Attacked]) -> ClaimAnswer:
     """Each w1a1 network against every other one."""
     w1a1 = list(rows["w1a1"])
     mine = {one.network.sha256 for one in w1a1}
@@ -78,7 +78,7 @@ def one_bit(paper: Paper, rows: Rows, known: Sequence[Attacked], attacked_how: s
         "Ajanthan 2022)."
     )
     missing = [] if w1a1 else ["w1a1"]
-    return decide(ONE_BIT, list(product(w1a1, others)), own, missing, any_loss_refutes=True, extra=f" {attacked_how}" if w1a1 else "")
+    return decide(ONE_BIT, list(product(w1a1, others)), own, missing, any_loss_refutes=True)
 
 
 def decide(

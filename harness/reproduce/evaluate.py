@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from harness.attacks import parts
 from harness.attacks.batch import judge
+from harness.attacks.grid import distance_l2
 from harness.attacks.keeper import margins
 from harness.attacks.table import Attack
 from harness.audit.metrics import Right
+from harness.audit.statistics import median
 from harness.data.dataset import Dataset, to_tensor
 from harness.hops.attack import Planned
 from harness.models.load import Twin, load_twin
-from harness.records import AttackRecord
+from harness.records import AttackRecord, Median
 from harness.reproduce.networks import Network
 from harness.sweep.cache import Cache
 from harness.sweep.keys import ATTACKING, code, digest, told
@@ -33,11 +35,13 @@ BATCH = 256
 
 
 class Evaluation(BaseModel):
-    """What one attack left. `clean`, `right`: one digit per image, 1 where the network has it right (under the attack: clean and then)."""
+    """What one attack left. `clean`, `right`: one digit per image, 1 where the network has it right (under the attack: clean and then).
+    `l2`: distance of the images that it fooled."""
 
     clean: str
     right: str
     attack: AttackRecord
+    l2: Median | None
     temperature: float | None = None
 
     @property
@@ -133,7 +137,9 @@ class Bench:
         record = AttackRecord.model_validate_json(arrays["record"].item())
         at_first = in_parts(module, clean, labels)
         under = in_parts(module, arrays["images"], labels)
-        return Evaluation(clean=digits(at_first), right=digits(at_first & under), attack=record, temperature=temperature)
+        fooled = at_first & ~under
+        l2 = median(distance_l2(clean[fooled], arrays["images"][fooled])) if fooled.any() else None
+        return Evaluation(clean=digits(at_first), right=digits(at_first & under), attack=record, l2=l2, temperature=temperature)
 
 
 @dataclass(frozen=True)

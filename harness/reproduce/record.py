@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from harness.records import Interval, Part, Share, write_record
+from harness.records import Interval, Median, Part, Share, write_record
 from harness.sweep.record import Front
 
 SCHEMA = 1
@@ -33,7 +33,7 @@ class OurRow(Part):
     clean: Share
     robust: dict[str, Share] = Field(description="attack -> accuracy left, right when clean and under the attack")
     worst: Share = Field(description="right when clean and under each of the L-inf attacks")
-    cw_l2_median: float | None = Field(description="median L2 distance of the nearest images found that fool, pixels in [0, 1]")
+    cw_l2: Median | None = Field(description="L2 distance of the nearest images found that fool, pixels in [0, 1]")
     zero_gradient: float = Field(description="largest share, over the attacks, of images whose loss gradient at the start is zero")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from harness import __version__
-from harness.attacks.table import Attack, resolve
+from harness.attacks.table import resolve
 from harness.audit.metrics import Right
 from harness.audit.statistics import share
 from harness.data.load import load_data, stratified
@@ -32,24 +32,26 @@ from harness.sweep.cache import Cache
 from harness.sweep.recommend import Candidate, recommend
 from harness.sweep.record import Front
 
-LINF = ("FB_pgd_at", "apgd-ce", "apgd-dlr")
 DISTANCE = "cw-l2"
+# Every network faces all of them. The paper's, then two against gradients that a quantizer hides: the cross-entropy unsaturated, and
+# no gradient at all.
+ATTACKS = (
+    *((name, PLAIN) for name in ("FB_pgd_at", "apgd-ce", "apgd-dlr", DISTANCE)),
+    ("apgd-ce", TEMPERED),
+    ("square", PLAIN),
+)
 DELTA = 0.05  # robust accuracy that the recommendation may give up
-# Against gradients that a quantizer hides: the cross-entropy unsaturated, and no gradient at all.
-ADAPTIVE = (("apgd-ce", TEMPERED), ("square", PLAIN))
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user chose. `folders`: of networks; the zoo's by default. `device`: where latency and memory are measured, None for "
-    "nowhere."""
+    """What the user chose. `folders`: of networks; the zoo's by default. `device`: where latency and memory are measured, if anywhere."""
 
     samples: int = 256
     data: str = "cifar10-sample"
     seed: int = 0
     folders: tuple[Path, ...] = (WEIGHTS,)
     device: str | None = None
-    attacks: tuple[tuple[str, str], ...] = (*((name, PLAIN) for name in LINF), (DISTANCE, PLAIN))
 
 
 @dataclass(frozen=True)
@@ -87,52 +89,25 @@ class Reproduction:
         """Row of the paper -> our networks."""
         return {row.name: beside(row.ours, self.networks) for row in self.paper.row}
 
-    def tasks(self) -> Iterator[tuple[Network, Attack, str]]:
-        """Every evaluation: each network under the paper's attacks; one-bit networks and their strongest rivals under the adaptive ones."""
-        for network in self.networks:
-            for name, source in self.options.attacks:
-                yield network, resolve(name), source
-        if self.rows["w1a1"]:
-            for network in (*self.rows["w1a1"], *self.rivals()):
-                for name, source in ADAPTIVE:
-                    yield network, resolve(name), source
-
-    def rivals(self) -> list[Network]:
-        """The most robust network that is not w1a1, by what is known so far; none where nothing is."""
-        others = [
-            (network, right)
-            for network in self.networks
-            if network not in self.rows["w1a1"] and (right := self.survives(network)) is not None
-        ]
-        return [max(others, key=lambda one: int(one[1].sum()))[0]] if others else []
-
     def attack(self) -> None:
         """Make every evaluation that is not kept; each is kept as soon as it is there."""
         shape = self.bench.data.images.shape
-        subjects = {network.sha256: Subject(network, (shape[3], shape[1], shape[2])) for network in self.networks}
-        rivals = min(1, len(self.networks) - len(self.rows["w1a1"])) if self.rows["w1a1"] else 0  # chosen when the others are known
-        total = len(self.networks) * len(self.options.attacks) + (len(self.rows["w1a1"]) + rivals) * len(ADAPTIVE)
-        for number, (network, attack, source) in enumerate(self.tasks(), 1):
-            if self.bench.known(network, attack, source) is None:
-                print(
-                    f"[{number}/{total}] {network.name}: {attack.name}{' with temperature' if source == TEMPERED else ''}", file=sys.stderr
-                )
-                self.bench.evaluate(subjects[network.sha256], attack, source)
+        for number, network in enumerate(self.networks):
+            subject = Subject(network, (shape[3], shape[1], shape[2]))
+            for step, (name, source) in enumerate(ATTACKS, 1):
+                if self.bench.known(network, resolve(name), source) is None:
+                    place = f"[{number * len(ATTACKS) + step}/{len(self.networks) * len(ATTACKS)}]"
+                    print(f"{place} {network.name}: {title(name, source)}", file=sys.stderr)
+                    self.bench.evaluate(subject, resolve(name), source)
 
     def known(self, network: Network) -> dict[str, Evaluation]:
         """What is kept of a network, by the name of the attack."""
-        wanted = dict.fromkeys((*self.options.attacks, *ADAPTIVE))
-        found = {(name, source): self.bench.known(network, resolve(name), source) for name, source in wanted}
-        return {f"{name} T" if source == TEMPERED else name: kept for (name, source), kept in found.items() if kept is not None}
-
-    def survives(self, network: Network) -> Right | None:
-        """Bool (n,): right when clean and under every L-inf attack that is kept; None where none is."""
-        masks = [kept.survives for kept in self.known(network).values() if kept.attack.norm == "Linf"]
-        return np.logical_and.reduce(masks) if masks else None
+        found = {title(name, source): self.bench.known(network, resolve(name), source) for name, source in ATTACKS}
+        return {name: kept for name, kept in found.items() if kept is not None}
 
     def record(self, words: list[str], measured: Sequence[Engine] = ()) -> ReproduceRecord:
-        """Everything that is kept, put together."""
-        known = [Attacked(network, right) for network in self.networks if (right := self.survives(network)) is not None]
+        """Everything put together, once every network was attacked."""
+        known = [Attacked(network, survives(self.known(network))) for network in self.networks]
         by_row = {name: [one for one in known if one.network in own] for name, own in self.rows.items()}
         placed = {network.sha256 for own in self.rows.values() for network in own}
         attacks = {key: kept.attack for one in known for key, kept in self.known(one.network).items()}
@@ -165,21 +140,21 @@ class Reproduction:
             claims=[
                 claims.pruning(self.paper, by_row, known),
                 claims.distillation(self.paper, by_row),
-                claims.one_bit(self.paper, by_row, known, self._how()),
+                claims.one_bit(self.paper, by_row, known),
             ],
             fronts=list(fronts(known, measured)),
         )
 
-    def _how(self) -> str:
-        """How one-bit networks were attacked."""
-        told = {f"{name} T" if source == TEMPERED else name for name, source in ADAPTIVE}
-        done = all(told <= self.known(network).keys() for network in self.rows["w1a1"])
-        beyond = (
-            "Auto-PGD with a temperature and Square"
-            if done
-            else "nothing else yet: Auto-PGD with a temperature and Square are still to be run"
-        )
-        return f"w1a1 was attacked through straight-through gradients (FB_pgd_at, Auto-PGD) and by {beyond}."
+
+def title(name: str, source: str) -> str:
+    """What tables call an attack."""
+    return f"{name} T" if source == TEMPERED else name
+
+
+def survives(known: dict[str, Evaluation]) -> Right:
+    """Bool (n,): right when clean and under every L-inf attack."""
+    found: Right = np.logical_and.reduce([kept.survives for kept in known.values() if kept.attack.norm == "Linf"])
+    return found
 
 
 def our_row(one: Attacked, known: dict[str, Evaluation]) -> OurRow:
@@ -197,7 +172,7 @@ def our_row(one: Attacked, known: dict[str, Evaluation]) -> OurRow:
         clean=share(int(clean.sum()), len(clean)),
         robust={key: share(int(kept.survives.sum()), len(clean)) for key, kept in known.items() if kept.attack.norm == "Linf"},
         worst=share(int(one.right.sum()), len(one.right)),
-        cw_l2_median=known[DISTANCE].attack.l2_median if DISTANCE in known else None,
+        cw_l2=known[DISTANCE].l2,
         zero_gradient=max(kept.attack.zero_gradient_share for kept in known.values()),
     )
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from harness.audit.statistics import bootstrap_ratio, holm, mcnemar_p, share, wilson
+from harness.audit.statistics import bootstrap_ratio, holm, mcnemar_p, median, share, wilson
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -30,6 +30,23 @@ def test_impossible_counts_are_refused(correct: int, n: int) -> None:
 def test_share_holds_count_accuracy_and_interval() -> None:
     found = share(97, 256)
     assert (found.correct, found.n, found.accuracy, found.ci95) == (97, 256, 97 / 256, wilson(97, 256))
+
+
+def test_median_by_hand() -> None:
+    """Of nine figures the second and the eighth bound it: P(2 <= Bin(9, 1/2) <= 7) = 1 - 2 * 10 / 512 = 96.1 %."""
+    found = median(np.array([9.0, 1, 8, 2, 7, 3, 6, 4, 5]))
+    assert (found.value, found.n, found.ci95) == (5.0, 9, (2.0, 8.0))
+
+
+def test_the_median_of_few_figures_has_no_interval() -> None:
+    assert median(np.array([1.0, 2, 3, 4, 5])).ci95 is None
+
+
+def test_the_interval_of_a_median_covers_it() -> None:
+    rng = np.random.default_rng(0)
+    found = [median(rng.exponential(size=60)).ci95 for _ in range(400)]
+    covered = np.mean([low <= np.log(2) <= high for low, high in found])
+    assert 0.93 < covered < 1
 
 
 def test_mcnemar_by_hand() -> None:
