@@ -56,7 +56,8 @@ Exit codes: 0 nothing refuted · 1 a claim fails or is degraded · 2 wrong usage
 
 # What a path or a disk can be blamed for; any other OSError is a fault of this program and shows its traceback.
 DISK_FAULTS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG,
+    errno.EFBIG,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -6,13 +6,13 @@ import copy
 import json
 import shutil
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from harness.compression.count import ratios, size
@@ -39,7 +39,7 @@ CLAIM = "8/255"  # of a model whose card names no radius
 HALF = "0.5"  # the rate of 2:4
 TEACHER_IMAGES = 500
 ROBUST = 0.2  # a teacher below this accuracy under a short PGD is not robust
-COPIES = 6  # of the network in a checkpoint: weights, their average, momentum, the best, and the file being written beside the old one
+COPIES = 8  # of the network in a checkpoint, at most: weights, average, momentum and best, each with a mask, scores or ADMM's variables
 
 
 class Request(BaseModel):
@@ -91,13 +91,15 @@ def compress(request: Request, out: Path, work: Path | None = None) -> Path | No
     method = find_method(request.method)
     recipe = load_recipe(request.recipe, request.method, method.stages, request.seed)
     twin = load_model(request)
-    data = load_all(request.data) if method.stages else None
+    with processes.first_alone():
+        data = load_all(request.data) if method.stages else None
     folder = work or out.with_suffix(".stages")
     ready = prepare(request, recipe, twin, data, folder)
     job = ready.job
     if data is not None and job.teachers:
         warn_if_weak(twin, data, next(iter(recipe.stages.values())))
-    check_space(folder, COPIES * 4 * parameters(job.network)[0] * len(recipe.stages))
+    files = len(recipe.stages) + 1  # one of a stage, and the one that is being written beside it
+    check_space(folder, files * COPIES * 4 * parameters(job.network)[0])
     try:
         with Run(folder) if processes.rank() == 0 else nullcontext():
             if processes.rank() == 0:
@@ -263,19 +265,22 @@ def warn_if_weak(teacher: Twin, data: Dataset, stage: Stage) -> None:
 
 
 def claim_folder(folder: Path, request: Request, recipe: CompressionRecipe, networks: list[Twin]) -> None:
-    """Note in the folder what its checkpoints belong to; how far to go (`until`) may change.
+    """Note in the folder what its checkpoints belong to. How far to go (`until`) may change, and the places of files: networks stand there
+    by their hashes, and each checkpoint holds that of its images.
 
     Raises:
         UntrustedError: they belong to another request.
     """
     now = {
-        **request.model_dump(exclude={"until", "recipe", "test"}),
+        **request.model_dump(exclude={"until", "recipe", "test", "model", "standard_teacher", "data"}),
         "networks": [twin.sha256 for twin in networks],
         "recipe": recipe.model_dump(mode="json"),
     }
     note = folder / "request.json"
     if note.exists() and trained(folder):
         then = json.loads(note.read_text())
+        with suppress(ValidationError):  # read back, so that a field which a later version added counts with its default
+            then["recipe"] = CompressionRecipe.model_validate(then["recipe"]).model_dump(mode="json")
         if other := [f"{key} {then.get(key)} then, {now[key]} now" for key in now if then.get(key) != now[key]]:
             raise UntrustedError(f"{folder} holds the checkpoints of another request: {'; '.join(other)}. Delete it, or choose another.")
     note.write_text(json.dumps(now, indent=1) + "\n")

@@ -32,9 +32,11 @@ def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path
     Returns:
         The card's path; None in every process but the first.
     """
+    processes.join()
     recipe = load_recipe(recipe_file)
-    test, _ = load_data(test_name, input_shape=None, classes=None, seed=recipe.seed)
-    data = load_all(data_name)
+    with processes.first_alone():
+        test, _ = load_data(test_name, input_shape=None, classes=None, seed=recipe.seed)
+        data = load_all(data_name)
     weights, fitted = train(recipe, data, out)
     if processes.rank() > 0:
         return None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -79,3 +81,13 @@ def wait() -> None:
     """Until every process is here."""
     if count() > 1:
         distributed.barrier()
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """The first process does the body before the others: what it downloads, they find."""
+    if rank() > 0:
+        wait()
+    yield
+    if rank() == 0:
+        wait()

@@ -142,7 +142,7 @@ class Training:
             lr=stage.lr,
             momentum=stage.momentum,
             weight_decay=stage.weight_decay,
-            nesterov=stage.momentum > 0,
+            nesterov=stage.nesterov and stage.momentum > 0,
         )
         self.history: list[Epoch] = []
         self.best: dict[str, Tensor] = {}
@@ -157,6 +157,7 @@ class Training:
         order = torch.randperm(len(self.images), generator=self.generator)
         number = self.regime.epoch = len(self.history) + 1
         noise = self._noise(number)
+        torch.manual_seed(self._seed(number))  # of layers that draw at random, such as dropout: theirs is torch's own generator
         images = self.steps_per_epoch * stage.batch
         title = f"{stage.name}: epoch {number}/{stage.epochs}"
         with Track(title, stage.epochs * images, done=(number - 1) * images, summary=False) as track:
@@ -175,7 +176,11 @@ class Training:
         """What the objective draws from: the training's own generator, or in several processes one of each, made anew every epoch."""
         if processes.count() == 1:
             return self.generator
-        return torch.Generator().manual_seed(1_000_003 * self.stage.seed + 1_009 * number + processes.rank())
+        return torch.Generator().manual_seed(self._seed(number))
+
+    def _seed(self, number: int) -> int:
+        """Of one epoch in this process."""
+        return 1_000_003 * self.stage.seed + 1_009 * number + processes.rank()
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """This process's share of the images at `index`, augmented, (n, c, h, w) in [0, 1], and their labels."""
@@ -311,11 +316,25 @@ def fit(stage: Stage, data: Dataset, network: nn.Module, out: Path, regime: Regi
         if processes.rank() == 0:
             per_epoch = (time.monotonic() - started) / (len(run.history) - resumed)
             print(summary(stage, run.history, per_epoch), file=sys.stderr, flush=True)
-            torch.save(run.state(), checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            save(run.state(), checkpoint)
     network.load_state_dict(run.best)
     network.eval()
     return Fitted(run.history, run.kept)
+
+
+def save(state: dict[str, Any], checkpoint: Path) -> None:
+    """Write a checkpoint whole, or leave the one before it.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    temporary = checkpoint.with_suffix(".tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:  # torch's own, about the place where the disk's error came
+        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+    temporary.replace(checkpoint)
 
 
 def summary(stage: Stage, history: list[Epoch], seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import sys
 from pathlib import Path
@@ -175,6 +176,40 @@ def test_no_disk_space_is_told_before_any_work(here: Path, capsys: pytest.Captur
     code, _, err = run(capsys, monkeypatch, *words("nm24", "one.toml"))
     assert code == 2 and "no disk space" in err and err.count("\n") == 1
     assert not (here / "out.stages").exists()
+
+
+def test_a_disk_that_fills_up_while_training(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, and the last whole checkpoint stays. A limit on the size of files stands in for the full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    real = Training.state
+
+    def full(training: Training) -> dict[str, Any]:
+        if training.stage.name == "retrain":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        return real(training)
+
+    monkeypatch.setattr(Training, "state", full)
+    try:
+        code, _, err = run(capsys, monkeypatch, *words("radmm", "admm.toml", "--rate", "4x"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 2 and err.splitlines()[-1].startswith("harness: ") and "File too large" in err and "Traceback" not in err
+    assert (here / "out.stages" / "admm" / "checkpoint.pt").is_file() and not (here / "out.stages" / "retrain" / "checkpoint.pt").exists()
+
+
+def test_a_training_goes_on_where_its_files_were_moved(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, err = run(capsys, monkeypatch, *words("radmm", "admm.toml", "--rate", "4x", "--work", "stages", "--until", "admm"))
+    assert code == 0, err
+    for name in ("out.safetensors", "out.json"):
+        (here / name).unlink()
+    for name in ("mine.safetensors", "few.npz"):
+        (here / name).rename(f"moved-{name}")
+    again = ("--rate", "4x", "--work", "stages")
+    moved = [f"moved-{word}" if word in ("mine.safetensors", "few.npz") else word for word in words("radmm", "admm.toml", *again)]
+    code, _, err = run(capsys, monkeypatch, *moved)
+    assert code == 0 and "admm, epoch" not in err, err
 
 
 def test_a_network_without_a_named_architecture(here: Path) -> None:

@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from harness.compression.compress import COPIES
 from harness.compression.job import Job
 from harness.compression.table import METHODS
+from harness.models.probe import parameters
 from harness.training.train import Epoch, Training
+
+OVERHEAD = 200_000  # bytes of a checkpoint's names and headers
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "ADMM": ("radmm", {"rate": "4x", "objective": "pgd-at", "steps": 2, "options": {"rho": 0.1, "growth": 1.5, "every": 1}}),
@@ -60,4 +64,6 @@ def test_a_cut_compression_goes_on_as_if_it_had_not_been_cut(
         for name, tensor in expected.items():
             assert torch.equal(found[name], tensor), f"cut in epoch {cut}: {name} differs"
         assert resumed.notes == straight.notes
+        for file in resumed.out.rglob("checkpoint.pt"):
+            assert file.stat().st_size < COPIES * 4 * parameters(resumed.network)[0] + OVERHEAD, "the check of the disk counts on less"
         assert resumed.fitted == straight.fitted

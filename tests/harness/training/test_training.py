@@ -93,6 +93,28 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(objective: str, images
     assert resumed.read_bytes() == straight.read_bytes()
 
 
+def test_layers_that_draw_at_random_follow_the_seed(images: Dataset, tmp_path: Path, one_thread: None) -> None:
+    """Dropout draws from torch's own generator: another state of it, or a resume, must not give other weights."""
+    plan = recipe(epochs=2)
+
+    def started() -> torch.nn.Module:
+        return torch.nn.Sequential(fresh(plan), torch.nn.Dropout(0.5))
+
+    weights = {}
+    for case in ("straight", "elsewhere", "cut"):
+        network, folder = started(), tmp_path / case
+        if case == "cut":
+            first = Training(plan, images, started())
+            first.epoch()
+            folder.mkdir()
+            torch.save(first.state(), folder / "checkpoint.pt")
+        torch.manual_seed({"straight": 1, "elsewhere": 2, "cut": 3}[case])
+        fit(plan, images, network, folder)
+        weights[case] = network.state_dict()
+    for case in ("elsewhere", "cut"):
+        assert all(torch.equal(weights[case][name], tensor) for name, tensor in weights["straight"].items()), case
+
+
 @pytest.mark.parametrize(
     ("robust", "clean", "words"),
     [
