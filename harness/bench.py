@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from harness import __version__
 from harness.errors import UntrustedError
-from harness.hops.attack import AdversarialSet, make_sets
+from harness.hops.attack import AdversarialSet, MakeSet, make_one, make_sets
 from harness.hops.export import Exported, export_and_prove
 from harness.hops.judge import judge
 from harness.hops.measure import measure, remove_jobs
@@ -19,13 +19,14 @@ from harness.settings import CURVE, Settings
 from reports.render import render
 
 
-def bench(settings: Settings, out: Path, command: list[str]) -> RunRecord:
+def bench(settings: Settings, out: Path, command: list[str], make: MakeSet = make_one) -> RunRecord:
     """Run the whole path once and leave a run folder in `out`.
 
     Args:
         settings: the validated options.
         out: a folder that is new or empty.
         command: the words of the command line, for the record.
+        make: makes an adversarial set.
 
     Raises:
         UsageError, ExportError: something the user can mend; nothing was begun or everything finished is kept.
@@ -34,11 +35,11 @@ def bench(settings: Settings, out: Path, command: list[str]) -> RunRecord:
     subject = load_subject(settings)
     check_space(out, needed_bytes(subject, settings))
     with Run(out) as run:
-        return _hops(run, run.save(open_record(subject, settings, command)), subject, settings)
+        return _hops(run, run.save(open_record(subject, settings, command)), subject, settings, make)
 
 
-def resume(folder: Path) -> RunRecord:
-    """Go on with an interrupted run; what was finished is not repeated.
+def resume(folder: Path, make: MakeSet = make_one) -> RunRecord:
+    """Go on with an interrupted run; what was finished is not repeated. `make`: as in `bench`.
 
     Raises:
         UsageError: `folder` holds no run.
@@ -64,7 +65,7 @@ def resume(folder: Path) -> RunRecord:
                 f"the {what} changed since {folder} was begun: sha256 {then[:12]}… then, {today[:12]}… now. Start a new run."
             )
     with Run(folder) as run:
-        return _hops(run, record, subject, settings)
+        return _hops(run, record, subject, settings, make)
 
 
 def prepare(settings: Settings, out: Path, command: list[str]) -> None:
@@ -72,7 +73,7 @@ def prepare(settings: Settings, out: Path, command: list[str]) -> None:
     subject = load_subject(settings)
     check_space(out, needed_bytes(subject, settings))
     with Run(out) as run:
-        _make(run, run.save(open_record(subject, settings, command)), subject, settings)
+        _make(run, run.save(open_record(subject, settings, command)), subject, settings, make_one)
 
 
 def open_only(settings: Settings, out: Path, command: list[str]) -> None:
@@ -82,9 +83,9 @@ def open_only(settings: Settings, out: Path, command: list[str]) -> None:
         run.save(open_record(subject, settings, command))
 
 
-def _hops(run: Run, record: RunRecord, subject: Subject, settings: Settings) -> RunRecord:
+def _hops(run: Run, record: RunRecord, subject: Subject, settings: Settings, make: MakeSet) -> RunRecord:
     """Hops 3 to 8. Each finds what an earlier process finished in the run folder, and does the rest."""
-    record, exported, sets = _make(run, record, subject, settings)
+    record, exported, sets = _make(run, record, subject, settings, make)
 
     results = measure(subject, settings, exported, sets, run.folder, run.log)
     record = run.save(record.model_copy(update={"status": Step.MEASURED}))
@@ -96,12 +97,14 @@ def _hops(run: Run, record: RunRecord, subject: Subject, settings: Settings) -> 
     return record
 
 
-def _make(run: Run, record: RunRecord, subject: Subject, settings: Settings) -> tuple[RunRecord, list[Exported], list[AdversarialSet]]:
+def _make(
+    run: Run, record: RunRecord, subject: Subject, settings: Settings, make: MakeSet
+) -> tuple[RunRecord, list[Exported], list[AdversarialSet]]:
     """Hops 3 and 4: what a run needs before a device."""
     exported = export_and_prove(subject, settings, run.folder / "artefacts", run.log)
     record = run.save(record.model_copy(update={"status": Step.EXPORTED}))
 
-    sets = make_sets(subject, settings, exported, run.folder, run.log)
+    sets = make_sets(subject, settings, exported, run.folder, run.log, make)
     return run.save(record.model_copy(update={"status": Step.ATTACKED, "attacks": [s.record for s in sets]})), exported, sets
 
 

@@ -99,11 +99,13 @@ class Share(Part):
 
 
 class Median(Part):
-    """The median of n figures. `ci95`: by order statistics, without any assumption on their distribution; None where n is too small."""
+    """The median of n figures, of which `missing` are larger than any that was found. None: it, or a bound, is among those."""
 
-    value: float
+    value: float | None
     n: int
-    ci95: Interval | None
+    missing: int
+    low: float | None = Field(description="of the 95 % interval between two order statistics")
+    high: float | None
 
 
 class Mismatch(Part):

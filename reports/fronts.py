@@ -23,7 +23,7 @@ def section(fronts: Sequence[Front]) -> Section:
     """Each front's answer in words, and its candidates."""
     if not fronts:
         return Section(KEY, "Recommendation", ["None: it takes at least two engines that were attacked."])
-    answers = [f"{_title(front)}: {front.recommended}. {front.reason}" for front in fronts]
+    answers = [f"{title(front)}: {front.recommended}. {front.reason}" for front in fronts]
     rules = list(dict.fromkeys(f"Rule. {front.rule}" for front in fronts))
     return Section(KEY, "Recommendation", [*answers, *rules], [_table(front) for front in fronts])
 
@@ -38,13 +38,14 @@ def kind(point: Point, front: Front) -> str:
     return KINDS[0] if point.name == front.recommended else KINDS[1] if point.on_front else KINDS[2]
 
 
-def _title(front: Front) -> str:
-    return f"By {front.what}"
+def title(front: Front) -> str:
+    """What the front is over."""
+    return f"By {front.what}, attacked at {front.eps}"
 
 
 def _table(front: Front) -> Table:
     return table(
-        f"Robust accuracy against {front.what}",
+        f"Robust accuracy at {front.eps} against {front.what}",
         ("Candidate", f"{front.what[:1].upper()}{front.what[1:]} ({front.unit})", "Robust accuracy", "Given up", "At most", "n", ""),
         [
             (
@@ -66,9 +67,9 @@ def _table(front: Front) -> Table:
 
 def _figure(front: Front, tag: str) -> Figure:
     said = "; ".join(f"{p.name}: {100 * p.robust.accuracy:.1f} % at {significant(p.cost)} {front.unit}" for p in front.points)
-    alt = f"Robust accuracy against {front.what}. {said}. Recommended: {front.recommended}."
+    alt = f"Robust accuracy at {front.eps} against {front.what}. {said}. Recommended: {front.recommended}."
     caption = (
-        f"Robust accuracy against {front.what}, with 95 % Wilson intervals; the line joins the Pareto front. "
+        f"Robust accuracy at {front.eps} against {front.what}, with 95 % Wilson intervals; the line joins the Pareto front. "
         f"Recommended: {front.recommended}. n = {front.points[0].robust.n:,} images."
     )
     return Figure(plots.svg(lambda axes: _draw(axes, front), (5.0, 3.2), alt, tag), caption)
@@ -103,5 +104,5 @@ def _draw(axes: Axes, front: Front) -> None:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")  # the style draws no powers of ten
     axes.set_ylim(0, max(5.0, 1.15 * max(100 * p.robust.ci95[1] for p in front.points)))
     axes.set_xlabel(f"{front.what}, {front.unit}")
-    axes.set_ylabel("robust accuracy, %")
+    axes.set_ylabel(f"robust accuracy at {front.eps}, %")
     axes.legend(loc="lower right", title=None)

@@ -38,7 +38,12 @@ def sections(record: ReproduceRecord) -> list[Section]:
         Section("verdict", "The paper's claims", [answer(record)], [claims(record), *pairs(record)]),
         Section("tables", "Tables 3 to 8", [HOW.format(n=record.samples)], [paper_beside_ours(record), *beyond(record), adaptive(record)]),
         Section("missing", "Rows without a network", _none(missing(record)), missing(record)),
-        Section("faults", "Where the paper's own figures do not hold", ["Computed from the figures as printed."], [_faults(record)]),
+        Section(
+            "faults",
+            "Where the paper's own figures do not hold",
+            ["Computed from the figures as printed, and from what the paper tells of its counts."],
+            [_faults(record)],
+        ),
         Section("published", "What others published", [PUBLISHED], [_published(record)]),
         fronts.section(record.fronts),
     ]
@@ -101,7 +106,8 @@ def paper_beside_ours(record: ReproduceRecord) -> Table:
         numbers=range(2, 12),
         note="Paper: in percent, n is probably 50 (±14 points), without intervals. Worst: right under each of the L-inf attacks that "
         "were run, those against hidden gradients too. C&W-L2: the paper prints an accuracy, ours is the median distance of the nearest "
-        "images found that fool, with its 95 % interval. γ non-zero and γ bits: counted on the weights, against the network it came from. "
+        "images that fool, with its 95 % interval; where none is found, it counts as infinitely far. γ non-zero and γ bits: counted on the "
+        "weights, against the network it came from. "
         f"{_attacks(record)}",
     )
 
@@ -136,8 +142,8 @@ def _share(share: Share) -> str:
 def _distance(seen: Median | None) -> str:
     if seen is None:
         return NONE
-    bounds = f" [{significant(seen.ci95[0])}, {significant(seen.ci95[1])}]" if seen.ci95 else ""
-    return f"{significant(seen.value)}{bounds}"
+    missed = f" ({seen.missing} of {seen.n} not found)" if seen.missing else ""
+    return f"{significant(seen.value)} [{significant(seen.low)}, {significant(seen.high)}]{missed}"
 
 
 def adaptive(record: ReproduceRecord) -> Table:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from harness.reproduce.record import OurRow, ReproduceRecord
 from reports.format import NONE, clean, percent, significant
+from reports.fronts import title
 from reports.reproduce import COLUMNS, TONES
 from reports.terminal import STYLES
 
@@ -82,7 +83,7 @@ def _recommended(record: ReproduceRecord) -> Iterator[Text]:
     if record.fronts:
         yield Text("\nRecommendation", style="bold")
     for front in record.fronts:
-        yield Text(f"- By {front.what}: {clean(front.reason)}")
+        yield Text(f"- {title(front)}: {clean(front.reason)}")
 
 
 def _claims(record: ReproduceRecord) -> Iterator[Text]:

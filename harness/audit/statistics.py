@@ -45,9 +45,13 @@ def share(correct: int, n: int) -> Share:
 
 
 def median(values: NDArray[np.float64]) -> Median:
-    """The median of figures (n,), with a 95 % interval between two of them (Conover, "Practical Nonparametric Statistics", 3.2)."""
-    low, high = np.asarray(quantile_test(values).confidence_interval(0.95)).tolist()
-    return Median(value=float(np.median(values)), n=len(values), ci95=None if math.isnan(low + high) else (low, high))
+    """The median of figures (n,), with a 95 % interval between two of them (Conover, "Practical Nonparametric Statistics", 3.2).
+
+    Infinite ones were looked for and not found: censored, they count as larger than all others. Few figures leave the interval open.
+    """
+    bounds = np.asarray(quantile_test(values).confidence_interval(0.95))
+    value, low, high = (float(v) if math.isfinite(v) else None for v in (np.median(values), *bounds))
+    return Median(value=value, n=len(values), missing=int(np.isinf(values).sum()), low=low, high=high)
 
 
 def tango(twin_only: int, engine_only: int, n: int, confidence: float = 0.95) -> Interval:

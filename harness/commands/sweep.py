@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -75,7 +76,7 @@ def sweep(
             return
         record = Sweep(wanted, found, plan, worker, folder, ["harness", *sys.argv[1:]]).run()
     except KeyboardInterrupt:
-        print(f"harness: interrupted. What was finished is kept; go on with: harness sweep {spec}", file=sys.stderr)
+        print(f"harness: interrupted. What was finished is kept; go on with: {shlex.join(['harness', *sys.argv[1:]])}", file=sys.stderr)
         raise
     finally:
         worker.close()
@@ -96,6 +97,9 @@ def _executor(name: str, cache: Cache, spec: Spec, address: str | None, root: Pa
 
     if name == "local":
         return Local(cache, spec.resources.cpus)
+    for images in (spec.compress.data, spec.compress.test, spec.bench.data):
+        if Path(images).is_dir():
+            raise UsageError(f"{images}: a folder of images does not travel to the nodes of a Ray cluster; write it as an .npz")
     try:
         from harness.sweep.on_ray import OnRay
     except ImportError as error:

@@ -293,9 +293,9 @@ def finish(request: Request, job: Job, compressed: nn.Module, parent: Twin, test
     card = json.dumps(make_card(request, job, parent, test, packed), indent=1) + "\n"
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(packed, out)
-    path = out.with_suffix(".json")
-    path.write_text(card)
-    return path
+    temporary = out.with_suffix(".json.tmp")
+    temporary.write_text(card)
+    return temporary.replace(out.with_suffix(".json"))
 
 
 def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: Path) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from export.artefact import Artefact
+from harness.attacks.batch import Images
 from harness.attacks.sets import make_set
 from harness.attacks.table import Attack, resolve
+from harness.data.dataset import Dataset
 from harness.errors import UsageError
 from harness.hops.export import Exported
 from harness.hops.subject import Subject, load_subject
@@ -38,12 +40,16 @@ class Planned:
     index: NDArray[np.int64]
 
 
+MakeSet = Callable[[Planned, Dataset, int, Path], tuple[AttackRecord, Images]]
+"""(what, images, seed, folder) -> the set, whose file is in the folder."""
+
+
 @dataclass(frozen=True)
 class AdversarialSet:
     """A finished set. `images` are uint8 (n, h, w, c), in the order of the run's attacked images."""
 
     record: AttackRecord
-    images: NDArray[np.uint8]
+    images: Images
 
     @property
     def key(self) -> str:
@@ -90,10 +96,19 @@ def ste_attacks(subject: Subject, settings: Settings) -> list[Attack]:
     return [attack for attack in subject.attacks if attack.name in names] or list(subject.attacks)
 
 
+def make_one(planned: Planned, data: Dataset, seed: int, folder: Path) -> tuple[AttackRecord, Images]:
+    """Make a set in `folder`; a finished one is read back, a begun one goes on after its last finished batch.
+
+    Raises:
+        UsageError, UntrustedError: see `harness.attacks.sets.make_set`.
+    """
+    return make_set(planned.module, data, planned.index, planned.attack, planned.eps, seed, source=planned.source, folder=folder)
+
+
 def make_sets(
-    subject: Subject, settings: Settings, exported: list[Exported], folder: Path, say: Callable[[str], None]
+    subject: Subject, settings: Settings, exported: list[Exported], folder: Path, say: Callable[[str], None], make: MakeSet = make_one
 ) -> list[AdversarialSet]:
-    """Make the run's sets in `folder/adversarial`; a finished set is read back, a begun one goes on after its last finished batch.
+    """Make the run's sets in `folder/adversarial`, each by `make`.
 
     Every set attacks all images that its twin has right, not the survivors of another attack: an engine must face every
     attack on every image, or an early failure of the twin would shield it.
@@ -101,12 +116,8 @@ def make_sets(
     place = folder / "adversarial"
     place.mkdir(exist_ok=True)
     save_clean(subject, place)
-    sets = []
-    for planned in plan_sets(subject, settings, exported):
-        record, images = make_set(
-            planned.module, subject.test, planned.index, planned.attack, planned.eps, settings.seed, source=planned.source, folder=place
-        )
-        sets.append(AdversarialSet(record, images))
+    planned = plan_sets(subject, settings, exported)
+    sets = [AdversarialSet(*make(one, subject.test, settings.seed, place)) for one in planned]
     if not sets:
         say("no attacks: latency, memory and clean accuracy only")
     return sets

@@ -2,10 +2,12 @@
 
 An answer, with p McNemar's exact and two-sided, Holm-adjusted over the claim's pairs:
 
-    CONFIRMED    every pair gains, each with p < 5 %, and no row is missing
+    CONFIRMED    every pair gains, each with p < 5 %, and no row is missing (has no network, or one that is in no pair)
     REFUTED      none gains with p < 5 %, and at least one loses so (for "the most robust of all": one loss refutes)
     MIXED        some gain, some do not
     UNDECIDED    no pair shows a gain or a loss, there is none to compare, or all gain and a row is missing
+
+p is over the images: how much two trainings of the same network differ is not in it, and the reason says so.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ PRUNING, DISTILLATION, ONE_BIT = (
     "Introspective distillation is better than ARD",
     "w1a1 is the most robust",
 )
+ONE_TRAINING = " One training of each network: the spread between trainings is not in p."
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def pruning(paper: Paper, rows: Rows, known: Sequence[Attacked]) -> ClaimAnswer:
     best = max((paper.named(name) for name in names if name.startswith("RAP")), key=lambda row: row.fb_pgd or 0)
     own = unpaired(best, paper.named("RAP pre"), paper.n)
     extra = " A retrained network has had more epochs than its parent: a gain would not be pruning's alone." if pairs else ""
-    return decide(PRUNING, pairs, own, [name for name in names if not rows[name]], extra=extra)
+    return decide(PRUNING, pairs, own, missing(names, rows, pairs), extra=extra)
 
 
 def distillation(paper: Paper, rows: Rows) -> ClaimAnswer:
@@ -63,7 +66,7 @@ def distillation(paper: Paper, rows: Rows) -> ClaimAnswer:
         if one.network.arch == other.network.arch and one.network.parent_sha256 == other.network.parent_sha256
     ]
     own = " ".join(unpaired(paper.named(name), paper.named(ard[0]), paper.n) for name in iad)
-    return decide(DISTILLATION, pairs, own, [name for name in (*iad, ard[0]) if not rows[name]])
+    return decide(DISTILLATION, pairs, own, missing((*iad, ard[0]), rows, pairs), extra=unlike(pairs))
 
 
 def one_bit(paper: Paper, rows: Rows, known: Sequence[Attacked]) -> ClaimAnswer:
@@ -77,15 +80,35 @@ def one_bit(paper: Paper, rows: Rows, known: Sequence[Attacked]) -> ClaimAnswer:
         " Plain PGD on a one-bit network measures its gradients: the same kind of network fell from 78.01 % to 0.01 % under PGD++ (Gupta & "
         "Ajanthan 2022)."
     )
-    missing = [] if w1a1 else ["w1a1"]
-    return decide(ONE_BIT, list(product(w1a1, others)), own, missing, any_loss_refutes=True)
+    pairs = list(product(w1a1, others))
+    return decide(ONE_BIT, pairs, own, missing([row.name for row in paper.row], rows, pairs), any_loss_refutes=True)
+
+
+def missing(names: Sequence[str], rows: Rows, pairs: Sequence[tuple[Attacked, Attacked]]) -> list[str]:
+    """The rows that no pair speaks of."""
+    spoken = {one.network.sha256 for both in pairs for one in both}
+    return [name for name in names if not any(one.network.sha256 in spoken for one in rows[name])]
+
+
+def unlike(pairs: Sequence[tuple[Attacked, Attacked]]) -> str:
+    """In what the recipes of a pair differ, besides the method."""
+    told = []
+    for one, other in pairs:
+        for name in one.network.stages.keys() & other.network.stages.keys():
+            first, second = one.network.stages[name], other.network.stages[name]
+            told += [
+                f"{key} {first[key]} for {one.network.name}, {second[key]} for {other.network.name}"
+                for key in first.keys() & second.keys()
+                if first[key] != second[key]
+            ]
+    return f" Their recipes differ: {'; '.join(told)}." if told else ""
 
 
 def decide(
     claim: str,
     pairs: Sequence[tuple[Attacked, Attacked]],
     paper: str,
-    missing: Sequence[str],
+    absent: Sequence[str],
     *,
     any_loss_refutes: bool = False,
     extra: str = "",
@@ -96,14 +119,14 @@ def decide(
     losses = [one for one in found if one.p < ALPHA and one.gain < 0]
     answer: Answer
     if not found:
-        answer, reason = "UNDECIDED", f"row missing: {', '.join(missing)}." if missing else "no two of our networks can be compared."
+        answer, reason = "UNDECIDED", f"row missing: {', '.join(absent)}." if absent else "no two of our networks can be compared."
     elif losses and (any_loss_refutes or not gains):
         worst = min(losses, key=lambda one: one.gain)
         answer = "REFUTED"
         reason = f"{len(losses)} of {len(found)} pairs lose and {'none' if not gains else len(gains)} gain; the most: {words(worst)}."
     elif len(gains) == len(found):
-        answer = "UNDECIDED" if missing else "CONFIRMED"
-        but = f", but a row is missing: {', '.join(missing)}" if missing else ""
+        answer = "UNDECIDED" if absent else "CONFIRMED"
+        but = f", but a row is missing: {', '.join(absent)}" if absent else ""
         reason = f"all {len(found)} pairs gain{but}; the least: {words(min(gains, key=lambda one: one.gain))}."
     elif gains:
         answer = "MIXED"
@@ -112,7 +135,8 @@ def decide(
         nearest = min(found, key=lambda one: one.p)
         needed = f" About {nearest.n_required:,} images would decide that one." if nearest.n_required else ""
         answer, reason = "UNDECIDED", f"no pair shows a gain or a loss; the clearest: {words(nearest)}.{needed}"
-    return ClaimAnswer(claim=claim, answer=answer, reason=reason + extra, paper=paper, pairs=found, missing=list(missing))
+    told = f"{reason}{ONE_TRAINING if found else ''}{extra}"
+    return ClaimAnswer(claim=claim, answer=answer, reason=told, paper=paper, pairs=found, missing=list(absent))
 
 
 def words(one: Pairing) -> str:
@@ -135,21 +159,21 @@ def compared(pairs: Sequence[tuple[Attacked, Attacked]]) -> list[Pairing]:
             gain=one.gap,
             bounds=(one.lower, one.upper),
             p=p,
-            n_required=images_for(one.gap, (one.twin_only + one.engine_only) / one.n),
+            n_required=images_for(one.gap, (one.twin_only + one.engine_only) / one.n, ALPHA / len(pairs)),
         )
         for (first, second), one, p in zip(pairs, seen, adjusted, strict=True)
     ]
 
 
-def images_for(gain: float, discordant: float) -> int | None:
-    """Images that tell a paired gain from none, two-sided 5 %, 80 % power; None where there is no gain.
+def images_for(gain: float, discordant: float, alpha: float = ALPHA) -> int | None:
+    """Images that tell a paired gain from none, two-sided at `alpha`, 80 % power; None where there is no gain.
 
     n = (z_alpha/2 sqrt(psi) + z_power sqrt(psi - gain^2))^2 / gain^2 (Miettinen 1968, Biometrics 24:339-352).
     """
     if gain == 0:
         return None
     normal = NormalDist()
-    root = normal.inv_cdf(1 - ALPHA / 2) * math.sqrt(discordant) + normal.inv_cdf(POWER) * math.sqrt(max(discordant - gain**2, 0.0))
+    root = normal.inv_cdf(1 - alpha / 2) * math.sqrt(discordant) + normal.inv_cdf(POWER) * math.sqrt(max(discordant - gain**2, 0.0))
     return math.ceil((root / gain) ** 2)
 
 

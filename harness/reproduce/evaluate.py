@@ -26,7 +26,7 @@ from harness.models.load import Twin, load_twin
 from harness.records import AttackRecord, Median
 from harness.reproduce.networks import Network
 from harness.sweep.cache import Cache
-from harness.sweep.keys import ATTACKING, code, digest, told
+from harness.sweep.keys import EVALUATING, code, digest, told
 from harness.sweep.sets import made
 
 KIND, FILE = "evaluations", "evaluation.json"
@@ -36,7 +36,8 @@ BATCH = 256
 
 class Evaluation(BaseModel):
     """What one attack left. `clean`, `right`: one digit per image, 1 where the network has it right (under the attack: clean and then).
-    `l2`: distance of the images that it fooled."""
+    `l2`: of an attack that takes no radius, the distance at which an image fools, over those that are right when clean.
+    """
 
     clean: str
     right: str
@@ -102,7 +103,7 @@ class Bench:
                 "source": source,
                 "eps": str(self.eps),
                 "seed": self.seed,
-                "code": code(ATTACKING),
+                "code": code(EVALUATING),
             }
         )
 
@@ -137,8 +138,8 @@ class Bench:
         record = AttackRecord.model_validate_json(arrays["record"].item())
         at_first = in_parts(module, clean, labels)
         under = in_parts(module, arrays["images"], labels)
-        fooled = at_first & ~under
-        l2 = median(distance_l2(clean[fooled], arrays["images"][fooled])) if fooled.any() else None
+        distance = np.where(under, np.inf, distance_l2(clean, arrays["images"]))[at_first]
+        l2 = None if attack.bounded or not len(distance) else median(distance)
         return Evaluation(clean=digits(at_first), right=digits(at_first & under), attack=record, l2=l2, temperature=temperature)
 
 

@@ -1,47 +1,38 @@
-"""Latency and memory of our networks' engines on a device: a bench without attacks each, kept in the cache of sweeps."""
+"""Our networks' engines on a device, attacked and measured: a bench each, kept in the cache of sweeps."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.reproduce.networks import Network
-from harness.settings import DEFAULT_EPS
 from harness.sweep.cache import Cache
 from harness.sweep.cells import Cell
 from harness.sweep.executors import Local
 from harness.sweep.figures import row
 from harness.sweep.plan import Plan
+from harness.sweep.record import CellRow
 from harness.sweep.spec import BenchSpec, Model, Spec
 
 if TYPE_CHECKING:
     from harness.reproduce.run import Options
 
 
-@dataclass(frozen=True)
-class Engine:
-    """One engine of one network; None where the device gave no figure."""
-
-    network: Network
-    flavour: str
-    latency_ms: float | None
-    memory_bytes: int | None
-
-
-def engines(networks: Sequence[Network], options: Options, cache: Cache) -> list[Engine]:
-    """Every engine of every network, measured now unless that is kept. What fails is told and left out."""
+def engines(networks: Sequence[Network], options: Options, attacks: tuple[str, ...], eps: str, cache: Cache) -> list[CellRow]:
+    """Every network with its engines, benched now unless that is kept. What fails is told and left out."""
     models = tuple(Model(model=str(network.file), arch=network.arch) for network in networks)
-    bench = BenchSpec(device=str(options.device), attacks=(), data=options.data, batches=(1,), seed=options.seed)
-    return list(_measured(networks, Spec(name="reproduce", models=models, bench=bench), cache))
+    bench = BenchSpec(
+        device=str(options.device), attacks=attacks, data=options.data, samples=options.samples, batches=(1,), seed=options.seed
+    )
+    return list(_benched(networks, Spec(name="reproduce", models=models, bench=bench), eps, cache))
 
 
-def _measured(networks: Sequence[Network], spec: Spec, cache: Cache) -> Iterator[Engine]:
+def _benched(networks: Sequence[Network], spec: Spec, eps: str, cache: Cache) -> Iterator[CellRow]:
     worker = Local(cache, None)
     plan = Plan(spec, cache, worker.place)
     for number, (network, model) in enumerate(zip(networks, spec.models, strict=True)):
-        cell = Cell(number, network.name, model, None, DEFAULT_EPS)
+        cell = Cell(number, network.name, model, None, eps)
         found = plan.network(cell)
         assert found is not None  # noqa: S101  # a network that is given is there
         bench = plan.bench(cell, found)
@@ -54,7 +45,8 @@ def _measured(networks: Sequence[Network], spec: Spec, cache: Cache) -> Iterator
                 continue
         folder = plan.run(bench, fresh=True)
         assert folder is not None  # noqa: S101  # made just now
-        for engine in row(cell, found, folder).engines:
+        seen = row(cell, found, folder)
+        for engine in seen.engines:
             if engine.latency_invalid is not None:
                 print(f"{network.name}, {engine.flavour}: its latency does not count: {engine.latency_invalid}", file=sys.stderr)
-            yield Engine(network, engine.flavour, engine.latency_ms.get("1"), engine.memory_bytes)
+        yield seen

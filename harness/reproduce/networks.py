@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,12 @@ class Network:
         return None if self.method is None else str(self.method["parent"]["sha256"])
 
     @property
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """The recipe that it was compressed by, stage by stage."""
+        stages: dict[str, dict[str, Any]] = (self.method or {}).get("recipe", {}).get("stages", {})
+        return stages
+
+    @property
     def epochs(self) -> int | None:
         """Of its own training."""
         return cards.epochs(self.card)
@@ -59,7 +65,7 @@ class Network:
 
 
 def networks(folders: Sequence[Path]) -> list[Network]:
-    """The networks in `folders` (NAME.safetensors with NAME.json), once each.
+    """The networks in `folders` (NAME.safetensors with NAME.json), once each; of two that are called the same, the second by its hash too.
 
     Raises:
         UsageError: a folder is not there, or holds a network without a card that names its architecture.
@@ -72,6 +78,8 @@ def networks(folders: Sequence[Path]) -> list[Network]:
             if "arch" not in card:
                 raise UsageError(f"--networks {folder}: the card {name}.json names no architecture (arch)")
             network = Network(name, folder / f"{name}.safetensors", card)
+            if name in {other.name for other in found.values()}:
+                network = replace(network, name=f"{name} ({network.sha256[:8]})")
             found.setdefault(network.sha256, network)
     return list(found.values())
 
@@ -79,9 +87,9 @@ def networks(folders: Sequence[Path]) -> list[Network]:
 def beside(ours: Ours, candidates: Sequence[Network]) -> list[Network]:
     """The networks that stand beside a row, by name."""
     if ours.method is None:
-        parents = {network.parent_sha256 for network in candidates}
+        pruned = {network.parent_sha256 for network in candidates if network.method and network.method["name"] == "radmm"}
         robust = [network for network in candidates if network.robustly_trained]
-        return [network for network in robust if network.sha256 in parents] or robust
+        return [network for network in robust if network.sha256 in pruned] or robust
     return sorted((network for network in candidates if _is(network, ours)), key=lambda network: network.name)
 
 

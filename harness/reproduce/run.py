@@ -23,14 +23,15 @@ from harness.reproduce import claims
 from harness.reproduce.arithmetic import faults
 from harness.reproduce.claims import Attacked
 from harness.reproduce.evaluate import PLAIN, TEMPERED, Bench, Evaluation, Subject, mask
-from harness.reproduce.measure import Engine, engines
+from harness.reproduce.measure import engines
 from harness.reproduce.networks import Network, beside, command, networks
 from harness.reproduce.paper import Paper, paper, published
 from harness.reproduce.record import OurRow, PublishedRow, ReproduceRecord, TableRow
 from harness.run import environment, now
 from harness.sweep.cache import Cache
 from harness.sweep.recommend import Candidate, recommend
-from harness.sweep.record import Front
+from harness.sweep.record import CellRow, Front
+from harness.sweep.run import fronts
 
 DISTANCE = "cw-l2"
 # Every network faces all of them. The paper's, then two against gradients that a quantizer hides: the cross-entropy unsaturated, and
@@ -100,12 +101,17 @@ class Reproduction:
                     print(f"{place} {network.name}: {title(name, source)}", file=sys.stderr)
                     self.bench.evaluate(subject, resolve(name), source)
 
+    def engines(self) -> list[CellRow]:
+        """Every network's engines on the device, under those of the attacks that a bench makes."""
+        radius = tuple(name for name, source in ATTACKS if source == PLAIN and resolve(name).bounded)
+        return engines(self.networks, self.options, radius, self.paper.eps, self.cache)
+
     def known(self, network: Network) -> dict[str, Evaluation]:
         """What is kept of a network, by the name of the attack."""
         found = {title(name, source): self.bench.known(network, resolve(name), source) for name, source in ATTACKS}
         return {name: kept for name, kept in found.items() if kept is not None}
 
-    def record(self, words: list[str], measured: Sequence[Engine] = ()) -> ReproduceRecord:
+    def record(self, words: list[str], measured: Sequence[CellRow] = ()) -> ReproduceRecord:
         """Everything put together, once every network was attacked."""
         known = [Attacked(network, survives(self.known(network))) for network in self.networks]
         by_row = {name: [one for one in known if one.network in own] for name, own in self.rows.items()}
@@ -142,7 +148,7 @@ class Reproduction:
                 claims.distillation(self.paper, by_row),
                 claims.one_bit(self.paper, by_row, known),
             ],
-            fronts=list(fronts(known, measured)),
+            fronts=list(recommended(known, measured, self.paper.eps)),
         )
 
 
@@ -177,22 +183,13 @@ def our_row(one: Attacked, known: dict[str, Evaluation]) -> OurRow:
     )
 
 
-def fronts(known: Sequence[Attacked], measured: Sequence[Engine]) -> Iterator[Front]:
-    """Robust accuracy against the size of the weights and, of the engines that were measured, against latency and memory."""
+def recommended(known: Sequence[Attacked], measured: Sequence[CellRow], eps: str) -> Iterator[Front]:
+    """The networks by the size of their weights; their engines, by what was measured on them, by latency and memory."""
     sized = [Candidate(one.network.name, weight_bytes(one.network) / 1024, one.right) for one in known]
-    right = {one.network.sha256: one for one in known}
-    ran = [(engine, right[engine.network.sha256]) for engine in measured if engine.network.sha256 in right]
-    latency = [Candidate(f"{e.network.name}, {e.flavour}", e.latency_ms, one.right) for e, one in ran if e.latency_ms is not None]
-    memory = [
-        Candidate(f"{e.network.name}, {e.flavour}", e.memory_bytes / 2**20, one.right) for e, one in ran if e.memory_bytes is not None
-    ]
-    for front in (
-        recommend(sized, "size", "size of the non-zero weights", "KiB", DELTA),
-        recommend(latency, "latency", "median latency at batch 1", "ms", DELTA),
-        recommend(memory, "memory", "peak memory", "MiB", DELTA),
-    ):
-        if front is not None:
-            yield front
+    front = recommend(sized, "size", "size of the non-zero weights, networks in float32", "KiB", DELTA, eps)
+    if front is not None:
+        yield front
+    yield from (front for front in fronts(measured, DELTA, "1") if front.axis != "size")
 
 
 def weight_bytes(network: Network) -> float:
@@ -213,4 +210,4 @@ def reproduce(options: Options, cache: Cache, words: list[str]) -> ReproduceReco
     if not work.networks or not len(work.bench.index):
         raise UsageError("there is no network to attack")
     work.attack()
-    return work.record(words, engines(work.networks, options, cache) if options.device else ())
+    return work.record(words, work.engines() if options.device else ())

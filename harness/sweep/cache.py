@@ -21,7 +21,7 @@ KEY_LENGTH = 32
 class Cache:
     """A folder of results. A finished one is there whole or not at all; each is made by one process at a time.
 
-    Kinds: `networks` (weights, card), `sets` (adversarial sets on a twin), `runs` (run folders), `evaluations`.
+    Kinds: `networks` (weights, card), `sets` (adversarial sets), `runs` (run folders), `evaluations`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -41,22 +41,18 @@ class Cache:
         place = self.place(kind, key)
         return place if place.is_dir() else None
 
-    def drop(self, kind: str, key: str) -> None:
-        """Forget a result."""
-        shutil.rmtree(self.place(kind, key), ignore_errors=True)
-
     def unfinished(self, kind: str, key: str) -> Path:
         """Where a result is being made; what an interrupted process left is there."""
         return self.root / "unfinished" / f"{kind}-{key[:KEY_LENGTH]}"
 
     @contextmanager
-    def making(self, kind: str, key: str) -> Iterator[Path | None]:
+    def making(self, kind: str, key: str, *, anew: bool = False) -> Iterator[Path | None]:
         """A folder to make a result in, None where it is finished. It is kept if the body raises, and becomes the result if not.
 
-        Waits while another process makes the same result.
+        With `anew`, a finished result stays until there is another in its place. Waits while another process makes the same result.
         """
         with self._held(kind, key):
-            if self.find(kind, key) is not None:
+            if not anew and self.find(kind, key) is not None:
                 yield None
                 return
             folder = self.unfinished(kind, key)
@@ -64,6 +60,7 @@ class Cache:
             yield folder
             place = self.place(kind, key)
             place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
             folder.rename(place)
 
     @contextmanager
@@ -90,13 +87,13 @@ class Cache:
         return buffer.getvalue()
 
     def unpack(self, kind: str, key: str, archive: bytes) -> None:
-        """Take in a result that another machine made."""
-        with self.making(kind, key) as folder:
-            if folder is not None:
-                shutil.rmtree(folder)  # what this machine had begun itself
-                folder.mkdir()
-                with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
-                    packed.extractall(folder, filter="data")
+        """Take in a result that another machine made, in place of what is here."""
+        with self.making(kind, key, anew=True) as folder:
+            assert folder is not None  # noqa: S101  # anew
+            shutil.rmtree(folder)  # what this machine had begun itself
+            folder.mkdir()
+            with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+                packed.extractall(folder, filter="data")
 
     def add_files(self, contents: Mapping[str, bytes]) -> Path:
         """Keep files that a task needs on this machine beside one another; returns the first one's path."""

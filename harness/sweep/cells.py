@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -61,6 +61,9 @@ def cells(spec: Spec) -> list[Cell]:
     numbered = [replace(cell, number=number) for number, cell in enumerate(found)]
     if twice := {cell.label for cell in numbered if sum(other.label == cell.label for other in numbered) > 1}:
         raise UsageError(f"the sweep asks twice for {', '.join(sorted(twice))}. Every model, method, rate and seed is wanted once.")
+    for one, other in combinations(numbered, 2):
+        if one.request and other.request and meaning(one.request) == meaning(other.request):
+            raise UsageError(f"{one.label} and {other.label} are the same network: its rate is written in two ways")
     data = load_all(spec.compress.data) if any(find_method(wanted.name).stages for wanted in spec.methods) else None
     for cell in numbered:
         if cell.request is not None:
@@ -81,6 +84,11 @@ def parent_twin(model: Model, spec: Spec) -> Twin:
     twin = load_model(model, spec)
     load_data(spec.bench.data, input_shape=twin.input_shape, classes=twin.classes, seed=spec.bench.seed)
     return twin
+
+
+def meaning(request: Request) -> tuple[Request, object]:
+    """A request whose rate is not a text."""
+    return request.model_copy(update={"rate": None}), find_method(request.method).rate(request.rate or "")
 
 
 def requests(spec: Spec, model: Model) -> Iterator[Request]:

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,15 +24,28 @@ from harness.models.zoo import cards, weights_file
 ROOTS = {"harness": Path(harness.__file__).parent, "export": Path(export.__file__).parent}
 ROOTS["devices"] = ROOTS["harness"].parent / "devices"
 TOLD = ("arch", "classes", "input_shape", "normalize", "eps")  # by a card, besides the weights
-# Whose code decides what. A change elsewhere (reports, commands) leaves results standing.
-TRAINING = ("harness/compression", "harness/training", "harness/models", "harness/data")
-ATTACKING = ("harness/attacks", "harness/models", "harness/data")
-BENCHING = (*ATTACKING, "harness/audit", "harness/hops", "export", "devices")
-LIBRARIES = {
-    TRAINING: ("torch", "numpy", "torch-pruning"),
-    ATTACKING: ("torch", "numpy", "foolbox", "pyautoattack"),
-    BENCHING: ("torch", "numpy", "foolbox", "pyautoattack", "onnx", "onnxruntime"),
-}
+
+
+@dataclass(frozen=True)
+class Code:
+    """Whose code decides a kind of result; a change elsewhere (reports, commands) leaves it standing.
+
+    Attributes:
+        files: folders, and patterns of single files.
+        libraries: those that they call.
+    """
+
+    files: tuple[str, ...]
+    libraries: tuple[str, ...]
+
+
+TRAINING = Code(("harness/compression", "harness/training", "harness/models", "harness/data"), ("torch", "numpy", "torch-pruning"))
+ATTACKING = Code(("harness/attacks", "harness/models", "harness/data"), ("torch", "numpy", "foolbox", "pyautoattack"))
+BENCHING = Code(
+    (*ATTACKING.files, "harness/*.py", "harness/audit", "harness/hops", "export", "devices"),
+    (*ATTACKING.libraries, "onnx", "onnxruntime"),
+)
+EVALUATING = Code((*ATTACKING.files, "harness/audit/statistics.py", "harness/reproduce/evaluate.py"), ATTACKING.libraries)
 
 
 def digest(parts: Mapping[str, object]) -> str:
@@ -39,19 +53,25 @@ def digest(parts: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def sources(what: Code) -> list[Path]:
+    """The Python files."""
+    found = []
+    for named in what.files:
+        room, _, inside = named.partition("/")
+        found += sorted(ROOTS[room].glob(inside if inside.endswith(".py") else f"{inside}/**/*.py".lstrip("/")))
+    return found
+
+
 @cache
-def code(packages: tuple[str, ...]) -> str:
-    """SHA-256 of what the Python files of these folders do, and of the versions of the libraries they call.
+def code(what: Code) -> str:
+    """SHA-256 of what the Python files do, and of the versions of the libraries.
 
     Comments, docstrings and layout do not count: a better comment must not cost a night of training.
     """
     total = hashlib.sha256()
-    for package in packages:
-        room, _, inside = package.partition("/")
-        for path in sorted((ROOTS[room] / inside).rglob("*.py")):
-            total.update(f"{package}:{path.name}".encode())
-            total.update(meaning(path.read_text()).encode())
-    total.update(repr([(name, version(name)) for name in LIBRARIES[packages]]).encode())
+    for path in sources(what):
+        total.update(f"{path.relative_to(ROOTS['harness'].parent)}:{meaning(path.read_text())}".encode())
+    total.update(repr([(name, version(name)) for name in what.libraries]).encode())
     return total.hexdigest()
 
 
@@ -81,15 +101,14 @@ def told(card: Card) -> dict[str, object]:
 
 def network_key(request: Request, data_sha256: str | None, test_sha256: str) -> str:
     """Of the network that a compression makes. `data_sha256`: of the training images, None where nothing is trained."""
-    stages = find_method(request.method).stages
-    recipe = load_recipe(request.recipe, request.method, stages, request.seed).model_dump(mode="json", exclude={"description"})
+    method = find_method(request.method)
+    recipe = load_recipe(request.recipe, request.method, method.stages, request.seed).model_dump(mode="json", exclude={"description"})
     return digest(
         {
             "parent": model_key(request.model, request.arch),
             "standard_teacher": None if request.standard_teacher is None else model_key(request.standard_teacher),
-            **request.model_dump(
-                include={"arch", "classes", "image_size", "normalize", "method", "rate", "pattern", "until", "student", "seed"}
-            ),
+            **request.model_dump(include={"arch", "classes", "image_size", "normalize", "method", "pattern", "until", "student", "seed"}),
+            "rate": method.rate(request.rate or ""),
             "recipe": recipe,
             "data": data_sha256,
             "test": test_sha256,

@@ -1,8 +1,8 @@
 """A Ray cluster as executor. Every node needs this package installed; no shared disk is needed.
 
-A training takes `cpus` CPUs and `gpus` GPUs of any node. A device is a custom resource of 1, `device:NAME`, on the node that reaches it:
-so one job at a time is on a device. A bench takes all CPUs of that node too, so that nothing else runs beside its timing. Ray starts a
-task again whose worker died; on the same node it goes on where it was.
+A training takes `cpus` CPUs and `gpus` GPUs of any node, and sees no other GPU. A device is a custom resource of 1, `device:NAME`, on the
+node that reaches it: so one job at a time is on a device. A bench takes all CPUs and GPUs of that node too, so that nothing else runs
+beside its timing. Ray starts a task again whose worker died; on the same node it goes on where it was.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ class OnRay:
             ray.init(address=address, ignore_reinit_error=True, logging_level="warning", **own)  # type: ignore[arg-type]
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UsageError(f"--address {address}: no Ray cluster answers there: {str(error).splitlines()[0]}") from error
-        self.bench_cpus = self._check()
+        self.whole_node = self._check()
         self.place = str(ray.get(self._remote(RUNS, machine).remote()))
 
-    def _check(self) -> float:
-        """The CPUs of the node that has the device."""
+    def _check(self) -> dict[str, float]:
+        """All of the node that has the device."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call,unused-ignore]
         holders = [node for node in nodes if node.get(resource(self.device), 0) >= 1]
         if not holders:
@@ -94,14 +94,16 @@ class OnRay:
             raise UsageError(
                 f"no node has {self.cpus} CPUs and {self.gpus:g} GPUs; the largest has {most:g} CPUs. Set [resources] in the spec."
             )
-        return float(holders[0].get("CPU", 0))
+        return {"num_cpus": holders[0].get("CPU", 0), "num_gpus": holders[0].get("GPU", 0)}
 
     def _remote(self, kind: str, function: Any) -> Any:
-        needs: dict[str, Any] = (
-            {"num_cpus": self.bench_cpus, "resources": {resource(self.device): 1}}
-            if kind == RUNS
-            else {"num_cpus": self.cpus, "num_gpus": self.gpus}
-        )
+        needs: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        if kind == RUNS:
+            needs = {**self.whole_node, "resources": {resource(self.device): 1}}
+        elif not self.gpus:
+            needs["runtime_env"] = {
+                "env_vars": {"CUDA_VISIBLE_DEVICES": ""}
+            }  # Ray hides those that it gave to nobody in some versions only
         return ray.remote(max_retries=RETRIES, **needs)(function)
 
     def start(self, task: Task, number: int) -> None:
@@ -115,6 +117,8 @@ class OnRay:
         task = self.running.pop(reference)
         try:
             outcome, archive = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:  # what `attempt` does not catch, such as a full disk where the task's files go
+            return task, Outcome(f"on the node: {str(error.cause).splitlines()[0]}", str(error))
         except ray.exceptions.RayError as error:
             return task, Outcome(f"the worker died {1 + RETRIES} times: {str(error).splitlines()[0]}", str(error))
         if archive is not None:

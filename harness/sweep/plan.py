@@ -11,6 +11,7 @@ from typing import Any
 from export.artefact import sha256_file
 from harness.compression.table import find_method
 from harness.data.load import load_all, load_data
+from harness.hops.subject import find_profile
 from harness.records import RunRecord
 from harness.settings import Settings
 from harness.sweep.cache import Cache
@@ -52,7 +53,7 @@ class Plan:
         if cell.request is None:
             return None
         training = self._training_sha256 if find_method(cell.request.method).stages else None
-        return MakeNetwork(network_key(cell.request, training, self._card_sha256(cell.request.test)), cell.label, cell.request)
+        return MakeNetwork(network_key(cell.request, training, self._card_sha256), cell.label, cell.request)
 
     def network(self, cell: Cell) -> Network | None:
         """The cell's network, None where it has to be made."""
@@ -71,19 +72,18 @@ class Plan:
     def bench(self, cell: Cell, network: Network) -> Bench:
         """How to bench it."""
         settings = self.spec.bench.settings(network.model, cell.eps)
-        return Bench(self._run_key(settings), cell.label, settings)
+        key = self._run_key(settings)
+        return Bench(key, cell.label, settings, anew=self.cache.find(RUNS, key) is not None)
 
     def run(self, bench: Bench, *, fresh: bool = False) -> Path | None:
-        """The run folder of a bench, None where it has to be made. Unless `fresh`, one that may do better next time is forgotten."""
+        """The run folder of a bench, None where it has to be made. Unless `fresh`, one that may do better next time does not count."""
         folder = self.cache.find(RUNS, bench.key)
         if folder is None or fresh:
             return folder
         engines = RunRecord.load(folder).engines
         invalid = any(latency.invalid for engine in engines for latency in engine.latency.values())
-        if any(engine.status in TRY_AGAIN for engine in engines) or (self.remeasure and invalid):
-            self.cache.drop(RUNS, bench.key)
-            return None
-        return folder
+        again = any(engine.status in TRY_AGAIN for engine in engines) or (self.remeasure and invalid)
+        return None if again else folder
 
     def _run_key(self, settings: Settings) -> str:
         return digest(
@@ -92,6 +92,7 @@ class Plan:
                 "arch": settings.arch,
                 "settings": settings.model_dump(mode="json", exclude=DECIDED_ELSEWHERE),
                 "data": self._bench_sha256,
+                "device": find_profile(settings.device, emulate=settings.emulate, host=settings.host),
                 "machine": self.place,
                 "code": code(BENCHING),
             }
@@ -101,10 +102,9 @@ class Plan:
     def _training_sha256(self) -> str:
         return load_all(self.spec.compress.data).sha256
 
-    def _card_sha256(self, name: str) -> str:
-        if name == self.spec.bench.data:
-            return self._bench_sha256
-        return load_data(name, input_shape=None, classes=None, seed=0)[0].sha256
+    @cached_property
+    def _card_sha256(self) -> str:
+        return load_data(self.spec.compress.test, input_shape=None, classes=None, seed=0)[0].sha256
 
     @cached_property
     def _bench_sha256(self) -> str:

@@ -30,14 +30,16 @@ class Candidate:
     right: Right
 
 
-def recommend(candidates: Sequence[Candidate], axis: Axis, what: str, unit: str, delta: float) -> Front | None:
+def recommend(candidates: Sequence[Candidate], axis: Axis, what: str, unit: str, delta: float, eps: str) -> Front | None:
     """The front over one cost (lower is better), None where fewer than two candidates have it.
 
     Raises:
-        ValueError: the candidates do not hold the same number of images.
+        ValueError: the candidates do not hold the same number of images, or two have one name.
     """
     if len(candidates) < 2:
         return None
+    if len({c.name for c in candidates}) < len(candidates):
+        raise ValueError("two candidates have the same name")
     # The most robust; of equals the cheapest, then by name, so that the answer does not depend on the order.
     best = min(candidates, key=lambda c: (-int(c.right.sum()), c.cost, c.name))
     gaps = {c.name: pair(best.right, c.right, delta) for c in candidates}
@@ -55,14 +57,16 @@ def recommend(candidates: Sequence[Candidate], axis: Axis, what: str, unit: str,
         for c in sorted(candidates, key=lambda c: (c.cost, c.name))
     ]
     found = gaps[chosen.name]
+    cheaper = any(c.cost < best.cost for c in candidates)
     reason = (
-        f"{chosen.name} is the most robust of {len(candidates)} candidates, and no cheaper one is shown to be within {100 * delta:g}."
+        f"{chosen.name} is the most robust of {len(candidates)} candidates, and "
+        + (f"no cheaper one is shown to be within {100 * delta:g} points." if cheaper else "none is cheaper.")
         if chosen is best
         else f"{chosen.name} needs {best.cost / chosen.cost:.3g} times less than {best.name}, the most robust, and gives up "
         f"{100 * found.gap:.1f} points, at most {100 * found.upper:.1f} with 95 % confidence (n = {found.n:,})."
     )
     rule = RULE.format(delta=100 * delta)
-    return Front(axis=axis, unit=unit, what=what, delta=delta, points=points, recommended=chosen.name, rule=rule, reason=reason)
+    return Front(axis=axis, eps=eps, unit=unit, what=what, delta=delta, points=points, recommended=chosen.name, rule=rule, reason=reason)
 
 
 def dominates(one: Candidate, other: Candidate) -> bool:

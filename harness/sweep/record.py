@@ -101,6 +101,7 @@ class Front(Part):
     """Robust accuracy against one cost, and the candidate that the rule recommends."""
 
     axis: Axis
+    eps: str = Field(description="the radius at which every candidate was attacked")
     unit: str
     what: str = Field(description="what the cost is")
     delta: float

@@ -126,13 +126,18 @@ def with_parents(rows: Sequence[CellRow]) -> list[CellRow]:
 
 
 def fronts(rows: Sequence[CellRow], delta: float, batch: str) -> list[Front]:
-    """The front over each cost, with every engine of every finished cell as a candidate.
+    """The front over each cost, with every engine of every finished cell as a candidate; one for each radius that cells were attacked at.
 
     Args:
         rows: of the sweep.
         delta: robust accuracy that may be given up.
         batch: the batch size whose latency counts.
     """
+    radii = dict.fromkeys(row.eps for row in rows)
+    return [front for eps in radii for front in _fronts([row for row in rows if row.eps == eps], delta, batch, eps)]
+
+
+def _fronts(rows: Sequence[CellRow], delta: float, batch: str, eps: str) -> list[Front]:
     engines = [(row, engine) for row in rows if row.run is not None for engine in row.engines if engine.status == "ok"]
     right = {row.label: survivors(Run.open(Path(row.run))) for row, _ in engines if row.run is not None}
     costs: dict[Axis, tuple[str, str, dict[tuple[str, str], float | None]]] = {
@@ -149,7 +154,7 @@ def fronts(rows: Sequence[CellRow], delta: float, batch: str) -> list[Front]:
             and (answers := right[row.label]) is not None
             and engine.flavour in answers.engines
         ]
-        front = recommend(candidates, axis, what, unit, delta)
+        front = recommend(candidates, axis, what, unit, delta, eps)
         found += [front] if front is not None else []
     return found
 

@@ -1,20 +1,18 @@
-"""Adversarial sets on a network itself, made once for every sweep, device and command that asks for them."""
+"""Adversarial sets, made once for every sweep, device and command that asks for them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from export.identity import module_sha256
+from harness.attacks.batch import Images
 from harness.attacks.batch_size import batch_size
-from harness.attacks.sets import make_set
 from harness.data.dataset import Dataset
-from harness.hops.attack import Planned, plan_sets
-from harness.hops.subject import Subject
-from harness.settings import Settings
+from harness.hops.attack import MakeSet, Planned, make_one
+from harness.records import AttackRecord
 from harness.sweep.cache import Cache
 from harness.sweep.keys import ATTACKING, code, digest
 
@@ -22,9 +20,14 @@ SETS = "sets"
 FOLDER = "adversarial"
 
 
-def planned_sets(subject: Subject, settings: Settings) -> Iterator[Planned]:
-    """The sets of a bench that follow from the network alone, whatever is exported from it."""
-    return plan_sets(subject, settings, [])
+def through(cache: Cache) -> MakeSet:
+    """How a bench makes its sets where there is a cache: what any bench made of the same network or exported graph is taken from there."""
+
+    def make(planned: Planned, data: Dataset, seed: int, folder: Path) -> tuple[AttackRecord, Images]:
+        link(made(planned, data, seed, cache), folder)
+        return make_one(planned, data, seed, folder)
+
+    return make
 
 
 def made(planned: Planned, data: Dataset, seed: int, cache: Cache) -> Path:
@@ -48,16 +51,7 @@ def made(planned: Planned, data: Dataset, seed: int, cache: Cache) -> Path:
     )
     with cache.making(SETS, key) as folder:
         if folder is not None:
-            make_set(
-                planned.module,
-                data,
-                planned.index,
-                planned.attack,
-                planned.eps,
-                seed,
-                source=planned.source,
-                folder=folder / FOLDER,
-            )
+            make_one(planned, data, seed, folder / FOLDER)
     (file,) = (cache.place(SETS, key) / FOLDER).glob("*.npz")
     return file
 

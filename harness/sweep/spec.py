@@ -76,7 +76,9 @@ class BenchSpec(Settings):
 
 
 class Resources(Part):
-    """What one training may take. `cpus` is also the number of threads it runs on, so that it is the same wherever it runs."""
+    """What one training may take. `cpus` is also the number of threads it runs on, so that it is the same wherever it runs. `gpus` are
+    reserved on a Ray cluster; in this process a training takes the GPU that is there.
+    """
 
     cpus: int | None = Field(default=None, ge=1)
     gpus: float = Field(default=0, ge=0)
@@ -107,7 +109,7 @@ class Spec(Part):
 
 
 def load_spec(path: Path) -> Spec:
-    """Read and check a sweep's file. Paths in it are relative to its own folder.
+    """Read and check a sweep's file. Paths in it are relative to its own folder; a bare word is a name, and a folder beside it is `./NAME`.
 
     Raises:
         UsageError: unreadable, not TOML, an unknown key, or a value of the wrong kind.

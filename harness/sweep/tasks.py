@@ -20,12 +20,11 @@ from export.errors import ExportError
 from harness.bench import bench, resume
 from harness.compression.compress import Request, compress
 from harness.errors import HarnessError
-from harness.hops.subject import load_subject
 from harness.models.zoo import cards
 from harness.records import RECORD
 from harness.settings import Settings
 from harness.sweep.cache import Cache
-from harness.sweep.sets import link, made, planned_sets
+from harness.sweep.sets import through
 
 NETWORKS, RUNS = "networks", "runs"
 
@@ -50,20 +49,25 @@ class MakeNetwork:
     def perform(self, cache: Cache) -> None:
         """Train; every stage goes on after its last finished epoch."""
         with cache.making(self.kind, self.key) as folder:
-            if folder is not None:
-                compress(self.request, folder / f"{self.label}.safetensors", work=folder / "stages")
-                shutil.rmtree(folder / "stages", ignore_errors=True)
+            if folder is None:
+                return
+            weights = folder / f"{self.label}.safetensors"
+            if not weights.with_suffix(".json").exists():  # the card comes last: with it, a process died when all was done
+                weights.unlink(missing_ok=True)
+                compress(self.request, weights, work=folder / "stages")
+            shutil.rmtree(folder / "stages", ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """`harness bench`: the entry is the run folder."""
+    """`harness bench`: the entry is the run folder. `anew`: in place of the one that is there."""
 
     key: str
     label: str
     settings: Settings
     kind: str = RUNS
     command: list[str] = field(default_factory=lambda: ["harness", "sweep"])
+    anew: bool = False
 
     def files(self) -> dict[str, Path]:
         """The network and the images, where they are files."""
@@ -74,17 +78,12 @@ class Bench:
         return replace(self, settings=self.settings.model_copy(update=dict(files)))
 
     def perform(self, cache: Cache) -> None:
-        """Attack and measure; adversarial sets of the network that any sweep has made are taken from the cache."""
-        with cache.making(self.kind, self.key) as folder:
-            if folder is None:
-                return
-            if (folder / RECORD).exists():
-                resume(folder)
-                return
-            subject = load_subject(self.settings)
-            for planned in planned_sets(subject, self.settings):
-                link(made(planned, subject.test, self.settings.seed, cache), folder / "adversarial")
-            bench(self.settings, folder, self.command)
+        """Attack and measure; adversarial sets that any sweep has made are taken from the cache."""
+        with cache.making(self.kind, self.key, anew=self.anew) as folder:
+            if folder is not None and (folder / RECORD).exists():
+                resume(folder, through(cache))
+            elif folder is not None:
+                bench(self.settings, folder, self.command, through(cache))
 
 
 Task = MakeNetwork | Bench

@@ -72,7 +72,7 @@ def front() -> Front:
         Point(name=n, cost=c, robust=HALF, on_front=n == "a", given_up=0.0, given_up_at_most=0.01) for n, c in (("a", 1.0), ("b", 900.0))
     ]
     return Front(
-        axis="size", unit="KiB", what="artefact size", delta=0.05, points=points, recommended="a", rule="the cheapest.",
+        axis="size", eps="8/255", unit="KiB", what="artefact size", delta=0.05, points=points, recommended="a", rule="the cheapest.",
         reason="a is cheap.",
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ def test_both_formats_say_the_same_and_obey_no_text_from_outside(tmp_path, capsy
     assert SweepRecord.load(tmp_path) == whole
     html, text = (path.read_text() for path in render_sweep(tmp_path))
     assert "<script>" not in html and "<b>" not in html and "<script>" not in text
-    for words in ("Rule. the cheapest.", "By artefact size: a", "50.0", "γ bits", "1.50x"):
+    for words in ("Rule. the cheapest.", "By artefact size, attacked at 8/255: a", "50.0", "γ bits", "1.50x"):
         assert words in html.replace("\u00a0", " ") and words in text
     assert html.count('<svg class="plot"') == 1 and "$\\mathdefault" not in html
     print_sweep(whole)

@@ -35,17 +35,24 @@ def test_share_holds_count_accuracy_and_interval() -> None:
 def test_median_by_hand() -> None:
     """Of nine figures the second and the eighth bound it: P(2 <= Bin(9, 1/2) <= 7) = 1 - 2 * 10 / 512 = 96.1 %."""
     found = median(np.array([9.0, 1, 8, 2, 7, 3, 6, 4, 5]))
-    assert (found.value, found.n, found.ci95) == (5.0, 9, (2.0, 8.0))
+    assert (found.value, found.n, found.missing, found.low, found.high) == (5.0, 9, 0, 2.0, 8.0)
 
 
 def test_the_median_of_few_figures_has_no_interval() -> None:
-    assert median(np.array([1.0, 2, 3, 4, 5])).ci95 is None
+    found = median(np.array([1.0, 2, 3, 4, 5]))
+    assert (found.value, found.low, found.high) == (3.0, None, None)
+
+
+def test_figures_that_were_not_found_count_as_larger_than_all() -> None:
+    found = median(np.array([1.0, 2, 3, 4, 5, np.inf, np.inf, np.inf, np.inf]))
+    assert (found.value, found.missing, found.low, found.high) == (5.0, 4, 2.0, None)
+    assert median(np.array([1.0, np.inf, np.inf])).value is None
 
 
 def test_the_interval_of_a_median_covers_it() -> None:
     rng = np.random.default_rng(0)
-    found = [median(rng.exponential(size=60)).ci95 for _ in range(400)]
-    covered = np.mean([low <= np.log(2) <= high for low, high in found])
+    found = [median(rng.exponential(size=60)) for _ in range(400)]
+    covered = np.mean([one.low <= np.log(2) <= one.high for one in found])
     assert 0.93 < covered < 1
 
 

@@ -113,12 +113,25 @@ def test_engines_are_measured_once_and_join_the_recommendation(
     _, cache = done
     work = Reproduction(replace(options, device="null"), cache)
     parent = [network for network in work.networks if network.name == "parent"]
-    measured = engines(parent, work.options, cache)
-    assert [(one.network.name, one.flavour) for one in measured] == [("parent", "onnx-fp32"), ("parent", "ort-int8")]
-    assert all(one.latency_ms and one.memory_bytes for one in measured)
-    assert [front.axis for front in work.record([], measured).fronts] == ["size", "latency", "memory"]
+    asked = (parent, work.options, ("FB_pgd_at", "apgd-ce"), "8/255", cache)
+    measured = engines(*asked)
+    assert [(row.label, engine.flavour) for row in measured for engine in row.engines] == [("parent", "onnx-fp32"), ("parent", "ort-int8")]
+    assert all(engine.latency_ms and engine.memory_bytes and engine.robust for row in measured for engine in row.engines)
+    found = work.record([], measured).fronts
+    assert [front.axis for front in found] == ["size", "latency", "memory"]
+    assert {point.name: point.robust for point in found[1].points} == {f"parent, {e.flavour}": e.robust for e in measured[0].engines}
     monkeypatch.setattr("harness.sweep.tasks.bench", lambda *_: pytest.fail("it was measured again"))
-    assert engines(parent, work.options, cache) == measured
+    assert engines(*asked) == measured
+
+
+def test_two_networks_of_one_name_are_told_apart(folder: Path, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(folder / f"parent{suffix}", tmp_path / "one" / f"net{suffix}")
+        shutil.copy(folder / f"int8{suffix}", tmp_path / "other" / f"net{suffix}")
+    one, other = networks([tmp_path / "one", tmp_path / "other"])
+    assert (one.name, other.name) == ("net", f"net ({other.sha256[:8]})")
 
 
 def test_more_images_are_another_evaluation(options: Options, done: tuple[ReproduceRecord, Cache]) -> None:

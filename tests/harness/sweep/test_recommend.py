@@ -16,7 +16,7 @@ def nested(name: str, cost: float, right: int, n: int = 200) -> Candidate:
 
 
 def front(*candidates: Candidate, delta: float = 0.05) -> Front:
-    found = recommend(candidates, "size", "artefact size", "KiB", delta)
+    found = recommend(candidates, "size", "artefact size", "KiB", delta, "8/255")
     assert found is not None
     return found
 
@@ -40,7 +40,16 @@ def test_few_images_recommend_the_most_robust() -> None:
 
 
 def test_one_candidate_makes_no_front() -> None:
-    assert recommend([nested("one", 1, 1)], "size", "size", "KiB", 0.05) is None
+    assert recommend([nested("one", 1, 1)], "size", "size", "KiB", 0.05, "8/255") is None
+
+
+def test_two_candidates_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="the same name"):
+        front(nested("net", 1, 60), nested("net", 2, 99))
+
+
+def test_the_most_robust_may_be_the_cheapest() -> None:
+    assert front(nested("small", 1, 100), nested("large", 2, 99)).reason.endswith("2 candidates, and none is cheaper.")
 
 
 CANDIDATES = st.lists(st.tuples(st.integers(1, 5), st.lists(st.booleans(), min_size=12, max_size=12)), min_size=2, max_size=7)

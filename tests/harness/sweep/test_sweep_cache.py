@@ -12,7 +12,7 @@ import pytest
 from harness.compression.compress import Request
 from harness.models.zoo import cards, weights_file
 from harness.sweep.cache import Cache
-from harness.sweep.keys import BENCHING, TRAINING, code, meaning, network_key
+from harness.sweep.keys import BENCHING, EVALUATING, TRAINING, code, meaning, network_key, sources
 
 KEY, OTHER = "a" * 64, "b" * 64
 
@@ -33,6 +33,10 @@ def request(folder: Path, **changes: object) -> Request:
 def test_whatever_decides_a_network_is_in_its_key(spec_file: Path, changes: dict[str, object]) -> None:
     folder = spec_file.parent
     assert network_key(request(folder), "data", "test") != network_key(request(folder, **changes), "data", "test")
+
+
+def test_a_rate_has_one_key_however_it_is_written(spec_file: Path) -> None:
+    assert len({network_key(request(spec_file.parent, rate=rate), "data", "test") for rate in ("0.5", "50%", "2x")}) == 1
 
 
 def test_what_a_card_tells_of_a_model_is_in_the_key(spec_file: Path) -> None:
@@ -86,8 +90,24 @@ def test_a_result_is_there_once_it_is_finished(tmp_path: Path) -> None:
     assert cache.find("runs", OTHER) is None and cache.find("sets", KEY) is None
     with cache.making("runs", KEY) as folder:
         assert folder is None
-    cache.drop("runs", KEY)
-    assert cache.find("runs", KEY) is None
+
+
+def test_a_result_made_anew_takes_the_others_place_at_the_end(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    for number, anew in (("1", False), ("2", True)):
+        with cache.making("runs", KEY, anew=anew) as folder:
+            assert folder is not None
+            (folder / "number").write_text(number)
+            if anew:
+                assert (cache.place("runs", KEY) / "number").read_text() == "1"
+    assert (cache.place("runs", KEY) / "number").read_text() == "2"
+
+
+def test_the_code_that_decides_a_result_is_in_its_key() -> None:
+    benching, evaluating = ({path.name for path in sources(what)} for what in (BENCHING, EVALUATING))
+    assert {"settings.py", "conditions.py", "measurement.py", "samples.py", "attack.py", "worker.py", "verdict.py"} <= benching
+    assert {"evaluate.py", "statistics.py", "gradient.py"} <= evaluating
+    assert not {"fronts.py", "sweep.py"} & benching, "how a result is shown decides nothing"
 
 
 def test_what_an_interrupted_process_left_is_gone_on_with(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +33,7 @@ from harness.sweep.plan import Plan
 from harness.sweep.record import CellRow, SweepRecord
 from harness.sweep.run import Sweep, with_parents
 from harness.sweep.spec import Spec, load_spec
-from harness.sweep.tasks import NETWORKS, Outcome, Task
+from harness.sweep.tasks import NETWORKS, RUNS, Outcome, Task, attempt
 from reports.markdown import document
 from reports.run import Run
 from reports.sweep import sections
@@ -210,7 +212,37 @@ def test_a_latency_that_does_not_count_is_measured_again_when_asked(story: Story
     record["engines"][0]["latency"]["1"]["invalid"] = ["other programs took 87% of the CPU time (limit 25%): stop them"]
     (folder / "record.json").write_text(json.dumps(record))
     assert plans[0].run(bench) == folder
-    assert plans[1].run(bench) is None and not folder.exists()
+    assert plans[1].run(bench) is None and folder.exists(), "the old run stays until there is another"
+    again = plans[1].bench(cells(story.spec)[0], network)
+    assert again.anew and attempt(again, cache, 1).error is None
+    assert plans[1].run(again) == folder, "its latency counts now"
+
+
+def test_no_exported_graph_is_attacked_twice(story: Story, tmp_path: Path) -> None:
+    """Another batch size is another run of the same INT8 graph."""
+    cache = Cache(tmp_path / "cache")
+    for batch in (1, 2):
+        changed = story.spec.bench.model_copy(update={"batches": (batch,), "flavours": ("ort-int8",)})
+        run(story.spec.model_copy(update={"methods": (), "bench": changed}), Local(cache, 1), tmp_path / str(batch), cache)
+        sets = {path.name for path in (cache.root / "sets").rglob("*.npz")}
+        assert any(name.startswith("S3-ort-int8-") for name in sets)
+        if batch == 1:
+            before = made(cache)
+    after = made(cache)
+    assert sorted(name for name in after.keys() - before.keys() if name.startswith("sets/")) == []
+
+
+def test_a_network_whose_process_died_before_its_place_was_taken_is_not_trained_again(
+    story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(tmp_path)
+    task = Plan(story.spec, story.cache, "here").make(cells(story.spec)[1])
+    assert task is not None
+    found = story.cache.find(NETWORKS, task.key)
+    assert found is not None
+    shutil.copytree(found, cache.unfinished(NETWORKS, task.key))
+    monkeypatch.setattr("harness.sweep.tasks.compress", lambda *_, **__: pytest.fail("it was trained again"))
+    assert attempt(task, cache, 1).error is None and cache.find(NETWORKS, task.key) is not None
 
 
 def test_another_sweep_attacks_no_network_again(story: Story) -> None:
@@ -227,8 +259,18 @@ def test_reports_are_rendered_for_people(story: Story) -> None:
     assert text.count("Rule. ") == 1
 
 
+@dataclass
+class OnCluster:
+    """The sweep on a Ray cluster. `nodes`: their cache; `killed`: process ids."""
+
+    record: SweepRecord
+    nodes: Path
+    killed: list[int]
+    executor: Any
+
+
 @pytest.fixture(scope="module")
-def on_ray(story: Story, inputs: Path) -> Iterator[tuple[SweepRecord, Path, list[int]]]:
+def on_ray(story: Story, inputs: Path) -> Iterator[OnCluster]:
     """The same sweep on two nodes, one of which has the device; the worker of the training is killed once."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed (pip install 'edge-harness[sweep]')")
@@ -240,7 +282,7 @@ def on_ray(story: Story, inputs: Path) -> Iterator[tuple[SweepRecord, Path, list
     cluster = Cluster()
     memory = 80 * 2**20
     cluster.add_node(num_cpus=1, object_store_memory=memory, include_dashboard=False)
-    cluster.add_node(num_cpus=1, resources={"device:null": 1}, object_store_memory=memory)
+    cluster.add_node(num_cpus=2, resources={"device:null": 1}, object_store_memory=memory)
     folder = story.folder / "ray"
     here, there = Cache(folder / "driver"), folder / "nodes"
     killed: list[int] = []
@@ -249,7 +291,8 @@ def on_ray(story: Story, inputs: Path) -> Iterator[tuple[SweepRecord, Path, list
     try:
         executor = OnRay(here, 1, 0, "null", cluster.address, there)
         watch.start()
-        yield run(story.spec, executor, folder / "out", here), there, killed
+        record = run(story.spec, executor, folder / "out", here)
+        yield OnCluster(record, there, killed, executor)
     finally:
         if executor is not None:
             executor.close()
@@ -269,8 +312,8 @@ def kill_once(nodes: Cache, killed: list[int]) -> None:
         time.sleep(0.01)
 
 
-def test_ray_gives_the_same_results_and_retries_a_killed_worker(story: Story, on_ray: tuple[SweepRecord, Path, list[int]]) -> None:
-    record, nodes, killed = on_ray
+def test_ray_gives_the_same_results_and_retries_a_killed_worker(story: Story, on_ray: OnCluster) -> None:
+    record, nodes, killed = on_ray.record, on_ray.nodes, on_ray.killed
     assert len(killed) == 1, "no worker was killed: nothing was retried"
     assert record.exit_code == 0 and record.executor == "ray"
     for mine, other in zip(record.cells, story.finished.cells, strict=True):
@@ -280,25 +323,42 @@ def test_ray_gives_the_same_results_and_retries_a_killed_worker(story: Story, on
     assert (nodes / "networks").is_dir(), "the work was done on the nodes"
 
 
-def test_ray_gives_a_device_one_job_at_a_time(on_ray: tuple[SweepRecord, Path, list[int]]) -> None:
+def test_ray_gives_a_device_one_job_at_a_time(on_ray: OnCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three jobs that take one CPU each, on a node that has two."""
     import ray
 
-    from harness.sweep.on_ray import resource
+    def span() -> tuple[float, float]:
+        start = time.time()
+        time.sleep(0.3)
+        return start, time.time()
 
-    # What the executor asks for, by its own words: two benches at once would need two devices.
-    assert ray.cluster_resources()[resource("null")] == 1
-    spans = []
-    for row in on_ray[0].cells:
-        log = (Path(str(row.run)) / "log.txt").read_text().splitlines()
-        spans.append((log[0].split()[0], log[-1].split()[0]))
-    (_, first_end), (second_start, _) = sorted(spans)
-    assert first_end <= second_start
+    monkeypatch.setattr(on_ray.executor, "whole_node", {"num_cpus": 1})
+    spans = sorted(ray.get([on_ray.executor._remote(RUNS, span).remote() for _ in range(3)]))
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
 
 
-def test_ray_without_the_device_is_refused(on_ray: tuple[SweepRecord, Path, list[int]], tmp_path: Path) -> None:
+def test_ray_shows_a_training_no_gpu_that_it_did_not_ask_for(on_ray: OnCluster) -> None:
+    import ray
+
+    def visible() -> str | None:
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    assert ray.get(on_ray.executor._remote(NETWORKS, visible).remote()) == ""
+
+
+def test_ray_tells_what_went_wrong_outside_a_task(on_ray: OnCluster, story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray.executor, "root", "/dev/null/cache")
+    task = Plan(story.spec, story.cache, "here").make(cells(story.spec)[1])
+    assert task is not None
+    on_ray.executor.start(task, 0)
+    _, outcome = on_ray.executor.next()
+    assert outcome.error is not None and outcome.error.startswith("on the node: ") and "/dev/null/cache" in outcome.error
+
+
+def test_ray_without_the_device_is_refused(on_ray: OnCluster, tmp_path: Path) -> None:
     from harness.sweep.on_ray import OnRay
 
     with pytest.raises(UsageError, match=r"no node of the Ray cluster has the device jetson-orin. Start one with: ray start"):
         OnRay(Cache(tmp_path), 1, 0, "jetson-orin", None, tmp_path)
-    with pytest.raises(UsageError, match="no node has 64 CPUs and 0 GPUs; the largest has 1 CPUs"):
+    with pytest.raises(UsageError, match="no node has 64 CPUs and 0 GPUs; the largest has 2 CPUs"):
         OnRay(Cache(tmp_path), 64, 0, "null", None, tmp_path)

@@ -32,6 +32,11 @@ WRONG = {
     "recipe of another method": ('name = "hydra"\nrates = [0.5]', 'name = "radmm"\nrates = [0.5]', "prune: Extra inputs are not permitted"),
     "too few images": ('data = "train.npz"', 'data = "test.npz"', "holds out 20 images"),
     "no such data": ('data = "train.npz"', 'data = "trian.npz"', "trian.npz"),
+    "twice the same, written otherwise": (
+        "rates = [0.5]",
+        'rates = [0.5, "2x"]',
+        "tiny-s0 and resnet8-hydra-2x-tiny-s0 are the same network",
+    ),
     "twice the same": ("rates = [0.5]", 'rates = [0.5, "0.5"]', "asks twice for resnet8-hydra-0.5-tiny-s0"),
     "samples": ("samples = 8", "samples = 0", "--samples 0"),
     "cpus": ("cpus = 1", "cpus = 0", "resources.cpus"),
