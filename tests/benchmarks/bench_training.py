@@ -160,7 +160,7 @@ def over_seeds(found: list[Comparison]) -> Iterator[str]:
         gaps = [b - a for a, b in zip(plain, here, strict=True)]
         error = statistics.stdev(gaps) / len(gaps) ** 0.5
         spread = max(statistics.stdev(plain), statistics.stdev(here))
-        verdict = "ok" if abs(statistics.mean(gaps)) <= 2 * max(error, spread / len(gaps) ** 0.5) else "DIFFERS"
+        verdict = "ok" if abs(statistics.mean(gaps)) <= 2 * max(error, spread / len(gaps) ** 0.5) else "MISSED"
         yield (
             f"{told}; difference {100 * statistics.mean(gaps):+.2f} ± {100 * error:.2f} points (standard error of {len(gaps)} seeds), "
             f"spread of one loop's seeds {100 * spread:.2f}   {verdict}"

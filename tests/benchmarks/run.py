@@ -22,28 +22,39 @@ def timed(command: list[str]) -> tuple[float, float]:
     return time.monotonic() - started, usage.ru_maxrss / 2**20
 
 
-def part(script: str, *words: str) -> None:
-    """One benchmark script, its lines indented."""
+def part(script: str, *words: str) -> list[str]:
+    """One benchmark script, its lines indented; returns those that miss their limit."""
     print(f"\n{script}", flush=True)
     done = subprocess.run([sys.executable, str(HERE / script), *words], stdout=subprocess.PIPE, text=True, check=True)
-    print("".join(f"  {line}\n" for line in done.stdout.splitlines()), flush=True)
+    lines = done.stdout.splitlines()
+    print("".join(f"  {line}\n" for line in lines), flush=True)
+    return [f"{script}: {line}" for line in lines if "MISSED" in line]
+
+
+def limited(what: str, value: float, limit: float, unit: str) -> list[str]:
+    """Print a figure beside its limit; returns the line where it misses it."""
+    line = f"{what}: {value:.2f} {unit} (limit {limit:g} {unit})   {'ok' if value <= limit else 'MISSED'}"
+    print(line, flush=True)
+    return [line] if value > limit else []
 
 
 def main() -> None:
-    """Print every figure with its limit."""
+    """Print every figure with its limit; exit code 1 where one misses it."""
     helps = [timed([*HARNESS, "--help"])[0] for _ in range(6)][1:]
-    print(f"harness --help: median {statistics.median(helps):.2f} s of {len(helps)} (limit 0.40 s)")
+    missed = limited(f"harness --help, median of {len(helps)}", statistics.median(helps), 0.4, "s")
     with tempfile.TemporaryDirectory() as place:
         run = Path(place) / "run"
         seconds, peak = timed([*HARNESS, "bench", "--out", str(run)])
-        print(f"harness bench: {seconds:.0f} s (limit 120 s), peak {peak:.2f} GiB (limit 2.5 GB = 2.33 GiB)", flush=True)
+        missed += limited("harness bench", seconds, 120, "s") + limited("harness bench, peak memory", peak * 2**30 / 1e9, 2.5, "GB")
         artefacts = {path.name.split("-")[0]: path for path in sorted((run / "artefacts").glob("*.onnx"))}
         fp32, int8 = artefacts["onnx"], artefacts["ort"]
         for path in (fp32, int8):
-            part("bench_latency.py", str(path))
-        part("bench_int8.py", str(fp32), str(int8))
-    part("bench_attacks.py", "--model", "resnet18x16-at")
-    part("bench_training.py")
+            missed += part("bench_latency.py", str(path))
+        missed += part("bench_int8.py", str(fp32), str(int8))
+    missed += part("bench_attacks.py", "--model", "resnet18x16-at")
+    missed += part("bench_training.py")
+    if missed:
+        sys.exit("\n".join(["missed:", *missed]))
 
 
 if __name__ == "__main__":
