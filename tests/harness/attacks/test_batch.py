@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from conftest import linear_data, linear_model
+from linear import linear_data, linear_model
 from torch import Tensor, nn
 
 from harness.attacks import batch, foolbox_attacks

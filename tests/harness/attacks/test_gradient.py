@@ -7,9 +7,9 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import linear_data, linear_model
 from hypothesis import given
 from hypothesis import strategies as st
+from linear import linear_data, linear_model
 from torch import Tensor, nn
 
 from harness.attacks.gradient import FastForm, fast, held, native_bf16

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import linear_data, linear_model
+from linear import linear_data, linear_model
 from numpy.typing import NDArray
 from torch import nn
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import linear_data, linear_model
+from linear import linear_data, linear_model
 from torch import Tensor, nn
 
 from harness.attacks import noise as noise_module
