@@ -80,6 +80,10 @@ class StepNetwork(nn.Module):
             self.register_buffer(attribute, tensor)
         return attribute
 
+    def extra_repr(self) -> str:
+        """Every step, so that a hash of the module as printed tells two graphs with the same weights apart."""
+        return "\n".join([f"{self.source} -> {self.result}", *map(repr, self.steps)])
+
     def forward(self, x: Tensor) -> Tensor:
         """Images (n, c, h, w) -> logits (n, classes)."""
         values: dict[str, Any] = {name: getattr(self, attribute) for name, attribute in self.attributes.items()}
