@@ -99,7 +99,9 @@ class Share(Part):
 
 
 class Median(Part):
-    """The median of n figures, of which `missing` are larger than any that was found. None: it, or a bound, is among those."""
+    """The median of n figures, of which `missing` are larger than any that was found. None: it, or a bound, is among those; a bound also
+    where n is too small to have one.
+    """
 
     value: float | None
     n: int

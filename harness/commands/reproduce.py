@@ -27,7 +27,7 @@ def reproduce(
     networks: Annotated[
         list[Path] | None, typer.Option(help="folder of more networks, NAME.safetensors with its card NAME.json; repeatable")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="measure latency and memory of every network there too")] = None,
+    device: Annotated[str | None, typer.Option(help="bench every network's engines there too: robustness, latency, memory")] = None,
     cache: Annotated[Path | None, typer.Option(help="folder of finished results [default: ~/.cache/edge-harness/sweep]")] = None,
     out: Annotated[Path, typer.Option(help="folder for reproduce.json and the report")] = Path("reproduce"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show which networks stand where, and what is done already")] = False,

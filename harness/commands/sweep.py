@@ -92,13 +92,14 @@ def sweep(
 
 
 def _executor(name: str, cache: Cache, spec: Spec, address: str | None, root: Path | None) -> Executor:
+    from harness.data.load import NAMES
     from harness.errors import UsageError
     from harness.sweep.executors import Local
 
     if name == "local":
         return Local(cache, spec.resources.cpus)
     for images in (spec.compress.data, spec.compress.test, spec.bench.data):
-        if Path(images).is_dir():
+        if images not in NAMES and Path(images).is_dir():
             raise UsageError(f"{images}: a folder of images does not travel to the nodes of a Ray cluster; write it as an .npz")
     try:
         from harness.sweep.on_ray import OnRay
@@ -114,7 +115,7 @@ def _show_cells(cells: list[Cell], plan: Plan, as_json: bool) -> None:
     rows = []
     for cell in cells:
         network = plan.network(cell)
-        run = None if network is None else plan.run(plan.bench(cell, network), fresh=True)
+        run = None if network is None else plan.run(plan.bench(cell, network))
         rows.append({"cell": cell.label, "network": "cached" if network else "to train", "bench": "cached" if run else "to do"})
         if cell.request is None:
             rows[-1]["network"] = "given"

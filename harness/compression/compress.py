@@ -91,10 +91,10 @@ def compress(request: Request, out: Path, work: Path | None = None) -> Path | No
     method = find_method(request.method)
     recipe = load_recipe(request.recipe, request.method, method.stages, request.seed)
     twin = load_model(request)
+    folder = work or out.with_suffix(".stages")
     with processes.first_alone():
         data = load_all(request.data) if method.stages else None
-    folder = work or out.with_suffix(".stages")
-    ready = prepare(request, recipe, twin, data, folder)
+        ready = prepare(request, recipe, twin, data, folder)
     job = ready.job
     if data is not None and job.teachers:
         warn_if_weak(twin, data, next(iter(recipe.stages.values())))
@@ -279,6 +279,9 @@ def claim_folder(folder: Path, request: Request, recipe: CompressionRecipe, netw
     note = folder / "request.json"
     if note.exists() and trained(folder):
         then = json.loads(note.read_text())
+        method = find_method(request.method)
+        if then.get("method") == request.method and method.rate(then["rate"] or "") == method.rate(request.rate or ""):
+            then["rate"] = request.rate  # the same, perhaps written otherwise
         with suppress(ValidationError):  # read back, so that a field which a later version added counts with its default
             then["recipe"] = CompressionRecipe.model_validate(then["recipe"]).model_dump(mode="json")
         if other := [f"{key} {then.get(key)} then, {now[key]} now" for key in now if then.get(key) != now[key]]:

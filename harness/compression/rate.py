@@ -22,7 +22,7 @@ def sparsity(text: str) -> float:
         raise UsageError(f"--rate {text}: expected a compression ratio such as 8x, or a share of zeros such as 0.9 or 90%") from error
     if not 0 <= value < 1:
         raise UsageError(f"--rate {text} asks for {value:g} of the weights to be zero; expected 0 to less than 1 (1x or more)")
-    return value
+    return round(value, 12)  # 99.9% and 0.999 are the same rate
 
 
 def half(text: str) -> float:

@@ -2,10 +2,10 @@
 
 An answer, with p McNemar's exact and two-sided, Holm-adjusted over the claim's pairs:
 
-    CONFIRMED    every pair gains, each with p < 5 %, and no row is missing (has no network, or one that is in no pair)
+    CONFIRMED    every pair gains, each with p < 5 %, and every row is in a pair
     REFUTED      none gains with p < 5 %, and at least one loses so (for "the most robust of all": one loss refutes)
     MIXED        some gain, some do not
-    UNDECIDED    no pair shows a gain or a loss, there is none to compare, or all gain and a row is missing
+    UNDECIDED    no pair shows a gain or a loss, there is none to compare, or all gain and a row is in no pair
 
 p is over the images: how much two trainings of the same network differ is not in it, and the reason says so.
 """
@@ -25,6 +25,7 @@ from harness.reproduce.arithmetic import fisher
 from harness.reproduce.networks import Network
 from harness.reproduce.paper import Paper, Row
 from harness.reproduce.record import Answer, ClaimAnswer, Pairing
+from harness.training.recipe import Stage
 
 PRUNING, DISTILLATION, ONE_BIT = (
     "Pruning raises robustness",
@@ -81,7 +82,8 @@ def one_bit(paper: Paper, rows: Rows, known: Sequence[Attacked]) -> ClaimAnswer:
         "Ajanthan 2022)."
     )
     pairs = list(product(w1a1, others))
-    return decide(ONE_BIT, pairs, own, missing([row.name for row in paper.row], rows, pairs), any_loss_refutes=True)
+    absent = missing([row.name for row in paper.row], rows, pairs) if w1a1 else ["w1a1"]
+    return decide(ONE_BIT, pairs, own, absent, any_loss_refutes=True)
 
 
 def missing(names: Sequence[str], rows: Rows, pairs: Sequence[tuple[Attacked, Attacked]]) -> list[str]:
@@ -94,13 +96,10 @@ def unlike(pairs: Sequence[tuple[Attacked, Attacked]]) -> str:
     """In what the recipes of a pair differ, besides the method."""
     told = []
     for one, other in pairs:
-        for name in one.network.stages.keys() & other.network.stages.keys():
-            first, second = one.network.stages[name], other.network.stages[name]
-            told += [
-                f"{key} {first[key]} for {one.network.name}, {second[key]} for {other.network.name}"
-                for key in first.keys() & second.keys()
-                if first[key] != second[key]
-            ]
+        for name in (name for name in one.network.stages if name in other.network.stages):
+            first, second = (Stage(**two.network.stages[name]).model_dump() for two in (one, other))
+            differ = [key for key in first if first[key] != second[key]]
+            told += [f"{key} {first[key]} for {one.network.name}, {second[key]} for {other.network.name}" for key in differ]
     return f" Their recipes differ: {'; '.join(told)}." if told else ""
 
 
@@ -119,14 +118,17 @@ def decide(
     losses = [one for one in found if one.p < ALPHA and one.gain < 0]
     answer: Answer
     if not found:
-        answer, reason = "UNDECIDED", f"row missing: {', '.join(absent)}." if absent else "no two of our networks can be compared."
+        answer, reason = (
+            "UNDECIDED",
+            f"nothing to compare; in no pair: {', '.join(absent)}." if absent else "no two of our networks can be compared.",
+        )
     elif losses and (any_loss_refutes or not gains):
         worst = min(losses, key=lambda one: one.gain)
         answer = "REFUTED"
         reason = f"{len(losses)} of {len(found)} pairs lose and {'none' if not gains else len(gains)} gain; the most: {words(worst)}."
     elif len(gains) == len(found):
         answer = "UNDECIDED" if absent else "CONFIRMED"
-        but = f", but a row is missing: {', '.join(absent)}" if absent else ""
+        but = f", but in no pair: {', '.join(absent)}" if absent else ""
         reason = f"all {len(found)} pairs gain{but}; the least: {words(min(gains, key=lambda one: one.gain))}."
     elif gains:
         answer = "MIXED"

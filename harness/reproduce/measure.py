@@ -42,9 +42,8 @@ def _benched(networks: Sequence[Network], spec: Spec, eps: str, cache: Cache) ->
             _, outcome = worker.next()
             if outcome.error is not None:
                 print(f"{network.name}: not measured: {outcome.error}", file=sys.stderr)
-                continue
-        folder = plan.run(bench, fresh=True)
-        assert folder is not None  # noqa: S101  # made just now
+        if (folder := plan.run(bench, fresh=True)) is None:
+            continue
         seen = row(cell, found, folder)
         for engine in seen.engines:
             if engine.latency_invalid is not None:

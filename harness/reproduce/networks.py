@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class Network:
         """Its architecture."""
         return str(self.card["arch"])
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Of the file as it is, whatever the card says."""
         return sha256_file(self.file)

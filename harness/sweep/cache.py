@@ -60,8 +60,12 @@ class Cache:
             yield folder
             place = self.place(kind, key)
             place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(place, ignore_errors=True)
+            old = folder.with_name(f"{folder.name}.old")  # put aside whole: killed at any moment, no part of it counts as a result
+            shutil.rmtree(old, ignore_errors=True)
+            if place.exists():
+                place.rename(old)
             folder.rename(place)
+            shutil.rmtree(old, ignore_errors=True)
 
     @contextmanager
     def _held(self, kind: str, key: str) -> Iterator[None]:
@@ -86,14 +90,14 @@ class Cache:
             archive.add(self.place(kind, key), arcname=".")
         return buffer.getvalue()
 
-    def unpack(self, kind: str, key: str, archive: bytes) -> None:
-        """Take in a result that another machine made, in place of what is here."""
-        with self.making(kind, key, anew=True) as folder:
-            assert folder is not None  # noqa: S101  # anew
-            shutil.rmtree(folder)  # what this machine had begun itself
-            folder.mkdir()
-            with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
-                packed.extractall(folder, filter="data")
+    def unpack(self, kind: str, key: str, archive: bytes, *, anew: bool = False) -> None:
+        """Take in a result that another machine made; `anew` as in `making`."""
+        with self.making(kind, key, anew=anew) as folder:
+            if folder is not None:
+                shutil.rmtree(folder)  # what this machine had begun itself
+                folder.mkdir()
+                with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+                    packed.extractall(folder, filter="data")
 
     def add_files(self, contents: Mapping[str, bytes]) -> Path:
         """Keep files that a task needs on this machine beside one another; returns the first one's path."""

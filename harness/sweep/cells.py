@@ -62,7 +62,7 @@ def cells(spec: Spec) -> list[Cell]:
     if twice := {cell.label for cell in numbered if sum(other.label == cell.label for other in numbered) > 1}:
         raise UsageError(f"the sweep asks twice for {', '.join(sorted(twice))}. Every model, method, rate and seed is wanted once.")
     for one, other in combinations(numbered, 2):
-        if one.request and other.request and meaning(one.request) == meaning(other.request):
+        if one.request and other.request and identity(one.request) == identity(other.request):
             raise UsageError(f"{one.label} and {other.label} are the same network: its rate is written in two ways")
     data = load_all(spec.compress.data) if any(find_method(wanted.name).stages for wanted in spec.methods) else None
     for cell in numbered:
@@ -86,7 +86,7 @@ def parent_twin(model: Model, spec: Spec) -> Twin:
     return twin
 
 
-def meaning(request: Request) -> tuple[Request, object]:
+def identity(request: Request) -> tuple[Request, object]:
     """A request whose rate is not a text."""
     return request.model_copy(update={"rate": None}), find_method(request.method).rate(request.rate or "")
 

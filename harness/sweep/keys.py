@@ -31,7 +31,7 @@ class Code:
     """Whose code decides a kind of result; a change elsewhere (reports, commands) leaves it standing.
 
     Attributes:
-        files: folders, and patterns of single files.
+        files: folders and single files.
         libraries: those that they call.
     """
 
@@ -40,12 +40,16 @@ class Code:
 
 
 TRAINING = Code(("harness/compression", "harness/training", "harness/models", "harness/data"), ("torch", "numpy", "torch-pruning"))
-ATTACKING = Code(("harness/attacks", "harness/models", "harness/data"), ("torch", "numpy", "foolbox", "pyautoattack"))
+ATTACKING = Code(
+    ("harness/attacks", "harness/models", "harness/data", "harness/eps.py", "harness/records.py"),
+    ("torch", "numpy", "foolbox", "pyautoattack"),
+)
+MEASURING = ("bench", "conditions", "energy", "measurement", "peaks", "predictions", "roofline", "run", "samples", "settings", "simulation")
 BENCHING = Code(
-    (*ATTACKING.files, "harness/*.py", "harness/audit", "harness/hops", "export", "devices"),
+    (*ATTACKING.files, "harness/audit", "harness/hops", "export", "devices", *(f"harness/{name}.py" for name in MEASURING)),
     (*ATTACKING.libraries, "onnx", "onnxruntime"),
 )
-EVALUATING = Code((*ATTACKING.files, "harness/audit/statistics.py", "harness/reproduce/evaluate.py"), ATTACKING.libraries)
+EVALUATING = Code((*ATTACKING.files, "harness/audit/statistics.py", "harness/reproduce/evaluate.py"), (*ATTACKING.libraries, "scipy"))
 
 
 def digest(parts: Mapping[str, object]) -> str:

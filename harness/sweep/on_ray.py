@@ -17,7 +17,7 @@ from harness.allocator import keep_freed_memory
 from harness.errors import UsageError
 from harness.sweep.cache import Cache
 from harness.sweep.executors import machine
-from harness.sweep.tasks import RUNS, Outcome, Task, attempt
+from harness.sweep.tasks import RUNS, Bench, Outcome, Task, attempt, one_line
 
 RETRIES = 3  # of a task whose worker died
 Files = dict[str, dict[str, bytes]]
@@ -100,10 +100,8 @@ class OnRay:
         needs: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
         if kind == RUNS:
             needs = {**self.whole_node, "resources": {resource(self.device): 1}}
-        elif not self.gpus:
-            needs["runtime_env"] = {
-                "env_vars": {"CUDA_VISIBLE_DEVICES": ""}
-            }  # Ray hides those that it gave to nobody in some versions only
+        elif not self.gpus:  # Ray hides GPUs that a task did not ask for in some versions only
+            needs["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
         return ray.remote(max_retries=RETRIES, **needs)(function)
 
     def start(self, task: Task, number: int) -> None:
@@ -118,11 +116,11 @@ class OnRay:
         try:
             outcome, archive = ray.get(reference)
         except ray.exceptions.RayTaskError as error:  # what `attempt` does not catch, such as a full disk where the task's files go
-            return task, Outcome(f"on the node: {str(error.cause).splitlines()[0]}", str(error))
+            return task, Outcome(f"on the node: {one_line(error.cause)}", str(error))
         except ray.exceptions.RayError as error:
             return task, Outcome(f"the worker died {1 + RETRIES} times: {str(error).splitlines()[0]}", str(error))
         if archive is not None:
-            self.cache.unpack(task.kind, task.key, archive)
+            self.cache.unpack(task.kind, task.key, archive, anew=isinstance(task, Bench) and task.anew)
         return task, outcome
 
     def close(self) -> None:

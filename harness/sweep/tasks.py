@@ -51,10 +51,10 @@ class MakeNetwork:
         with cache.making(self.kind, self.key) as folder:
             if folder is None:
                 return
-            weights = folder / f"{self.label}.safetensors"
-            if not weights.with_suffix(".json").exists():  # the card comes last: with it, a process died when all was done
-                weights.unlink(missing_ok=True)
-                compress(self.request, weights, work=folder / "stages")
+            if not any(folder.glob("*.json")):  # the card comes last: with it, a process died when all was done
+                for weights in folder.glob("*.safetensors"):
+                    weights.unlink()
+                compress(self.request, folder / f"{self.label}.safetensors", work=folder / "stages")
             shutil.rmtree(folder / "stages", ignore_errors=True)
 
 
@@ -111,12 +111,13 @@ def attempt(task: Task, cache: Cache, cpus: int | None) -> Outcome:
     except (HarnessError, ExportError, DeviceError) as error:
         return Outcome(str(error))
     except Exception as error:  # noqa: BLE001  # a fault of one cell, kept with its traceback
-        return Outcome(_one_line(error), traceback.format_exc())
+        return Outcome(one_line(error), traceback.format_exc())
     finally:
         torch.set_num_threads(before)
     return Outcome()
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """An exception's kind and the first line of what it says."""
     text: Any = str(error).splitlines() or [""]
     return f"{type(error).__name__}: {text[0]}"

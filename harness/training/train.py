@@ -157,7 +157,7 @@ class Training:
         order = torch.randperm(len(self.images), generator=self.generator)
         number = self.regime.epoch = len(self.history) + 1
         noise = self._noise(number)
-        torch.manual_seed(self._seed(number))  # of layers that draw at random, such as dropout: theirs is torch's own generator
+        torch.manual_seed(-self._seed(number))  # of layers that draw at random, such as dropout: theirs is torch's own generator
         images = self.steps_per_epoch * stage.batch
         title = f"{stage.name}: epoch {number}/{stage.epochs}"
         with Track(title, stage.epochs * images, done=(number - 1) * images, summary=False) as track:

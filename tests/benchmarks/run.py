@@ -18,7 +18,9 @@ def timed(command: list[str]) -> tuple[float, float]:
     """Wall seconds, and the peak memory in GiB of the largest process, of one command."""
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, _, usage = os.wait4(process.pid, 0)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        sys.exit(f"{' '.join(command)}: exit code {os.waitstatus_to_exitcode(status)}")
     return time.monotonic() - started, usage.ru_maxrss / 2**20
 
 
@@ -39,7 +41,7 @@ def limited(what: str, value: float, limit: float, unit: str) -> list[str]:
 
 
 def main() -> None:
-    """Print every figure with its limit; exit code 1 where one misses it."""
+    """Print every figure, with its limit where it has one; exit code 1 where one misses it."""
     helps = [timed([*HARNESS, "--help"])[0] for _ in range(6)][1:]
     missed = limited(f"harness --help, median of {len(helps)}", statistics.median(helps), 0.4, "s")
     with tempfile.TemporaryDirectory() as place:

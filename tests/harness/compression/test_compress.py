@@ -206,7 +206,7 @@ def test_a_training_goes_on_where_its_files_were_moved(
         (here / name).unlink()
     for name in ("mine.safetensors", "few.npz"):
         (here / name).rename(f"moved-{name}")
-    again = ("--rate", "4x", "--work", "stages")
+    again = ("--rate", "75%", "--work", "stages")  # 4x, written otherwise
     moved = [f"moved-{word}" if word in ("mine.safetensors", "few.npz") else word for word in words("radmm", "admm.toml", *again)]
     code, _, err = run(capsys, monkeypatch, *moved)
     assert code == 0 and "admm, epoch" not in err, err

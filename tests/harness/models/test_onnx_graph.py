@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.mobilenetv3 import InvertedResidualConfig
 
+from export.identity import module_sha256
 from export.onnx import export_onnx
 from harness.errors import UsageError
 from harness.models.onnx_graph import OnnxGraph, read_onnx
@@ -55,6 +56,20 @@ def mobilenet() -> nn.Module:
         InvertedResidualConfig(16, 5, 32, 24, True, "HS", 1, 1, 1.0),
     ]
     return models.MobileNetV3(blocks, 32, num_classes=6)
+
+
+def test_two_graphs_with_the_same_weights_have_two_hashes(tmp_path: Path) -> None:
+    """Adversarial sets are kept by this hash: those of one graph must not be taken for another's."""
+    onnx.save(export_onnx(resnet8(10).eval(), (3, 32, 32)), tmp_path / "one.onnx")
+    changed = onnx.load(tmp_path / "one.onnx")
+    next(node for node in changed.graph.node if node.op_type == "Relu").op_type = "Tanh"
+    onnx.save(changed, tmp_path / "operator.onnx")
+    changed = onnx.load(tmp_path / "one.onnx")
+    gemm = next(node for node in changed.graph.node if node.op_type == "Gemm")
+    gemm.attribute.append(helper.make_attribute("alpha", 2.0))
+    onnx.save(changed, tmp_path / "attribute.onnx")
+    hashes = [module_sha256(read_onnx(tmp_path / f"{name}.onnx")) for name in ("one", "operator", "attribute", "one")]
+    assert len(set(hashes)) == 3 and hashes[0] == hashes[3]
 
 
 # name -> (network, input size): small members of torchvision's families

@@ -68,8 +68,8 @@ def test_a_claim_is_confirmed_only_when_no_row_is_missing(tmp_path: Path) -> Non
     pair = attacked(network("a", tmp_path), 200), attacked(network("b", tmp_path), 100)
     assert decide("claim", [pair], "", []).answer == "CONFIRMED"
     partly = decide("claim", [pair], "", ["a row"])
-    assert partly.answer == "UNDECIDED" and partly.reason.startswith("all 1 pairs gain, but a row is missing: a row;")
-    assert decide("claim", [], "", ["a row"]).reason == "row missing: a row."
+    assert partly.answer == "UNDECIDED" and partly.reason.startswith("all 1 pairs gain, but in no pair: a row;")
+    assert decide("claim", [], "", ["a row"]).reason == "nothing to compare; in no pair: a row."
     assert decide("claim", [pair[::-1]], "", ["a row"]).answer == "REFUTED"
 
 
@@ -96,9 +96,13 @@ def test_distillation_compares_like_with_like(tmp_path: Path) -> None:
 
 def test_unlike_recipes_are_told(tmp_path: Path) -> None:
     teacher = network("teacher", tmp_path)
-    recipes = {name: {"stages": {"distil": {"lr": rate, "epochs": 12}}} for name, rate in (("iad-1", 0.15), ("ard", 0.1))}
+    common = {"name": "distil", "objective": "pgd-at", "epochs": 12}
+    stages = {"iad-1": {**common, "lr": 0.15}, "ard": {**common, "lr": 0.1, "nesterov": False}}
+    recipes = {name: {"stages": {"distil": stage}} for name, stage in stages.items()}
     known = [attacked(network(name, tmp_path, parent=teacher, name=name, recipe=recipe), 100) for name, recipe in recipes.items()]
-    assert distillation(paper(), rows(known)).reason.endswith("Their recipes differ: lr 0.15 for iad-1, 0.1 for ard.")
+    assert distillation(paper(), rows(known)).reason.endswith(
+        "Their recipes differ: lr 0.15 for iad-1, 0.1 for ard; nesterov True for iad-1, False for ard."
+    )
 
 
 def test_a_student_of_another_teacher_leaves_the_claim_open(tmp_path: Path) -> None:
@@ -109,7 +113,7 @@ def test_a_student_of_another_teacher_leaves_the_claim_open(tmp_path: Path) -> N
         attacked(network("two", tmp_path, parent=other, name="iad-2"), 0),
     ]
     found = distillation(paper(), rows(known))
-    assert (found.answer, found.missing) == ("UNDECIDED", ["IAD-II"]) and "a row is missing: IAD-II" in found.reason
+    assert (found.answer, found.missing) == ("UNDECIDED", ["IAD-II"]) and "but in no pair: IAD-II" in found.reason
 
 
 @pytest.mark.parametrize(("bits", "rival", "answer"), [(200, 100, "UNDECIDED"), (200, 300, "REFUTED"), (200, 201, "MIXED")])
@@ -131,7 +135,7 @@ def test_the_most_robust_of_all_rows(tmp_path: Path) -> None:
 def test_missing_rows_leave_a_claim_undecided() -> None:
     empty: dict[str, list[Attacked]] = {row.name: [] for row in paper().row}
     for found in (pruning(paper(), empty, []), distillation(paper(), empty), one_bit(paper(), empty, [])):
-        assert found.answer == "UNDECIDED" and found.reason.startswith("row missing: ") and not found.pairs
+        assert found.answer == "UNDECIDED" and found.reason.startswith("nothing to compare; in no pair: ") and not found.pairs
 
 
 def test_rows_are_found_by_method_rate_stage_and_family(tmp_path: Path) -> None:

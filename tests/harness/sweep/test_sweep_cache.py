@@ -1,6 +1,7 @@
 """Keys and the cache: the same result has one key, another has another, and a result is there whole or not at all."""
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 from harness.compression.compress import Request
 from harness.models.zoo import cards, weights_file
 from harness.sweep.cache import Cache
-from harness.sweep.keys import BENCHING, EVALUATING, TRAINING, code, meaning, network_key, sources
+from harness.sweep.keys import ATTACKING, BENCHING, EVALUATING, ROOTS, TRAINING, Code, code, meaning, network_key, sources
 
 KEY, OTHER = "a" * 64, "b" * 64
 
@@ -37,6 +38,7 @@ def test_whatever_decides_a_network_is_in_its_key(spec_file: Path, changes: dict
 
 def test_a_rate_has_one_key_however_it_is_written(spec_file: Path) -> None:
     assert len({network_key(request(spec_file.parent, rate=rate), "data", "test") for rate in ("0.5", "50%", "2x")}) == 1
+    assert len({network_key(request(spec_file.parent, rate=rate), "data", "test") for rate in ("0.999", "99.9%", "1000x")}) == 1
 
 
 def test_what_a_card_tells_of_a_model_is_in_the_key(spec_file: Path) -> None:
@@ -103,11 +105,17 @@ def test_a_result_made_anew_takes_the_others_place_at_the_end(tmp_path: Path) ->
     assert (cache.place("runs", KEY) / "number").read_text() == "2"
 
 
-def test_the_code_that_decides_a_result_is_in_its_key() -> None:
-    benching, evaluating = ({path.name for path in sources(what)} for what in (BENCHING, EVALUATING))
-    assert {"settings.py", "conditions.py", "measurement.py", "samples.py", "attack.py", "worker.py", "verdict.py"} <= benching
-    assert {"evaluate.py", "statistics.py", "gradient.py"} <= evaluating
-    assert not {"fronts.py", "sweep.py"} & benching, "how a result is shown decides nothing"
+SAYS_NOTHING = {"allocator", "cards", "errors", "progress", "toml"}  # modules that a result does not follow from
+
+
+@pytest.mark.parametrize("what", [ATTACKING, BENCHING, EVALUATING], ids=["attacking", "benching", "evaluating"])
+def test_the_code_that_decides_a_result_is_in_its_key(what: Code) -> None:
+    """A module of `harness` itself that a keyed file imports is keyed too."""
+    files = sources(what)
+    imported = {name for path in files for name in re.findall(r"^ *from harness\.(\w+) import", path.read_text(), re.MULTILINE)}
+    modules = {name for name in imported if (ROOTS["harness"] / f"{name}.py").is_file()}
+    assert files and modules - SAYS_NOTHING <= {path.stem for path in files}
+    assert not {"cli", "fleet", "reproduce_terminal"} & {path.stem for path in files}, "how a result is shown decides nothing"
 
 
 def test_what_an_interrupted_process_left_is_gone_on_with(tmp_path: Path) -> None:

@@ -332,6 +332,7 @@ def test_ray_gives_a_device_one_job_at_a_time(on_ray: OnCluster, monkeypatch: py
         time.sleep(0.3)
         return start, time.time()
 
+    assert on_ray.executor.whole_node == {"num_cpus": 2, "num_gpus": 0}, "nothing else runs beside a bench"
     monkeypatch.setattr(on_ray.executor, "whole_node", {"num_cpus": 1})
     spans = sorted(ray.get([on_ray.executor._remote(RUNS, span).remote() for _ in range(3)]))
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
