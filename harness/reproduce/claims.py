@@ -96,8 +96,10 @@ def unlike(pairs: Sequence[tuple[Attacked, Attacked]]) -> str:
     """In what the recipes of a pair differ, besides the method."""
     told = []
     for one, other in pairs:
-        for name in (name for name in one.network.stages if name in other.network.stages):
-            first, second = (Stage(**two.network.stages[name]).model_dump() for two in (one, other))
+        for name, stage in one.network.stages.items():
+            if name not in other.network.stages:
+                continue
+            first, second = Stage(**stage).model_dump(), Stage(**other.network.stages[name]).model_dump()
             differ = [key for key in first if first[key] != second[key]]
             told += [f"{key} {first[key]} for {one.network.name}, {second[key]} for {other.network.name}" for key in differ]
     return f" Their recipes differ: {'; '.join(told)}." if told else ""

@@ -1,6 +1,6 @@
 """The record of a reproduction, `reproduce.json`: what the report reads. Imports neither torch nor pandas.
 
-Format history (`schema`): 1 — first.
+Format history (`schema`): 1 — first. 2 — the C&W distance has an interval, a front says at which radius.
 
 Accuracies are shares in [0, 1] with 95 % intervals; the paper's own figures are in percent, as printed.
 """
@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from harness.records import Interval, Median, Part, Share, write_record
 from harness.sweep.record import Front
 
-SCHEMA = 1
+SCHEMA = 2
 REPRODUCE = "reproduce.json"
 
 Answer = Literal["CONFIRMED", "REFUTED", "MIXED", "UNDECIDED"]

@@ -113,10 +113,11 @@ class Reproduction:
 
     def record(self, words: list[str], measured: Sequence[CellRow] = ()) -> ReproduceRecord:
         """Everything put together, once every network was attacked."""
-        known = [Attacked(network, survives(self.known(network))) for network in self.networks]
+        kept = {network.sha256: self.known(network) for network in self.networks}
+        known = [Attacked(network, survives(kept[network.sha256])) for network in self.networks]
         by_row = {name: [one for one in known if one.network in own] for name, own in self.rows.items()}
         placed = {network.sha256 for own in self.rows.values() for network in own}
-        attacks = {key: kept.attack for one in known for key, kept in self.known(one.network).items()}
+        attacks = {key: found.attack for evaluations in kept.values() for key, found in evaluations.items()}
         return ReproduceRecord(
             created=now(),
             harness_version=__version__,
@@ -135,12 +136,12 @@ class Reproduction:
                     system=row.system,
                     name=row.name,
                     paper={**row.linf, **({"cw_l2": row.cw_l2} if row.cw_l2 is not None else {})},
-                    ours=[our_row(one, self.known(one.network)) for one in by_row[row.name]],
+                    ours=[our_row(one, kept[one.network.sha256]) for one in by_row[row.name]],
                     missing=None if self.rows[row.name] else command(row.ours, self.paper),
                 )
                 for row in self.paper.row
             ],
-            others=[our_row(one, self.known(one.network)) for one in known if one.network.sha256 not in placed],
+            others=[our_row(one, kept[one.network.sha256]) for one in known if one.network.sha256 not in placed],
             published=[PublishedRow(**figure.model_dump()) for figure in published()],
             faults=faults(self.paper, published()),
             claims=[

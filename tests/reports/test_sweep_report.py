@@ -100,7 +100,7 @@ def test_no_front_is_said(tmp_path) -> None:
 def test_a_record_of_another_version_or_none_is_refused(tmp_path) -> None:
     with pytest.raises(UsageError, match="not the folder of a sweep"):
         SweepRecord.load(tmp_path)
-    for damage in ('{"schema": 99}', "[]", "{", '{"schema": 1}'):
+    for damage in ('{"schema": 99}', "[]", "{", '{"schema": 1}', '{"schema": 2}'):
         (tmp_path / SWEEP).write_text(damage)
         with pytest.raises(UntrustedError):
             SweepRecord.load(tmp_path)
