@@ -15,6 +15,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
 
 from harness.errors import UsageError
+from harness.precision import bfloat16, native_bf16
 
 SAMPLE = 32
 TOP1_AGREEMENT = 0.95  # a fast form must name the same class for this share of the sample
@@ -48,11 +49,6 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def native_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (elsewhere it is emulated, and slower than float32)."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
 class FastForm(nn.Module):
     """A frozen module run channels-last, its convolutions and matrix products in bfloat16 if `bf16`. Logits are float32."""
 
@@ -64,7 +60,7 @@ class FastForm(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> logits (n, classes)."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        with bfloat16("cpu", self.bf16):
             logits: Tensor = self.module(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.training.processes import has_bf16
+from harness.precision import bfloat16
 from harness.training.recipe import Stage
 
 Objective = Callable[[nn.Module, Tensor, Tensor, Stage, torch.Generator], Tensor]
@@ -19,7 +19,7 @@ Objective = Callable[[nn.Module, Tensor, Tensor, Stage, torch.Generator], Tensor
 
 def logits(network: nn.Module, x: Tensor, stage: Stage) -> Tensor:
     """float32 logits (n, classes) of images (n, c, h, w), computed under bf16 autocast where the stage says so and the hardware has it."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=stage.bf16 and has_bf16(x.device.type)):
+    with bfloat16(x.device.type, stage.bf16):
         found: Tensor = network(x)
     return found.float()
 

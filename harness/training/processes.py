@@ -16,19 +16,11 @@ from functools import cache
 import torch
 from torch import distributed, nn
 
-from harness.attacks.gradient import native_bf16
-
 
 @cache
 def device() -> torch.device:
     """This process's: chosen once."""
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
-
-
-@cache
-def has_bf16(kind: str) -> bool:
-    """Whether that kind of device, `cpu` or `cuda`, multiplies bfloat16 in hardware; elsewhere it would be slower than float32."""
-    return torch.cuda.is_bf16_supported(including_emulation=False) if kind == "cuda" else native_bf16()
 
 
 def join() -> None:

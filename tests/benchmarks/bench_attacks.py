@@ -26,7 +26,6 @@ from pyautoattack import AutoAttack
 from pyautoattack.autopgd_base import APGDAttack
 from torch import Tensor, nn
 
-from harness.attacks.gradient import native_bf16
 from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
@@ -35,6 +34,7 @@ from harness.data.load import load_data
 from harness.data.split import stratified
 from harness.eps import parse_eps
 from harness.models.load import load_twin
+from harness.precision import native_bf16
 
 NAMES = ("pgd", "apgd-ce", "apgd-dlr")
 POINTS, RATIO, WORST_RATIO = 1.0, 0.6, 0.35

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from linear import linear_data, linear_model
 from torch import Tensor, nn
 
-from harness.attacks.gradient import FastForm, fast, held, native_bf16
+from harness.attacks.gradient import FastForm, fast, held
 from harness.attacks.keeper import Keeper, margins
 from harness.data.dataset import Dataset, to_tensor
+from harness.precision import native_bf16
 
 
 def test_the_fast_form_answers_like_the_module(trained: tuple[nn.Module, Dataset]) -> None:
