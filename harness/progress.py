@@ -21,10 +21,12 @@ class Track:
         unit: what is counted, for the rate ("images").
         done: work finished before this process started (a resumed step).
         summary: whether a line stays when the step is over.
+        silent: print nothing, as one of several processes at the same work.
     """
 
-    def __init__(self, title: str, total: int, unit: str = "images", done: int = 0, summary: bool = True) -> None:
+    def __init__(self, title: str, total: int, unit: str = "images", done: int = 0, summary: bool = True, silent: bool = False) -> None:
         self.title, self.total, self.unit, self.done, self.summary = title, total, unit, done, summary
+        self.silent = silent
         self.resumed = done
         self.started = time.monotonic()
         self.last_line = self.started
@@ -33,7 +35,7 @@ class Track:
 
     def __enter__(self) -> Track:
         console = Console(stderr=True)
-        if console.is_terminal:
+        if console.is_terminal and not self.silent:
             self.bar = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
@@ -54,7 +56,7 @@ class Track:
         self.status = status
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, rate=self.rate(), status=status)
-        elif time.monotonic() - self.last_line >= PLAIN_INTERVAL_S and self.done < self.total:
+        elif not self.silent and time.monotonic() - self.last_line >= PLAIN_INTERVAL_S and self.done < self.total:
             self.last_line = time.monotonic()
             print(f"{self.title}: {self.done}/{self.total} {self.unit}, {self.rate()}, {self.left()} {status}".rstrip(), file=sys.stderr)
 
@@ -72,7 +74,7 @@ class Track:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self.bar is not None:
             self.bar.stop()
-        if kind is None and self.summary:
+        if kind is None and self.summary and not self.silent:
             seconds = time.monotonic() - self.started
             detail = f" {self.status}" if self.status else ""
             print(f"{self.title}: {self.done} {self.unit} in {seconds:.1f} s{detail}", file=sys.stderr)

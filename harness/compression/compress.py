@@ -23,7 +23,7 @@ from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data, peek_shape, stratified
 from harness.errors import UntrustedError, UsageError
 from harness.models.architectures import build, family
-from harness.models.load import Twin, load_twin
+from harness.models.load import Twin, load_twin, square
 from harness.models.normalisation import without_normalisation
 from harness.models.packed import pack
 from harness.models.probe import parameters, takes
@@ -100,15 +100,15 @@ def compress(request: Request, out: Path, work: Path | None = None) -> Path | No
         warn_if_weak(twin, data, next(iter(recipe.stages.values())))
     files = len(recipe.stages) + 1  # one of a stage, and the one that is being written beside it
     check_space(folder, files * COPIES * 4 * parameters(job.network)[0])
-    try:
-        with Run(folder) if processes.rank() == 0 else nullcontext():
+    with Run(folder) if processes.rank() == 0 else nullcontext():  # only who holds the folder may remove it
+        try:
             if processes.rank() == 0:
                 claim_folder(folder, request, recipe, ready.networks)
             compressed = method.run(job).eval().cpu()
             return finish(request, job, compressed, twin, ready.test, out) if processes.rank() == 0 else None
-    finally:
-        if work is None and processes.rank() == 0 and (out.exists() or not trained(folder)):
-            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            if work is None and processes.rank() == 0 and (out.exists() or not trained(folder)):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_model(request: Request) -> Twin:
@@ -223,7 +223,7 @@ def start(request: Request, twin: Twin, method: Method) -> tuple[nn.Module, str]
     if not method.teachers:
         return copy.deepcopy(twin.module).requires_grad_(), arch
     torch.manual_seed(request.seed)
-    student = build(arch, twin.classes)
+    student = build(arch, twin.classes, square(twin.input_shape))
     if not takes(student, twin.input_shape):
         raise UsageError(
             f"--student {arch} does not run on images of {twin.input_shape} (channels, height, width), which {twin.name} takes"
@@ -241,7 +241,11 @@ def teachers(request: Request, twin: Twin, method: Method) -> dict[str, Twin]:
         return {}
     found = {"robust": twin}
     if request.standard_teacher is not None:
-        standard = load_twin(request.standard_teacher, classes=twin.classes)
+        try:
+            standard = load_twin(request.standard_teacher, classes=twin.classes)
+        except UsageError as error:
+            kinds = "a zoo name, FILE.safetensors with its card beside it, .pt2 or .onnx"
+            raise UsageError(f"--standard-teacher {request.standard_teacher}: expected {kinds}; {error}") from error
         if standard.input_shape != twin.input_shape:
             raise UsageError(
                 f"--standard-teacher {standard.name} takes images of {standard.input_shape}, {twin.name} of {twin.input_shape}"
@@ -304,14 +308,15 @@ def finish(request: Request, job: Job, compressed: nn.Module, parent: Twin, test
 def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: Path) -> dict[str, Any]:
     """What the network in `packed` is, how it was made, how small it is and how it does on every image of `test`."""
     normalize = None if job.teachers else request.normalize or parent.card.get("normalize")
-    twin = load_twin(str(packed), arch=job.arch, classes=parent.classes, normalize=normalize, data_shape=job.input_shape)
+    told: dict[str, Any] = {"arch": job.arch, "classes": parent.classes, "image_size": square(job.input_shape), "normalize": normalize}
+    twin = load_twin(str(packed), **told, data_shape=job.input_shape)
     claim = parent.card.get("eps", CLAIM)
     before = size(parent.module.cpu(), parent.input_shape, 4 * parent.parameters)  # bytes in float32
     after = size(twin.module, twin.input_shape, packed.stat().st_size)
     return {
         **identity(twin, packed.stem, describe(request, job, parent), claim, test.class_names, packed),
         "normalize": normalize,
-        "data": parent.card.get("data") if job.data is None else source(job.data),
+        **({key: parent.card.get(key) for key in ("data", "licence")} if job.data is None else source(job.data)),
         "method": {
             "name": request.method,
             "command": request.command(f"{packed.stem}.safetensors"),
@@ -323,7 +328,7 @@ def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: P
             "recipe": job.recipe.model_dump(mode="json"),
             "notes": job.notes,
         },
-        "stages": {name: training(fitted, job.recipe.stages[name].holdout) for name, fitted in job.fitted.items()},
+        "stages": {name: training(fitted) for name, fitted in job.fitted.items()},
         "seed": request.seed,
         "size": {"this": asdict(after), "parent": asdict(before), "ratio": ratios(before, after)},
         "measured": measured(twin.module, test, claim, request.seed),

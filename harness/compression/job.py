@@ -14,7 +14,7 @@ from harness.compression.recipe import CompressionRecipe
 from harness.data.dataset import Dataset
 from harness.training import processes
 from harness.training.regime import Regime
-from harness.training.train import Fitted, fit
+from harness.training.train import Fitted, fit, judged_again
 
 
 @dataclass
@@ -68,6 +68,11 @@ class Job:
         assert self.data is not None  # noqa: S101  # every method that trains has stages
         self.fitted[stage] = fit(self.recipe.stages[stage], self.data, self.network, self.out / stage, regime)
         return self.network
+
+    def judge(self, stage: str) -> None:
+        """Look at the stage's held-out images with the network as it is now, in place of what was seen when it was trained."""
+        assert self.data is not None  # noqa: S101
+        self.fitted[stage] = judged_again(self.fitted[stage], self.recipe.stages[stage], self.data, self.network.eval())
 
     def option(self, name: str, default: float) -> float:
         """A constant of the method: the recipe's, else the paper's."""

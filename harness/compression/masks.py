@@ -103,10 +103,16 @@ def patterns(layers: dict[str, nn.Conv2d], pattern: str, rate: float) -> dict[st
     return masks
 
 
-def hold(layers: dict[str, nn.Conv2d], masks: dict[str, Tensor]) -> None:
-    """From now on each layer's weight is multiplied by its mask."""
+def pruned_before(network: nn.Module) -> dict[str, Tensor]:
+    """Masks of the convolutions of which half the weights or more are zero, by name: they come from a pruning."""
+    masks = {name: (layer.weight.detach() != 0).float() for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
+    return {name: mask for name, mask in masks.items() if mask.mean() <= 0.5}
+
+
+def hold(network: nn.Module, masks: dict[str, Tensor]) -> None:
+    """From now on the weight of each layer that is named is multiplied by its mask."""
     for name, mask in masks.items():
-        parametrize.register_parametrization(layers[name], "weight", Masked(mask))
+        parametrize.register_parametrization(network.get_submodule(name), "weight", Masked(mask))
 
 
 def layers_with_weights(network: nn.Module) -> Iterator[nn.Conv2d | nn.Linear]:

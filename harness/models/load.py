@@ -122,13 +122,17 @@ def _load(model: str, options: Options, normalize: str | None) -> Twin:
     card = card_beside(path, arch)
     if card:
         arch, classes, normalize = card["arch"], classes or card["classes"], normalize or card.get("normalize")
-        _, height, width = shape = cast(Shape, tuple(card["input_shape"]))
-        size = options.image_size or (height if height == width else None)
-        options = Options(arch, classes, size, shape)
+        shape = cast(Shape, tuple(card["input_shape"]))
+        options = Options(arch, classes, options.image_size or square(shape), shape)
     network, shape = read(path, options)
     network = with_normalisation(network, normalize, shape[0])
     source = cast(Source, path.suffix.removeprefix("."))
     return _finish(path.stem, source, arch, network, path, shape, classes, card)
+
+
+def square(shape: Shape) -> int | None:
+    """The size of square images of that shape (channels, height, width); None of others."""
+    return shape[1] if shape[1] == shape[2] else None
 
 
 class _Told(BaseModel):

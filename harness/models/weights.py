@@ -35,10 +35,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def network_from(path: Path, arch: str, classes: int | None, image_size: int | None) -> nn.Module:
-    """The architecture with the file's weights, in eval mode. Never returns a weight that did not come from the file.
+    """The architecture with the weights of a safetensors file; see `network_with`."""
+    return network_with(read_weights(path), str(path), arch, classes, image_size)
+
+
+def network_with(weights: dict[str, Tensor], place: str, arch: str, classes: int | None, image_size: int | None) -> nn.Module:
+    """The architecture with the weights, in eval mode. Never returns a weight that did not come from them.
 
     Args:
-        path: a safetensors file.
+        weights: by name.
+        place: where they come from, for messages.
         arch: see `harness.models.architectures`.
         classes: number of logits, or None to read it from the weights of the last layer.
         image_size: see `build`.
@@ -46,14 +52,13 @@ def network_from(path: Path, arch: str, classes: int | None, image_size: int | N
     Raises:
         UsageError: unknown architecture, or keys and shapes that do not fit it (named).
     """
-    weights = read_weights(path)
     found = classes_in(weights, arch, image_size)
     if classes is not None and found is not None and classes != found:
-        raise UsageError(f"{path} has {found} classes, not {classes}")
+        raise UsageError(f"{place} has {found} classes, not {classes}")
     network = build(arch, found or classes or 1000, image_size)
     if FILTERS in split(arch)[1]:
         fit_to(network, weights)
-    check_keys(network.state_dict(), weights, path, arch)
+    check_keys(network.state_dict(), weights, place, arch)
     network.load_state_dict(weights, strict=False)
     return network
 
@@ -64,7 +69,7 @@ def classes_in(weights: dict[str, Tensor], arch: str, image_size: int | None) ->
     return counts.pop() if len(counts) == 1 else None
 
 
-def check_keys(expected: dict[str, Tensor], weights: dict[str, Tensor], path: Path, arch: str) -> None:
+def check_keys(expected: dict[str, Tensor], weights: dict[str, Tensor], place: str, arch: str) -> None:
     """Keys and shapes must be equal; only batch-norm step counters, which inference never reads, may be absent.
 
     Raises:
@@ -85,7 +90,7 @@ def check_keys(expected: dict[str, Tensor], weights: dict[str, Tensor], path: Pa
     if faults:
         prefix = next((p for p in ("module.", "_orig_mod.", "model.") if all(key.startswith(p) for key in weights)), None)
         hint = f" All keys of the file start with '{prefix}': save the state dict of the module inside." if prefix else ""
-        raise UsageError(f"the weights in {path} do not fit --arch {arch}: {'; '.join(faults)}.{hint}")
+        raise UsageError(f"the weights in {place} do not fit --arch {arch}: {'; '.join(faults)}.{hint}")
 
 
 def _some(keys: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,18 @@ from harness.attacks.worst_case import worst_case
 from harness.audit.statistics import share
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data
+from harness.errors import UsageError
 from harness.models.load import Twin, load_twin
+from harness.models.probe import parameters
+from harness.run import Run, check_space
 from harness.training import processes
 from harness.training.recipe import Recipe, load_recipe
-from harness.training.train import VALIDATION_STEPS, Fitted, train
+from harness.training.train import VALIDATION_STEPS, Fitted, initial, train
 
+CHANNELS = 3  # of the architectures that are trained
 CARD_ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
-LICENCE = "Apache-2.0 (weights); CIFAR-10: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+LICENCES = {"cifar10": "Apache-2.0 (weights); CIFAR-10: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"}  # by data
+COPIES = 4  # of the network in a checkpoint: weights, average, momentum and best
 
 
 def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path) -> Path | None:
@@ -31,28 +37,45 @@ def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path
 
     Returns:
         The card's path; None in every process but the first.
+
+    Raises:
+        UsageError: images that are not in colour, test images of another size or with other classes, too little space, or another
+            training into `out` at work.
+        UntrustedError: see `harness.training.train.fit`.
     """
     processes.join()
     recipe = load_recipe(recipe_file)
     with processes.first_alone():
-        test, _ = load_data(test_name, input_shape=None, classes=None, seed=recipe.seed)
         data = load_all(data_name)
-    weights, fitted = train(recipe, data, out)
-    if processes.rank() > 0:
-        return None
-    card = weights.with_suffix(".json")
-    card.write_text(json.dumps(make_card(recipe, data, test, weights, fitted), indent=1) + "\n")
+        if (shape := shape_of(data))[0] != CHANNELS:
+            raise UsageError(f"{data.name} has images of {shape} (channels, height, width); the networks take {CHANNELS} channels")
+        test, _ = load_data(test_name, input_shape=shape, classes=data.classes, seed=recipe.seed)
+    network = initial(recipe, data.classes)
+    check_space(out, 2 * COPIES * 4 * parameters(network)[0])  # a checkpoint, and the one that is being written beside it
+    with Run(out) if processes.rank() == 0 else nullcontext():
+        weights, fitted = train(recipe, data, out, network)
+        if processes.rank() > 0:
+            return None
+        card = weights.with_suffix(".json")
+        content = {"command": f"harness train {recipe_file} --out {out.name}", **make_card(recipe, data, test, weights, fitted)}
+        card.write_text(json.dumps(content, indent=1) + "\n")
     return card
+
+
+def shape_of(data: Dataset) -> tuple[int, int, int]:
+    """(channels, height, width) of the images."""
+    _, height, width, channels = data.images.shape
+    return channels, height, width
 
 
 def make_card(recipe: Recipe, data: Dataset, test: Dataset, weights: Path, fitted: Fitted) -> dict[str, Any]:
     """The card of trained `weights`, measured on every image of `test`."""
-    twin = load_twin(str(weights), arch=recipe.arch, classes=data.classes)
+    twin = load_twin(str(weights), arch=recipe.arch, classes=data.classes, data_shape=shape_of(data))
     return {
         **identity(twin, recipe.name, recipe.description, recipe.claim, data.class_names, weights),
-        "data": source(data),
+        **source(data),
         "recipe": recipe.model_dump(),
-        **training(fitted, recipe.holdout),
+        **training(fitted),
         "seed": recipe.seed,
         "measured": measured(twin.module, test, recipe.claim, recipe.seed),
     }
@@ -71,21 +94,20 @@ def identity(twin: Twin, name: str, description: str, claim: str, class_names: S
         "macs": twin.macs,
         "eps": claim,
         "sha256": sha256_file(weights),
-        "licence": LICENCE,
     }
 
 
 def source(data: Dataset) -> dict[str, Any]:
-    """Which images a network was trained on."""
-    return {"name": data.name, "sha256": data.sha256, "n": len(data)}
+    """Which images a network was trained on, and the licence of such weights, where it is known."""
+    return {"data": {"name": data.name, "sha256": data.sha256, "n": len(data)}, "licence": LICENCES.get(data.name)}
 
 
-def training(fitted: Fitted, holdout: int) -> dict[str, Any]:
+def training(fitted: Fitted) -> dict[str, Any]:
     """How long a training ran, which epoch was kept and what it showed on the held-out images."""
     return {
         "epochs": len(fitted.history),
         "selected_epoch": fitted.kept.number,
-        "held_out": {"n": holdout, "clean": fitted.kept.clean, f"robust_pgd{VALIDATION_STEPS}": fitted.kept.robust},
+        "held_out": {"n": fitted.held_out, "clean": fitted.kept.clean, f"robust_pgd{VALIDATION_STEPS}": fitted.kept.robust},
     }
 
 
@@ -96,8 +118,10 @@ def measured(module: nn.Module, test: Dataset, claim: str, seed: int) -> dict[st
     def figure(accuracy: float) -> dict[str, Any]:
         return share(round(accuracy * len(test)), len(test)).model_dump()
 
-    alone = {a.name: worst_case(module, test, index, [a], Fraction(claim), seed).accuracy for a in attacks}
     together = worst_case(module, test, index, attacks, Fraction(claim), seed).accuracy
+    first, *others = attacks
+    alone = {a.name: worst_case(module, test, index, [a], Fraction(claim), seed).accuracy for a in others}
+    alone[first.name] = together  # the first attack meets every image there
     return {
         "data": test.name,
         "eps": claim,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.errors import UsageError
 from harness.precision import bfloat16
 from harness.training.recipe import Stage
 
@@ -18,9 +19,15 @@ Objective = Callable[[nn.Module, Tensor, Tensor, Stage, torch.Generator], Tensor
 
 
 def logits(network: nn.Module, x: Tensor, stage: Stage) -> Tensor:
-    """float32 logits (n, classes) of images (n, c, h, w), computed under bf16 autocast where the stage says so and the hardware has it."""
+    """float32 logits (n, classes) of images (n, c, h, w), computed under bf16 autocast where the stage says so and the hardware has it.
+
+    Raises:
+        UsageError: the network returns something else.
+    """
     with bfloat16(x.device.type, stage.bf16):
-        found: Tensor = network(x)
+        found = network(x)
+    if not isinstance(found, Tensor):
+        raise UsageError(f"in training the network returns {type(found).__name__}, not logits alone; switch its auxiliary outputs off")
     return found.float()
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +47,22 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A finished training: every epoch's figures, and those of the epoch whose weights were kept."""
+    """A finished training: every epoch's figures, those of the epoch whose weights were kept, and how many images were held out."""
 
     history: list[Epoch]
     kept: Epoch
+    held_out: int
 
 
-def split(labels: np.ndarray, holdout: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stratified split of the training set: (indices to train on, indices held out)."""
-    rng = np.random.default_rng(seed)
+def split(labels: np.ndarray, holdout: int) -> tuple[np.ndarray, np.ndarray]:
+    """Stratified split of the training set: (indices to train on, indices held out), as many of each class, but never most of one.
+
+    The same whatever the seed of the training: a network that goes on from a trained one must not be judged on what that was trained on.
+    """
+    rng = np.random.default_rng(0)
     classes = np.unique(labels)
-    held = np.concatenate([rng.permutation(np.flatnonzero(labels == c))[: holdout // len(classes)] for c in classes])
+    members = [rng.permutation(np.flatnonzero(labels == c)) for c in classes]
+    held = np.concatenate([own[: min(holdout // len(classes), len(own) // 2)] for own in members])
     return np.setdiff1d(np.arange(len(labels)), held), np.sort(held)
 
 
@@ -87,6 +92,12 @@ def correct(network: nn.Module, data: Dataset, stage: Stage, robust: bool) -> in
         with torch.no_grad():
             right += int((network(worst).argmax(1) == y).sum())
     return right
+
+
+def held_out(network: nn.Module, share: Dataset, count: int, stage: Stage) -> tuple[float, float | None]:
+    """(clean, robust) accuracy on `count` held-out images, of which this process has `share`; no robust one of a standard training."""
+    clean = processes.total(correct(network, share, stage, robust=False)) / count
+    return clean, None if stage.objective == "standard" else processes.total(correct(network, share, stage, robust=True)) / count
 
 
 def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
@@ -129,7 +140,7 @@ class Training:
         processes.join()
         check(stage, data)
         self.stage, self.data_sha256, self.regime = stage, data.sha256, regime or Regime()
-        train, held = split(data.labels, stage.holdout, stage.seed)
+        train, held = split(data.labels, stage.holdout)
         self.held, self.held_count = data.subset(held[processes.rank() :: processes.count()]), len(held)
         self.images, self.labels = torch.from_numpy(data.images[train]), torch.from_numpy(data.labels[train])
         self.generator = torch.Generator().manual_seed(stage.seed)
@@ -160,7 +171,7 @@ class Training:
         torch.manual_seed(-self._seed(number))  # of layers that draw at random, such as dropout: theirs is torch's own generator
         images = self.steps_per_epoch * stage.batch
         title = f"{stage.name}: epoch {number}/{stage.epochs}"
-        with Track(title, stage.epochs * images, done=(number - 1) * images, summary=False) as track:
+        with Track(title, stage.epochs * images, done=(number - 1) * images, summary=False, silent=processes.rank() > 0) as track:
             for step in range(self.steps_per_epoch):
                 x, y = self.batch(order[step * stage.batch : (step + 1) * stage.batch])
                 for group in self.optimizer.param_groups:
@@ -206,8 +217,7 @@ class Training:
         return seen
 
     def _validate(self, number: int, loss: float) -> Epoch:
-        clean, robust = self._held_out(robust=False), self._held_out(robust=True) if self.stage.objective != "standard" else None
-        seen = Epoch(number, loss, clean, robust)
+        seen = Epoch(number, loss, *held_out(self.averaged.module, self.held, self.held_count, self.stage))
         self.history.append(seen)
         if self.kept is seen:
             self.best = {k: v.clone().contiguous() for k, v in self.averaged.module.state_dict().items()}
@@ -217,10 +227,6 @@ class Training:
     def kept(self) -> Epoch:
         """The epoch so far whose averaged weights are `best`: the last, or the first of the best ones, as the regime says."""
         return self.history[-1] if self.regime.keep == "last" else max(self.history, key=self.score)
-
-    def _held_out(self, robust: bool) -> float:
-        """Share of the held-out images that the averaged weights have right."""
-        return processes.total(correct(self.averaged.module, self.held, self.stage, robust)) / self.held_count
 
     @staticmethod
     def score(epoch: Epoch) -> float:
@@ -252,6 +258,8 @@ class Training:
                 if archive.testzip() is not None:  # torch.load does not look at the checksums
                     raise zipfile.BadZipFile("a checksum differs")
             self._restore(path, torch.load(path, weights_only=True, map_location="cpu"))
+        except (PermissionError, torch.OutOfMemoryError):
+            raise
         except DAMAGE as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UntrustedError(f"{path} is damaged: {reason}. Delete it to train from the start, or choose another --out.") from error
@@ -315,11 +323,18 @@ def fit(stage: Stage, data: Dataset, network: nn.Module, out: Path, regime: Regi
         run.epoch()
         if processes.rank() == 0:
             per_epoch = (time.monotonic() - started) / (len(run.history) - resumed)
-            print(summary(stage, run.history, per_epoch), file=sys.stderr, flush=True)
+            print(summary(stage, run.history, per_epoch, run.regime.keep), file=sys.stderr, flush=True)
             save(run.state(), checkpoint)
     network.load_state_dict(run.best)
     network.eval()
-    return Fitted(run.history, run.kept)
+    return Fitted(run.history, run.kept, run.held_count)
+
+
+def judged_again(fitted: Fitted, stage: Stage, data: Dataset, network: nn.Module) -> Fitted:
+    """`fitted` with the held-out figures of `network` as it is now, for one that was changed after the training."""
+    _, held = split(data.labels, stage.holdout)
+    clean, robust = held_out(network, data.subset(held[processes.rank() :: processes.count()]), len(held), stage)
+    return replace(fitted, kept=replace(fitted.kept, clean=clean, robust=robust))
 
 
 def save(state: dict[str, Any], checkpoint: Path) -> None:
@@ -337,7 +352,7 @@ def save(state: dict[str, Any], checkpoint: Path) -> None:
     temporary.replace(checkpoint)
 
 
-def summary(stage: Stage, history: list[Epoch], seconds: float) -> str:
+def summary(stage: Stage, history: list[Epoch], seconds: float, keep: str = "best") -> str:
     """The last epoch, what is left of the stage at so many seconds an epoch, and warnings: a line each."""
     seen = history[-1]
     robust = "" if seen.robust is None else f", robust {seen.robust:.2%} (PGD-{VALIDATION_STEPS})"
@@ -346,11 +361,11 @@ def summary(stage: Stage, history: list[Epoch], seconds: float) -> str:
         f"{stage.name}, epoch {seen.number}/{stage.epochs}: loss {seen.loss:.3f}, held-out clean {seen.clean:.2%}{robust}; "
         f"{seconds:.0f} s an epoch, {left / 60:.0f} min left"
     )
-    return "\n".join([line, *(f"warning: {warning}" for warning in warnings(history))])
+    return "\n".join([line, *(f"warning: {warning}" for warning in warnings(history, keep))])
 
 
-def warnings(history: list[Epoch]) -> list[str]:
-    """What the last epoch should make its reader stop for."""
+def warnings(history: list[Epoch], keep: str = "best") -> list[str]:
+    """What the last epoch should make its reader stop for, where the `keep` (best or last) epoch will be kept."""
     *before, last = history
     if last.robust is None:
         return []
@@ -360,16 +375,13 @@ def warnings(history: list[Epoch]) -> list[str]:
     if what := fell or absent:
         return [
             f"robust accuracy {what}: catastrophic overfitting to the training attack. "
-            "Use more inner steps or a lower rate; the best epoch so far is kept."
+            f"Use more inner steps or a lower rate; the {keep} epoch{' so far' * (keep == 'best')} is kept."
         ]
     return []
 
 
-def train(recipe: Recipe, data: Dataset, out: Path) -> tuple[Path, Fitted]:
-    """Train a fresh network by `recipe`; see `fit`.
-
-    Returns:
-        `out/NAME.safetensors`, which the first process writes, and every epoch's figures.
+def initial(recipe: Recipe, classes: int) -> nn.Module:
+    """The untrained network of a recipe.
 
     Raises:
         UsageError: unknown architecture.
@@ -377,7 +389,16 @@ def train(recipe: Recipe, data: Dataset, out: Path) -> tuple[Path, Fitted]:
     if recipe.arch not in ARCHITECTURES:
         raise UsageError(f"recipe {recipe.name}: unknown arch '{recipe.arch}'. Choices: {', '.join(ARCHITECTURES)}.")
     torch.manual_seed(recipe.seed)
-    network = ARCHITECTURES[recipe.arch](data.classes)
+    return ARCHITECTURES[recipe.arch](classes)
+
+
+def train(recipe: Recipe, data: Dataset, out: Path, network: nn.Module | None = None) -> tuple[Path, Fitted]:
+    """Train `network`, by default the initial one, by `recipe`; see `fit`.
+
+    Returns:
+        `out/NAME.safetensors`, which the first process writes, and every epoch's figures.
+    """
+    network = network or initial(recipe, data.classes)
     fitted = fit(recipe, data, network, out)
     weights = out / f"{recipe.name}.safetensors"
     if processes.rank() == 0:

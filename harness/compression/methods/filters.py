@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import torch
 from torch import nn
@@ -10,6 +11,10 @@ from torch import nn
 from harness.compression.job import Job
 from harness.errors import UsageError
 from harness.models.forms import FILTERS, with_form
+from harness.models.load import square
+from harness.models.normalisation import without_normalisation
+from harness.models.probe import parameters
+from harness.models.weights import network_with
 
 SEARCH_STEPS = 12
 TOLERANCE = 0.1  # of the share of parameters left
@@ -24,7 +29,21 @@ def filters(job: Job) -> nn.Module:
     """
     job.network = smaller(job.network, job.sparsity, job.input_shape)
     job.arch = with_form(job.arch, FILTERS)
+    check_form(job)
     return job.train("finetune")
+
+
+def check_form(job: Job) -> None:
+    """The smaller network's weights must be readable as what its architecture says: told before it is fine-tuned.
+
+    Raises:
+        UsageError: they are not.
+    """
+    try:
+        weights = without_normalisation(job.network).state_dict()
+        network_with(weights, "the smaller network", job.arch, None, square(job.input_shape))
+    except UsageError as error:
+        raise UsageError(f"filters does not know every kind of layer of this network: {error}") from error
 
 
 def smaller(network: nn.Module, rate: float, input_shape: tuple[int, int, int]) -> nn.Module:
@@ -33,15 +52,15 @@ def smaller(network: nn.Module, rate: float, input_shape: tuple[int, int, int]) 
     Raises:
         UsageError: the network cannot be made so small; says the nearest.
     """
-    whole, low, high = parameters(network), 0.0, 0.98
+    whole, low, high = parameters(network)[0], 0.0, 0.98
     best = copy.deepcopy(network)
     for _ in range(SEARCH_STEPS):
         middle = (low + high) / 2
         tried = without_channels(network, middle, input_shape)
-        if abs(parameters(tried) / whole - (1 - rate)) < abs(parameters(best) / whole - (1 - rate)):
+        if abs(parameters(tried)[0] / whole - (1 - rate)) < abs(parameters(best)[0] / whole - (1 - rate)):
             best = tried
-        low, high = (middle, high) if parameters(tried) > (1 - rate) * whole else (low, middle)
-    left = parameters(best) / whole
+        low, high = (middle, high) if parameters(tried)[0] > (1 - rate) * whole else (low, middle)
+    left = parameters(best)[0] / whole
     if abs(left - (1 - rate)) > TOLERANCE * (1 - rate):
         raise UsageError(f"--rate {rate:g}: removing channels cannot reach it; the nearest here is {1 - left:.4f} ({1 / left:.2f}x)")
     return best
@@ -49,21 +68,20 @@ def smaller(network: nn.Module, rate: float, input_shape: tuple[int, int, int]) 
 
 def without_channels(network: nn.Module, share: float, input_shape: tuple[int, int, int]) -> nn.Module:
     """A copy of the network with `share` of each layer's channels removed, but no class."""
-    import torch_pruning  # an extra: imported where it is used
+    import torch_pruning  # slow to import
 
     copied = copy.deepcopy(network).requires_grad_()
     *_, last = (layer for layer in copied.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
-    pruner = torch_pruning.pruner.MagnitudePruner(
-        copied,
-        torch.zeros(1, *input_shape, device=last.weight.device),
-        importance=torch_pruning.importance.MagnitudeImportance(p=2),
-        pruning_ratio=share,
-        ignored_layers=[last],
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # of parameters outside any known layer: `check_form` refuses what went wrong with them
+        pruner = torch_pruning.pruner.MagnitudePruner(
+            copied,
+            torch.zeros(1, *input_shape, device=last.weight.device),
+            importance=torch_pruning.importance.MagnitudeImportance(p=2),
+            pruning_ratio=share,
+            ignored_layers=[last],
+        )
     pruner.step()
     return copied
-
-
-def parameters(network: nn.Module) -> int:
-    """How many the network has."""
-    return sum(p.numel() for p in network.parameters())

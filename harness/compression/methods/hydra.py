@@ -37,7 +37,8 @@ def initial_scores(weight: Tensor) -> Tensor:
 def hydra(job: Job) -> nn.Module:
     """Learn importance scores with the weights frozen, keep the top, fine-tune with the mask frozen.
 
-    Every layer keeps the same share. Batch-norm statistics move with the mask; affine parameters are frozen with the weights.
+    Every layer keeps the same share, but the first convolution and the linear layers stay dense (the paper prunes them too, which leaves a
+    small network more to lose and less in all). Batch-norm statistics move with the mask; affine parameters are frozen with the weights.
 
     Source: Sehwag et al., "HYDRA: Pruning Adversarially Robust Neural Networks", NeurIPS 2020, section 3.
     """
@@ -51,7 +52,7 @@ def hydra(job: Job) -> nn.Module:
     job.train("prune")
     masks = {name: learnt(layer).mask() for name, layer in layers.items()}
     bake(job.network)
-    hold(layers, masks)
+    hold(job.network, masks)
     if job.until != "prune":
         job.train("finetune")
     return bake(job.network)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from harness.compression.job import Job
-from harness.compression.masks import bake, layers_with_weights
+from harness.compression.masks import bake, hold, layers_with_weights, pruned_before
 from harness.compression.rate import FULL
 from harness.models import grids
 from harness.models.forms import quantize, quantize_activations, straight_round, with_form
@@ -47,10 +47,11 @@ def lowbit(job: Job) -> nn.Module:
     """Quantize weights and activations to the bits asked for and train; the first and the last layer's weights are on the INT8 grid.
 
     The input image is left as it is (it is uint8 already); the last layer's output is not quantized. The INT8 grid keeps the scale of the
-    weights, which in the last layer no batch norm would give back. The DoReFa grid has no zero, so a pruned network's zeros are lost; up to
-    seven bits it is exact in symmetric INT8.
+    weights, which in the last layer no batch norm would give back. The DoReFa grid is exact in symmetric INT8 up to seven bits; it has no
+    zero, so the zeros of a pruned network are held behind it.
     """
     weight_bits, activation_bits = job.bits
+    masks = pruned_before(job.network)
     if activation_bits < FULL:
         quantize_activations(job.network, activation_bits)
         job.arch = with_form(job.arch, f"a{activation_bits}")
@@ -60,6 +61,7 @@ def lowbit(job: Job) -> nn.Module:
             grid = SymmetricWeight() if layer in (layers[0], layers[-1]) else DoReFaWeight(weight_bits)
             parametrize.register_parametrization(layer, "weight", grid)
         job.notes["weight_bits"] = {"first": EDGES, "middle": weight_bits, "last": EDGES}
+    hold(job.network, masks)
     return bake(job.train("train"))
 
 
@@ -74,10 +76,12 @@ def qat_int8(job: Job) -> nn.Module:
     """Quantization-aware training: fine-tuned with weights on the INT8 grid and activations rounded to 8 bits of each batch's range.
 
     Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
-    The rounding of activations is taken off at the end: the INT8 flavours put theirs in its place.
+    The rounding of activations is taken off at the end: the INT8 flavours put theirs in its place. A pruned network's zeros stay.
     """
+    masks = pruned_before(job.network)
     for layer in layers_with_weights(job.network):
         parametrize.register_parametrization(layer, "weight", SymmetricWeight())
+    hold(job.network, masks)
     handles = [layer.register_forward_pre_hook(_round_input) for layer in layers_with_weights(job.network)]
     job.train("finetune")
     for handle in handles:

@@ -18,5 +18,5 @@ def magnitude(job: Job) -> nn.Module:
     """
     layers = prunable(job.network, job.pattern)
     job.notes["dense_layers"] = dense(job.network, layers)
-    hold(layers, patterns(layers, job.pattern, job.sparsity))
+    hold(job.network, patterns(layers, job.pattern, job.sparsity))
     return bake(job.train("finetune"))

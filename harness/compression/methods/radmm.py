@@ -79,6 +79,8 @@ class ADMM(Regime):
 def radmm(job: Job) -> nn.Module:
     """Pull the weights into the pattern while training against the adversary, prune them, retrain with the mask fixed.
 
+    The first convolution stays dense, besides the linear layers and batch norms that the paper leaves.
+
     Source: Ye et al., ICCV 2019; constants of their experiments: rho 1e-3, growing by 1.3 every 20 of 200 epochs.
     """
     layers = prunable(job.network, job.pattern)
@@ -88,7 +90,9 @@ def radmm(job: Job) -> nn.Module:
     admm = ADMM(layers, job.pattern, job.sparsity, job.option("rho", 1e-3), job.option("growth", 1.3), every)
     job.train("admm", admm)
     job.notes["admm_residual"] = admm.residuals
-    hold(layers, patterns(layers, job.pattern, job.sparsity))
-    if job.until != "admm":
+    hold(job.network, patterns(layers, job.pattern, job.sparsity))
+    if job.until == "admm":
+        job.judge("admm")  # what was held out has met the weights before they were pruned
+    else:
         job.train("retrain")
     return bake(job.network)

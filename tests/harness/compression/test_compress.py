@@ -22,6 +22,7 @@ from harness.data.load import load_data
 from harness.errors import UsageError
 from harness.models.architectures import build
 from harness.models.load import load_twin
+from harness.run import Run
 from harness.training.train import Training
 
 RECIPE = """
@@ -102,8 +103,12 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "recipe of another method": (words("hydra", "one.toml"), ("lacks the stage prune of hydra",)),
     "student": (words("ard", "distil.toml", "--student", "resnet9"), ("unknown architecture 'resnet9'", "resnet8")),
     "student of a pruning": (words("hydra", "two.toml", "--student", "resnet8"), ("--student resnet8 is for distillation",)),
-    "student of another size": (words("ard", "distil.toml", "--student", "vit_tiny_patch16_224"), ("does not run", "(3, 32, 32)")),
+    "student of another size": (words("ard", "distil.toml", "--student", "inception_v3"), ("does not run", "(3, 32, 32)")),
     "no second teacher": (words("iad-2", "distil.toml"), ("iad-2 needs --standard-teacher",)),
+    "second teacher without a card": (
+        words("iad-2", "distil.toml", "--standard-teacher", "seven.safetensors"),
+        ("--standard-teacher seven.safetensors", "with its card beside it"),
+    ),
     "second teacher": (words("ard", "distil.toml", "--standard-teacher", "resnet8"), ("ard has no --standard-teacher",)),
     "data of other classes": (data("eleven.npz"), ("10 classes", "11")),
     "data of another size": (data("small.npz"), ("3x16x16", "3x32x32")),
@@ -244,6 +249,27 @@ def test_a_method_that_trains_nothing_needs_no_training_images(
     code, out, err = run(capsys, monkeypatch, *order)
     assert code == 0, err
     assert json.loads(out)["data"] is None  # of the parent, whose training nobody knows
+
+
+def test_a_network_built_for_its_images_is_read_back_for_them(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vision transformer's weights depend on the size of the images."""
+    save_file(build("vit_tiny_patch16_224", 10, 32).state_dict(), here / "vit.safetensors")
+    told = ("vit.safetensors", "--arch", "vit_tiny_patch16_224", "--image-size", "32")
+    code, _, err = run(capsys, monkeypatch, *told, "--method", "ptq-int8", *DATA, *FILE)
+    assert code == 0, err
+    assert load_twin("out.safetensors").input_shape == (3, 32, 32)
+
+
+def test_a_second_start_leaves_the_first_ones_folder(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Run(here / "out.stages"):
+        (here / "out.stages" / "half-written").touch()
+        code, _, err = run(capsys, monkeypatch, *words("ptq-int8"))
+        assert code == 2 and "another harness is writing to out.stages" in err
+        assert (here / "out.stages" / "half-written").exists()
 
 
 def test_a_pruned_network_and_its_card(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

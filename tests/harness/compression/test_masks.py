@@ -102,7 +102,7 @@ def test_a_held_mask_outlives_training_and_baking() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Linear(8 * 4, 2))
     layers = prunable(network, "irregular")
     masks = patterns(layers, "irregular", 0.75)
-    hold(layers, masks)
+    hold(network, masks)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.5, momentum=0.9, weight_decay=0.1)
     before = layers["1"].weight.detach().clone()
     for _ in range(5):

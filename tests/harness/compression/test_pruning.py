@@ -12,15 +12,16 @@ from torch.nn.utils import parametrize
 
 from harness.compression.job import Job
 from harness.compression.masks import prunable
-from harness.compression.methods.filters import filters, parameters, smaller
+from harness.compression.methods.filters import filters, smaller
 from harness.compression.methods.hydra import hydra
-from harness.compression.methods.lowbit import lowbit
+from harness.compression.methods.lowbit import lowbit, qat_int8
 from harness.compression.methods.magnitude import magnitude
 from harness.compression.methods.radmm import ADMM, radmm
 from harness.errors import UsageError
 from harness.models.architectures import build
 from harness.models.load import load_twin
 from harness.models.packed import pack, round_trip
+from harness.models.probe import parameters
 
 
 def layer(*values: float) -> nn.Conv2d:
@@ -150,10 +151,10 @@ def test_hydra_learns_another_mask_and_leaves_the_weights(make_job: Callable[...
 def test_channels_are_really_removed(arch: str, rate: float) -> None:
     torch.manual_seed(0)
     network = build(arch, 10)
-    count = parameters(network)
+    count = parameters(network)[0]
     found = smaller(network, rate, (3, 32, 32)).eval()
-    assert parameters(found) == pytest.approx((1 - rate) * count, rel=0.1)
-    assert parameters(network) == count, "the network given was changed"
+    assert parameters(found)[0] == pytest.approx((1 - rate) * count, rel=0.1)
+    assert parameters(network)[0] == count, "the network given was changed"
     with torch.no_grad():
         assert found(torch.rand(2, 3, 32, 32)).shape == (2, 10)
 
@@ -178,7 +179,28 @@ def test_channels_out_of_reach_say_the_nearest() -> None:
         smaller(build("resnet8", 10), 0.9999, (3, 32, 32))
 
 
-def test_admm_ends_with_its_last_epoch_and_the_card_says_so(make_job: Callable[..., Job]) -> None:
-    job = make_job("radmm", "4x", epochs=3, until="admm", lr=0.2)
+def test_admm_ends_with_its_last_epoch_judged_after_the_cut(make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter([(0.9, None), (0.5, None), (0.4, None), (0.3, None)])
+    monkeypatch.setattr("harness.training.train.held_out", lambda *_: next(seen))
+    job = make_job("radmm", "4x", epochs=3, until="admm")
     radmm(job)
-    assert job.fitted["admm"].kept.number == 3
+    assert (job.fitted["admm"].kept.number, job.fitted["admm"].kept.clean) == (3, 0.3)
+    assert [epoch.clean for epoch in job.fitted["admm"].history] == [0.9, 0.5, 0.4]
+
+
+@pytest.mark.parametrize(("method", "rate"), [(qat_int8, ""), (lowbit, "w4a4"), (lowbit, "w32a4")])
+def test_a_pruned_networks_zeros_outlive_quantization(method: Callable[[Job], nn.Module], rate: str, make_job: Callable[..., Job]) -> None:
+    pruned = magnitude(make_job("magnitude", "0.5", pattern="2:4", epochs=1))
+    before = {name: layer.weight == 0 for name, layer in prunable(pruned, "2:4").items()}
+    after = method(make_job("qat-int8" if method is qat_int8 else "lowbit", rate, out="second", epochs=1, network=pruned))
+    for name, layer in prunable(after, "2:4").items():
+        assert torch.equal(layer.weight == 0, before[name]) or (layer.weight[before[name]] == 0).all()
+        assert (layer.weight[~before[name]] != 0).float().mean() > 0.8
+
+
+def test_channels_of_a_layer_that_cannot_be_read_back_are_told_before_any_training(make_job: Callable[..., Job]) -> None:
+    job = make_job("filters", "1.5x", epochs=1, network=build("convnext_atto", 10))
+    job.arch, job.input_shape = "convnext_atto", (3, 32, 32)
+    with pytest.raises(UsageError, match=r"filters does not know every kind of layer of this network: .* of another shape"):
+        filters(job)
+    assert not job.fitted

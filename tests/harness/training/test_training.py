@@ -14,6 +14,7 @@ from harness.data.load import load_data
 from harness.errors import UntrustedError, UsageError
 from harness.models.load import load_twin
 from harness.models.zoo import ARCHITECTURES
+from harness.training.card import train_with_card
 from harness.training.objectives import OBJECTIVES
 from harness.training.recipe import Recipe, load_recipe
 from harness.training.train import Epoch, Training, augment, fit, learning_rate, moving_average, split, summary, train, warnings
@@ -55,9 +56,45 @@ def test_shipped_recipes_are_valid_and_named_after_their_file(path: Path) -> Non
 
 def test_split_is_stratified_disjoint_and_complete() -> None:
     labels = np.repeat(np.arange(5), 40)
-    kept, held = split(labels, holdout=50, seed=0)
+    kept, held = split(labels, holdout=50)
     assert np.bincount(labels[held]).tolist() == [10] * 5
     assert sorted([*kept, *held]) == list(range(200))
+
+
+def test_split_leaves_half_of_a_rare_class_to_train_on() -> None:
+    labels = np.array([0] * 100 + [1] * 5 + [2])
+    _, held = split(labels, holdout=60)
+    assert np.bincount(labels[held]).tolist() == [20, 2]
+
+
+@pytest.mark.parametrize(
+    ("training", "test", "words"),
+    [((32, 32, 1), None, "the networks take 3 channels"), ((16, 16, 3), None, "3x16x16"), ((32, 32, 3), (16, 16, 3), "3x32x32")],
+)
+def test_images_that_do_not_fit_are_told_before_any_training(
+    training: tuple[int, ...], test: tuple[int, ...] | None, words: str, tmp_path: Path
+) -> None:
+    for name, shape in (("training", training), ("test", test or training)):
+        images = np.random.default_rng(0).integers(0, 256, (200, *shape), np.uint8)
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(200) % 10)
+    tests = "cifar10-sample" if test is None else str(tmp_path / "test.npz")
+    with pytest.raises(UsageError, match=words):
+        train_with_card(RECIPES[0], str(tmp_path / "training.npz"), tests, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_card_tells_size_and_count_as_they_were(images: Dataset, tmp_path: Path) -> None:
+    """Small images of seven classes, of which not all divide the held-out count: nothing on the card is CIFAR-10's."""
+    few = np.flatnonzero(images.labels < 7)[:150]
+    np.savez(tmp_path / "mine.npz", images=images.images[few, ::2, ::2], labels=images.labels[few])
+    plan = recipe(epochs=1, holdout=24).model_dump(exclude={"schedule"}, exclude_none=True)
+    lines = (f"{key} = {json.dumps(list(value) if isinstance(value, tuple) else value)}" for key, value in plan.items())
+    (tmp_path / "tiny.toml").write_text("\n".join(lines))
+    path = train_with_card(tmp_path / "tiny.toml", str(tmp_path / "mine.npz"), str(tmp_path / "mine.npz"), tmp_path / "out")
+    assert path is not None
+    card = json.loads(path.read_text())
+    assert (card["input_shape"], card["classes"], card["licence"], card["held_out"]["n"]) == ([3, 16, 16], 7, None, 21)
+    assert card["command"] == f"harness train {tmp_path / 'tiny.toml'} --out out"
 
 
 def test_augment_moves_each_image_by_its_own_shift_and_flip() -> None:
