@@ -83,13 +83,17 @@ def pgd(network: nn.Module, x: Tensor, stage: Stage, generator: torch.Generator,
     return worst
 
 
+def against_labels(network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: torch.Generator) -> Tensor:
+    """PGD images that raise the cross-entropy with the labels (n,)."""
+    return pgd(network, x, stage, generator, lambda found: F.cross_entropy(found, y))
+
+
 def pgd_at(network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: torch.Generator) -> Tensor:
     """PGD adversarial training.
 
     Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018, equation 2.1.
     """
-    worst = pgd(network, x, stage, generator, lambda found: F.cross_entropy(found, y))
-    return cross_entropy(network, worst, y, stage)
+    return cross_entropy(network, against_labels(network, x, y, stage, generator), y, stage)
 
 
 def trades(network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.compression.job import Job
-from harness.training.objectives import divergence, logits, pgd
+from harness.training.objectives import against_labels, divergence, logits, pgd
 from harness.training.recipe import Stage
 from harness.training.regime import Regime
 
@@ -48,11 +48,6 @@ def soft(target: Tensor, found: Tensor, temperature: float) -> Tensor:
 def each(target: Tensor, found: Tensor) -> Tensor:
     """`divergence` of every image, (n,)."""
     return F.kl_div(found.log_softmax(1), target.log_softmax(1), reduction="none", log_target=True).sum(1)
-
-
-def against_labels(network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: torch.Generator) -> Tensor:
-    """PGD images that raise the student's cross-entropy."""
-    return pgd(network, x, stage, generator, lambda found: F.cross_entropy(found, y))
 
 
 def kd(d: Distillation, network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: torch.Generator) -> Tensor:
