@@ -39,9 +39,12 @@ class Code:
     libraries: tuple[str, ...]
 
 
-TRAINING = Code(("harness/compression", "harness/training", "harness/models", "harness/data"), ("torch", "numpy", "torch-pruning"))
+TRAINING = Code(
+    ("harness/compression", "harness/training", "harness/models", "harness/data", "harness/precision.py"),
+    ("torch", "numpy", "torch-pruning"),
+)
 ATTACKING = Code(
-    ("harness/attacks", "harness/models", "harness/data", "harness/eps.py", "harness/records.py"),
+    ("harness/attacks", "harness/models", "harness/data", "harness/eps.py", "harness/precision.py", "harness/records.py"),
     ("torch", "numpy", "foolbox", "pyautoattack"),
 )
 MEASURING = ("bench", "conditions", "energy", "measurement", "peaks", "predictions", "roofline", "run", "samples", "settings", "simulation")
