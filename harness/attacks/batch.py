@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from harness.attacks.gradient import FastForm, logits_of, loss_gradient
+from harness.attacks.gradient import FastForm, logits_of, loss_gradient, place
 from harness.attacks.grid import candidates, check_ball
 from harness.attacks.keeper import margins
 from harness.attacks.table import Attack
@@ -64,18 +64,19 @@ def attack_batch(
     result, still = images.copy(), attacked.copy()
     where = np.flatnonzero(attacked)
     if where.size and levels != 0:
-        zero[where] = _zero_gradient(module, images[where], labels[where])
+        exact = module if isinstance(gradients, FastForm) and gradients.bf16 else gradients
+        zero[where] = _zero_gradient(exact, images[where], labels[where])
         best = _Best(module, images[where], labels[where], margin[where], levels)
 
         def attempt(form: nn.Module, rows: NDArray[np.intp]) -> None:
-            x, y = to_tensor(best.clean[rows]), torch.from_numpy(best.labels[rows])
+            x, y = to_tensor(best.clean[rows]).to(place(form)), torch.from_numpy(best.labels[rows]).to(place(form))
             found = attack.function(form, x, y, (levels or 0) / 255, seed)
-            best.offer(rows, found.detach().permute(0, 2, 3, 1).numpy())
+            best.offer(rows, found.detach().cpu().permute(0, 2, 3, 1).numpy())
 
         attempt(gradients, np.arange(len(where)))
         close = np.flatnonzero(best.right & (best.margin < CLOSE * margin[where]))
-        if close.size and isinstance(gradients, FastForm) and gradients.bf16:
-            attempt(module, close)
+        if close.size and gradients is not exact:
+            attempt(exact, close)
         result[where], still[where] = best.images, best.right
     return Attacked(result, attacked, still, zero)
 
@@ -120,6 +121,6 @@ class _Best:
 def _zero_gradient(module: nn.Module, images: Images, labels: Labels) -> Mask:
     with torch.enable_grad():
         x = to_tensor(images).requires_grad_()
-        gradient = loss_gradient(module(x), torch.from_numpy(labels), x)
+        gradient = loss_gradient(module(x), torch.from_numpy(labels).to(place(module)), x)
     share: NDArray[np.float64] = (gradient == 0).flatten(1).double().mean(1).numpy()
     return share > 0.99

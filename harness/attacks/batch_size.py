@@ -8,23 +8,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.attacks.gradient import held
+from harness.placement import device
 
-BUDGET = 2**30  # bytes of activations that a batch may keep for its gradient
-LARGEST = 128  # more is no faster on a CPU
+# By the kind of device that makes the gradients: bytes of activations that a batch may keep, and more images than are any faster.
+BUDGET = {"cpu": 2**30, "cuda": 2**33}
+LARGEST = {"cpu": 128, "cuda": 1024}
 
 
 def batch_size(module: nn.Module, images: NDArray[np.uint8]) -> int:
-    """The largest power of two, 1 to 128, for which the activations of a batch stay within `BUDGET`.
+    """The largest power of two, up to `LARGEST`, for which the activations of a batch stay within `BUDGET`.
 
-    Follows from the module and the images' size, never from the memory that happens to be free: a resumed set needs the batches
+    Follows from the module, the images' size and the kind of device, never from the memory that happens to be free: a resumed set needs the batches
     that it was begun with.
 
     Args:
         images: uint8 (n, h, w, c).
     """
     height, width, channels = images.shape[1:]
-    fitting = BUDGET // max(activation_bytes(module, (channels, height, width)), 1)
-    return min(LARGEST, 1 << max(fitting.bit_length() - 1, 0))
+    kind = device().type
+    fitting = BUDGET[kind] // max(activation_bytes(module, (channels, height, width)), 1)
+    return min(LARGEST[kind], 1 << max(fitting.bit_length() - 1, 0))
 
 
 def activation_bytes(module: nn.Module, input_shape: tuple[int, int, int]) -> int:

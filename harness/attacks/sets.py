@@ -28,6 +28,7 @@ from harness.attacks.table import Attack
 from harness.data.dataset import Dataset, to_tensor
 from harness.eps import slug
 from harness.errors import UntrustedError, UsageError
+from harness.placement import device
 from harness.progress import Track
 from harness.records import AttackRecord
 
@@ -114,7 +115,7 @@ class _Job:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything the set's bytes follow from, so that parts of another set are never picked up."""
-        settings = (self.attack, str(self.eps), self.seed, self.batch, self.source, self.data.sha256)
+        settings = (self.attack, str(self.eps), self.seed, self.batch, self.source, self.data.sha256, device().type)
         digest = hashlib.sha256(repr(settings).encode())
         digest.update(np.ascontiguousarray(self.index, dtype="<i8").data)
         digest.update(np.ascontiguousarray(self.wanted).data)

@@ -12,7 +12,7 @@ from torch import nn
 from harness.compression import rate
 from harness.compression.recipe import CompressionRecipe
 from harness.data.dataset import Dataset
-from harness.training import processes
+from harness.placement import device
 from harness.training.regime import Regime
 from harness.training.train import Fitted, fit, judged_again
 
@@ -51,7 +51,7 @@ class Job:
 
     def __post_init__(self) -> None:
         for network in (self.network, *self.teachers.values()):
-            network.to(processes.device()).to(memory_format=torch.channels_last)
+            network.to(device()).to(memory_format=torch.channels_last)
 
     @property
     def sparsity(self) -> float:

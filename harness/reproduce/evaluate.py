@@ -23,6 +23,7 @@ from harness.audit.statistics import median
 from harness.data.dataset import Dataset, to_tensor
 from harness.hops.attack import Planned
 from harness.models.load import Twin, load_twin
+from harness.placement import device
 from harness.records import AttackRecord, Median
 from harness.reproduce.networks import Network
 from harness.sweep.cache import Cache
@@ -103,6 +104,7 @@ class Bench:
                 "source": source,
                 "eps": str(self.eps),
                 "seed": self.seed,
+                "on": device().type,
                 "code": code(EVALUATING),
             }
         )

@@ -40,11 +40,19 @@ class Code:
 
 
 TRAINING = Code(
-    ("harness/compression", "harness/training", "harness/models", "harness/data", "harness/precision.py"),
+    ("harness/compression", "harness/training", "harness/models", "harness/data", "harness/placement.py", "harness/precision.py"),
     ("torch", "numpy", "torch-pruning"),
 )
 ATTACKING = Code(
-    ("harness/attacks", "harness/models", "harness/data", "harness/eps.py", "harness/precision.py", "harness/records.py"),
+    (
+        "harness/attacks",
+        "harness/models",
+        "harness/data",
+        "harness/eps.py",
+        "harness/placement.py",
+        "harness/precision.py",
+        "harness/records.py",
+    ),
     ("torch", "numpy", "foolbox", "pyautoattack"),
 )
 MEASURING = ("bench", "conditions", "energy", "measurement", "peaks", "predictions", "roofline", "run", "samples", "settings", "simulation")

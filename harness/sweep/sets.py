@@ -12,6 +12,7 @@ from harness.attacks.batch import Images
 from harness.attacks.batch_size import batch_size
 from harness.data.dataset import Dataset
 from harness.hops.attack import MakeSet, Planned, make_one
+from harness.placement import device
 from harness.records import AttackRecord
 from harness.sweep.cache import Cache
 from harness.sweep.keys import ATTACKING, code, digest
@@ -46,6 +47,7 @@ def made(planned: Planned, data: Dataset, seed: int, cache: Cache) -> Path:
             "eps": str(planned.eps),
             "seed": seed,
             "batch": batch_size(planned.module, data.images),
+            "on": device().type,
             "code": code(ATTACKING),
         }
     )

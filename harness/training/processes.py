@@ -1,4 +1,4 @@
-"""Where a training runs: one GPU where there is one, else the CPU; several GPUs as several processes that torchrun starts.
+"""A training on several GPUs: as many processes, which torchrun starts.
 
     torchrun --nproc-per-node 4 -m harness train RECIPE --out DIR
 
@@ -8,19 +8,13 @@ Each process trains on its share of every batch; gradients are averaged (`torch.
 from __future__ import annotations
 
 import atexit
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import torch
 from torch import distributed, nn
 
-
-@cache
-def device() -> torch.device:
-    """This process's: chosen once."""
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+from harness.placement import device
 
 
 def join() -> None:

@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from harness.data.dataset import Dataset, to_tensor
 from harness.errors import UntrustedError, UsageError
+from harness.models.packed import pack
 from harness.models.zoo import ARCHITECTURES
+from harness.placement import device
 from harness.progress import Track
 from harness.training import processes
 from harness.training.objectives import logits
@@ -81,9 +82,9 @@ def augment(x: Tensor, generator: torch.Generator, pad: int = 4) -> Tensor:
 def correct(network: nn.Module, data: Dataset, stage: Stage, robust: bool) -> int:
     """How many of `data` are classified correctly, clean or after a short PGD of steps eps/4 (selection only: fast, not a claim)."""
     network.eval()
-    eps, right, device = stage.eps / 255, 0, next(network.parameters()).device
+    eps, right, place = stage.eps / 255, 0, next(network.parameters()).device
     for start in range(0, len(data), 500):
-        x, y = to_tensor(data.images[start : start + 500]).to(device), torch.from_numpy(data.labels[start : start + 500]).to(device)
+        x, y = to_tensor(data.images[start : start + 500]).to(place), torch.from_numpy(data.labels[start : start + 500]).to(place)
         worst = x
         for _ in range(VALIDATION_STEPS if robust else 0):
             worst = worst.detach().requires_grad_()
@@ -144,7 +145,7 @@ class Training:
         self.held, self.held_count = data.subset(held[processes.rank() :: processes.count()]), len(held)
         self.images, self.labels = torch.from_numpy(data.images[train]), torch.from_numpy(data.labels[train])
         self.generator = torch.Generator().manual_seed(stage.seed)
-        self.network = network.to(processes.device()).to(memory_format=torch.channels_last)
+        self.network = network.to(device()).to(memory_format=torch.channels_last)
         self.called = processes.parallel(self.network)
         self.averaged = AveragedModel(self.network, avg_fn=moving_average(stage.average), use_buffers=True)
         self.steps_per_epoch = len(train) // stage.batch
@@ -196,8 +197,8 @@ class Training:
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """This process's share of the images at `index`, augmented, (n, c, h, w) in [0, 1], and their labels."""
         x, y = augment(self.images[index].permute(0, 3, 1, 2), self.generator), self.labels[index]
-        share, device = slice(processes.rank(), None, processes.count()), processes.device()
-        return x[share].to(device).float().div(255).contiguous(memory_format=torch.channels_last), y[share].to(device)
+        share = slice(processes.rank(), None, processes.count())
+        return x[share].to(device()).float().div(255).contiguous(memory_format=torch.channels_last), y[share].to(device())
 
     def step(self, x: Tensor, y: Tensor, noise: torch.Generator, place: str) -> float:
         """One step of the optimizer on a batch; returns the loss.
@@ -396,11 +397,11 @@ def train(recipe: Recipe, data: Dataset, out: Path, network: nn.Module | None = 
     """Train `network`, by default the initial one, by `recipe`; see `fit`.
 
     Returns:
-        `out/NAME.safetensors`, which the first process writes, and every epoch's figures.
+        `out/NAME.safetensors`, packed, which the first process writes, and every epoch's figures.
     """
     network = network or initial(recipe, data.classes)
     fitted = fit(recipe, data, network, out)
     weights = out / f"{recipe.name}.safetensors"
     if processes.rank() == 0:
-        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
+        pack(network.cpu().state_dict(), weights)
     return weights, fitted

@@ -57,12 +57,12 @@ def test_a_resnet50_at_224_gets_a_batch_that_fits() -> None:
     module = models.resnet50(weights=None).eval()
     batch = batch_size(module, LARGE)
     assert 4 <= batch <= 16
-    assert batch * activation_bytes(module, (3, 224, 224)) <= sizes.BUDGET < 2 * batch * activation_bytes(module, (3, 224, 224))
+    assert batch * activation_bytes(module, (3, 224, 224)) <= sizes.BUDGET["cpu"] < 2 * batch * activation_bytes(module, (3, 224, 224))
 
 
 @pytest.mark.parametrize(("budget", "expected"), [(0, 1), (1, 1), (64 * 3 - 1, 2), (64 * 4, 4), (10**9, 128)])
 def test_powers_of_two_from_1_to_128(budget: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizes, "BUDGET", budget)
+    monkeypatch.setitem(sizes.BUDGET, "cpu", budget)
     assert batch_size(nn.ReLU(), np.zeros((1, 4, 4, 1), np.uint8)) == expected
 
 

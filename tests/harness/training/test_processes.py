@@ -15,6 +15,7 @@ from torch import nn
 
 from harness.data.load import load_all, load_data
 from harness.models.architectures import build
+from harness.placement import device
 from harness.training import processes
 from harness.training.recipe import Stage
 from harness.training.train import Training
@@ -117,7 +118,7 @@ def test_without_torchrun_there_is_one_process() -> None:
     network = nn.BatchNorm2d(3)
     assert (processes.rank(), processes.count(), processes.total(2.5)) == (0, 1, 2.5)
     assert processes.parallel(network) is network
-    assert processes.device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert device().type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_two_halves_of_a_batch_are_the_batch(here: Path) -> None:
