@@ -18,8 +18,8 @@ LARGEST = {"cpu": 128, "cuda": 1024}
 def batch_size(module: nn.Module, images: NDArray[np.uint8]) -> int:
     """The largest power of two, up to `LARGEST`, for which the activations of a batch stay within `BUDGET`.
 
-    Follows from the module, the images' size and the kind of device, never from the memory that happens to be free: a resumed set needs the batches
-    that it was begun with.
+    Follows from the module, the images' size and the kind of device, never from the memory that happens to be free: a resumed set
+    needs the batches that it was begun with.
 
     Args:
         images: uint8 (n, h, w, c).
