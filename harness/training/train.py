@@ -101,14 +101,15 @@ def held_out(network: nn.Module, share: Dataset, count: int, stage: Stage) -> tu
     return clean, None if stage.objective == "standard" else processes.total(correct(network, share, stage, robust=True)) / count
 
 
-def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
     """Exponential moving average whose decay rises to `decay` over the first steps, so that early averages forget the random start."""
 
-    def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
-        if not old.is_floating_point():
-            return new
-        seen = float(count)
-        return old.lerp(new, 1 - min(decay, (1 + seen) / (10 + seen)))
+    def average(old: list[Tensor], new: list[Tensor], count: Tensor | int) -> None:
+        if old[0].is_floating_point():
+            seen = float(count)
+            torch._foreach_lerp_(old, new, 1 - min(decay, (1 + seen) / (10 + seen)))
+        else:
+            torch._foreach_copy_(old, new)
 
     return average
 
@@ -147,7 +148,7 @@ class Training:
         self.generator = torch.Generator().manual_seed(stage.seed)
         self.network = network.to(device()).to(memory_format=torch.channels_last)
         self.called = processes.parallel(self.network)
-        self.averaged = AveragedModel(self.network, avg_fn=moving_average(stage.average), use_buffers=True)
+        self.averaged = AveragedModel(self.network, multi_avg_fn=moving_average(stage.average), use_buffers=True)
         self.steps_per_epoch = len(train) // stage.batch
         self.optimizer = torch.optim.SGD(
             [p for p in self.network.parameters() if p.requires_grad],
