@@ -45,7 +45,11 @@ for name in sys.argv[1:]:
 if found.get("numpy"):
     sys.path.insert(0, "{_WORKER}")
     from devices.environment import describe_machine
-    found = describe_machine() | found
+    from devices.observed import gpu
+    from devices.reader import Reader
+    machine = describe_machine()
+    card = None if machine["emulator"] else gpu(Reader())
+    found = machine | {{f"gpu_{{name}}": value for name, value in (card or {{}}).items()}} | found
 print("{_ANSWER}")
 print(json.dumps({{"found": found, "system": asked}}, indent=0))
 """

@@ -12,6 +12,7 @@ import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,18 @@ from export.plan import Plan, sha256_file, verify_plan, write_whole
 if TYPE_CHECKING:
     import tensorrt
 
-__all__ = ["TARGETS", "BuildOptions", "ExportError", "Plan", "RejectedError", "build_plan", "build_plans", "load_library", "verify_plan"]
+__all__ = [
+    "TARGETS",
+    "BuildOptions",
+    "ExportError",
+    "Plan",
+    "RejectedError",
+    "build_plan",
+    "build_plans",
+    "load_library",
+    "log_of",
+    "verify_plan",
+]
 
 # TensorRT for RTX 1.7 has no float32 matrix product for Turing: there, of networks with a linear layer, only trt-fp16 is built.
 TARGETS = {"sm75": "Turing", "sm80": "A100", "sm86": "Ampere", "sm89": "Ada", "sm120": "Blackwell", "sm121": "GB10"}
@@ -136,7 +148,8 @@ def build_plan(onnx: Path, out: Path, options: BuildOptions, *, watch: Watch | N
         source, digest = onnx.read_bytes(), sha256_file(onnx)
     except OSError as error:
         raise ExportError(f"cannot read {onnx}: {error.strerror or error}") from error
-    log = _make_log(library)
+    log = log_of(library)
+    log.forget()
     builder = _make_builder(library, log)
     network = builder.create_network(_strongly_typed(library))
     _parse(library, network, log, source, onnx)
@@ -271,14 +284,22 @@ def _title(library: ModuleType) -> str:
     return f"{name} {library.__version__}"
 
 
-def _make_log(library: ModuleType) -> Any:
-    """A logger that keeps what matters and prints nothing. Its class can only be made once the library is there."""
+@cache
+def log_of(library: ModuleType) -> Any:
+    """The process's one logger, which keeps what matters and prints nothing: TensorRT goes on with the first that it is given.
+
+    `warnings` and `errors` are its lines since `forget()`. Its class can only be made once the library is there.
+    """
 
     class Log(library.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             library.ILogger.__init__(self)
             self.warnings: list[str] = []
             self.errors: list[str] = []
+
+        def forget(self) -> None:
+            self.warnings.clear()
+            self.errors.clear()
 
         def log(self, severity: Any, message: str) -> None:
             kept = {"WARNING": self.warnings, "ERROR": self.errors, "INTERNAL_ERROR": self.errors}.get(severity.name)

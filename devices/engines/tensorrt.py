@@ -23,7 +23,7 @@ from devices.engines import Loaded, NotRunError, RefusedError
 from devices.files import sha256_file
 from devices.job import Options
 from devices.trtexec import second_opinion
-from export.tensorrt import BuildOptions, ExportError, Plan, build_plan, load_library, verify_plan
+from export.tensorrt import BuildOptions, ExportError, Plan, build_plan, load_library, log_of, verify_plan
 
 PROFILED_PASSES = 20
 PARTS = ("host_to_device", "compute", "device_to_host")
@@ -84,10 +84,13 @@ class TensorRt:
 
     def _open(self, library: Any, plan: Plan, options: Options) -> None:
         """Deserialise a plan that is known to be ours, and make room for the largest batch."""
-        self._runtime = library.Runtime(library.Logger(library.Logger.ERROR))
+        log = log_of(library)
+        log.forget()
+        self._runtime = library.Runtime(log)
         self._engine = self._runtime.deserialize_cuda_engine(plan.read())
         if self._engine is None:
-            raise RefusedError(f"TensorRT {library.__version__} cannot load the engine that it built itself; is this still the same GPU?")
+            said = "; ".join(log.errors) or "it gave no reason; is this still the same GPU?"
+            raise RefusedError(f"{plan.library} {library.__version__} cannot load the engine that it built itself: {said}")
         self._context = self._engine.create_execution_context()
         self._names = _check_tensors(library, self._engine, options)
         _, self._usual, self._most = options.batches

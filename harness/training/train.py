@@ -29,6 +29,8 @@ from harness.training.objectives import logits
 from harness.training.recipe import Recipe, Stage
 from harness.training.regime import Regime
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 VALIDATION_STEPS = 7
 # What reading a damaged checkpoint raises.
 DAMAGE = (
@@ -101,10 +103,10 @@ def held_out(network: nn.Module, share: Dataset, count: int, stage: Stage) -> tu
     return clean, None if stage.objective == "standard" else processes.total(correct(network, share, stage, robust=True)) / count
 
 
-def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Exponential moving average whose decay rises to `decay` over the first steps, so that early averages forget the random start."""
 
-    def average(old: list[Tensor], new: list[Tensor], count: Tensor | int) -> None:
+    def average(old: Tensors, new: Tensors, count: Tensor | int) -> None:
         if old[0].is_floating_point():
             seen = float(count)
             torch._foreach_lerp_(old, new, 1 - min(decay, (1 + seen) / (10 + seen)))

@@ -27,11 +27,13 @@ class LayerInformationFormat(enum.Enum):
     JSON = 1
 
 
-class Logger:
+class Severity(enum.Enum):
     ERROR = 1
 
-    def __init__(self, severity: int) -> None:
-        assert severity == self.ERROR
+
+class ILogger:
+    def __init__(self) -> None:
+        self.constructed = True
 
 
 class IProfiler:
@@ -40,11 +42,15 @@ class IProfiler:
 
 
 class Runtime:
-    def __init__(self, logger: Logger) -> None:
-        assert isinstance(logger, Logger)
+    def __init__(self, logger: Any) -> None:
+        assert isinstance(logger, ILogger) and logger.constructed
+        self.logger = logger
 
     def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
-        return Engine(plan[5:]) if plan.startswith(b"plan:") else None
+        if plan.startswith(b"plan:"):
+            return Engine(plan[5:])
+        self.logger.log(Severity.ERROR, "The engine cannot run on this GPU, which has compute capability 9.0.")
+        return None
 
 
 class Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -165,6 +166,16 @@ def test_probe_asks_this_machine_too(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     seen = probe(load_profile("host"))
     assert seen.found["onnxruntime"] is None
     assert seen.missing == ["onnxruntime cannot be imported: python -m pip install onnxruntime"]
+
+
+def test_probe_names_the_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The answer of an H100's own nvidia-smi."""
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 580.159.04, 81559, 9.0, 345, 1980'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    found = probe(load_profile("host")).found
+    assert (found["gpu_name"], found["gpu_sm"], found["gpu_driver"]) == ("NVIDIA H100 80GB HBM3", "9.0", "580.159.04")
 
 
 def test_without_qemu_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -207,6 +207,16 @@ def test_a_plan_from_elsewhere_is_never_loaded(standin: ModuleType, model: Path)
     engine.close()
 
 
+def test_an_engine_that_the_gpu_cannot_run_is_refused_in_tensorrts_words(
+    standin: ModuleType, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT for RTX 1.7 builds on a GPU that it does not know (an H100), and only then says so."""
+    for _ in range(2):  # the words of an earlier refusal are not said again
+        monkeypatch.setattr(Plan, "read", lambda plan: b"of another GPU")
+        with pytest.raises(RefusedError, match=r"tensorrt 10\.3\.0 cannot load .*: The engine cannot run on this GPU[^;]*9\.0$"):
+            TensorRt().load(model, OPTIONS)
+
+
 @pytest.mark.parametrize("options", [replace(OPTIONS, input_name="image"), replace(OPTIONS, output_name="logits")])
 def test_a_name_the_engine_does_not_have_is_refused(standin: ModuleType, model: Path, options: Options) -> None:
     with pytest.raises(RefusedError, match="expected input"):

@@ -18,11 +18,22 @@ from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
 from harness.models.zoo import ARCHITECTURES
+from harness.placement import CPU
 from harness.predictions import logits
 
 SMALL = np.zeros((1, 32, 32, 3), np.uint8)
 LARGE = np.zeros((1, 224, 224, 3), np.uint8)
 WIDE = {"wrn-28-10", "wrn-34-10", "mobilenetv2-cifar"}
+
+
+@pytest.fixture(autouse=True)
+def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "device", lambda: CPU)
+
+
+def test_a_gpu_gets_larger_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "device", lambda: torch.device("cuda", 0))
+    assert batch_size(ARCHITECTURES["resnet18x16"](10), SMALL) == 1024
 
 
 def test_each_activation_is_counted_once_and_no_weight() -> None:

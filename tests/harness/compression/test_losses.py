@@ -20,6 +20,7 @@ from harness.compression.methods import distillation
 from harness.compression.methods.distillation import Distillation
 from harness.compression.recipe import CompressionRecipe
 from harness.data.dataset import Dataset
+from harness.placement import CPU
 from harness.training.objectives import OBJECTIVES, divergence, n_fgsm, pgd, trades
 from harness.training.recipe import Stage
 
@@ -31,6 +32,12 @@ STUDENT = (np.array([[1.5, -2.0, 0.5], [-1.0, 1.0, 2.5]]), np.array([0.2, -0.1])
 ROBUST = (np.array([[4.0, -1.0, 1.0], [-3.0, 2.0, -1.0]]), np.array([-1.9, 1.7]))
 STANDARD = (np.array([[-2.0, 3.0, 0.0], [1.0, -1.0, 1.0]]), np.array([0.3, 0.0]))
 Linear = tuple[Array, Array]
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hand-computed values are met in float32 proper, on a machine with a GPU too."""
+    monkeypatch.setattr("harness.compression.job.device", lambda: CPU)
 
 
 def network(weights: Linear) -> nn.Module:

@@ -164,7 +164,7 @@ def test_forms_follow_one_another(make_job: Callable[..., Job], tmp_path: Path) 
     first = make_job("filters", "2x", epochs=1)
     second = make_job("lowbit", "w4a4", out="second", epochs=1, network=filters(first))
     second.arch = first.arch
-    network = lowbit(second).eval()
+    network = lowbit(second).eval().cpu()
     assert second.arch == "resnet8:filters:a4"
     pack(network.state_dict(), tmp_path / "n.safetensors")
     network.load_state_dict(round_trip(network.state_dict()))

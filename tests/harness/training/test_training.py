@@ -110,9 +110,13 @@ def test_augment_moves_each_image_by_its_own_shift_and_flip() -> None:
 
 def test_moving_average_forgets_the_start_then_decays() -> None:
     average = moving_average(0.99)
-    old, new = torch.zeros(1), torch.ones(1)
-    assert average(old, new, 0).item() == pytest.approx(0.9)
-    assert average(old, new, 10_000).item() == pytest.approx(0.01)
+    for seen, share in ((0, 0.9), (10_000, 0.01)):
+        old = [torch.zeros(1), torch.zeros(2)]
+        average(old, [torch.ones(1), torch.full((2,), 2.0)], seen)
+        torch.testing.assert_close(old, [torch.full((1,), share), torch.full((2,), 2 * share)])
+    steps = [torch.tensor(3)]
+    average(steps, [torch.tensor(7)], 5)
+    assert steps == [torch.tensor(7)], "a count is not averaged"
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
