@@ -30,6 +30,7 @@ from harness.commands.options import (
     Eps,
     Flavours,
     Fleet,
+    GoOn,
     Host,
     ImageSize,
     Model,
@@ -220,11 +221,12 @@ def train(
     out: Annotated[Path, typer.Option(help="folder for checkpoint, weights and card; an interrupted run there goes on")],
     data: Annotated[str, typer.Option(help="training images: cifar10 or FILE.npz (images, labels)")] = "cifar10",
     test: Annotated[str, typer.Option(help="images for the figures on the card")] = "cifar10-sample",
+    resume: GoOn = False,
 ) -> None:
     """Train a network from a recipe; ends with NAME.safetensors and its model card NAME.json."""
     from harness.training.card import train_with_card
 
-    if (card := train_with_card(recipe, data, test, out)) is not None:  # several processes: the first one writes
+    if (card := train_with_card(recipe, data, test, out, resume=resume)) is not None:  # several processes: the first one writes
         print(card)
 
 

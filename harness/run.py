@@ -71,14 +71,16 @@ def environment() -> dict[str, Any]:
 
 
 def check_space(folder: Path, needed_bytes: int) -> None:
-    """Refuse to begin what the disk cannot hold.
+    """Refuse to begin what the disk cannot hold. What an earlier process left in `folder` is part of what is needed.
 
     Raises:
         UsageError: less than `needed_bytes` are free where `folder` will be.
     """
+    needed_bytes -= sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < needed_bytes:
         raise UsageError(
-            f"no disk space for {folder}: {free / 2**20:.0f} MiB free, about {needed_bytes / 2**20:.0f} MiB needed. Choose another --out."
+            f"no disk space for {folder}: {free / 2**20:.0f} MiB free, about {needed_bytes / 2**20:.0f} MiB needed. "
+            "Free some, or choose another folder."
         )

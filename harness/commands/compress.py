@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import Arch, AsJson, Classes, ImageSize, ModelArgument, Normalize, Seed
+from harness.commands.options import Arch, AsJson, Classes, GoOn, ImageSize, ModelArgument, Normalize, Seed
 
 EPILOG = """
 Methods: radmm, hydra, magnitude, nm24, filters, lowbit, ptq-int8, qat-int8, and into a --student kd, ard, rslad, iad-1, iad-2.
@@ -33,6 +33,7 @@ def compress(
     classes: Classes = None,
     image_size: ImageSize = None,
     normalize: Normalize = None,
+    resume: GoOn = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -45,7 +46,7 @@ def compress(
         standard_teacher=standard_teacher, data=data, test=test, arch=arch, classes=classes,
         image_size=image_size, normalize=normalize, seed=seed,
     )  # fmt: skip
-    card = run(request, out, work)
+    card = run(request, out, work, resume=resume)
     if card is None:  # another process writes
         return
     if as_json:

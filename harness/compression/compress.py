@@ -32,8 +32,8 @@ from harness.settings import check_output
 from harness.training import processes
 from harness.training.card import identity, measured, source, training
 from harness.training.recipe import Stage
+from harness.training.train import CHECKPOINT, correct, nothing_to_resume
 from harness.training.train import check as check_stage
-from harness.training.train import correct
 
 CLAIM = "8/255"  # of a model whose card names no radius
 HALF = "0.5"  # the rate of 2:4
@@ -70,7 +70,7 @@ class Request(BaseModel):
         return " ".join([f"harness compress {self.model}", *options, f"--out {out}"])
 
 
-def compress(request: Request, out: Path, work: Path | None = None) -> Path | None:
+def compress(request: Request, out: Path, work: Path | None = None, *, resume: bool = False) -> Path | None:
     """Compress a model and write OUT (packed safetensors) and its card beside it, OUT with .json.
 
     Args:
@@ -78,6 +78,7 @@ def compress(request: Request, out: Path, work: Path | None = None) -> Path | No
         out: FILE.safetensors, which does not exist yet.
         work: folder for the stages' checkpoints, kept; by default one beside `out`, removed at the end. A stage that is finished there is
             not trained again.
+        resume: refuse to start where no epoch is finished.
 
     Returns:
         The card's path; None in every process but the first (see `harness.training.processes`).
@@ -87,11 +88,14 @@ def compress(request: Request, out: Path, work: Path | None = None) -> Path | No
         UntrustedError: training diverged, or the folder's checkpoints are of another request.
     """
     processes.join()
-    request = check(request, out)
+    request = check(request)
+    check_out(out)
     method = find_method(request.method)
     recipe = load_recipe(request.recipe, request.method, method.stages, request.seed)
     twin = load_model(request)
     folder = work or out.with_suffix(".stages")
+    if resume and not trained(folder):
+        raise nothing_to_resume(folder)
     with processes.first_alone():
         data = load_all(request.data) if method.stages else None
         ready = prepare(request, recipe, twin, data, folder)
@@ -107,7 +111,7 @@ def compress(request: Request, out: Path, work: Path | None = None) -> Path | No
             compressed = method.run(job).eval().cpu()
             return finish(request, job, compressed, twin, ready.test, out) if processes.rank() == 0 else None
         finally:
-            if work is None and processes.rank() == 0 and (out.exists() or not trained(folder)):
+            if work is None and processes.rank() == 0 and (card_of(out).exists() or not trained(folder)):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -148,6 +152,12 @@ def prepare(request: Request, recipe: CompressionRecipe, twin: Twin, data: Datas
         UsageError: images, a student or a teacher that do not fit.
     """
     method = find_method(request.method)
+    for stage in recipe.stages.values():
+        if method.objective not in (None, stage.objective):
+            raise UsageError(
+                f"stage {stage.name} of the recipe has objective {stage.objective}; {request.method} has a loss of its own, and "
+                f"expected objective {method.objective}, by which its student is selected"
+            )
     if twin.arch is None and request.student is None:
         raise UsageError(f"{twin.name} ({twin.source}) has no named architecture to save weights for; give FILE.safetensors with --arch")
     if data is not None:
@@ -163,22 +173,31 @@ def prepare(request: Request, recipe: CompressionRecipe, twin: Twin, data: Datas
 
 def trained(folder: Path) -> bool:
     """Whether some stage left a checkpoint."""
-    return any(folder.rglob("checkpoint.pt"))
+    return any(folder.rglob(CHECKPOINT))
 
 
-def check(request: Request, out: Path) -> Request:
-    """The request with its rate and pattern filled in, after checking all that needs no file but `out`.
+def card_of(out: Path) -> Path:
+    """Where the card of the weights in `out` lies."""
+    return out.with_suffix(".json")
+
+
+def check_out(out: Path) -> None:
+    """Refuse a file that cannot be written, or is there already. Raises UsageError."""
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
+    for path in (out, card_of(out)):
+        if path.exists():
+            raise UsageError(f"--out {out}: {path} exists already; choose another name, or delete it")
+    check_output(out)
+
+
+def check(request: Request) -> Request:
+    """The request with its rate and pattern filled in, after checking all that needs no file.
 
     Raises:
         UsageError: see `compress`.
     """
     method = find_method(request.method)
-    if out.suffix != ".safetensors":
-        raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
-    for path in (out, out.with_suffix(".json")):
-        if path.exists():
-            raise UsageError(f"--out {out}: {path} exists already; choose another name, or delete it")
-    check_output(out)
     pattern = request.pattern or next(iter(method.patterns), None)
     if request.pattern and request.pattern not in method.patterns:
         raise UsageError(f"--pattern {request.pattern}: {request.method} knows {', '.join(method.patterns) or 'no pattern'}")
@@ -282,7 +301,10 @@ def claim_folder(folder: Path, request: Request, recipe: CompressionRecipe, netw
     }
     note = folder / "request.json"
     if note.exists() and trained(folder):
-        then = json.loads(note.read_text())
+        try:
+            then = dict(json.loads(note.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise UntrustedError(f"{note} is damaged: {error}. Delete {folder}, or choose another.") from error
         method = find_method(request.method)
         if then.get("method") == request.method and method.rate(then["rate"] or "") == method.rate(request.rate or ""):
             then["rate"] = request.rate  # the same, perhaps written otherwise
@@ -290,19 +312,20 @@ def claim_folder(folder: Path, request: Request, recipe: CompressionRecipe, netw
             then["recipe"] = CompressionRecipe.model_validate(then["recipe"]).model_dump(mode="json")
         if other := [f"{key} {then.get(key)} then, {now[key]} now" for key in now if then.get(key) != now[key]]:
             raise UntrustedError(f"{folder} holds the checkpoints of another request: {'; '.join(other)}. Delete it, or choose another.")
-    note.write_text(json.dumps(now, indent=1) + "\n")
+    temporary = note.with_suffix(".tmp")
+    temporary.write_text(json.dumps(now, indent=1) + "\n")
+    temporary.replace(note)
 
 
 def finish(request: Request, job: Job, compressed: nn.Module, parent: Twin, test: Dataset, out: Path) -> Path:
     """Pack the network, count and measure the file, and put it and its card in their places; returns the card's path."""
-    packed = job.out / out.name
+    packed, card = job.out / out.name, job.out / card_of(out).name
     pack(without_normalisation(compressed).state_dict(), packed)
-    card = json.dumps(make_card(request, job, parent, test, packed), indent=1) + "\n"
+    card.write_text(json.dumps(make_card(request, job, parent, test, packed), indent=1) + "\n")
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(packed, out)
-    temporary = out.with_suffix(".json.tmp")
-    temporary.write_text(card)
-    return temporary.replace(out.with_suffix(".json"))
+    shutil.move(card, card_of(out))  # last: weights without a card are an interrupted work
+    return card_of(out)
 
 
 def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: Path) -> dict[str, Any]:
@@ -311,7 +334,7 @@ def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: P
     told: dict[str, Any] = {"arch": job.arch, "classes": parent.classes, "image_size": square(job.input_shape), "normalize": normalize}
     twin = load_twin(str(packed), **told, data_shape=job.input_shape)
     claim = parent.card.get("eps", CLAIM)
-    before = size(parent.module.cpu(), parent.input_shape, 4 * parent.parameters)  # bytes in float32
+    before = size(parent.module.cpu(), parent.input_shape, packed_bytes(parent.module, job.out))
     after = size(twin.module, twin.input_shape, packed.stat().st_size)
     return {
         **identity(twin, packed.stem, describe(request, job, parent), claim, test.class_names, packed),
@@ -333,6 +356,16 @@ def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: P
         "size": {"this": asdict(after), "parent": asdict(before), "ratio": ratios(before, after)},
         "measured": measured(twin.module, test, claim, request.seed),
     }
+
+
+def packed_bytes(network: nn.Module, folder: Path) -> int:
+    """Bytes of the network's own packed file, which is written to `folder` and removed: like is compared with like."""
+    file = folder / "parent.safetensors"
+    try:
+        pack(without_normalisation(network).state_dict(), file)
+        return file.stat().st_size
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def describe(request: Request, job: Job, parent: Twin) -> str:

@@ -22,7 +22,7 @@ class Size:
         nonzero: those that are not zero.
         weight_bits: bits of the non-zero parameters: for each tensor its non-zeros times the bits that tell its levels apart, and the
             table of the levels or scales in float32. Where the zeros stand is not counted.
-        file_bytes: of the weights' file; of a parent, whose file may be of any kind, those of its parameters in float32.
+        file_bytes: of the weights' packed file (`harness.models.packed`), which has float16 where nothing smaller holds the values.
         macs: multiply-accumulates for one image.
         macs_nonzero: those whose weight is not zero.
     """

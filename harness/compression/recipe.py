@@ -13,8 +13,10 @@ from harness.training.recipe import Stage, faults
 RECIPES = Path(__file__).parent / "recipes"
 OPTIONS: dict[str, tuple[str, ...]] = {  # the constants of each method that a recipe may set, by their names in the paper
     "radmm": ("rho", "growth", "every"),
+    "filters": ("norm",),
     "kd": ("alpha", "temperature"),
-    "ard": ("alpha", "temperature"),
+    "ard": ("alpha", "temperature", "kl_weight"),
+    "rslad": ("kl_weight",),
     "iad-1": ("alpha", "beta", "warmup_share"),
     "iad-2": ("alpha_1", "alpha_2", "beta", "warmup_share"),
 }

@@ -30,6 +30,7 @@ class Method:
         default: the rate where none is given.
         patterns: the sparsity patterns it knows; the first is the default.
         teachers: the roles of the networks it learns from; empty where it compresses the given network itself.
+        objective: the one that a recipe must name where the method's loss takes its place; it says how epochs are judged.
     """
 
     run: Callable[[Job], nn.Module]
@@ -39,10 +40,11 @@ class Method:
     default: str
     patterns: tuple[str, ...] = ()
     teachers: tuple[str, ...] = ()
+    objective: str | None = None
 
 
-def _distillation(name: str, summary: str, *teachers: str) -> Method:
-    return Method(distillation.METHODS[name], summary, ("distil",), no_rate, "", teachers=teachers)
+def _distillation(name: str, summary: str, *teachers: str, objective: str = "pgd-at") -> Method:
+    return Method(distillation.METHODS[name], summary, ("distil",), no_rate, "", teachers=teachers, objective=objective)
 
 
 UNSTRUCTURED = ("irregular", "filter", "column")
@@ -56,7 +58,7 @@ METHODS: dict[str, Method] = {
     "lowbit": Method(lowbit, "DoReFa weights and activations of few bits", ("train",), bits, "w4a4"),
     "ptq-int8": Method(ptq_int8, "weights rounded to INT8, no training", (), no_rate, ""),
     "qat-int8": Method(qat_int8, "quantization-aware fine-tuning for INT8", ("finetune",), no_rate, ""),
-    "kd": _distillation("kd", "plain distillation into a student", "robust"),
+    "kd": _distillation("kd", "plain distillation into a student", "robust", objective="standard"),
     "ard": _distillation("ard", "Adversarially Robust Distillation", "robust"),
     "rslad": _distillation("rslad", "Robust Soft Label Adversarial Distillation", "robust"),
     "iad-1": _distillation("iad-1", "Introspective Adversarial Distillation I", "robust"),

@@ -43,6 +43,10 @@ class QuantizedReLU(nn.Module):
         """Keep the shape of `x`."""
         return quantize(F.hardtanh(x, 0.0, 1.0), self.bits)  # as clamp, with a gradient of one pass
 
+    def extra_repr(self) -> str:
+        """The bits, so that the module's hash holds them."""
+        return f"bits={self.bits}"
+
 
 def split(arch: str) -> tuple[str, tuple[str, ...]]:
     """(architecture, its forms in order)."""

@@ -68,6 +68,14 @@ class Cache:
             shutil.rmtree(old, ignore_errors=True)
 
     @contextmanager
+    def holding(self, kind: str, key: str) -> Iterator[Path]:
+        """A folder of unfinished work that several results go on from. Waits while another process has it; who needs it last removes it."""
+        with self._held(kind, key):
+            folder = self.unfinished(kind, key)
+            folder.mkdir(parents=True, exist_ok=True)
+            yield folder
+
+    @contextmanager
     def _held(self, kind: str, key: str) -> Iterator[None]:
         path = self.root / "locks" / f"{kind}-{key[:KEY_LENGTH]}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +84,7 @@ class Cache:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                print(f"waiting for process {lock.read() or '?'}, which makes the same result ...", file=sys.stderr)
+                print(f"waiting for process {lock.read() or '?'}, which is at the same work ...", file=sys.stderr)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             lock.truncate(0)
             lock.write(str(os.getpid()))

@@ -108,14 +108,15 @@ def _request(
         recipe=wanted.recipe, until=wanted.until, standard_teacher=wanted.standard_teacher,
         data=spec.compress.data, test=spec.compress.test,
     )  # fmt: skip
-    return check(request, Path("network.safetensors"))
+    return check(request)
 
 
 def label(parent: str, request: Request) -> str:
     """A cell's name: parent, method and what sets it apart, as a file may be called."""
     recipe = Path(request.recipe).stem if request.recipe != "cpu" else None
     pattern = None if request.pattern in (None, "irregular") else request.pattern
-    parts = [parent, request.method, request.rate, pattern, request.student, recipe, request.until, f"s{request.seed}"]
+    standard = Path(request.standard_teacher).stem if request.standard_teacher else None
+    parts = [parent, request.method, request.rate, pattern, request.student, standard, recipe, request.until, f"s{request.seed}"]
     return "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts if part)
 
 

@@ -115,7 +115,11 @@ def told(card: Card) -> dict[str, object]:
 
 
 def network_key(request: Request, data_sha256: str | None, test_sha256: str) -> str:
-    """Of the network that a compression makes. `data_sha256`: of the training images, None where nothing is trained."""
+    """Of the network that a compression makes. `data_sha256`: of the training images, None where nothing is trained.
+
+    Where it is trained (kind of device, threads, bfloat16 in hardware) is not in it: the same request on another machine is the same
+    network as far as a sweep is concerned, and the rounding that differs is less than another seed's difference.
+    """
     method = find_method(request.method)
     recipe = load_recipe(request.recipe, request.method, method.stages, request.seed).model_dump(mode="json", exclude={"description"})
     return digest(

@@ -53,7 +53,11 @@ class Plan:
         if cell.request is None:
             return None
         training = self._training_sha256 if find_method(cell.request.method).stages else None
-        return MakeNetwork(network_key(cell.request, training, self._card_sha256), cell.label, cell.request)
+        key, stages = (
+            network_key(request, training, self._card_sha256)
+            for request in (cell.request, cell.request.model_copy(update={"until": None, "test": ""}))
+        )
+        return MakeNetwork(key, cell.label, cell.request, stages)
 
     def network(self, cell: Cell) -> Network | None:
         """The cell's network, None where it has to be made."""

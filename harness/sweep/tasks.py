@@ -26,16 +26,20 @@ from harness.settings import Settings
 from harness.sweep.cache import Cache
 from harness.sweep.sets import through
 
-NETWORKS, RUNS = "networks", "runs"
+NETWORKS, STAGES, RUNS = "networks", "stages", "runs"
 
 
 @dataclass(frozen=True)
 class MakeNetwork:
-    """`harness compress`: the entry is LABEL.safetensors and its card LABEL.json."""
+    """`harness compress`: the entry is LABEL.safetensors and its card LABEL.json.
+
+    `stages` is the key of its checkpoints: the same for a method that is stopped after a stage and for the whole, which goes on from there.
+    """
 
     key: str
     label: str
     request: Request
+    stages: str
     kind: str = NETWORKS
 
     def files(self) -> dict[str, Path]:
@@ -51,11 +55,13 @@ class MakeNetwork:
         with cache.making(self.kind, self.key) as folder:
             if folder is None:
                 return
-            if not any(folder.glob("*.json")):  # the card comes last: with it, a process died when all was done
-                for weights in folder.glob("*.safetensors"):
-                    weights.unlink()
-                compress(self.request, folder / f"{self.label}.safetensors", work=folder / "stages")
-            shutil.rmtree(folder / "stages", ignore_errors=True)
+            with cache.holding(STAGES, self.stages) as stages:
+                if not any(folder.glob("*.json")):  # the card comes last: with it, a process died when all was done
+                    for weights in folder.glob("*.safetensors"):
+                        weights.unlink()
+                    compress(self.request, folder / f"{self.label}.safetensors", work=stages)
+                if self.request.until is None:
+                    shutil.rmtree(stages, ignore_errors=True)
 
 
 @dataclass(frozen=True)

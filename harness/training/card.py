@@ -24,7 +24,7 @@ from harness.models.probe import parameters
 from harness.run import Run, check_space
 from harness.training import processes
 from harness.training.recipe import Recipe, load_recipe
-from harness.training.train import VALIDATION_STEPS, Fitted, initial, train
+from harness.training.train import CHECKPOINT, VALIDATION_STEPS, Fitted, initial, nothing_to_resume, train
 
 CHANNELS = 3  # of the architectures that are trained
 CARD_ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
@@ -32,8 +32,10 @@ LICENCES = {"cifar10": "Apache-2.0 (weights); CIFAR-10: Krizhevsky, Learning Mul
 COPIES = 4  # of the network in a checkpoint: weights, average, momentum and best
 
 
-def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path) -> Path | None:
+def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path, *, resume: bool = False) -> Path | None:
     """Train a recipe, measure the result on the test images and write NAME.safetensors and NAME.json into `out`.
+
+    An interrupted training goes on; with `resume`, one that was not begun is refused.
 
     Returns:
         The card's path; None in every process but the first.
@@ -45,6 +47,8 @@ def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path
     """
     processes.join()
     recipe = load_recipe(recipe_file)
+    if resume and not (out / CHECKPOINT).exists():
+        raise nothing_to_resume(out)
     with processes.first_alone():
         data = load_all(data_name)
         if (shape := shape_of(data))[0] != CHANNELS:

@@ -32,6 +32,7 @@ from harness.training.regime import Regime
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 VALIDATION_STEPS = 7
+CHECKPOINT = "checkpoint.pt"  # in the folder of a stage
 # What reading a damaged checkpoint raises.
 DAMAGE = (
     zipfile.BadZipFile, pickle.UnpicklingError, OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError,
@@ -266,15 +267,18 @@ class Training:
             raise
         except DAMAGE as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UntrustedError(f"{path} is damaged: {reason}. Delete it to train from the start, or choose another --out.") from error
+            raise UntrustedError(f"{path} is damaged: {reason}. Delete it to train from the start, or choose another folder.") from error
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
         # Read back, so that a field which a later version added counts with its default.
         if (stage := type(self.stage).model_validate_json(state["stage"])) != self.stage:
-            raise UntrustedError(f"{path} was made with another stage: {_differences(stage, self.stage)}. Choose another --out.")
+            raise UntrustedError(
+                f"{path} was made with another stage: {_differences(stage, self.stage)}. Delete it, or choose another folder."
+            )
         if state["data_sha256"] != self.data_sha256:
             raise UntrustedError(
-                f"{path} was made with other data: {state['data_sha256']} then, {self.data_sha256} now. Choose another --out."
+                f"{path} was made with other data: {state['data_sha256']} then, {self.data_sha256} now. "
+                "Delete it, or choose another folder."
             )
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
@@ -318,7 +322,7 @@ def fit(stage: Stage, data: Dataset, network: nn.Module, out: Path, regime: Regi
         UntrustedError: the loss is not finite, or the checkpoint is damaged or of another stage.
     """
     out.mkdir(parents=True, exist_ok=True)
-    run, checkpoint = Training(stage, data, network, regime), out / "checkpoint.pt"
+    run, checkpoint = Training(stage, data, network, regime), out / CHECKPOINT
     if checkpoint.exists():
         run.restore(checkpoint)
     processes.wait()
@@ -332,6 +336,11 @@ def fit(stage: Stage, data: Dataset, network: nn.Module, out: Path, regime: Regi
     network.load_state_dict(run.best)
     network.eval()
     return Fitted(run.history, run.kept, run.held_count)
+
+
+def nothing_to_resume(folder: Path) -> UsageError:
+    """What `--resume` says where no epoch is finished."""
+    return UsageError(f"--resume: no epoch was finished in {folder}. Without --resume the training starts.")
 
 
 def judged_again(fitted: Fitted, stage: Stage, data: Dataset, network: nn.Module) -> Fitted:

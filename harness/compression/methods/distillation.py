@@ -1,6 +1,7 @@
 """Distillation into a smaller student: plain (KD), adversarially robust (ARD, RSLAD) and introspective (IAD-I, IAD-II).
 
-Divergences are summed over classes and averaged over images ("batchmean"). Targets are detached. Attacks are made on the student.
+Divergences are summed over classes and averaged over images ("batchmean"). The published code of ARD and RSLAD averages over the C classes
+too: there `kl_weight` = 1/C in a recipe gives its scale. Targets are detached. Attacks are made on the student.
 """
 
 from __future__ import annotations
@@ -65,20 +66,23 @@ def ard(d: Distillation, network: nn.Module, x: Tensor, y: Tensor, stage: Stage,
 
     Source: Goldblum et al., "Adversarially Robust Distillation", AAAI 2020, equation 3; a = 1, t = 30.
     """
-    alpha, t = d.job.option("alpha", 1.0), d.job.option("temperature", 30.0)
+    alpha, t, weight = d.job.option("alpha", 1.0), d.job.option("temperature", 30.0), d.job.option("kl_weight", 1.0)
     worst = against_labels(network, x, y, stage, generator)
     hard = F.cross_entropy(logits(network, x, stage), y) if alpha < 1 else x.new_zeros(())
-    return (1 - alpha) * hard + alpha * t**2 * soft(d.ask("robust", x, stage), logits(network, worst, stage), t)
+    return (1 - alpha) * hard + alpha * weight * t**2 * soft(d.ask("robust", x, stage), logits(network, worst, stage), t)
 
 
 def rslad(d: Distillation, network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: torch.Generator) -> Tensor:
     """5/6 KL(T(x) || S(x~)) + 1/6 KL(T(x) || S(x)), x~ by PGD on KL(T(x) || S(x~)). No hard label takes part.
 
+    PGD starts anywhere in the ball, as for the other methods; the published code starts within 0.001 of the image.
+
     Source: Zi et al., "Revisiting Adversarial Robustness Distillation", ICCV 2021, equations 5 and 6.
     """
     target = d.ask("robust", x, stage)
     worst = pgd(network, x, stage, generator, lambda found: divergence(target, found))
-    return 5 / 6 * divergence(target, logits(network, worst, stage)) + 1 / 6 * divergence(target, logits(network, x, stage))
+    apart = 5 / 6 * divergence(target, logits(network, worst, stage)) + 1 / 6 * divergence(target, logits(network, x, stage))
+    return d.job.option("kl_weight", 1.0) * apart
 
 
 def trust(target: Tensor, y: Tensor, beta: float) -> Tensor:

@@ -23,11 +23,13 @@ TOLERANCE = 0.1  # of the share of parameters left
 def filters(job: Job) -> nn.Module:
     """Remove the channels of the smallest L2 norm, equally in every layer, until the share of parameters asked for is gone; fine-tune.
 
+    `norm` in a recipe's options is another norm than L2; the published method takes L1.
+
     Channels that depend on one another (residual sums, depthwise layers) go together: torch-pruning finds these groups.
 
     Source: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017; Fang et al., "DepGraph", CVPR 2023.
     """
-    job.network = smaller(job.network, job.sparsity, job.input_shape)
+    job.network = smaller(job.network, job.sparsity, job.input_shape, round(job.option("norm", 2)))
     job.arch = with_form(job.arch, FILTERS)
     check_form(job)
     return job.train("finetune")
@@ -46,7 +48,7 @@ def check_form(job: Job) -> None:
         raise UsageError(f"filters does not know every kind of layer of this network: {error}") from error
 
 
-def smaller(network: nn.Module, rate: float, input_shape: tuple[int, int, int]) -> nn.Module:
+def smaller(network: nn.Module, rate: float, input_shape: tuple[int, int, int], norm: int = 2) -> nn.Module:
     """The network with about `rate` of its parameters removed, by bisection over the share of channels.
 
     Raises:
@@ -56,7 +58,7 @@ def smaller(network: nn.Module, rate: float, input_shape: tuple[int, int, int]) 
     best = copy.deepcopy(network)
     for _ in range(SEARCH_STEPS):
         middle = (low + high) / 2
-        tried = without_channels(network, middle, input_shape)
+        tried = without_channels(network, middle, input_shape, norm)
         if abs(parameters(tried)[0] / whole - (1 - rate)) < abs(parameters(best)[0] / whole - (1 - rate)):
             best = tried
         low, high = (middle, high) if parameters(tried)[0] > (1 - rate) * whole else (low, middle)
@@ -66,8 +68,8 @@ def smaller(network: nn.Module, rate: float, input_shape: tuple[int, int, int]) 
     return best
 
 
-def without_channels(network: nn.Module, share: float, input_shape: tuple[int, int, int]) -> nn.Module:
-    """A copy of the network with `share` of each layer's channels removed, but no class."""
+def without_channels(network: nn.Module, share: float, input_shape: tuple[int, int, int], norm: int = 2) -> nn.Module:
+    """A copy of the network with `share` of each layer's channels removed, those of the smallest L`norm` norm, but no class."""
     import torch_pruning  # slow to import
 
     copied = copy.deepcopy(network).requires_grad_()
@@ -79,7 +81,7 @@ def without_channels(network: nn.Module, share: float, input_shape: tuple[int, i
         pruner = torch_pruning.pruner.MagnitudePruner(
             copied,
             torch.zeros(1, *input_shape, device=last.weight.device),
-            importance=torch_pruning.importance.MagnitudeImportance(p=2),
+            importance=torch_pruning.importance.MagnitudeImportance(p=norm),
             pruning_ratio=share,
             ignored_layers=[last],
         )

@@ -19,6 +19,9 @@ class ADMM(Regime):
     Between the loss's steps, every `every` epochs: Z <- project(W + U), U <- U + W - Z, rho <- growth * rho (and U <- U / growth, since
     the scaled dual is the dual over rho). Z and U are constants of the loss.
 
+    The published code updates before every `every`-th epoch, here it is after it: the last update, after the last epoch, only sets Z for
+    the residual that is reported.
+
     Source: Ye et al., "Adversarial Robustness vs. Model Compression, or Both?", ICCV 2019, equations 5 to 8.
     """
 

@@ -104,6 +104,8 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "student": (words("ard", "distil.toml", "--student", "resnet9"), ("unknown architecture 'resnet9'", "resnet8")),
     "student of a pruning": (words("hydra", "two.toml", "--student", "resnet8"), ("--student resnet8 is for distillation",)),
     "student of another size": (words("ard", "distil.toml", "--student", "inception_v3"), ("does not run", "(3, 32, 32)")),
+    "objective of a loss of its own": (words("kd", "distil.toml"), ("objective pgd-at", "expected objective standard")),
+    "nothing to go on from": (words("nm24", "one.toml", "--resume"), ("--resume: no epoch was finished in out.stages",)),
     "no second teacher": (words("iad-2", "distil.toml"), ("iad-2 needs --standard-teacher",)),
     "second teacher without a card": (
         words("iad-2", "distil.toml", "--standard-teacher", "seven.safetensors"),
@@ -215,6 +217,41 @@ def test_a_training_goes_on_where_its_files_were_moved(
     moved = [f"moved-{word}" if word in ("mine.safetensors", "few.npz") else word for word in words("radmm", "admm.toml", *again)]
     code, _, err = run(capsys, monkeypatch, *moved)
     assert code == 0 and "admm, epoch" not in err, err
+
+
+def test_resume_goes_on_and_does_not_start(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, _, err = run(capsys, monkeypatch, *words("radmm", "admm.toml", "--work", "stages", "--until", "admm"))
+    assert code == 0, err
+    for name in ("out.safetensors", "out.json"):
+        (here / name).unlink()
+    code, _, err = run(capsys, monkeypatch, *words("radmm", "admm.toml", "--work", "stages", "--resume"))
+    assert code == 0 and "admm, epoch" not in err and "retrain, epoch 1/1" in err, err
+
+
+def test_a_damaged_note_of_the_folder_is_one_line(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    run(capsys, monkeypatch, *words("radmm", "admm.toml", "--work", "stages", "--until", "admm"))
+    (here / "stages" / "request.json").write_text('{"method": "rad')
+    for name in ("out.safetensors", "out.json"):
+        (here / name).unlink()
+    code, _, err = run(capsys, monkeypatch, *words("radmm", "admm.toml", "--work", "stages"))
+    assert code == 3 and "request.json is damaged" in err.splitlines()[-1] and "Traceback" not in err
+
+
+def test_a_card_that_cannot_be_made_costs_no_training(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.compression import compress
+
+    def full(*_: object) -> dict[str, Any]:
+        raise OSError(28, "No space left on device", "out.json")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compress, "make_card", full)
+        code, _, err = run(capsys, monkeypatch, *words("nm24", "one.toml"))
+    assert code == 2 and "No space left" in err
+    assert not (here / "out.safetensors").exists() and (here / "out.stages" / "finetune" / "checkpoint.pt").is_file()
+    code, _, err = run(capsys, monkeypatch, *words("nm24", "one.toml", "--resume"))
+    assert code == 0 and "finetune, epoch" not in err, err
 
 
 def test_a_network_without_a_named_architecture(here: Path) -> None:

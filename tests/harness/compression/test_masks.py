@@ -59,6 +59,11 @@ def test_a_projection_keeps_exactly_the_largest(pattern: str, weight: np.ndarray
     assert (worst_kept >= best_dropped).all()
 
 
+@pytest.mark.parametrize(("entries", "rate", "count"), [(144, 0.875, 18), (144, 11 / 12, 12), (144, 0.9375, 9), (8, 0.9, 1), (4, 0.999, 1)])
+def test_counts_of_the_papers_rates(entries: int, rate: float, count: int) -> None:
+    assert kept(entries, rate) == count
+
+
 @given(weight=WEIGHTS, rate=RATES)
 @settings(max_examples=50, deadline=None)
 def test_a_projection_is_the_nearest_point_of_its_pattern(weight: np.ndarray, rate: float) -> None:

@@ -26,10 +26,17 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "smaller": ("filters", {"rate": "2x"}),
     "DoReFa": ("lowbit", {"rate": "w2a2"}),
     "QAT": ("qat-int8", {}),
+    "magnitude": ("magnitude", {"rate": "4x"}),
+    "KD": ("kd", {}),
+    "ARD": ("ard", {"objective": "pgd-at", "steps": 2}),
     "RSLAD": ("rslad", {"objective": "pgd-at", "steps": 2}),
     "IAD-I, past its warm-up": ("iad-1", {"objective": "pgd-at", "steps": 2, "options": {"warmup_share": 0.5}}),
     "IAD-II, past its warm-up": ("iad-2", {"objective": "pgd-at", "steps": 2, "options": {"warmup_share": 0.5}}),
 }
+
+
+def test_every_method_that_trains_is_cut_somewhere() -> None:
+    assert {method for method, _ in KINDS.values()} == {name for name, method in METHODS.items() if method.stages}
 
 
 def cut_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:

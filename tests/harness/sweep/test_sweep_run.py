@@ -33,7 +33,7 @@ from harness.sweep.plan import Plan
 from harness.sweep.record import CellRow, SweepRecord
 from harness.sweep.run import Sweep, with_parents
 from harness.sweep.spec import Spec, load_spec
-from harness.sweep.tasks import NETWORKS, RUNS, Outcome, Task, attempt
+from harness.sweep.tasks import NETWORKS, RUNS, STAGES, Outcome, Task, attempt
 from reports.markdown import document
 from reports.run import Run
 from reports.sweep import sections
@@ -92,7 +92,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, inputs: Path) -> Story:
     child = cells(spec)[1]
     task = Plan(spec, cache, Local(cache, 1).place).make(child)
     assert task is not None
-    checkpoint = cache.unfinished(NETWORKS, task.key) / "stages" / "prune" / "checkpoint.pt"
+    checkpoint = cache.unfinished(STAGES, task.stages) / "prune" / "checkpoint.pt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"damaged")
     failed = run(spec, Local(cache, 1), folder / "out", cache)
@@ -304,7 +304,7 @@ def kill_once(nodes: Cache, killed: list[int]) -> None:
     deadline = time.monotonic() + 300
     while not killed and time.monotonic() < deadline:
         for lock in (nodes.root / "locks").glob("networks-*"):
-            begun = any((nodes.root / "unfinished").glob("networks-*/stages/prune/checkpoint.pt"))
+            begun = any((nodes.root / "unfinished").glob("stages-*/prune/checkpoint.pt"))
             if begun and (pid := lock.read_text()):
                 os.kill(int(pid), signal.SIGKILL)
                 killed.append(int(pid))
