@@ -18,6 +18,11 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else CPU
 
 
+def name() -> str:
+    """The GPU's name, or `cpu`."""
+    return torch.cuda.get_device_name(device()) if device().type == "cuda" else "cpu"
+
+
 @contextmanager
 def repeatable() -> Iterator[None]:
     """Convolutions on a GPU in float32 proper, not in TensorFloat-32, and by the same kernels every time. Nothing changes on a CPU."""

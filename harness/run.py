@@ -62,10 +62,13 @@ def now() -> str:
 
 def environment() -> dict[str, Any]:
     """The workstation: what could change a number when the run is repeated elsewhere."""
+    from harness import placement  # imports torch
+
     return {
         "platform": platform.platform(),
         "machine": platform.machine(),
         "python": platform.python_version(),
+        "gradients": placement.name(),
         **{name: version(name) for name in LIBRARIES},
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.reproduce.record import OurRow, ReproduceRecord
-from reports.format import NONE, clean, percent, significant
+from reports.format import NONE, clean, estimate, percent, significant
 from reports.fronts import title
 from reports.reproduce import COLUMNS, TONES
 from reports.terminal import STYLES
@@ -20,7 +20,15 @@ HEADS = ("clean", "FB", "CE", "DLR", "worst", "C&W", "γ")
 
 def reproduction(record: ReproduceRecord) -> RenderableType:
     """The tables, one line per row of the paper and one per network of ours; faults; claims. In 80 columns."""
-    return Group(_tables(record), *_faults(record), *_missing(record), *_recommended(record), *_claims(record))
+    return Group(
+        _tables(record),
+        *_intervals(record),
+        *_published(record),
+        *_faults(record),
+        *_missing(record),
+        *_recommended(record),
+        *_claims(record),
+    )
 
 
 def print_reproduction(record: ReproduceRecord, console: Console | None = None) -> None:
@@ -28,13 +36,16 @@ def print_reproduction(record: ReproduceRecord, console: Console | None = None) 
     (console or Console()).print(reproduction(record))
 
 
+def _table(first: str, heads: Sequence[str], caption: str | None = None) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, caption=caption, caption_justify="left")
+    made.add_column(first, overflow="fold", ratio=1)
+    for name in heads:
+        made.add_column(name, justify="right", no_wrap=True)
+    return made
+
+
 def _tables(record: ReproduceRecord) -> Table:
-    result = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, caption=_caption(record), caption_justify="left"
-    )
-    result.add_column("row (paper), network (ours)", overflow="fold", ratio=1)
-    for name in HEADS:
-        result.add_column(name, justify="right", no_wrap=True)
+    result = _table("row (paper), network (ours)", HEADS, _caption(record))
     for row in record.rows:
         figures = [f"{row.paper[key]:g}" if key in row.paper else NONE for key in COLUMNS.values()]
         l2 = f"{row.paper['cw_l2']:g} %" if "cw_l2" in row.paper else NONE
@@ -52,7 +63,7 @@ def _tables(record: ReproduceRecord) -> Table:
 
 def _caption(record: ReproduceRecord) -> str:
     return (
-        f"In percent. The paper: n probably 50. Ours: n = {record.samples}; intervals are in the report. C&W: the paper's accuracy, "
+        f"In percent. The paper: n probably 50. Ours: n = {record.samples}; intervals: below. C&W: the paper's accuracy, "
         "our median L2 distance. γ: bits of the non-zero weights."
     )
 
@@ -63,6 +74,27 @@ def _ours(one: OurRow) -> list[Text]:
     distance = NONE if one.cw_l2 is None else significant(one.cw_l2.value)
     gamma = NONE if one.gamma is None else f"{one.gamma['weight_bits']:.1f}"
     return [Text(f"  {clean(one.network)}", style="cyan"), *map(Text, (*figures, distance, gamma))]
+
+
+def _intervals(record: ReproduceRecord) -> Iterator[RenderableType]:
+    ours = {one.sha256: one for one in (*(one for row in record.rows for one in row.ours), *record.others)}
+    if ours:
+        yield Text(f"\nOurs with 95 % intervals, n = {record.samples}", style="bold")
+        result = _table("network", ("parameters", "clean", "worst"))
+        for one in ours.values():
+            shares = [estimate(share.accuracy, share.ci95).replace(" %", "") for share in (one.clean, one.worst)]
+            result.add_row(Text(clean(one.network), style="cyan"), f"{one.parameters:,}", *map(Text, shares))
+        yield result
+
+
+def _published(record: ReproduceRecord) -> Iterator[RenderableType]:
+    yield Text("\nWhat others published, clean and robust, in percent", style="bold")
+    result = _table("method, network", ("clean", "robust", "attack"))
+    for one in record.published:
+        result.add_row(
+            Text(f"{one.system}, {one.network}"), NONE if one.clean is None else f"{one.clean:.2f}", f"{one.robust:.2f}", Text(one.attack)
+        )
+    yield result
 
 
 def _faults(record: ReproduceRecord) -> Iterator[Text]:

@@ -63,6 +63,8 @@ def order(paper: Paper) -> Iterator[Fault]:
     both = [row for row in paper.row if row.fb_pgd is not None and row.apgd_ce is not None and row.apgd_dlr is not None]
     higher = [row for row in both if (row.fb_pgd or 0) > min(row.apgd_ce or 0, row.apgd_dlr or 0)]
     gap = median((row.fb_pgd or 0) - min(row.apgd_ce or 0, row.apgd_dlr or 0) for row in both)
+    if gap <= 0:
+        return
     yield Fault(
         where="FB_pgd_at",
         what=f"Foolbox's PGD with its default steps leaves more images than Auto-PGD in {len(higher)} of {len(both)} rows, by {gap:g} "

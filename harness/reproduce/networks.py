@@ -99,11 +99,11 @@ def _is(network: Network, ours: Ours) -> bool:
     if made is None or made["name"] != ours.method or made.get("until") != ours.until or made.get("pattern") not in (None, "irregular"):
         return False
     if ours.student is not None:
-        return family(network.arch) == family(ours.student)
+        return without_width(network.arch) == without_width(ours.student)
     return ours.rate is None or _same_rate(str(made["rate"]), ours.rate)
 
 
-def family(arch: str) -> str:
+def without_width(arch: str) -> str:
     """An architecture without its width and form: `resnet18x16` and `resnet18x64:a4` are of one family."""
     base = arch.partition(":")[0]
     return base.split("x", 1)[0] if base.startswith("resnet") else base.split("-x", 1)[0]

@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from export.artefact import sha256_file
+from harness import placement
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
 from harness.audit.statistics import share
@@ -107,8 +108,9 @@ def source(data: Dataset) -> dict[str, Any]:
 
 
 def training(fitted: Fitted) -> dict[str, Any]:
-    """How long a training ran, which epoch was kept and what it showed on the held-out images."""
+    """How long a training ran and on what, which epoch was kept and what it showed on the held-out images."""
     return {
+        "trained_on": placement.name(),
         "epochs": len(fitted.history),
         "selected_epoch": fitted.kept.number,
         "held_out": {"n": fitted.held_out, "clean": fitted.kept.clean, f"robust_pgd{VALIDATION_STEPS}": fitted.kept.robust},

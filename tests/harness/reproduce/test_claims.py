@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binomtest
 
 from harness.reproduce.claims import Attacked, decide, distillation, images_for, one_bit, pruning
-from harness.reproduce.networks import Network, beside, family
+from harness.reproduce.networks import Network, beside, without_width
 from harness.reproduce.paper import Ours, paper
 
 N = 400
@@ -159,7 +159,7 @@ def test_rows_are_found_by_method_rate_stage_and_family(tmp_path: Path) -> None:
     found = {row.name: beside(row.ours, every) for row in paper().row}
     assert {name: own for name, own in found.items() if own} == {name: [one] for name, one in cases.items()}
     assert beside(Ours(), nowhere) == [], "a network trained without an adversary is nobody's robust parent"
-    assert family("resnet18x64:a4") == family("resnet18x16") != family("resnet8")
+    assert without_width("resnet18x64:a4") == without_width("resnet18x16") != without_width("resnet8")
 
 
 def test_the_images_for_a_gain_decide_four_times_in_five() -> None:

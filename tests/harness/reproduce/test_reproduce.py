@@ -166,6 +166,7 @@ def test_reports_say_what_the_record_says(done: tuple[ReproduceRecord, Cache], t
     out = capsys.readouterr().out
     for words in ("RSLAD → MobileNetV2", "one-bit", "HYDRA 99x", "w1a1 is the most robust", "UNDECIDED"):
         assert words in html and words in text and words in out
+    assert "57.14" in out and f"95 % intervals, n = {record.samples}" in out
     for words in ("57.14", "Images without a gradient", "harness compress resnet18x16-at --method hydra --rate 0.99", "Tango"):
         assert words in html.replace("\u00a0", " ") and words in text
     assert html.count('<svg class="plot"') == len(record.fronts) == 1
