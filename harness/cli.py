@@ -16,6 +16,7 @@ from devices.errors import DeviceError
 from export.errors import ExportError
 from harness.allocator import keep_freed_memory
 from harness.commands import compare, compress, devices, lint, models, reproduce, sweep
+from harness.commands.interruption import going_on
 from harness.commands.options import (
     Arch,
     AsJson,
@@ -207,7 +208,8 @@ def attack(
     settings = _settings(locals())
     from harness.hops.attack import attack_once
 
-    record = attack_once(settings, out)
+    with going_on():
+        record = attack_once(settings, out)
     if as_json:
         print(record.model_dump_json(indent=1))
     else:
@@ -226,7 +228,9 @@ def train(
     """Train a network from a recipe; ends with NAME.safetensors and its model card NAME.json."""
     from harness.training.card import train_with_card
 
-    if (card := train_with_card(recipe, data, test, out, resume=resume)) is not None:  # several processes: the first one writes
+    with going_on():
+        card = train_with_card(recipe, data, test, out, resume=resume)
+    if card is not None:  # several processes: the first one writes
         print(card)
 
 
@@ -274,16 +278,12 @@ def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: b
 
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(settings.model).stem}-{settings.device}"
     folder = resume or out or Path("runs") / name
-    try:
+    with going_on(lambda: resuming(folder, "record.json")):
         if resume is not None:
             record = spine.resume(folder)
         else:
             check_output(folder)
             record = spine.bench(settings, folder, ["harness", *sys.argv[1:]])
-    except KeyboardInterrupt:
-        if (folder / "record.json").exists():
-            print(f"harness: interrupted. What was finished is kept; go on with: harness bench --resume {folder}", file=sys.stderr)
-        raise
     if as_json:
         print(record.model_dump_json(indent=1, by_alias=True))
     else:
@@ -300,7 +300,7 @@ def _bench_fleet(
     from harness.settings import FLEET, check_output
 
     folder = resume or out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(options['model']).stem}-fleet"
-    try:
+    with going_on(lambda: resuming(folder, FLEET)):
         if resume is not None:
             record = fleet.resume(folder)
         else:
@@ -308,10 +308,6 @@ def _bench_fleet(
             members = fleet.members(devices, file, host=options.get("host"), emulate=options["emulate"])
             check_output(folder)
             record = fleet.bench(members, common, folder, ["harness", *sys.argv[1:]])
-    except KeyboardInterrupt:
-        if (folder / FLEET).exists():
-            print(f"harness: interrupted. What was finished is kept; go on with: harness bench --resume {folder}", file=sys.stderr)
-        raise
     if as_json:
         print(record.model_dump_json(indent=1, by_alias=True))
     else:
@@ -319,6 +315,11 @@ def _bench_fleet(
         for path in (folder / "report.html", folder / "report.md", *(folder / e.folder / "report.html" for e in record.members)):
             print(path)
     raise typer.Exit(record.exit_code)
+
+
+def resuming(folder: Path, record: str) -> str | None:
+    """The command that goes on with a run, once it has begun."""
+    return f"harness bench --resume {folder}" if (folder / record).exists() else None
 
 
 def exit_code(record: RunRecord) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.commands.interruption import going_on
 from harness.commands.options import Arch, AsJson, Classes, GoOn, ImageSize, ModelArgument, Normalize, Seed
 
 EPILOG = """
@@ -46,7 +47,8 @@ def compress(
         standard_teacher=standard_teacher, data=data, test=test, arch=arch, classes=classes,
         image_size=image_size, normalize=normalize, seed=seed,
     )  # fmt: skip
-    card = run(request, out, work, resume=resume)
+    with going_on():
+        card = run(request, out, work, resume=resume)
     if card is None:  # another process writes
         return
     if as_json:

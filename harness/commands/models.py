@@ -31,7 +31,8 @@ def list_models(
         from rich.console import Console
         from rich.table import Table
 
-        table = Table("network", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
+        table.add_column("network", no_wrap=True)  # a name is there to be copied
         table.add_column("parameters", justify="right")
         table.add_column("description", overflow="fold")
         for name, card in found.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.interruption import going_on
 from harness.commands.options import AsJson, Seed
 
 if TYPE_CHECKING:
@@ -45,11 +46,8 @@ def reproduce(
     if dry_run:
         _show(Reproduction(options, store))
         return
-    try:
+    with going_on():
         record = run(options, store, ["harness", *sys.argv[1:]])
-    except KeyboardInterrupt:
-        print("harness: interrupted. What was finished is kept; the same command goes on.", file=sys.stderr)
-        raise
     from reports.reproduce import render_reproduction
 
     out.mkdir(parents=True, exist_ok=True)

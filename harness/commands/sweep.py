@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from harness.commands.interruption import going_on
 from harness.commands.options import AsJson
 
 if TYPE_CHECKING:
@@ -74,10 +74,8 @@ def sweep(
         if dry_run:
             _show_cells(found, plan, as_json)
             return
-        record = Sweep(wanted, found, plan, worker, folder, ["harness", *sys.argv[1:]]).run()
-    except KeyboardInterrupt:
-        print(f"harness: interrupted. What was finished is kept; go on with: {shlex.join(['harness', *sys.argv[1:]])}", file=sys.stderr)
-        raise
+        with going_on():
+            record = Sweep(wanted, found, plan, worker, folder, ["harness", *sys.argv[1:]]).run()
     finally:
         worker.close()
     if as_json:

@@ -6,8 +6,8 @@ Plain: float32, images as they come, the same objective, augmentation, optimizer
 does in a step (bfloat16 where the processor has it, channels-last, moving average, check of the loss). The two take turns in one process,
 so that both see the same machine, and train on the same batches. Limit: at least 1.8 times the plain steps per second.
 
-Both networks are then judged on the same held-out images, by their last weights. After so few steps that says only that both learn; whether
-the accuracy is the same within the spread of seeds takes longer trainings and several of them, for example
+Both networks are then judged on the same held-out images, by their last weights; with --seeds the difference of the two loops is held
+against the spread between seeds. After so few steps that says only that both learn alike; longer trainings say more, for example
 
     python tests/benchmarks/bench_training.py --arch resnet8 --data cifar10 --steps 375 --rounds 6 --seeds 5
 """
@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import t as student_t
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -160,10 +161,11 @@ def over_seeds(found: list[Comparison]) -> Iterator[str]:
         gaps = [b - a for a, b in zip(plain, here, strict=True)]
         error = statistics.stdev(gaps) / len(gaps) ** 0.5
         spread = max(statistics.stdev(plain), statistics.stdev(here))
-        verdict = "ok" if abs(statistics.mean(gaps)) <= 2 * max(error, spread / len(gaps) ** 0.5) else "MISSED"
+        allowed = float(student_t.ppf(0.975, len(gaps) - 1)) * max(error, spread / len(gaps) ** 0.5)
+        verdict = "ok" if abs(statistics.mean(gaps)) <= allowed else "MISSED"
         yield (
             f"{told}; difference {100 * statistics.mean(gaps):+.2f} ± {100 * error:.2f} points (standard error of {len(gaps)} seeds), "
-            f"spread of one loop's seeds {100 * spread:.2f}   {verdict}"
+            f"spread of one loop's seeds {100 * spread:.2f}, limit {100 * allowed:.2f} (t, 95 %)   {verdict}"
         )
 
 
