@@ -334,8 +334,8 @@ def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: P
     told: dict[str, Any] = {"arch": job.arch, "classes": parent.classes, "image_size": square(job.input_shape), "normalize": normalize}
     twin = load_twin(str(packed), **told, data_shape=job.input_shape)
     claim = parent.card.get("eps", CLAIM)
-    before = size(parent.module.cpu(), parent.input_shape, packed_bytes(parent.module, job.out))
-    after = size(twin.module, twin.input_shape, packed.stat().st_size)
+    before = size(parent.module.cpu(), parent.input_shape)
+    after = size(twin.module, twin.input_shape)
     return {
         **identity(twin, packed.stem, describe(request, job, parent), claim, test.class_names, packed),
         "normalize": normalize,
@@ -356,16 +356,6 @@ def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: P
         "size": {"this": asdict(after), "parent": asdict(before), "ratio": ratios(before, after)},
         "measured": measured(twin.module, test, claim, request.seed),
     }
-
-
-def packed_bytes(network: nn.Module, folder: Path) -> int:
-    """Bytes of the network's own packed file, which is written to `folder` and removed: like is compared with like."""
-    file = folder / "parent.safetensors"
-    try:
-        pack(without_normalisation(network).state_dict(), file)
-        return file.stat().st_size
-    finally:
-        file.unlink(missing_ok=True)
 
 
 def describe(request: Request, job: Job, parent: Twin) -> str:

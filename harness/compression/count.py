@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from harness.compression.rate import FULL
 from harness.models import grids, probe
+from harness.models.normalisation import without_normalisation
+from harness.models.packed import packed_bytes
 
 INT8_BITS = 8
 
@@ -52,7 +54,7 @@ def weight_bits(tensor: Tensor) -> int:
     return min(FULL * nonzero, bits * nonzero + FULL * table)
 
 
-def size(network: nn.Module, input_shape: tuple[int, int, int], file_bytes: int) -> Size:
+def size(network: nn.Module, input_shape: tuple[int, int, int]) -> Size:
     """Count a network in eval mode whose input is (channels, height, width)."""
     total, nonzero = probe.parameters(network)
     macs = probe.macs(network, input_shape)
@@ -60,7 +62,7 @@ def size(network: nn.Module, input_shape: tuple[int, int, int], file_bytes: int)
         parameters=total,
         nonzero=nonzero,
         weight_bits=sum(weight_bits(weight.detach()) for weight in network.parameters()),
-        file_bytes=file_bytes,
+        file_bytes=packed_bytes(without_normalisation(network).state_dict()),
         macs=macs,
         macs_nonzero=macs - zero_macs(network, input_shape),
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from harness.errors import UsageError
@@ -39,6 +39,11 @@ def pack(weights: dict[str, Tensor], path: Path) -> None:
     if unpack(stored).keys() != weights.keys():
         raise UsageError(f"{path} cannot be packed: its tensors' names end in .mask, .codes, .shape, .values, .levels or .scale")
     save_file(stored, path, metadata={KEY: VERSION})
+
+
+def packed_bytes(weights: dict[str, Tensor]) -> int:
+    """Bytes of the packed file of `weights`."""
+    return len(save(_stored(weights), metadata={KEY: VERSION}))
 
 
 def is_packed(path: Path) -> bool:

@@ -137,8 +137,8 @@ def _twin_clean(run: Run) -> Share | None:
 
 
 def _size(network: Network) -> Size:
-    """Counted on the network, as its card does; a parent's file counts as the plain float32 that it stands for."""
+    """By its card, or counted as a card does."""
     if "size" in network.card:
         return Size(**network.card["size"]["this"])
     twin = load_twin(**network.model.model_dump(), data_shape=network.input_shape)
-    return Size(**vars(size(twin.module, twin.input_shape, 4 * twin.parameters)))
+    return Size(**vars(size(twin.module, twin.input_shape)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from harness.compression.count import Size, grid, ratios, size, weight_bits, zer
 from harness.compression.masks import irregular
 from harness.compression.methods.lowbit import DoReFaWeight, SymmetricWeight
 from harness.models.architectures import build
+from harness.models.packed import pack
 
 SHAPE = (32, 16, 3, 3)
 
@@ -60,18 +63,19 @@ def test_a_small_tensor_of_floats_is_not_a_grid() -> None:
     assert grid(torch.randn(10, 5))[0] == 32
 
 
-def test_a_network_is_counted_layer_by_layer() -> None:
+def test_a_network_is_counted_layer_by_layer(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1, stride=2, groups=2), nn.Flatten(), nn.Linear(4 * 16, 5))
     with torch.no_grad():
         network[0].weight[:2] = 0
         network[1].weight[0] = 0
         network[3].weight[:, ::2] = 0
-    found = size(network.eval(), (3, 8, 8), file_bytes=123)
+    found = size(network.eval(), (3, 8, 8))
     assert found.parameters == 3 * 9 * 8 + 8 + 4 * 4 + 4 + 5 * 64 + 5
     assert found.nonzero == found.parameters - 54 - 4 - 160
     assert found.macs == 64 * 216 + 16 * 16 + 320
     assert found.macs - found.macs_nonzero == zero_macs(network, (3, 8, 8)) == 64 * 54 + 16 * 4 + 160
-    assert found.file_bytes == 123
+    pack(network.state_dict(), tmp_path / "n.safetensors")
+    assert found.file_bytes == (tmp_path / "n.safetensors").stat().st_size
     assert found.weight_bits == 32 * found.nonzero
 
 
@@ -86,7 +90,7 @@ def test_the_count_of_a_whole_network_at_8x() -> None:
     """Convolutions but the first at 8x: the ratio of non-zero parameters is what the dense rest leaves of it."""
     torch.manual_seed(0)
     network = build("resnet18x16", 10)
-    whole = size(network, (3, 32, 32), 0)
+    whole = size(network, (3, 32, 32))
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)][1:]
     with torch.no_grad():
         for layer in convolutions:
@@ -94,7 +98,7 @@ def test_the_count_of_a_whole_network_at_8x() -> None:
         for norm in network.modules():
             if isinstance(norm, nn.BatchNorm2d):
                 norm.bias.fill_(0.1)
-    pruned = size(network, (3, 32, 32), 0)
+    pruned = size(network, (3, 32, 32))
     removed = sum(layer.weight.numel() - round(layer.weight.numel() / 8) for layer in convolutions)
     assert pruned.nonzero == whole.parameters - removed
     assert 7 < whole.parameters / pruned.nonzero < 8
