@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from harness.sweep.record import CellRow, SweepRecord
 from harness.sweep.run import Sweep, with_parents
 from harness.sweep.spec import Spec, load_spec
 from harness.sweep.tasks import NETWORKS, RUNS, STAGES, Outcome, Task, attempt
+from harness.training.train import Training
 from reports.markdown import document
 from reports.run import Run
 from reports.sweep import sections
@@ -245,6 +246,28 @@ def test_a_network_whose_process_died_before_its_place_was_taken_is_not_trained_
     assert attempt(task, cache, 1).error is None and cache.find(NETWORKS, task.key) is not None
 
 
+def test_a_stage_is_trained_once_for_the_method_that_stops_there_and_for_the_whole(
+    story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, whole = Cache(tmp_path), cells(story.spec)[1]
+    assert whole.request is not None
+    stopped = replace(whole, label="stopped", request=whole.request.model_copy(update={"until": "prune"}))
+    plan = Plan(story.spec, cache, "here")
+    tasks = [task for cell in (stopped, whole) if (task := plan.make(cell)) is not None]
+    assert tasks[0].key != tasks[1].key and tasks[0].stages == tasks[1].stages
+
+    trained, epoch = list[str](), Training.epoch
+
+    def counted(training: Training) -> Any:
+        trained.append(training.stage.name)
+        return epoch(training)
+
+    monkeypatch.setattr(Training, "epoch", counted)
+    assert [attempt(task, cache, 1).error for task in tasks] == [None, None]
+    assert trained == ["prune", "finetune"]
+    assert not cache.unfinished(STAGES, tasks[1].stages).exists(), "checkpoints are kept for nobody"
+
+
 def test_another_sweep_attacks_no_network_again(story: Story) -> None:
     assert story.sets_varied == 0
     (parent,) = story.varied.cells
@@ -271,7 +294,7 @@ class OnCluster:
 
 @pytest.fixture(scope="module")
 def on_ray(story: Story, inputs: Path) -> Iterator[OnCluster]:
-    """The same sweep on two nodes, one of which has the device; the worker of the training is killed once."""
+    """The same sweep on two nodes: one has the device, the other what Ray takes for a GPU. The training's worker is killed once."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed (pip install 'edge-harness[sweep]')")
     from ray.cluster_utils import Cluster
@@ -281,7 +304,7 @@ def on_ray(story: Story, inputs: Path) -> Iterator[OnCluster]:
     os.environ.update({"RAY_enable_metrics_collection": "0", "RAY_usage_stats_enabled": "0"})
     cluster = Cluster()
     memory = 80 * 2**20
-    cluster.add_node(num_cpus=1, object_store_memory=memory, include_dashboard=False)
+    cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=memory, include_dashboard=False)
     cluster.add_node(num_cpus=2, resources={"device:null": 1}, object_store_memory=memory)
     folder = story.folder / "ray"
     here, there = Cache(folder / "driver"), folder / "nodes"
@@ -336,6 +359,20 @@ def test_ray_gives_a_device_one_job_at_a_time(on_ray: OnCluster, monkeypatch: py
     monkeypatch.setattr(on_ray.executor, "whole_node", {"num_cpus": 1})
     spans = sorted(ray.get([on_ray.executor._remote(RUNS, span).remote() for _ in range(3)]))
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+def test_ray_gives_each_training_the_gpu_that_it_asks_for(on_ray: OnCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that ask for the one there is, the second waits."""
+    import ray
+
+    def seen() -> tuple[str | None, float, float]:
+        start = time.time()
+        time.sleep(0.3)
+        return os.environ.get("CUDA_VISIBLE_DEVICES"), start, time.time()
+
+    monkeypatch.setattr(on_ray.executor, "gpus", 1)
+    one, two = sorted(ray.get([on_ray.executor._remote(NETWORKS, seen).remote() for _ in range(2)]), key=lambda span: span[1])
+    assert (one[0], two[0]) == ("0", "0") and one[2] <= two[1]
 
 
 def test_ray_shows_a_training_no_gpu_that_it_did_not_ask_for(on_ray: OnCluster) -> None:
