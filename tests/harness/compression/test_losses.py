@@ -171,6 +171,12 @@ FORMULAS: dict[str, tuple[str, dict[str, float], int, Callable[[Array], Array]]]
     "ard": ("ard", {}, 1, lambda w: 900 * kl(T(X), S(w), 30)),
     "ard, alpha 0.7": ("ard", {"alpha": 0.7, "temperature": 5}, 1, lambda w: 0.3 * ce(S(X)) + 0.7 * 25 * kl(T(X), S(w), 5)),
     "rslad": ("rslad", {}, 1, lambda w: 5 / 6 * kl(T(X), S(against(T(X)))) + 1 / 6 * kl(T(X), S(X))),
+    "ard, averaged over the classes": (
+        "ard", {"alpha": 0.7, "kl_weight": 0.5}, 1, lambda w: 0.3 * ce(S(X)) + 0.7 * 900 * 0.5 * kl(T(X), S(w), 30)
+    ),
+    "rslad, averaged over the classes": (
+        "rslad", {"kl_weight": 0.5}, 1, lambda w: 0.5 * (5 / 6 * kl(T(X), S(against(T(X)))) + 1 / 6 * kl(T(X), S(X)))
+    ),
     "iad-1, warm-up": ("iad-1", {}, 3, lambda w: kl(T(X), S(w))),
     "iad-1": ("iad-1", {}, 4, lambda w: kl(T(X), S(w)) + (1 - q()) * kl(S(X), S(w))),
     "iad-1, alpha 0.8": (
