@@ -72,17 +72,21 @@ app = typer.Typer(
 )
 
 
-@app.callback(epilog="Start with: harness bench")
-def root(
-    _debug: Annotated[bool, typer.Option("--debug", help="show a traceback on errors; accepted anywhere on the line")] = False,
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="print the version and stop")] = False,
-) -> None:
-    """Does a compressed classifier's robustness still hold on the engine that is deployed, and what does it cost there?"""
-    if version:
+def print_version(asked: bool) -> None:
+    """`--version`."""
+    if asked:
         from harness import __version__
 
         print(__version__)
         raise typer.Exit
+
+
+@app.callback(epilog="Start with: harness bench")
+def root(
+    _debug: Annotated[bool, typer.Option("--debug", help="show a traceback on errors; accepted anywhere on the line")] = False,
+    _version: Annotated[bool, typer.Option("--version", is_eager=True, callback=print_version, help="print the version and stop")] = False,
+) -> None:
+    """Does a compressed classifier's robustness still hold on the engine that is deployed, and what does it cost there?"""
 
 
 @app.command(epilog=BENCH_EPILOG)

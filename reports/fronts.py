@@ -23,7 +23,7 @@ def section(fronts: Sequence[Front]) -> Section:
     """Each front's answer in words, and its candidates."""
     if not fronts:
         return Section(KEY, "Recommendation", ["None: it takes at least two engines that were attacked."])
-    answers = [f"{title(front)}: {front.recommended}. {front.reason}" for front in fronts]
+    answers = [f"{title(front)}: {chosen(front)}. {front.reason}" for front in fronts]
     rules = list(dict.fromkeys(f"Rule. {front.rule}" for front in fronts))
     return Section(KEY, "Recommendation", [*answers, *rules], [_table(front) for front in fronts])
 
@@ -36,6 +36,14 @@ def figures(fronts: Sequence[Front], tag: str) -> list[Figure]:
 def kind(point: Point, front: Front) -> str:
     """What a candidate is: one of `KINDS`."""
     return KINDS[0] if point.name == front.recommended else KINDS[1] if point.on_front else KINDS[2]
+
+
+def chosen(front: Front) -> str:
+    """The recommended candidate with its figures; that it withstands nothing is said."""
+    point = next(point for point in front.points if point.name == front.recommended)
+    figures = f"{estimate(point.robust.accuracy, point.robust.ci95)} robust, {significant(point.cost)} {front.unit}, n = {point.robust.n:,}"
+    none = "" if point.robust.correct else "; it withstands the attacks on no image"
+    return f"{front.recommended} ({figures}{none})"
 
 
 def title(front: Front) -> str:
@@ -85,11 +93,12 @@ def _draw(axes: Axes, front: Front) -> None:
         axes.vlines(point.cost, 100 * low, 100 * high, color=plots.MUTED, linewidth=1.0, zorder=1)
     line = [(p.cost, 100 * p.robust.accuracy) for p in front.points if p.on_front]
     axes.step(*zip(*line, strict=True), where="post", color=plots.INK, linewidth=1.2, zorder=2)
+    order = sorted(range(len(kinds)), key=lambda i: KINDS.index(kinds[i]), reverse=True)  # the recommended one on top
     sns.scatterplot(
-        x=costs,
-        y=shares,
-        hue=kinds,
-        style=kinds,
+        x=[costs[i] for i in order],
+        y=[shares[i] for i in order],
+        hue=[kinds[i] for i in order],
+        style=[kinds[i] for i in order],
         hue_order=KINDS,
         style_order=KINDS,
         palette={KINDS[0]: plots.SERIES[1], KINDS[1]: plots.SERIES[0], KINDS[2]: plots.MUTED},
@@ -102,6 +111,8 @@ def _draw(axes: Axes, front: Front) -> None:
     if max(costs) > 8 * min(costs) > 0:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")  # the style draws no powers of ten
+    else:
+        axes.ticklabel_format(axis="x", useOffset=False)
     axes.set_ylim(0, max(5.0, 1.15 * max(100 * p.robust.ci95[1] for p in front.points)))
     axes.set_xlabel(f"{front.what}, {front.unit}")
     axes.set_ylabel(f"robust accuracy at {front.eps}, %")

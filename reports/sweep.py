@@ -70,7 +70,7 @@ def answer(record: SweepRecord) -> Iterator[str]:
     finished = [cell for cell in record.cells if cell.status == "finished"]
     yield f"{len(finished)} of {len(record.cells)} networks are finished."
     for front in record.fronts:
-        yield f"{fronts.title(front)}: {front.recommended}."
+        yield f"{fronts.title(front)}: {fronts.chosen(front)}."
     if record.device.simulated:
         yield "SIMULATED: this device is made up; none of its times was measured."
     if record.device.emulated:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,8 +53,20 @@ def compress(
         card = run(request, out, work, resume=resume)
     if card is None:  # another process writes
         return
+    print(_summary(json.loads(card.read_text())), file=sys.stderr)
     if as_json:
         print(card.read_text(), end="")
     else:
         print(out)
         print(card)
+
+
+def _summary(card: dict[str, Any]) -> str:
+    """What came out, in a line: how right, how robust, how small, beside the rate that was asked for."""
+    seen, ratio, rate = card["measured"], card["size"]["ratio"], card["method"]["rate"]
+    clean, worst = (seen[name] for name in ("clean", "worst case of these"))
+    asked = f"; asked for {rate}" if rate else ""
+    return (
+        f"clean {clean['accuracy']:.1%}, under the worst of the attacks at {seen['eps']} {worst['accuracy']:.1%} (n = {clean['n']:,}); "
+        f"γ {ratio['nonzero']:.2f} by non-zero parameters, {ratio['weight_bits']:.2f} by bits{asked}"
+    )

@@ -44,7 +44,9 @@ def reproduce(
     options = Options(samples=samples, data=data, seed=seed, folders=(WEIGHTS, *(networks or ())), device=device)
     store = Cache(cache) if cache else Cache.default()
     if dry_run:
-        _show(Reproduction(options, store))
+        work = Reproduction(options, store)
+        work.check()
+        _show(work, as_json)
         return
     with going_on():
         record = run(options, store, ["harness", *sys.argv[1:]])
@@ -63,11 +65,20 @@ def reproduce(
         print(file)
 
 
-def _show(work: Reproduction) -> None:
+def _show(work: Reproduction, as_json: bool) -> None:
     """Each row with our networks and how many of their evaluations are kept, or the command that makes one."""
+    import json
+
     from harness.reproduce.networks import command
     from harness.reproduce.run import ATTACKS
 
+    if as_json:
+        rows = [(row.name, network) for row in work.paper.row for network in work.rows[row.name]]
+        rows += [("", network) for network in work.networks if network not in [other for _, other in rows]]
+        done = [{"row": name, "network": one.name, "done": len(work.known(one)), "attacks": len(ATTACKS)} for name, one in rows]
+        missing = [{"row": row.name, "missing": command(row.ours, work.paper)} for row in work.paper.row if not work.rows[row.name]]
+        print(json.dumps([*done, *missing], indent=1))
+        return
     said = {one.sha256: f"{one.name} ({len(work.known(one))} of {len(ATTACKS)} attacks done)" for one in work.networks}
     for row in work.paper.row:
         found = ", ".join(said[network.sha256] for network in work.rows[row.name])

@@ -21,6 +21,7 @@ from harness.compression.recipe import CompressionRecipe, load_recipe
 from harness.compression.table import Method, find_method
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data, peek_shape, stratified
+from harness.data.split import common
 from harness.errors import UntrustedError, UsageError
 from harness.models.architectures import build, family
 from harness.models.load import Twin, load_twin, square
@@ -64,8 +65,8 @@ class Request(BaseModel):
     seed: int = 0
 
     def command(self, out: str) -> str:
-        """The command line that asks for this, with the images by default: theirs are the user's own places."""
-        told = self.model_dump(exclude_defaults=True, exclude={"model", "data", "test"})
+        """The command line that asks for this."""
+        told = self.model_dump(exclude_defaults=True, exclude={"model"})
         options = (f"--{name.replace('_', '-')} {value}" for name, value in told.items())
         return " ".join([f"harness compress {self.model}", *options, f"--out {out}"])
 
@@ -94,6 +95,8 @@ def compress(request: Request, out: Path, work: Path | None = None, *, resume: b
     recipe = load_recipe(request.recipe, request.method, method.stages, request.seed)
     twin = load_model(request)
     folder = work or out.with_suffix(".stages")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--work {folder} is a file; expected a folder for checkpoints")
     if resume and not trained(folder):
         raise nothing_to_resume(folder)
     with processes.first_alone():
@@ -163,6 +166,11 @@ def prepare(request: Request, recipe: CompressionRecipe, twin: Twin, data: Datas
     if data is not None:
         check_data(data, twin, recipe)
     test, _ = load_data(request.test, input_shape=twin.input_shape, classes=twin.classes, seed=request.seed)
+    if data is not None and (copies := common(test, data)):
+        raise UsageError(
+            f"{copies} of the {len(test)} images of --test {test.name} are in --data {data.name} too: figures on them would be of images "
+            "that the network was trained on. Choose others."
+        )
     network, arch = start(request, twin, method)
     found = teachers(request, twin, method)
     modules = {role: teacher.module for role, teacher in found.items()}
@@ -198,6 +206,8 @@ def check(request: Request) -> Request:
         UsageError: see `compress`.
     """
     method = find_method(request.method)
+    if request.seed < 0:
+        raise UsageError(f"--seed {request.seed}: expected a whole number of at least 0")
     pattern = request.pattern or next(iter(method.patterns), None)
     if request.pattern and request.pattern not in method.patterns:
         raise UsageError(f"--pattern {request.pattern}: {request.method} knows {', '.join(method.patterns) or 'no pattern'}")

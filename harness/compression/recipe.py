@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -50,17 +51,37 @@ def load_recipe(recipe: str, method: str, stages: tuple[str, ...], seed: int) ->
         raise UsageError(f"{why}. Choices: {', '.join(shipped(method))}, or a TOML file.")
     content = read_toml(path, "recipe")
     try:
-        common = content.pop("common", {})
-        tables = {name: Stage(name=name, seed=seed, **{**common, **content.pop(name)}) for name in stages if name in content}
+        common = _table(content.pop("common", {}), "common", path)
+        tables = {name: _stage(name, seed, common | _table(content.pop(name), name, path), path) for name in stages if name in content}
+        _refuse({"stages"} & content.keys(), f"recipe {path}", f"; its tables are {', '.join(stages)}" if stages else "")
         found = CompressionRecipe(stages=tables, **content)
-    except (ValidationError, TypeError) as error:
-        raise UsageError(f"recipe {path}: {faults(error) if isinstance(error, ValidationError) else error}") from error
+    except ValidationError as error:
+        raise UsageError(f"recipe {path}: {faults(error)}") from error
     if missing := [name for name in stages if name not in found.stages]:
         raise UsageError(f"recipe {path} lacks the stage{'s' * (len(missing) > 1)} {', '.join(missing)} of {method}")
     known = OPTIONS.get(method, ())
     if strange := [name for name in found.options if name not in known]:
         raise UsageError(f"recipe {path}: {method} has no constant {', '.join(strange)}; it has {', '.join(known) or 'none'}")
     return found
+
+
+def _table(value: object, name: str, path: Path) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"recipe {path}: {name} is {value!r}; expected a table [{name}]")
+    return value
+
+
+def _refuse(names: set[str], where: str, hint: str) -> None:
+    if names:
+        raise UsageError(f"{where}: {', '.join(sorted(names))} cannot be set{hint}")
+
+
+def _stage(name: str, seed: int, fields: dict[str, Any], path: Path) -> Stage:
+    _refuse({"name", "seed"} & fields.keys(), f"recipe {path}, stage {name}", ": the command says it")
+    try:
+        return Stage(name=name, seed=seed, **fields)
+    except ValidationError as error:
+        raise UsageError(f"recipe {path}, stage {name}: {faults(error)}") from error
 
 
 def shipped(method: str) -> list[str]:

@@ -53,6 +53,11 @@ def contents(images: Iterable[NDArray[np.uint8]]) -> NDArray[np.bytes_]:
     return np.array([hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for image in images], dtype="S64")
 
 
+def common(test: Dataset, training: Dataset) -> int:
+    """How many images of `test` occur in `training`, pixel for pixel."""
+    return int(np.isin(contents(test.images), contents(training.images)).sum())
+
+
 def without_copies(calibration: Dataset, test: Dataset) -> Dataset:
     """`calibration` less every image whose pixels also occur in `test`.
 

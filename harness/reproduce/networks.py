@@ -15,8 +15,10 @@ from harness.compression.compress import Request
 from harness.compression.table import METHODS
 from harness.errors import UsageError
 from harness.models import zoo
+from harness.models.packed import is_packed
 from harness.reproduce.paper import Ours, Paper
 
+NEEDED = ("arch", "classes", "input_shape", "parameters")  # of a card
 STANDARD = "standard"  # the training objective without an adversary
 
 
@@ -75,10 +77,15 @@ def networks(folders: Sequence[Path]) -> list[Network]:
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"--networks {folder}: there is no such folder")
-        for name, card in zoo.cards(folder).items():
-            if "arch" not in card:
-                raise UsageError(f"--networks {folder}: the card {name}.json names no architecture (arch)")
+        try:
+            cards = zoo.cards(folder)
+        except ValueError as error:
+            raise UsageError(f"--networks {folder}: a card there is damaged: {error}") from error
+        for name, card in cards.items():
+            if lacking := [key for key in NEEDED if not isinstance(card, dict) or key not in card]:
+                raise UsageError(f"--networks {folder}: the card {name}.json does not say {', '.join(lacking)}")
             network = Network(name, folder / f"{name}.safetensors", card)
+            is_packed(network.file)  # refuses what is no weights at all
             if name in {other.name for other in found.values()}:
                 network = replace(network, name=f"{name} ({network.sha256[:8]})")
             found.setdefault(network.sha256, network)

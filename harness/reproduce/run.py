@@ -15,6 +15,7 @@ from harness import __version__
 from harness.attacks.table import resolve
 from harness.audit.metrics import Right
 from harness.audit.statistics import share
+from harness.data.dataset import Dataset
 from harness.data.load import load_data, stratified
 from harness.errors import UsageError
 from harness.hops.subject import find_profile
@@ -82,8 +83,32 @@ class Reproduction:
         data, _ = load_data(self.options.data, input_shape=None, classes=None, seed=self.options.seed)
         if not 1 <= self.options.samples <= len(data):
             raise UsageError(f"--samples {self.options.samples}: {data.name} has {len(data)} images; expected 1 to {len(data)}")
+        self._check_images(data)
         index = stratified(data.labels, self.options.samples, self.options.seed)
         return Bench(data, index, Fraction(self.paper.eps), self.options.seed, self.cache)
+
+    def _check_images(self, data: Dataset) -> None:
+        """Every network must take the images, and know their classes. Raises UsageError."""
+        shape = (data.images.shape[3], *data.images.shape[1:3])
+        for network in self.networks:
+            wanted = tuple(network.card["input_shape"])
+            if wanted != shape:
+                raise UsageError(f"--data {data.name} has images of {shape} (channels, height, width), {network.name} takes {wanted}")
+            if data.classes > network.card["classes"] or (data.class_names and data.classes != network.card["classes"]):
+                raise UsageError(f"--data {data.name} has {data.classes} classes, {network.name} {network.card['classes']}")
+
+    def check(self) -> None:
+        """Everything that can be wrong, before any attack.
+
+        Raises:
+            UsageError: unknown data, device or folder, more samples than there are, or no network.
+        """
+        if self.options.seed < 0:
+            raise UsageError(f"--seed {self.options.seed}: expected a whole number of at least 0")
+        if self.options.device is not None:
+            find_profile(self.options.device)
+        if not self.networks or not len(self.bench.index):
+            raise UsageError("there is no network to attack")
 
     @cached_property
     def rows(self) -> dict[str, list[Network]]:
@@ -203,12 +228,9 @@ def reproduce(options: Options, cache: Cache, words: list[str]) -> ReproduceReco
     """All of it: attack, measure where a device is named, and put together.
 
     Raises:
-        UsageError: unknown data, device or folder, or more samples than there are.
+        UsageError: see `Reproduction.check`.
     """
     work = Reproduction(options, cache)
-    if options.device is not None:
-        find_profile(options.device)
-    if not work.networks or not len(work.bench.index):
-        raise UsageError("there is no network to attack")
+    work.check()
     work.attack()
     return work.record(words, work.engines() if options.device else ())

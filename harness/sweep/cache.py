@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from devices.sysroot import cache_folder
+from harness.errors import UsageError
 
 KEY_LENGTH = 32
 
@@ -25,6 +26,8 @@ class Cache:
     """
 
     def __init__(self, root: Path) -> None:
+        if root.exists() and not root.is_dir():
+            raise UsageError(f"--cache {root} is a file; expected a folder")
         self.root = root.absolute()
 
     @classmethod

@@ -19,7 +19,7 @@ from harness.sweep.plan import Plan
 from harness.sweep.recommend import Candidate, recommend
 from harness.sweep.record import SWEEP, Axis, CellRow, DeviceRow, EngineRow, Front, SweepRecord
 from harness.sweep.spec import Spec
-from harness.sweep.tasks import NETWORKS, Outcome, Task
+from harness.sweep.tasks import NETWORKS, RUNS, Outcome, Task
 from reports.run import Run
 from reports.sweep import render_sweep
 
@@ -93,7 +93,8 @@ class Sweep:
 
     def progress(self, task: Task, outcome: Outcome, seconds: float) -> str:
         """A line about a task that has ended."""
-        over = sum(found.status != "to do" for found in self.rows.values())
+        last = outcome.error is not None or task.kind == RUNS
+        over = sum(found.status != "to do" or (last and name == task.label) for name, found in self.rows.items())
         ended = f"FAILED: {outcome.error}" if outcome.error else f"{STEPS.get(task.kind, 'benched')} ({seconds:.0f} s)"
         return f"[{over}/{len(self.rows)} cells] {task.label} {ended}"
 

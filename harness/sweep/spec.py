@@ -96,7 +96,7 @@ class Spec(Part):
     name: str = Field(pattern=r"^[\w.-]+$")
     models: tuple[Annotated[Model, BeforeValidator(_named)], ...] = Field(min_length=1)
     methods: tuple[MethodSpec, ...] = ()
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     compress: CompressSpec = CompressSpec()
     bench: BenchSpec = BenchSpec()
     resources: Resources = Resources()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from harness.eps import parse_eps
 from harness.errors import UsageError
@@ -18,7 +20,7 @@ class Stage(BaseModel):
     Perturbation sizes are in pixel levels: `eps = 8` means 8/255.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="of the files that training writes")
     objective: Literal["standard", "n-fgsm", "pgd-at", "trades"]
@@ -74,5 +76,10 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def faults(error: ValidationError) -> str:
-    """Every field that is wrong, on one line."""
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    """Every field that is wrong, on one line; of one that is not known, the nearest that is."""
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}{_nearest(e)}" for e in error.errors())
+
+
+def _nearest(fault: ErrorDetails) -> str:
+    near = difflib.get_close_matches(str(fault["loc"][-1]), Stage.model_fields, n=1) if fault["type"] == "extra_forbidden" else []
+    return f"; did you mean {near[0]}?" if near else ""

@@ -105,6 +105,9 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "student of a pruning": (words("hydra", "two.toml", "--student", "resnet8"), ("--student resnet8 is for distillation",)),
     "student of another size": (words("ard", "distil.toml", "--student", "inception_v3"), ("does not run", "(3, 32, 32)")),
     "objective of a loss of its own": (words("kd", "distil.toml"), ("objective pgd-at", "expected objective standard")),
+    "a seed below zero": (words("nm24", "one.toml", "--seed", "-1"), ("--seed -1", "at least 0")),
+    "a file to work in": (words("nm24", "one.toml", "--work", "few.npz"), ("--work few.npz is a file",)),
+    "test images that are trained on": (data("few.npz", "few.npz"), ("of --test few are in --data few too",)),
     "nothing to go on from": (words("nm24", "one.toml", "--resume"), ("--resume: no epoch was finished in out.stages",)),
     "no second teacher": (words("iad-2", "distil.toml"), ("iad-2 needs --standard-teacher",)),
     "second teacher without a card": (
@@ -158,8 +161,13 @@ BAD_RECIPES = {
     "a radius of nothing": (RECIPE.replace("steps = 1", "eps = 0"), "eps: Input should be greater than 0"),
     "an objective": (RECIPE.replace("{objective}", "sgd"), "objective: Input should be 'standard'"),
     "an unknown stage": (RECIPE + "\n[pretrain]\nepochs = 1\n", "pretrain: Extra inputs"),
-    "a stage that is no table": ('description = "x"\nfinetune = 3\n', r"bad\.toml: "),
-    "a seed, which the command gives": (RECIPE.replace("steps = 1", "seed = 1"), "seed"),
+    "a stage that is no table": ('description = "x"\nfinetune = 3\n', r"bad\.toml: finetune is 3; expected a table \[finetune\]"),
+    "common that is no table": ('description = "x"\ncommon = 1\n', r"common is 1; expected a table"),
+    "a seed, which the command gives": (RECIPE.replace("steps = 1", "seed = 1"), "stage finetune: seed cannot be set"),
+    "a name, which the stage has": (RECIPE.replace("steps = 1", 'name = "q"'), "stage finetune: name cannot be set"),
+    "stages by another name": (RECIPE + "\n[[stages]]\nepochs = 1\n", "stages cannot be set; its tables are finetune"),
+    "an infinite rate": (RECIPE.replace("0.02", "inf"), "stage finetune: lr: Input should be a finite number"),
+    "a slip of the pen": (RECIPE.replace("epochs = 1", "epcohs = 1"), "epcohs: .*did you mean epochs"),
     "an unknown constant": (RECIPE + "\n[options]\nrho = 1.0\n", "magnitude has no constant rho; it has none"),
     "a constant that is no number": (RECIPE + '\n[options]\nrho = "x"\n', "options.rho: Input should be a valid number"),
     "no description": (RECIPE.replace('description = "a test"', ""), "description: Field required"),
@@ -321,6 +329,8 @@ def test_a_pruned_network_and_its_card(here: Path, capsys: pytest.CaptureFixture
     assert before > 6 * twin.nonzero_parameters
     assert card["size"]["this"]["file_bytes"] == (here / "out.safetensors").stat().st_size
     assert card["sha256"] == twin.sha256 and card["name"] == "out"
+    assert "asked for 8x" in err and f"γ {card['size']['ratio']['nonzero']:.2f} by non-zero parameters" in err
+    assert "--data few.npz --test test.npz" in card["method"]["command"], "the command makes this network again"
     assert card["method"]["rate"] == "8x" and card["method"]["recipe"]["stages"]["finetune"]["epochs"] == 1
     assert card["stages"]["finetune"]["held_out"]["n"] == 20
     assert card["measured"]["clean"]["n"] == 10  # of 12: an .npz sets a fifth aside for calibration

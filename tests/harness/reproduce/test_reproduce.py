@@ -180,6 +180,8 @@ def test_reports_say_what_the_record_says(done: tuple[ReproduceRecord, Cache], t
         (("--samples", "2000"), "--samples 2000: cifar10-sample has 1000 images"),
         (("--data", "nothing.npz"), "nothing.npz"),
         (("--networks", "nowhere"), "--networks nowhere: there is no such folder"),
+        (("--seed", "-1", "--dry-run"), "--seed -1: expected a whole number"),
+        (("--device", "nul", "--dry-run"), "unknown device 'nul'. Did you mean null"),
     ],
 )
 def test_wrong_options_are_one_line(
@@ -190,6 +192,41 @@ def test_wrong_options_are_one_line(
         cli.main()
     err = capsys.readouterr().err
     assert stop.value.code == 2 and expected in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fault", ["damaged card", "no weights", "lacking card", "large images", "more classes"])
+def test_what_cannot_be_attacked_is_told_before_any_attack(
+    fault: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nets = tmp_path / "nets"
+    nets.mkdir()
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(folder / f"parent{suffix}", nets / f"net{suffix}")
+    images, labels = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8), np.arange(20) % 10
+    if fault == "damaged card":
+        (nets / "net.json").write_text("{")
+    elif fault == "no weights":
+        (nets / "net.safetensors").write_text("a text")
+    elif fault == "lacking card":
+        (nets / "net.json").write_text('{"arch": "resnet8"}')
+    elif fault == "large images":
+        images = images.repeat(2, 1).repeat(2, 2)
+    else:
+        labels = np.arange(20)
+    np.savez(tmp_path / "test.npz", images=images, labels=labels)
+    said = {
+        "damaged card": "a card there is damaged", "no weights": "is no safetensors file", "lacking card": "does not say classes",
+        "large images": "has images of (3, 64, 64)", "more classes": "has 20 classes",
+    }[fault]  # fmt: skip
+    monkeypatch.setattr("harness.reproduce.evaluate.made", lambda *_: pytest.fail("an attack began"))
+    places = ("--cache", str(tmp_path / "c"), "--out", str(tmp_path / "o"))
+    words = ("--networks", str(nets), "--data", str(tmp_path / "test.npz"), "--samples", "4")
+    for more in ((), ("--dry-run",)):
+        monkeypatch.setattr(sys, "argv", ["harness", "reproduce", *places, *words, *more])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        err = capsys.readouterr().err
+        assert stop.value.code == 2 and said in err and err.count("\n") == 1
 
 
 def test_an_unknown_device_is_found_before_any_attack(options: Options, tmp_path: Path) -> None:
@@ -210,3 +247,8 @@ def test_a_dry_run_shows_rows_networks_and_commands(
     lines = {line[:20].strip(): line[21:] for line in capsys.readouterr().out.splitlines()}
     assert not stop.value.code
     assert "one-bit (6 of 6 attacks done)" in lines["w1a1"]
+    monkeypatch.setattr(sys, "argv", ["harness", "reproduce", *words, "--json"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    rows = json.loads(capsys.readouterr().out)
+    assert {"row": "w1a1", "network": "one-bit", "done": 6, "attacks": 6} in rows
