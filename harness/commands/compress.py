@@ -15,6 +15,8 @@ from harness.commands.options import Arch, AsJson, Classes, GoOn, ImageSize, Mod
 EPILOG = """
 Methods: radmm, hydra, magnitude, nm24, filters, lowbit, ptq-int8, qat-int8, and into a --student kd, ard, rslad, iad-1, iad-2.
 
+What a recipe may say: docs/recipes-and-sweeps.md in the repository; the shipped ones lie in harness/compression/recipes.
+
 Example: harness compress resnet18x16-at --method nm24 --out nm24.safetensors
 """
 

@@ -35,6 +35,8 @@ SPEC.toml, for example:
 
 A model of your own: models = [{model = "my.safetensors", arch = "resnet18", normalize = "imagenet"}]
 
+Every key: docs/recipes-and-sweeps.md in the repository. Keys of [bench] are the options of harness bench, in the plural where repeatable.
+
 Example: harness sweep sweep.toml --dry-run
 
 Started again, a sweep goes on where it was: nothing is trained or attacked twice, in other sweeps too.

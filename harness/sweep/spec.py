@@ -134,6 +134,11 @@ def _fault(path: Path, content: dict[str, Any], error: ValidationError) -> Usage
         )
     if first["loc"] in {("bench", name) for name in Model.model_fields}:
         return UsageError(f'sweep {path}: {where} is said of a model, as in models = [{{model = "my.safetensors", arch = "resnet18"}}]')
+    if first["type"] in ("tuple_type", "list_type"):
+        given = first.get("input")
+        return UsageError(f"sweep {path}: {where} is {given!r}; expected a list, as in {where.rpartition('.')[2]} = [{given!r}]")
+    if first["type"] == "missing":
+        return UsageError(f"sweep {path}: {where} is missing")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return UsageError(f"sweep {path}: {where or 'the file'}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first.get('input')!r}{more}")
 
