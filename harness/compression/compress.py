@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -320,11 +321,21 @@ def claim_folder(folder: Path, request: Request, recipe: CompressionRecipe, netw
             then["rate"] = request.rate  # the same, perhaps written otherwise
         with suppress(ValidationError):  # read back, so that a field which a later version added counts with its default
             then["recipe"] = CompressionRecipe.model_validate(then["recipe"]).model_dump(mode="json")
-        if other := [f"{key} {then.get(key)} then, {now[key]} now" for key in now if then.get(key) != now[key]]:
+        was, is_now = (dict(leaves({key: told.get(key) for key in now})) for told in (then, now))
+        if other := [f"{key} {was.get(key)} then, {is_now.get(key)} now" for key in was | is_now if was.get(key) != is_now.get(key)]:
             raise UntrustedError(f"{folder} holds the checkpoints of another request: {'; '.join(other)}. Delete it, or choose another.")
     temporary = note.with_suffix(".tmp")
     temporary.write_text(json.dumps(now, indent=1) + "\n")
     temporary.replace(note)
+
+
+def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """What is in nested dictionaries, by dotted names."""
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from leaves(inner, f"{name}.{key}" if name else key)
 
 
 def finish(request: Request, job: Job, compressed: nn.Module, parent: Twin, test: Dataset, out: Path) -> Path:

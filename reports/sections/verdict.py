@@ -33,7 +33,8 @@ def headline(record: RunRecord) -> str:
         return "No verdict: no claim was put to the test."
     if record.verdict is None:
         return f"No verdict yet: the run stopped after the step '{record.status}'."
-    return HEADLINES[record.verdict]
+    worst = decisive(record) if record.verdict == Verdict.UNTRUSTED else None
+    return HEADLINES[record.verdict] + ("" if worst is None else f" {worst.reason}")
 
 
 def tag(record: RunRecord) -> str:
