@@ -214,10 +214,11 @@ def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, Opti
 
 def _safetensors(path: Path, options: Options) -> tuple[nn.Module, Shape]:
     if options.arch is None:
-        raise UsageError(
-            f"{path} holds weights alone, and no card {path.stem}.json of theirs lies beside it: name their architecture with --arch "
-            "(zoo, torchvision or timm name)"
+        card = path.with_suffix(".json")
+        beside = (
+            f"the card {card.name} beside it is damaged or of other weights" if card.exists() else f"no card {card.name} lies beside it"
         )
+        raise UsageError(f"{path} holds weights alone, and {beside}: name their architecture with --arch (zoo, torchvision or timm name)")
     network, size, data = network_from(path, options.arch, options.classes, options.image_size), options.image_size, options.data_shape
     if data is not None and data[0] != CHANNELS:
         raise UsageError(
