@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor
 
@@ -50,13 +50,10 @@ def is_packed(path: Path) -> bool:
     """Whether a safetensors file is of this format.
 
     Raises:
-        UsageError: it is, in a version that this program does not know; or the file is no safetensors file.
+        UsageError: it is, in a version that this program does not know.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            version = (file.metadata() or {}).get(KEY)
-    except SafetensorError as error:
-        raise UsageError(f"{path} is no safetensors file: {error}") from error
+    with safe_open(path, "pt") as file:
+        version = (file.metadata() or {}).get(KEY)
     if version not in (None, VERSION):
         raise UsageError(f"{path} is packed in format {version}; this version reads {VERSION}")
     return version is not None

@@ -15,7 +15,7 @@ from harness.compression.compress import Request
 from harness.compression.table import METHODS
 from harness.errors import UsageError
 from harness.models import zoo
-from harness.models.packed import is_packed
+from harness.models.weights import read_weights
 from harness.reproduce.paper import Ours, Paper
 
 NEEDED = ("arch", "classes", "input_shape", "parameters")  # of a card
@@ -85,7 +85,7 @@ def networks(folders: Sequence[Path]) -> list[Network]:
             if lacking := [key for key in NEEDED if not isinstance(card, dict) or key not in card]:
                 raise UsageError(f"--networks {folder}: the card {name}.json does not say {', '.join(lacking)}")
             network = Network(name, folder / f"{name}.safetensors", card)
-            is_packed(network.file)  # refuses what is no weights at all
+            read_weights(network.file)  # refuses what is no weights at all
             if name in {other.name for other in found.values()}:
                 network = replace(network, name=f"{name} ({network.sha256[:8]})")
             found.setdefault(network.sha256, network)
