@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from harness.errors import UsageError
 from harness.precision import bfloat16
+from harness.training.folding import folded
 from harness.training.recipe import Stage
 
 Objective = Callable[[nn.Module, Tensor, Tensor, Stage, torch.Generator], Tensor]
@@ -60,7 +61,8 @@ def n_fgsm(network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: to
     eps = stage.eps / 255
     network.eval()
     start = (x + noise(x, 2 * eps, generator)).requires_grad_()
-    (gradient,) = torch.autograd.grad(F.cross_entropy(logits(network, start, stage), y), start)
+    with folded(network):
+        (gradient,) = torch.autograd.grad(F.cross_entropy(logits(network, start, stage), y), start)
     network.train()
     return cross_entropy(network, (start.detach() + eps * gradient.sign()).clamp(0, 1), y, stage)
 
@@ -75,10 +77,11 @@ def pgd(network: nn.Module, x: Tensor, stage: Stage, generator: torch.Generator,
     step = eps * max(0.25, 1.25 / stage.steps)
     network.eval()
     worst = (x + noise(x, eps, generator)).clamp(0, 1)
-    for _ in range(stage.steps):
-        worst.requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(logits(network, worst, stage)), worst)
-        worst = (worst.detach() + step * gradient.sign()).clamp(x - eps, x + eps).clamp(0, 1)
+    with folded(network):
+        for _ in range(stage.steps):
+            worst.requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(logits(network, worst, stage)), worst)
+            worst = (worst.detach() + step * gradient.sign()).clamp(x - eps, x + eps).clamp(0, 1)
     network.train()
     return worst
 

@@ -25,6 +25,7 @@ from harness.models.zoo import ARCHITECTURES
 from harness.placement import device
 from harness.progress import Track
 from harness.training import processes
+from harness.training.folding import folded
 from harness.training.objectives import logits
 from harness.training.recipe import Recipe, Stage
 from harness.training.regime import Regime
@@ -89,10 +90,11 @@ def correct(network: nn.Module, data: Dataset, stage: Stage, robust: bool) -> in
     for start in range(0, len(data), 500):
         x, y = to_tensor(data.images[start : start + 500]).to(place), torch.from_numpy(data.labels[start : start + 500]).to(place)
         worst = x
-        for _ in range(VALIDATION_STEPS if robust else 0):
-            worst = worst.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(F.cross_entropy(logits(network, worst, stage), y), worst)
-            worst = (worst.detach() + eps / 4 * gradient.sign()).clamp(x - eps, x + eps).clamp(0, 1)
+        with folded(network):
+            for _ in range(VALIDATION_STEPS if robust else 0):
+                worst = worst.detach().requires_grad_()
+                (gradient,) = torch.autograd.grad(F.cross_entropy(logits(network, worst, stage), y), worst)
+                worst = (worst.detach() + eps / 4 * gradient.sign()).clamp(x - eps, x + eps).clamp(0, 1)
         with torch.no_grad():
             right += int((network(worst).argmax(1) == y).sum())
     return right

@@ -215,7 +215,8 @@ def test_what_cannot_be_attacked_is_told_before_any_attack(
         labels = np.arange(20)
     np.savez(tmp_path / "test.npz", images=images, labels=labels)
     said = {
-        "damaged card": "a card there is damaged", "no weights": "is not a readable safetensors file", "lacking card": "does not say classes",
+        "damaged card": "a card there is damaged", "no weights": "is not a readable safetensors file",
+        "lacking card": "does not say classes",
         "large images": "has images of (3, 64, 64)", "more classes": "has 20 classes",
     }[fault]  # fmt: skip
     monkeypatch.setattr("harness.reproduce.evaluate.made", lambda *_: pytest.fail("an attack began"))
