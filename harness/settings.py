@@ -102,8 +102,13 @@ def check_numbers(settings: Settings) -> None:
     for option, value in (*at_least_one.items(), *(("--batch", b) for b in settings.batches)):
         if value is not None and value < 1:
             raise UsageError(f"{option} {value}: expected a whole number of at least 1")
-    if settings.seed < 0:
-        raise UsageError(f"--seed {settings.seed}: expected a whole number of at least 0")
+    check_seed(settings.seed)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that the generators do not take. Raises UsageError."""
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: expected a whole number of at least 0")
 
 
 def check_output(out: Path) -> None:

@@ -30,7 +30,7 @@ from harness.models.normalisation import without_normalisation
 from harness.models.packed import pack
 from harness.models.probe import parameters, takes
 from harness.run import Run, check_space
-from harness.settings import check_output
+from harness.settings import check_output, check_seed
 from harness.training import processes
 from harness.training.card import identity, measured, source, training
 from harness.training.recipe import Stage
@@ -207,8 +207,7 @@ def check(request: Request) -> Request:
         UsageError: see `compress`.
     """
     method = find_method(request.method)
-    if request.seed < 0:
-        raise UsageError(f"--seed {request.seed}: expected a whole number of at least 0")
+    check_seed(request.seed)
     pattern = request.pattern or next(iter(method.patterns), None)
     if request.pattern and request.pattern not in method.patterns:
         raise UsageError(f"--pattern {request.pattern}: {request.method} knows {', '.join(method.patterns) or 'no pattern'}")

@@ -29,6 +29,7 @@ from harness.reproduce.networks import Network, beside, command, networks
 from harness.reproduce.paper import Paper, paper, published
 from harness.reproduce.record import OurRow, PublishedRow, ReproduceRecord, TableRow
 from harness.run import environment, now
+from harness.settings import check_seed
 from harness.sweep.cache import Cache
 from harness.sweep.recommend import Candidate, recommend
 from harness.sweep.record import CellRow, Front
@@ -103,8 +104,7 @@ class Reproduction:
         Raises:
             UsageError: unknown data, device or folder, more samples than there are, or no network.
         """
-        if self.options.seed < 0:
-            raise UsageError(f"--seed {self.options.seed}: expected a whole number of at least 0")
+        check_seed(self.options.seed)
         if self.options.device is not None:
             find_profile(self.options.device)
         if not self.networks or not len(self.bench.index):
