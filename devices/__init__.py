@@ -1,5 +1,4 @@
-"""What a device is, how to reach it, and the worker that runs there.
+"""What a device is and how it is reached (`host`), and what runs there (`worker`).
 
-Knows no PyTorch, no attack and no verdict: a job folder goes out, raw values come back.
-numpy and the standard library only, so that the same code runs on a board where nothing can be installed.
+Knows no PyTorch, no attack and no verdict: bytes of images go out, logits and raw timings come back.
 """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from devices.errors import DeviceError
+from devices.host.errors import DeviceError
 from export.errors import ExportError
 from harness.allocator import keep_freed_memory
 from harness.commands import compare, compress, devices, lint, models, reproduce, sweep

@@ -1,7 +1,7 @@
 """The conditions that one batch size was timed under, from the samples beside it, and whether its figures count.
 
 A measurement that was throttled, grew hot, lost its clock or shared the CPU is INVALID: it is kept, its reasons stand beside it, and its
-figures are withheld. The limits are the profile's (`devices.profile.Limits`).
+figures are withheld. The limits are the profile's (`devices.host.profile.Limits`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.profile import Clocks, DeviceProfile, Limits
-from devices.telemetry.series import Telemetry
+from devices.host.profile import Clocks, DeviceProfile, Limits
+from devices.worker.telemetry.series import Telemetry
 from harness.energy import difference
 from harness.records import Conditions
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.telemetry.series import Series, Telemetry
+from devices.worker.telemetry.series import Series, Telemetry
 from harness.records import Energy
 
 POWER, COUNTER = "power_w:", "energy_j:"

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from devices.transports import SSH
+from devices.host.transports import SSH
 from harness import bench as spine
 from harness.errors import UsageError
 from harness.hops.subject import check_names, load_subject

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from devices.profile import DeviceProfile, Peak
+from devices.host.profile import DeviceProfile, Peak
 from harness.roofline import Peaks
 
 UNITS = {"onnxruntime": "cpu", "tensorrt": "gpu", "torch-tensorrt": "gpu"}
-"""What computes for a runtime, as a profile names it (`devices.profile.UNITS`)."""
+"""What computes for a runtime, as a profile names it (`devices.host.profile.UNITS`)."""
 
 
 def measured_peaks(found: Iterable[dict[str, Any]]) -> Peaks | None:
-    """The best that any engine's worker saw of the CPU (see `devices.peaks`): a peak is what can be reached, not what usually is."""
+    """The best that any engine's worker saw of the CPU (see `devices.worker.peaks`): a peak is what can be reached, not what usually is."""
     seen = [peaks for peaks in found if peaks]
     if not seen:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from devices.profile import DeviceProfile
+from devices.host.profile import DeviceProfile
 from export.flavours import FLAVOURS
 from harness.errors import UsageError
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from devices.profile import DeviceProfile, load_profile
-from devices.transports.openssh import CONFIG, drop_connection
+from devices.host.profile import DeviceProfile, load_profile
+from devices.host.transports.openssh import CONFIG, drop_connection
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 MISSING = None if SSHD and shutil.which("ssh") else "sshd is not installed: apt-get install -y openssh-server"

@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from devices.compare import declared
-from devices.profile import DeviceProfile, Peak
+from devices.host.compare import declared
+from devices.host.profile import DeviceProfile, Peak
 
 NONE = "–"
 

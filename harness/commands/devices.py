@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from devices.errors import DeviceError
+from devices.host.errors import DeviceError
 from harness.commands.options import AsJson, Emulate, Host
 
 app = typer.Typer(help="The devices a run can use.", no_args_is_help=True, rich_markup_mode=None)
@@ -19,7 +19,7 @@ def list_devices(as_json: AsJson = False) -> None:
     """Every device profile."""
     from rich.console import Console
 
-    from devices.profile import device_names, load_profile
+    from devices.host.profile import device_names, load_profile
     from harness.commands.device_text import overview
 
     profiles = [load_profile(name) for name in device_names()]
@@ -54,7 +54,7 @@ def probe_device(
     """What a device has, and what it lacks for a job. Exit code 4 where something is missing."""
     from dataclasses import asdict
 
-    from devices.probe import probe
+    from devices.host.probe import probe
     from harness.hops.subject import find_profile
 
     seen = probe(find_profile(name, emulate=emulate, host=host), lambda line: print(f"harness: {line}", file=sys.stderr))
@@ -72,7 +72,7 @@ def probe_device(
 @app.command("prepare", epilog="Example: harness devices prepare raspberry-pi-4")
 def prepare_device(name: Annotated[str, typer.Argument(help="a device profile")]) -> None:
     """Fetch what the emulation of a device needs into the cache folder; check and repair what is there."""
-    from devices.probe import prepare, probe
+    from devices.host.probe import prepare, probe
     from harness.hops.subject import find_profile
 
     profile = find_profile(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from devices.sysroot import cache_folder
+from devices.host.sysroot import cache_folder
 from harness.data.dataset import Dataset
 from harness.data.split import CALIBRATION, stratified, without_copies
 from harness.errors import UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from devices.sysroot import cache_folder
+from devices.host.sysroot import cache_folder
 from harness.data import cifar10, sample
 from harness.data.dataset import Dataset
 from harness.data.image_folder import read_folder

@@ -8,7 +8,7 @@ from pathlib import Path
 from export.errors import ExportError
 from export.flavours import FLAVOURS
 from export.lint import rule_for
-from export.tensorrt import TARGETS, BuildOptions, Plan, RejectedError, build_plans, load_library
+from devices.worker.tensorrt import TARGETS, BuildOptions, Plan, RejectedError, build_plans, load_library
 from harness.errors import UsageError
 from harness.hops.export import Exported
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from devices.compare import declared, mismatches
-from devices.profile import DeviceProfile
+from devices.host.compare import declared, mismatches
+from devices.host.profile import DeviceProfile
 from devices.result import Result
 from harness import conditions
 from harness.audit import gates

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from devices.profile import load_profile
+from devices.host.profile import load_profile
 from devices.result import LOADGEN, RESULT, timing_arrays
 from export.artefact import Artefact
 from export.evidence import Evidence, precision_evidence
@@ -105,7 +105,7 @@ def _too_fast(latency: dict[str, Latency], roofline: Roofline | None) -> list[st
 
 
 def _second_opinion(m: Measured) -> SecondOpinion | None:
-    """What trtexec measured of the engine on the device, where it is there (see `devices.trtexec`)."""
+    """What trtexec measured of the engine on the device, where it is there (see `devices.worker.trtexec`)."""
     if m.exported.artefact.runtime != "tensorrt" or m.simulated or m.result.optimised_graph is None:
         return None
     told = json.loads((m.folder / RESULT / m.result.optimised_graph).read_text(encoding="utf-8")).get("trtexec", {})

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from devices.compare import declared
+from devices.host.compare import declared
 from harness import samples
 from harness.audit import gates, metrics
 from harness.audit.verdict import Comparison, claims, overall

@@ -12,8 +12,8 @@ from types import TracebackType
 
 import numpy as np
 
-from devices.job import INFER_BATCH, SILENCE_LIMIT_S, LatencyPlan, Options, make_job
-from devices.profile import load_profile
+from devices.worker.spec import INFER_BATCH, SILENCE_LIMIT_S, LatencyPlan, Options, make_job
+from devices.host.profile import load_profile
 from devices.result import Result
 from devices.run import run_job
 from export.artefact import Artefact

@@ -10,11 +10,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.errors import DeviceError
-from devices.profile import DeviceProfile, device_aliases, device_names, load_profile
-from devices.reach import reach
-from devices.transports import SSH
-from devices.transports.openssh import check_host
+from devices.host.errors import DeviceError
+from devices.host.profile import DeviceProfile, device_aliases, device_names, load_profile
+from devices.host.preflight import reach
+from devices.host.transports import SSH
+from devices.host.transports.openssh import check_host
 from export.flavours import FLAVOURS
 from harness.attacks.grid import ball_levels
 from harness.attacks.table import ALIASES, Attack, resolve

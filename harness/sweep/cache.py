@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from devices.sysroot import cache_folder
+from devices.host.sysroot import cache_folder
 from harness.errors import UsageError
 
 KEY_LENGTH = 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
-from devices.environment import describe_machine
+from devices.worker.environment import describe_machine
 from harness.sweep.cache import Cache
 from harness.sweep.tasks import Outcome, Task, attempt
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from devices.errors import DeviceError
+from devices.host.errors import DeviceError
 from export.errors import ExportError
 from harness.bench import bench, resume
 from harness.compression.compress import Request, compress

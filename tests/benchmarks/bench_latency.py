@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from devices.engines.onnxruntime import OnnxRuntime
-from devices.job import Options
-from devices.timing import Stopwatch
+from devices.worker.engines.onnxruntime import OnnxRuntime
+from devices.worker.spec import Options
+from devices.worker.timing import Stopwatch
 
 ROUND_S = 0.1
 WARM = 5

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from devices.profile import load_profile
+from devices.host.profile import load_profile
 from devices.result import Result
 from harness.attacks.sets import make_set
 from harness.hops.attack import AdversarialSet

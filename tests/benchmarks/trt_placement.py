@@ -32,7 +32,7 @@ from export.folded import folded
 from export.lint import Severity, lint
 from export.onnx import export_onnx
 from export.session import open_session, to_input
-from export.tensorrt import BuildOptions, build_plan
+from devices.worker.tensorrt import BuildOptions, build_plan
 from export.trt_int8 import quantize_trt_int8
 from harness.data.dataset import Dataset
 from harness.data.load import load_data

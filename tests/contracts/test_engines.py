@@ -1,4 +1,4 @@
-"""What every engine must do, whatever its runtime. A new line in `devices.engines.ENGINES` is tested by being there.
+"""What every engine must do, whatever its runtime. A new line in `devices.worker.engines.ENGINES` is tested by being there.
 
 The model is linear, so the right answer is known without any runtime. An engine that needs a GPU is skipped where there is none, with
 its own reason; what it says there is tested in tests/devices.
@@ -15,8 +15,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from devices.engines import ENGINES, Engine, Loaded, NotRunError, RefusedError, make_engine
-from devices.job import Options
+from devices.worker.engines import ENGINES, Engine, Loaded, NotRunError, RefusedError, make_engine
+from devices.worker.spec import Options
 
 SHAPE, CLASSES = (3, 5, 7), 4
 WEIGHT = np.random.default_rng(0).normal(size=(105, CLASSES)).astype(np.float32)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import sshd
 
-from devices.errors import DeviceError
-from devices.profile import load_profile
-from devices.transports import TRANSPORTS, Exit, Transport, connect
+from devices.host.errors import DeviceError
+from devices.host.profile import load_profile
+from devices.host.transports import TRANSPORTS, Exit, Transport, connect
 
 QEMU = any(map(shutil.which, ("qemu-x86_64-static", "qemu-x86_64")))
 AWKWARD = 'it\'s $(a) "folder"; rm -rf *'

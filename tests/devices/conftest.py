@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 sys.path.append(str(Path(__file__).parent))
 
-from devices.job import Job, LatencyPlan, Options, make_job
+from devices.worker.spec import Job, LatencyPlan, Options, make_job
 
 SHAPE = (3, 4, 4)
 CLASSES = 5

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from devices.beside import Beside
-from devices.job import Job, LatencyPlan, Watch
-from devices.profile import Limits, load_profile
-from devices.reader import ROOT
+from devices.worker.monitor import Beside
+from devices.worker.spec import Job, LatencyPlan, Watch
+from devices.host.profile import Limits, load_profile
+from devices.worker.reader import ROOT
 from devices.result import Result
 from devices.run import run_job
 from harness.conditions import judge

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from devices import cuda
-from devices.cuda import Buffer, Cuda, DriverError
+from devices.worker.cuda import Buffer, Cuda, DriverError
 
 
 @pytest.fixture

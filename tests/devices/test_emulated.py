@@ -17,14 +17,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from devices import sysroot as sysroots
-from devices.errors import DeviceError
-from devices.job import LatencyPlan, Options, make_job
-from devices.probe import prepare, probe
-from devices.profile import load_profile
+from devices.host.errors import DeviceError
+from devices.worker.spec import LatencyPlan, Options, make_job
+from devices.host.probe import prepare, probe
+from devices.host.profile import load_profile
 from devices.result import Result
 from devices.run import run_job
-from devices.sysroot import Sysroot
-from devices.transports import connect, emulated
+from devices.host.sysroot import Sysroot
+from devices.host.transports import connect, emulated
 
 CHANNELS, SIDE, CLASSES = 16, 8, 4
 SCALE = CHANNELS * 9 * 127 / 200  # of the output: the largest sum is level 200 of 255
@@ -236,7 +236,7 @@ def test_every_damage_is_found(built: Sysroot) -> None:
 
 def test_prepare_leaves_a_whole_sysroot_and_rebuilds_a_damaged_one(built: Sysroot, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr("devices.probe.find_qemu", lambda machine: machine)
+    monkeypatch.setattr("devices.host.probe.find_qemu", lambda machine: machine)
     prepare(load_profile("jetson-orin"), said.append)
     assert said[-1] == "it is whole"
     built.python.unlink()

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from devices import environment
-from devices.environment import Load, describe_machine
-from devices.reader import Reader
+from devices.worker.environment import Load, describe_machine
+from devices.worker.reader import Reader
 
 JETSON = """processor\t: 0
 Features\t: fp asimd evtstrm aes asimdhp cpuid asimddp uscat
@@ -102,7 +102,7 @@ def test_this_machine_can_be_stored_as_json() -> None:
 def test_peak_is_this_processes_own_not_its_parents() -> None:
     heavy = np.ones(200 << 17)  # 200 MiB in the parent, written to
     code = (
-        "from devices.environment import resident_bytes as r; import numpy as n; a = r(peak=True); "
+        "from devices.worker.environment import resident_bytes as r; import numpy as n; a = r(peak=True); "
         "n.ones(64 << 17); print(a, r(peak=True), r(peak=False))"
     )
     before, peak, now = map(int, subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())

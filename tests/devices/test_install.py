@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from devices.install import System, remedies
+from devices.host.install import System, remedies
 
 JETPACK_6 = System("Ubuntu 22.04.5 LTS", "aarch64", "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64")
 JETPACK_7 = System("Ubuntu 24.04.2 LTS", "aarch64", "# R38 (release), REVISION: 2.0, GCID: 1, BOARD: generic", managed=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.job import JOB, File, FormatError, Job, LatencyPlan, Options, make_job
+from devices.worker.spec import JOB, File, FormatError, Job, LatencyPlan, Options, make_job
 
 names = st.from_regex(r"[A-Za-z0-9][\w.+-]{0,20}", fullmatch=True)
 texts = st.text(max_size=20)

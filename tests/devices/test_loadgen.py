@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from devices.engines import RefusedError
-from devices.job import FormatError, Job, LatencyPlan
-from devices.loadgen import SCENARIOS, SUMMARY, drive, read_summary
-from devices.profile import load_profile
+from devices.worker.engines import RefusedError
+from devices.worker.spec import FormatError, Job, LatencyPlan
+from devices.worker.loadgen import SCENARIOS, SUMMARY, drive, read_summary
+from devices.host.profile import load_profile
 from devices.result import LOADGEN, RESULT, Result
 from devices.run import run_job
 

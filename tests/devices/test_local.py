@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from devices.errors import DeviceError
+from devices.host.errors import DeviceError
 from devices.process import LINE_LENGTH, STDERR_LINES, Exit
-from devices.transports.local import Local
+from devices.host.transports.local import Local
 
 PARENT = """
 import subprocess, sys, time

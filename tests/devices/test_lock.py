@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from devices.lock import DeviceLock, boot_id, lock_path
+from devices.worker.lock import DeviceLock, boot_id, lock_path
 
-HOLD = "import sys; from pathlib import Path; from devices.lock import DeviceLock\nlock = DeviceLock(Path(sys.argv[1]))\n"
+HOLD = "import sys; from pathlib import Path; from devices.worker.lock import DeviceLock\nlock = DeviceLock(Path(sys.argv[1]))\n"
 
 
 @pytest.fixture

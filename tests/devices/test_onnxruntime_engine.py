@@ -13,9 +13,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from devices.engines import RefusedError
-from devices.engines.onnxruntime import LEVELS, SESSION_CONFIG, OnnxRuntime
-from devices.job import Options
+from devices.worker.engines import RefusedError
+from devices.worker.engines.onnxruntime import LEVELS, SESSION_CONFIG, OnnxRuntime
+from devices.worker.spec import Options
 
 OPTIONS = Options("input", "logits", threads=1)
 

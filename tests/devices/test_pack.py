@@ -16,8 +16,8 @@ import onnxruntime
 import pytest
 
 import devices
-from devices.job import Job
-from devices.pack import BUILDER_FILES, WORKER_FILES, worker_archive
+from devices.worker.spec import Job
+from devices.host.pack import BUILDER_FILES, WORKER_FILES, worker_archive
 from devices.result import Result
 
 PACKAGE = Path(devices.__file__).parent
@@ -63,7 +63,7 @@ def test_same_source_gives_same_bytes(tmp_path: Path) -> None:
         shutil.copytree(PACKAGE.parent / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     for path in tmp_path.rglob("*.py"):
         os.utime(path, (1, 1))
-    code = "import sys; from devices.pack import worker_archive; sys.stdout.buffer.write(worker_archive())"
+    code = "import sys; from devices.host.pack import worker_archive; sys.stdout.buffer.write(worker_archive())"
     other = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=True, env={**os.environ, "PYTHONHASHSEED": "7"}
     )

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from devices.peaks import _model, cache_bytes, cpu_peaks
+from devices.worker.peaks import _model, cache_bytes, cpu_peaks
 
 UINT8, INT8, INT32, FLOAT = 2, 3, 6, 1
 SIZE = 48

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from devices.compare import declared
-from devices.errors import DeviceError
-from devices.job import Watch
-from devices.profile import FOLDER, DeviceProfile, device_aliases, device_names, load_profile, read_profile
+from devices.host.compare import declared
+from devices.host.errors import DeviceError
+from devices.worker.spec import Watch
+from devices.host.profile import FOLDER, DeviceProfile, device_aliases, device_names, load_profile, read_profile
 
 
 @pytest.mark.parametrize("name", device_names())

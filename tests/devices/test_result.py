@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from devices.job import FormatError
+from devices.worker.spec import FormatError
 from devices.result import RESULT, STATUSES, Checks, Result, Timing
 
 counts = st.none() | st.integers(0, 2**62)
@@ -116,7 +116,7 @@ def test_an_array_is_never_unpickled(tmp_path: Path) -> None:
     inside = saved(tmp_path)
     np.save(inside / "outputs" / "clean.npy", np.array([object()]), allow_pickle=True)
     raw = json.loads((inside / "result.json").read_text())
-    from devices.files import sha256_file
+    from devices.worker.files import sha256_file
 
     raw["outputs"]["clean"]["sha256"] = sha256_file(inside / "outputs" / "clean.npy")
     (inside / "result.json").write_text(json.dumps(raw))

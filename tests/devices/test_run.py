@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from devices.errors import DeviceError
-from devices.job import Job, LatencyPlan, Options
-from devices.pack import worker_archive
-from devices.profile import load_profile
+from devices.host.errors import DeviceError
+from devices.worker.spec import Job, LatencyPlan, Options
+from devices.host.pack import worker_archive
+from devices.host.profile import load_profile
 from devices.result import RESULT, Result
 from devices.run import run_job
 from devices.worker import to_input
@@ -56,7 +56,7 @@ def forbid_running(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: object) -> None:
         raise AssertionError("a worker was started")
 
-    monkeypatch.setattr("devices.transports.local.Local.run", run)
+    monkeypatch.setattr("devices.host.transports.local.Local.run", run)
 
 
 def test_a_job_gives_logits_timings_memory_and_evidence(folder: Path, linear: Any, job_of: Callable[..., Job], images: np.ndarray) -> None:
@@ -350,6 +350,6 @@ def _runs_in(process: Path, folder: Path) -> bool:
 def test_only_an_unreachable_device_is_an_error(
     folder: Path, linear: Any, job_of: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devices.transports.local.Local.python", ("no-such-python",))
+    monkeypatch.setattr("devices.host.transports.local.Local.python", ("no-such-python",))
     with pytest.raises(DeviceError, match="cannot run no-such-python"):
         run_job(HOST, job_of(linear.path), folder, silent)

@@ -21,13 +21,13 @@ import numpy as np
 import pytest
 import sshd
 
-from devices.errors import DeviceError
-from devices.job import Job
-from devices.reach import reach
+from devices.host.errors import DeviceError
+from devices.worker.spec import Job
+from devices.host.preflight import reach
 from devices.result import RESULT
 from devices.run import run_job
-from devices.transports import connect, ssh
-from devices.transports.ssh import Ssh, checked_list
+from devices.host.transports import connect, ssh
+from devices.host.transports.ssh import Ssh, checked_list
 
 BIG = 12 << 20
 MOUNT = shutil.which("mount")
@@ -251,7 +251,7 @@ def test_a_harness_that_is_killed_takes_its_worker_up_again(device: sshd.Board, 
     )
     script = (
         "import sys\nfrom pathlib import Path\nfrom dataclasses import replace\n"
-        "from devices.profile import load_profile\nfrom devices.transports import connect\n"
+        "from devices.host.profile import load_profile\nfrom devices.host.transports import connect\n"
         f"t = connect(replace(load_profile('host'), transport='ssh', host='board', python={device.python!r}))\n"
         f"t.run([*t.python, '-c', {code!r}], t.put(Path({str(folder)!r}), lambda *_: None), lambda l: print(l, flush=True), 60)"
     )

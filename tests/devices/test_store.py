@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.target.store import DamagedError, Store
+from devices.worker.store import DamagedError, Store
 
 RAW = bytes(range(256)) * 1000
 NAME = hashlib.sha256(RAW).hexdigest()

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.job import Watch
-from devices.reader import Reader
-from devices.telemetry import PROVIDERS, cpufreq, ina3221, load, nvidia_smi, rapl, tegrastats, thermal, throttle
-from devices.telemetry.source import KINDS, AbsentError, Poll, Stream
+from devices.worker.spec import Watch
+from devices.worker.reader import Reader
+from devices.worker.telemetry import PROVIDERS, cpufreq, ina3221, load, nvidia_smi, rapl, tegrastats, thermal, throttle
+from devices.worker.telemetry.source import KINDS, AbsentError, Poll, Stream
 
 ORIN = Reader(Path(__file__).parent / "fixtures" / "jetson-orin")
 WATCH = Watch(throttle_counters=("/sys/class/hwmon/hwmon*/oc*_event_cnt",))

@@ -22,17 +22,17 @@ import standin_tensorrt
 from onnx import TensorProto, helper, numpy_helper
 
 from devices import cuda
-from devices.engines import NotRunError, RefusedError
-from devices.engines import tensorrt as engine_module
-from devices.engines.tensorrt import TensorRt
-from devices.engines.torch_tensorrt import TorchTensorRt
-from devices.job import Job, Options
-from devices.pack import worker_archive
-from devices.profile import load_profile
+from devices.worker.engines import NotRunError, RefusedError
+from devices.worker.engines import tensorrt as engine_module
+from devices.worker.engines.tensorrt import TensorRt
+from devices.worker.engines.torch_tensorrt import TorchTensorRt
+from devices.worker.spec import Job, Options
+from devices.host.pack import worker_archive
+from devices.host.profile import load_profile
 from devices.result import Result
 from devices.run import run_job
-from export.plan import Plan, sha256_file
-from export.tensorrt import BuildOptions, ExportError, load_library
+from devices.worker.plan import Plan, sha256_file
+from devices.worker.tensorrt import BuildOptions, ExportError, load_library
 
 SHAPE, CLASSES = (2, 3, 5), 4
 WEIGHT = np.random.default_rng(0).normal(size=(30, CLASSES)).astype(np.float32)

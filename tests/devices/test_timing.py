@@ -8,7 +8,7 @@ from itertools import chain, repeat
 import numpy as np
 import pytest
 
-from devices.timing import SimulatedClock, Stopwatch, make_clock, repeated_to_fresh
+from devices.worker.timing import SimulatedClock, Stopwatch, make_clock, repeated_to_fresh
 
 MS = 1_000_000
 INPUTS = [np.full((1, 1), value, np.float32) for value in range(4)]

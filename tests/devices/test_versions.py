@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.errors import DeviceError
-from devices.versions import satisfies
+from devices.host.errors import DeviceError
+from devices.host.versions import satisfies
 
 numbers = st.lists(st.integers(0, 99), min_size=1, max_size=4)
 

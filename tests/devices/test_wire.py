@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from devices import wire
-from devices.wire import BEAT, ClosedError, Wire
+from devices.worker.wire import BEAT, ClosedError, Wire
 
 
 @pytest.fixture

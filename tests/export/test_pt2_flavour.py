@@ -47,7 +47,7 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
 
 
 def test_it_is_what_the_runner_looks_for(artefact: Artefact) -> None:
-    """`devices.engines.torch_tensorrt`: its one input by the manifest's name, the shape from its example."""
+    """`devices.worker.engines.torch_tensorrt`: its one input by the manifest's name, the shape from its example."""
     program = torch.export.load(artefact.path)
     assert list(program.graph_signature.user_inputs) == [artefact.input_name]
     assert len(program.graph_signature.user_outputs) == 1

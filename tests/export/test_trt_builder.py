@@ -20,7 +20,7 @@ from export import tensorrt
 from export.errors import ExportError
 from export.flavours import FLAVOURS, export_flavour
 from export.lint import rule_for
-from export.tensorrt import TARGETS, BuildOptions, RejectedError, build_plan, build_plans, load_library, verify_plan
+from devices.worker.tensorrt import TARGETS, BuildOptions, RejectedError, build_plan, build_plans, load_library, verify_plan
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'edge-harness[aot]'")
 
@@ -257,7 +257,7 @@ WITHOUT = f"""
 import sys
 from pathlib import Path
 sys.modules.update(dict.fromkeys({HEAVY}))  # None: importing it fails
-from export.tensorrt import BuildOptions, build_plan, verify_plan
+from devices.worker.tensorrt import BuildOptions, build_plan, verify_plan
 assert not any(name.startswith(("tensorrt", "numpy")) for name in sys.modules), "imported before it was called"
 plan = build_plan(Path(sys.argv[1]), Path(sys.argv[2]), BuildOptions(target="sm86"))
 assert verify_plan(plan.path) == plan
@@ -266,7 +266,7 @@ assert verify_plan(plan.path) == plan
 MISSING = """
 import sys, types
 sys.modules.update({"tensorrt": types.ModuleType("tensorrt"), "tensorrt_rtx": None})
-from export.tensorrt import load_library
+from devices.worker.tensorrt import load_library
 for ahead in (True, False):
     try:
         load_library(ahead=ahead)

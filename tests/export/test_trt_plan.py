@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.errors import ExportError
-from export.plan import SCHEMA, Plan, sha256_file, verify_plan, write_whole
+from devices.worker.plan import SCHEMA, Plan, sha256_file, verify_plan, write_whole
 
 KEY = Path("edge-harness") / "plan.key"
 

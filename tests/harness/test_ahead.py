@@ -12,7 +12,7 @@ import pytest
 
 from export.artefact import load_artefact, sha256_file
 from export.errors import ExportError
-from export.tensorrt import verify_plan
+from devices.worker.tensorrt import verify_plan
 from harness import cli
 from harness.hops.ahead import build_ahead
 from harness.hops.export import Exported

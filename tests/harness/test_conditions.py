@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from devices.profile import Clocks, Limits, load_profile
-from devices.telemetry.series import Series, Telemetry
+from devices.host.profile import Clocks, Limits, load_profile
+from devices.worker.telemetry.series import Series, Telemetry
 from harness.conditions import conditions, faults, judge
 
 S = 1_000_000_000

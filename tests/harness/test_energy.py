@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.telemetry.series import Series, Telemetry
+from devices.worker.telemetry.series import Series, Telemetry
 from harness.energy import difference, energy, integral
 
 S = 1_000_000_000

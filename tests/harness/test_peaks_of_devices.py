@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from devices.profile import Peak, Power, load_profile
+from devices.host.profile import Peak, Power, load_profile
 from harness.peaks import declared_peaks, measured_peaks
 from harness.roofline import Work, floor
 

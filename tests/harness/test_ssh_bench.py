@@ -17,10 +17,10 @@ import torch
 from commandline import harness
 from safetensors.torch import save_file
 
-from devices.errors import DeviceError
-from devices.profile import load_profile
-from devices.reader import ROOT
-from devices.transports import connect
+from devices.host.errors import DeviceError
+from devices.host.profile import load_profile
+from devices.worker.reader import ROOT
+from devices.host.transports import connect
 from harness.models.zoo import ARCHITECTURES
 from harness.records import RunRecord, Step, Verdict
 

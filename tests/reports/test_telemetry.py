@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 from synthetic import make_run
 
-from devices.profile import load_profile
-from devices.telemetry import tegrastats
-from devices.telemetry.series import Telemetry, columns
+from devices.host.profile import load_profile
+from devices.worker.telemetry import tegrastats
+from devices.worker.telemetry.series import Telemetry, columns
 from harness.conditions import judge
 from harness.energy import energy
 from harness.records import Mismatch, RunRecord, TelemetryRecord

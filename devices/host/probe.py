@@ -1,0 +1,128 @@
+"""What a device has and what it lacks, asked of its own Python through its transport."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devices.host.errors import DeviceError
+from devices.host.install import System, remedies
+from devices.host.pack import worker_archive
+from devices.host.profile import DeviceProfile
+from devices.host.sysroot import Sysroot
+from devices.host.transports import EMULATED, SSH, Say, connect
+from devices.host.transports.emulated import find_qemu
+
+LIMIT_S = 120.0
+OLDEST_PYTHON = (3, 10)
+
+_WORKER = "worker.pyz"
+_ANSWER = "=== answer"  # what a package prints when it is imported comes before; the lines after it are short
+_ASK = f"""
+import importlib, json, os, platform, sys, sysconfig
+def first_line(path):
+    try:
+        return open(path, encoding="utf-8").readline().strip()
+    except OSError:
+        return ""
+try:
+    system = platform.freedesktop_os_release().get("PRETTY_NAME", "")
+except OSError:
+    system = ""
+venv = sys.prefix != sys.base_prefix
+found = {{"python": platform.python_version(), "machine": platform.machine(), "system": system}}
+asked = {{"name": system, "machine": platform.machine(), "l4t": first_line("/etc/nv_tegra_release"), "venv": venv,
+          "managed": not venv and os.path.exists(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED"))}}
+for name in sys.argv[1:]:
+    try:
+        found[name] = importlib.import_module(name).__version__
+    except Exception as error:
+        found[name] = None
+        print(name, type(error).__name__, error, file=sys.stderr)
+if found.get("numpy"):
+    sys.path.insert(0, "{_WORKER}")
+    from devices.worker.environment import describe_machine
+    from devices.worker.observed import gpu
+    from devices.worker.reader import Reader
+    machine = describe_machine()
+    card = None if machine["emulator"] else gpu(Reader())
+    found = machine | {{f"gpu_{{name}}": value for name, value in (card or {{}}).items()}} | found
+print("{_ANSWER}")
+print(json.dumps({{"found": found, "system": asked}}, indent=0))
+"""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The answer.
+
+    Attributes:
+        found: facts by name; a package that cannot be imported is None.
+        missing: what a job would need and the device lacks, one sentence with its remedy each.
+    """
+
+    found: dict[str, Any]
+    missing: list[str]
+
+
+def probe(profile: DeviceProfile, say: Say | None = None) -> Probe:
+    """Start the device's Python and ask for versions and the processor. Waits while a run has the device.
+
+    Raises:
+        DeviceError: the device cannot be reached, or its Python does not start.
+    """
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="edge-harness-probe-") as name, connect(profile, say) as transport:
+        folder = Path(name)
+        (folder / _WORKER).write_bytes(worker_archive())
+        there = transport.put(folder, lambda step, done, total: None)
+        ended = transport.run([*transport.python, "-c", _ASK, "numpy", *profile.runtimes], there, lines.append, LIMIT_S)
+    if ended.hung or ended.code != 0 or _ANSWER not in lines:
+        why = f"was silent for {LIMIT_S:g} s" if ended.hung else f"ended with code {ended.code}"
+        raise DeviceError(f"Python on {profile.name} {why}: {' | '.join(ended.stderr[-2:])}")
+    answer = json.loads("\n".join(lines[lines.index(_ANSWER) + 1 :]))
+    return Probe(answer["found"], _missing(profile, answer["found"], System(**answer["system"])))
+
+
+def prepare(profile: DeviceProfile, say: Say) -> None:
+    """Make sure that this machine has what the emulation of a device needs; build or repair its sysroot.
+
+    Raises:
+        DeviceError: QEMU is not installed, or the sysroot cannot be built.
+    """
+    emulation = profile.emulation
+    if emulation is None or not emulation.packages:
+        say(f"{profile.name} needs no preparation")
+        return
+    find_qemu(emulation.machine)
+    sysroot = Sysroot.of(emulation)
+    if sysroot.finished:
+        say(f"checking {sysroot.folder} ...")
+        faults = sysroot.faults()
+        if not faults:
+            say("it is whole")
+            return
+        say(f"{len(faults)} files are missing or changed, the first: {faults[0]}; building it again")
+    sysroot.build(say)
+
+
+def _missing(profile: DeviceProfile, found: dict[str, Any], system: System) -> list[str]:
+    missing = []
+    if tuple(map(int, found["python"].split(".")[:2])) < OLDEST_PYTHON:
+        missing.append(f"Python {found['python']} is too old: the worker needs 3.10 or newer")
+    needed = ("numpy", *profile.runtimes)
+    pins = (
+        dict(package.split("==") for package in profile.emulation.packages) if profile.transport == EMULATED and profile.emulation else {}
+    )
+    absent = [name for name in needed if found[name] is None]
+    if absent and not pins:
+        missing += remedies(absent, system, profile.python if profile.transport == SSH else "python")
+    for name in needed:
+        if pins and name in absent:
+            missing.append(f"{name} cannot be imported: harness devices prepare {profile.name}")
+        elif pins.get(name, found[name]) != found[name]:
+            missing.append(f"{name} is {found[name]}, the profile says {pins[name]}: harness devices prepare {profile.name}")
+    return missing

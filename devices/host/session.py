@@ -1,0 +1,451 @@
+"""An engine held open: asked, measured, asked again, until it is closed. The same for this machine, an emulated CPU, a board, and the
+user's own engine (`exec:`), since all of them speak protocol 1 over a pair of pipes (see `devices.worker.serve`, docs/engines-of-your-own.md).
+
+Nothing that the other end says is believed unchecked: a wrong length, NaN, silence, garbage, endless output and death end as an
+`EngineError`, never as a hang.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from devices.host.channel import Channel
+from devices.host.errors import DeviceError
+from devices.worker.wire import ClosedError
+
+Images = NDArray[np.uint8]
+Logits = NDArray[np.float32]
+Progress = Callable[[str, int, int], None]
+Status = Literal["crashed", "hung", "nan", "refused", "built"]
+
+PROTOCOL = 1
+ANSWER_S = 120.0  # that an engine may take to answer one batch
+LOAD_S = 1800.0  # a TensorRT engine is built meanwhile, and says nothing
+MOST_CLASSES = 1 << 20
+MOST_BYTES = 1 << 30  # of one file of an answer
+MOST_NS = 1 << 62
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class EngineError(Exception):
+    """What an engine does wrong: it is that engine's result, not a fault of the device or of this program.
+
+    Attributes:
+        status: `crashed`, `hung`, `nan`, `refused`, or `built` (ahead of time, with nothing here to run it on).
+    """
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, order=True)
+class EngineId:
+    """Which engine: a flavour, and which of its builds."""
+
+    flavour: str
+    build: int = 0
+
+    def __str__(self) -> str:
+        return self.flavour if self.build == 0 else f"{self.flavour}#{self.build}"
+
+    @classmethod
+    def parse(cls, text: str) -> EngineId:
+        """The engine that `str` wrote."""
+        flavour, _, build = text.partition("#")
+        return cls(flavour, int(build or 0))
+
+
+class _Said(BaseModel):
+    """A message from the other end: what is not expected in it is ignored, what is expected must be of the right kind and size."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class Loaded(_Said):
+    """What is known of the engine that really runs.
+
+    Attributes:
+        options: every option as the runtime has it.
+        plan_sha256: of the plan that runs: its file where the runtime keeps one, else artefact, version and options.
+        environment, before: what the device looked like (see `devices.worker.environment`, `devices.worker.observed`).
+        load_ns: loading the artefact, without importing the runtime and without building.
+        build_ns: building the engine.
+        first_ns: the first call of all, one image.
+        simulated: its clock and memory are made up.
+    """
+
+    options: dict[str, Any] = {}
+    plan_sha256: str = Field(default="", max_length=64)
+    environment: dict[str, Any] = {}
+    before: dict[str, Any] = {}
+    load_ns: int | None = Field(default=None, ge=0, le=MOST_NS)
+    build_ns: int = Field(default=0, ge=0, le=MOST_NS)
+    first_ns: int | None = Field(default=None, ge=0, le=MOST_NS)
+    simulated: bool = False
+
+
+class Hello(_Said):
+    """The first line of an engine."""
+
+    protocol: Literal[1]
+    name: str = Field(max_length=200)
+    version: str = Field(max_length=200)
+    shape: list[int] = Field(min_length=3, max_length=3, description="height, width, channels")
+    classes: int = Field(ge=2, le=MOST_CLASSES)
+    output: Literal["logits", "labels"]
+    measure: bool = False
+    loaded: Loaded = Loaded()
+
+
+class _Fault(_Said):
+    """An engine that cannot go on says why."""
+
+    status: Literal["refused", "built", "crashed"]
+    error: str
+
+
+class _Progress(_Said):
+    step: str
+    done: int = Field(ge=0)
+    total: int = Field(ge=0)
+
+
+class _Rows(_Said):
+    n: int
+
+
+class _Calls(_Said):
+    ns: list[int]
+    start_ns: list[int] = []
+    parts: dict[str, list[int]] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Calls:
+    """Timed calls in order.
+
+    Attributes:
+        ns: int64 (n,), how long each took.
+        start_ns: int64 (n,), when each began, on the device's clock; empty where that is not known.
+        parts: part of a call (`host_to_device`, `compute`, `device_to_host`) -> int64 (n,); empty for an engine without memory of its own.
+    """
+
+    ns: NDArray[np.int64]
+    start_ns: NDArray[np.int64]
+    parts: dict[str, NDArray[np.int64]]
+
+
+@dataclass
+class Cost:
+    """What was asked of a session so far: requests, images, and the seconds that it took to answer."""
+
+    requests: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds that an engine may be silent: while it loads, and while it answers one request."""
+
+    load_s: float = LOAD_S
+    answer_s: float = ANSWER_S
+
+
+@dataclass
+class EngineSession:
+    """One engine, open from `__enter__` to `__exit__`. A closed or failed session answers nothing more.
+
+    A connection that drops is opened again, and the request repeated; where another plan than before runs then, `replaced` says so and
+    the session ends: its answers must not be mixed.
+
+    Attributes:
+        id: which engine.
+        open: starts the program at the other end; called again after a lost connection.
+        batch: images in one request.
+        limits: how long it may be silent.
+        progress: called with step, done, total while it loads or works for long.
+        cost: what was asked of it.
+    """
+
+    id: EngineId
+    open: Callable[[], Channel]
+    batch: int
+    limits: Limits = Limits()
+    progress: Progress = lambda step, done, total: None
+    cost: Cost = field(default_factory=Cost)
+
+    def __post_init__(self) -> None:
+        self._channel: Channel | None = None
+        self._hello: Hello | None = None
+        self._fault: EngineError | None = None
+
+    def __enter__(self) -> Self:
+        """Load the engine.
+
+        Raises:
+            EngineError: it does not load; the session is closed.
+            DeviceError: the device cannot be reached.
+        """
+        try:
+            self._connect()
+        except EngineError as error:
+            self._fault = error
+            raise
+        except BaseException:
+            self._drop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close(wait=kind is None)
+
+    @property
+    def hello(self) -> Hello:
+        """What it said first. Raises ValueError before it was opened."""
+        if self._hello is None:
+            raise ValueError(f"the session of {self.id} was never opened")
+        return self._hello
+
+    @property
+    def loaded(self) -> Loaded:
+        """Runtime options, plan hash, environment of the engine."""
+        return self.hello.loaded
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, channels of an image."""
+        height, width, channels = self.hello.shape
+        return height, width, channels
+
+    def logits(self, images: Images) -> Logits:
+        """Logits, float32 (n, classes), of uint8 images (n, h, w, c). Of an engine that names labels only: 1 for the label, 0 elsewhere.
+
+        Raises:
+            EngineError: a wrong answer, or none.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.shape:
+            raise ValueError(f"images are {images.dtype} {images.shape}; expected uint8 (n, {', '.join(map(str, self.shape))})")
+        parts = [self._steadily(lambda chunk=images[i : i + self.batch]: self._ask(chunk)) for i in range(0, len(images), self.batch)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.hello.classes), np.float32)
+
+    def measure(self, batch: int, repeats: int, *, same: bool = False) -> Calls:
+        """Time `repeats` calls of `batch` images, by the engine's own clock where it has one, else around each request.
+
+        Args:
+            batch: images in each call. They come from the pool (see `set_pool`).
+            repeats: calls.
+            same: the same input at every call, to see whether answers are remembered.
+
+        Raises:
+            EngineError: as `logits`.
+        """
+        if not self.hello.measure:
+            return self._measure_requests(batch, repeats)
+        said = self._steadily(lambda: self._request({"op": "measure", "batch": batch, "repeats": repeats, "same": same}, _Calls))
+        lengths = {len(said.ns), *(len(part) for part in said.parts.values()), *([len(said.start_ns)] if said.start_ns else [])}
+        numbers = [*said.ns, *said.start_ns, *(value for part in said.parts.values() for value in part)]
+        if lengths != {repeats} or min(said.ns) <= 0 or any(not 0 <= value < MOST_NS for value in numbers):
+            raise self._wrong(f"timings of {sorted(lengths)} calls; expected {repeats}, each a positive number of nanoseconds")
+        arrays = {name: np.array(part, np.int64) for name, part in said.parts.items()}
+        return Calls(np.array(said.ns, np.int64), np.array(said.start_ns, np.int64), arrays)
+
+    def set_pool(self, images: Images) -> None:
+        """The images that timed calls take in turn, uint8 (n, h, w, c)."""
+        self._pool = images
+        if self.hello.loaded.plan_sha256:  # the harness's own worker keeps them; another engine was not promised to
+            self._steadily(lambda: self._request({"op": "pool", "n": len(images)}, _Rows, images.tobytes()))
+
+    def call(self, said: dict[str, Any], kind: type[M], limit_s: float | None = None) -> tuple[M, dict[str, bytes]]:
+        """Any other operation of `devices.worker.serve`: its answer, and the files behind it by name.
+
+        Raises:
+            EngineError: as `logits`.
+        """
+        return self._steadily(lambda: self._with_files(said, kind, limit_s))
+
+    def close(self, *, wait: bool = True) -> None:
+        """End the engine; kill it where it does not end by itself."""
+        if self._channel is not None and wait:
+            try:
+                self._channel.send(b'{"op": "close"}\n')
+            except ClosedError:
+                wait = False
+        self._drop(wait)
+
+    def _ask(self, images: Images) -> Logits:
+        begin = time.monotonic()
+        said = self._request({"op": "ask", "n": len(images)}, _Rows, np.ascontiguousarray(images).tobytes())
+        if said.n != len(images):
+            raise self._wrong(f"{said.n} rows for {len(images)} images")
+        classes, labels = self.hello.classes, self.hello.output == "labels"
+        raw = self._bytes(4 * len(images) * (1 if labels else classes))
+        self.cost.requests += 1
+        self.cost.images += len(images)
+        self.cost.seconds += time.monotonic() - begin
+        if labels:
+            return self._one_hot(np.frombuffer(raw, "<i4"))
+        answer = np.frombuffer(raw, "<f4").reshape(len(images), classes).astype(np.float32)
+        bad = np.flatnonzero(~np.isfinite(answer).all(axis=1))
+        if len(bad):
+            self._fail(
+                "nan",
+                f"{len(bad)} of {len(images)} images give logits that are not finite, the first in place {bad[0]} of its request: an overflow "
+                f"in low precision, or NaN in the weights. Compare with the fp32 flavour.",
+            )
+        return answer
+
+    def _one_hot(self, labels: NDArray[np.int32]) -> Logits:
+        classes = self.hello.classes
+        if labels.size and not (0 <= labels.min() and labels.max() < classes):
+            raise self._wrong(f"label {labels.min() if labels.min() < 0 else labels.max()}; expected 0 to {classes - 1}")
+        return np.eye(classes, dtype=np.float32)[labels]
+
+    def _measure_requests(self, batch: int, repeats: int) -> Calls:
+        """Timed from here, the way of the bytes included."""
+        pool = self._pool[np.arange(max(batch, len(self._pool))) % len(self._pool)]
+        ns, starts = [], []
+        for i in range(repeats):
+            chunk = pool[np.arange(i, i + batch) % len(pool)]
+            starts.append(time.perf_counter_ns())
+            self._steadily(lambda chunk=chunk: self._ask(chunk))
+            ns.append(time.perf_counter_ns() - starts[-1])
+        return Calls(np.array(ns, np.int64), np.array(starts, np.int64), {})
+
+    def _with_files(self, said: dict[str, Any], kind: type[M], limit_s: float | None) -> tuple[M, dict[str, bytes]]:
+        message = self._exchange(said, b"", limit_s)
+        answer = self._checked(message, kind)
+        sizes = message.get("blobs", {})
+        if not isinstance(sizes, dict) or len(sizes) > 64 or any(not isinstance(n, int) or not 0 <= n <= MOST_BYTES for n in sizes.values()):
+            raise self._wrong(f"files of sizes {str(sizes)[:80]}")
+        return answer, {str(name): self._bytes(size) for name, size in sizes.items()}
+
+    def _request(self, said: dict[str, Any], kind: type[M], raw: bytes = b"") -> M:
+        return self._checked(self._exchange(said, raw, None), kind)
+
+    def _exchange(self, said: dict[str, Any], raw: bytes, limit_s: float | None) -> dict[str, Any]:
+        """Send a request; the first line of its answer."""
+        channel = self._alive()
+        if channel.pending:
+            raise self._wrong("something that nobody asked for")
+        channel.send(json.dumps(said).encode() + b"\n" + raw)
+        return self._message(self.limits.answer_s if limit_s is None else limit_s)
+
+    def _message(self, limit_s: float) -> dict[str, Any]:
+        """The next line that is not progress."""
+        while True:
+            line = self._alive().line(limit_s)
+            if line is None:
+                self._fail("hung", f"it said nothing for {limit_s:g} s and was killed; give a slow device a longer limit")
+            try:
+                message = json.loads(line)
+            except (ValueError, RecursionError):
+                message = None
+            if not isinstance(message, dict):
+                raise self._wrong(f"{line[:60]!r}; expected one line of JSON")
+            if "status" in message:
+                fault = self._checked(message, _Fault)
+                self._fail(fault.status, fault.error[:2000])
+            if "step" not in message:
+                return message
+            step = self._checked(message, _Progress)
+            self.progress(step.step[:200], step.done, step.total)
+
+    def _checked(self, message: dict[str, Any], kind: type[M]) -> M:
+        try:
+            return kind.model_validate(message)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise self._wrong(f"{json.dumps(message)[:60]}: {where}: {first['msg'].lower()}") from error
+
+    def _bytes(self, size: int) -> bytes:
+        return self._alive().read(size, self.limits.answer_s)
+
+    def _steadily(self, step: Callable[[], Any]) -> Any:
+        """Take a step; once more where the connection was lost and the same plan runs again."""
+        if self._fault is not None:
+            raise self._fault
+        try:
+            return step()
+        except ClosedError as error:
+            before = self.hello.loaded.plan_sha256
+            self._after_loss(error)
+            self._connect()
+            if (now := self.hello.loaded.plan_sha256) != before:
+                self._fail(
+                    "crashed",
+                    f"after a lost connection another plan runs ({now[:12]}…, {before[:12]}… before): its answers must not be mixed with those "
+                    f"of the first. Run again; keep the plan on the device.",
+                )
+            try:
+                return step()
+            except ClosedError as again:
+                self._after_loss(again)
+                raise DeviceError(f"the connection of {self.id} was lost twice during one request ({again}). Go on with --resume.") from again
+
+    def _after_loss(self, error: ClosedError) -> None:
+        """Give up the channel; it must have been the connection that ended, or the engine's end is its result."""
+        channel, self._channel = self._alive(), None
+        ended = channel.end(1.0)
+        if not channel.lost(ended):
+            self._fail("crashed" if not ended.hung else "hung", _how_it_ended(ended.code, ended.hung, ended.stderr, str(error)))
+
+    def _connect(self) -> None:
+        self._channel = self.open()
+        try:
+            self._hello = self._checked(self._message(self.limits.load_s), Hello)
+        except ClosedError as error:
+            channel = self._alive()
+            ended = channel.end(1.0)
+            self._channel = None
+            if channel.lost(ended):
+                raise DeviceError(f"the connection was lost while {self.id} was loaded: {' '.join(ended.stderr[-1:]) or error}") from error
+            self._fail("crashed", _how_it_ended(ended.code, ended.hung, ended.stderr, str(error)))
+
+    def _alive(self) -> Channel:
+        if self._channel is None:
+            raise self._fault or ValueError(f"the session of {self.id} is closed")
+        return self._channel
+
+    def _wrong(self, what: str) -> EngineError:
+        """The answer breaks the protocol: the engine is not believed any more."""
+        try:
+            self._fail("crashed", f"it answered with {what}")
+        except EngineError as error:
+            return error
+
+    def _fail(self, status: Status, message: str) -> None:
+        self._fault = EngineError(status, message)
+        self._drop()
+        raise self._fault
+
+    def _drop(self, wait: bool = False) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.end() if wait else channel.end(0.0)
+
+
+def _how_it_ended(code: int, hung: bool, stderr: tuple[str, ...], error: str) -> str:
+    """What the end of an engine's process tells."""
+    if hung:
+        what = f"it closed its output and did not end ({error})"
+    elif code == -signal.SIGKILL:
+        what = "it was killed from outside (SIGKILL), most likely for lack of memory; try a smaller batch"
+    elif code < 0:
+        what = f"it died of {signal.Signals(-code).name} in native code"
+    else:
+        what = f"it ended with exit code {code}"
+    return f"{what}. Its last words: {' | '.join(stderr[-3:])}" if stderr else what

@@ -1,0 +1,108 @@
+"""A device held for one run: the engines' folders travel once, then each is opened as a session as often as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from devices.host.channel import Channel
+from devices.host.pack import worker_archive
+from devices.host.profile import DeviceProfile
+from devices.host.session import EngineId, EngineSession, Limits, Progress
+from devices.worker.spec import BATCH, EngineSpec, Options, lay_out
+from devices.host.transports import Say, Transport, connect
+
+WORKER = "worker.pyz"
+
+# An emulated CPU is some 30 times slower: smaller batches answer more often, and silence means nothing for half an hour.
+EMULATED_BATCH = 4
+EMULATED_LIMITS = Limits(load_s=3600.0, answer_s=1800.0)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An engine that a run will open.
+
+    Attributes:
+        flavour, runtime, options: as in `EngineSpec`.
+        artefact: the model file.
+        shape: height, width, channels of an image.
+        timed: it will be measured.
+    """
+
+    flavour: str
+    runtime: str
+    artefact: Path
+    options: Options
+    shape: tuple[int, int, int]
+    timed: bool = True
+
+
+class Station:
+    """One device and the folder of engines that goes there. A context manager: inside, nobody else has the device.
+
+    Args:
+        profile: the device.
+        folder: for the engines; those of an earlier process are used again where nothing changed.
+        seed: of a simulated clock.
+        say: called with a line when there is something to know.
+
+    Raises:
+        DeviceError: the device cannot be reached.
+    """
+
+    def __init__(self, profile: DeviceProfile, folder: Path, seed: int, say: Say | None = None) -> None:
+        self.profile, self._folder, self._seed, self._say = profile, folder, seed, say
+        self._transport: Transport | None = None
+        self._there = ""
+
+    def __enter__(self) -> Self:
+        self._transport = connect(self.profile, self._say).__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._transport is not None:
+            self._transport.__exit__(kind, value, trace)
+
+    def send(self, engines: Mapping[EngineId, Wanted], progress: Progress) -> None:
+        """Lay the engines out and bring them to the device, before any is opened."""
+        assert self._transport is not None  # noqa: S101 - inside the context
+        profile = self.profile
+        for engine, wanted in engines.items():
+            place = self._folder / str(engine)
+            EngineSpec(
+                flavour=wanted.flavour,
+                runtime=wanted.runtime,
+                artefact=lay_out(place, wanted.artefact),
+                options=wanted.options,
+                shape=wanted.shape,
+                batch=EMULATED_BATCH if profile.emulated else BATCH,
+                build=engine.build,
+                seed=self._seed,
+                device=profile.name,
+                simulated_clock=profile.simulated_clock,
+                timed=wanted.timed and not profile.emulated,
+                watch=profile.watch,
+            ).save(place)
+        (self._folder / WORKER).write_bytes(worker_archive())
+        self._there = self._transport.put(self._folder, progress)
+
+    def session(self, engine: EngineId, progress: Progress) -> EngineSession:
+        """A session with an engine that was sent; enter it to load the engine."""
+        spec = EngineSpec.load(self._folder / str(engine))
+
+        def open_channel() -> Channel:
+            assert self._transport is not None  # noqa: S101 - inside the context
+            return self._transport.open([*self._transport.python, f"../{WORKER}", "."], f"{self._there}/{engine}")
+
+        limits = EMULATED_LIMITS if self.profile.emulated else Limits()
+        return EngineSession(engine, open_channel, spec.batch, limits, progress)
+
+
+def own_engine(name: str, command: list[str], progress: Progress, batch: int = BATCH) -> EngineSession:
+    """A session with the user's own engine: any program that speaks protocol 1 on its pipes (docs/engines-of-your-own.md)."""
+    return EngineSession(EngineId(name), lambda: Channel(command, None), batch, progress=progress)
+

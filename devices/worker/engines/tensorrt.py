@@ -1,0 +1,203 @@
+"""TensorRT on this machine's GPU: the ONNX file is built into an engine here, checked to be ours, and run through the CUDA driver.
+
+Where the time of a call goes is read from CUDA events around the copies and the engine; from the clock of the caller it is one call,
+copies and all. The engine is called as an application would: one stream, no CUDA graph.
+
+TensorRT 10.3 (JetPack 6) to 11, and TensorRT for RTX: the calls used here are the same in all of them. What differs is in the builder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.worker.cuda import Buffer, Cuda, DriverError
+from devices.worker.engines import Loaded, NotRunError, RefusedError
+from devices.worker.files import sha256_file
+from devices.worker.spec import Options
+from devices.worker.trtexec import second_opinion
+from devices.worker.tensorrt import BuildOptions, BuildError, Plan, build_plan, load_library, log_of, verify_plan
+
+PROFILED_PASSES = 20
+PARTS = ("host_to_device", "compute", "device_to_host")
+AHEAD = "sm86"  # what is built where nothing can run: Ampere, the nearest to Jetson Orin that can be built for ahead of time
+
+
+class TensorRt:
+    """An ONNX file built into a TensorRT engine (`devices.worker.engines.Engine`)."""
+
+    def load(self, artefact: Path, options: Options, optimised_graph: Path | None = None) -> Loaded:
+        """Build the engine, or take the one that was built of this file before; where asked, write its layers and their times."""
+        try:
+            library = load_library()
+            build = BuildOptions(batches=options.batches, sparse=options.sparse)
+            self._cuda = _gpu(artefact, build)
+            plan, built_ns = _plan(artefact, build, library.__version__)
+        except BuildError as error:
+            raise RefusedError(str(error)) from error
+        before = self._cuda.free_bytes()
+        self._open(library, plan, options)
+        loaded = Loaded(
+            library.__version__,
+            {
+                "library": plan.library,
+                "plan_sha256": plan.sha256,
+                "plan_bytes": plan.bytes,
+                "build_seconds": round(plan.seconds, 1),
+                "build": plan.options,
+                "build_warnings": list(plan.warnings),
+                "cuda_graph": False,
+                **self._cuda.describe(),
+            },
+            self._parts,
+            max(before - self._cuda.free_bytes(), 0),
+            built_ns,
+        )
+        if optimised_graph is not None:
+            opinion = second_opinion(plan.path, self._names[0], (self._usual, *self._shape))
+            told = {**self._layers(library), "trtexec": opinion}
+            optimised_graph.with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
+        return loaded
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One blocking call; more images than the engine was built for go in several."""
+        self._spent = dict.fromkeys(PARTS, 0)
+        if len(batch) <= self._most:
+            return self._call(batch)
+        return np.concatenate([self._call(batch[first : first + self._most]) for first in range(0, len(batch), self._most)])
+
+    def close(self) -> None:
+        """Free the engine, the buffers and the stream."""
+        del self._context, self._engine, self._runtime
+        for buffer in (self._input, self._output):
+            buffer.free()
+        for event in self._events:
+            self._cuda.drop(event)
+        self._cuda.close()
+
+    def _open(self, library: Any, plan: Plan, options: Options) -> None:
+        """Deserialise a plan that is known to be ours, and make room for the largest batch."""
+        log = log_of(library)
+        log.forget()
+        self._runtime = library.Runtime(log)
+        self._engine = self._runtime.deserialize_cuda_engine(plan.read())
+        if self._engine is None:
+            said = "; ".join(log.errors) or "it gave no reason; is this still the same GPU?"
+            raise RefusedError(f"{plan.library} {library.__version__} cannot load the engine that it built itself: {said}")
+        self._context = self._engine.create_execution_context()
+        self._names = _check_tensors(library, self._engine, options)
+        _, self._usual, self._most = options.batches
+        self._shape = tuple(self._engine.get_tensor_shape(options.input_name))[1:]
+        classes = int(self._engine.get_tensor_shape(options.output_name)[-1])
+        self._input = Buffer(self._cuda, self._most * int(np.prod(self._shape)))
+        self._output = Buffer(self._cuda, self._most * classes)
+        self._classes = classes
+        for name, buffer in zip(self._names, (self._input, self._output), strict=True):
+            self._context.set_tensor_address(name, buffer.device)
+        self._events = [self._cuda.event() for _ in range(len(PARTS) + 1)]
+        self._spent = dict.fromkeys(PARTS, 0)
+
+    def _call(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        cuda, events, sent, fetched = self._cuda, self._events, images.size, len(images) * self._classes
+        self._set_batch(len(images))
+        self._input.host[:sent] = images.reshape(-1)
+        cuda.record(events[0])
+        cuda.send(self._input, sent)
+        cuda.record(events[1])
+        if not self._context.execute_async_v3(cuda.stream):
+            raise RuntimeError(f"TensorRT could not start the engine for a batch of {len(images)}")
+        cuda.record(events[2])
+        cuda.fetch(self._output, fetched)
+        cuda.record(events[3])
+        cuda.wait()
+        for part, start, end in zip(PARTS, events, events[1:], strict=False):
+            self._spent[part] += cuda.elapsed_ns(start, end)
+        return self._output.host[:fetched].reshape(len(images), self._classes).copy()
+
+    def _set_batch(self, size: int) -> None:
+        if not self._context.set_input_shape(self._names[0], (size, *self._shape)):
+            raise RuntimeError(f"the engine does not take a batch of {size}; it was built for up to {self._most}")
+
+    def _parts(self) -> dict[str, int]:
+        return dict(self._spent)
+
+    def _layers(self, library: Any) -> dict[str, Any]:
+        """What `export.evidence_tensorrt` reads: the inspector's layers at the usual batch, and their times in trtexec's form."""
+        images = np.zeros((self._usual, *self._shape), np.float32)
+        self._set_batch(len(images))
+        inspector = self._engine.create_engine_inspector()
+        inspector.execution_context = self._context
+        told = json.loads(inspector.get_engine_information(library.LayerInformationFormat.JSON))
+        profiler = _make_profiler(library)
+        self._context.profiler = profiler
+        for _ in range(PROFILED_PASSES):
+            self._call(images)
+        self._context.profiler = None
+        rows = [{"name": name, "averageMs": spent / PROFILED_PASSES} for name, spent in profiler.spent_ms.items()]
+        return {"inspector": told, "profile": [{"count": PROFILED_PASSES}, *rows]}
+
+
+def _gpu(artefact: Path, build: BuildOptions) -> Cuda:
+    """The GPU; where there is none, build what can be built, so that the answer says how far the file came.
+
+    Raises:
+        NotRunError: built ahead of time.
+        BuildError: the file cannot be built.
+        RefusedError: nothing here builds without a GPU.
+    """
+    try:
+        return Cuda()
+    except DriverError as error:
+        needed = f"{error}. Run it where there is an NVIDIA GPU with its driver, such as a Jetson with JetPack"
+        try:
+            load_library(ahead=True)
+        except BuildError:
+            raise RefusedError(f"TensorRT is here, but nothing to run on: {needed}.") from error
+        plan = build_plan(artefact, artefact.with_suffix(f".{AHEAD}.plan"), replace(build, target=AHEAD))
+        built = f"built ahead of time for {plan.target} by {plan.library} {plan.version}: {plan.bytes:,} bytes in {plan.seconds:.0f} s"
+        raise NotRunError(f"{built}; not run: {needed}.") from error
+
+
+def _plan(artefact: Path, build: BuildOptions, version: str) -> tuple[Plan, int]:
+    """The plan of this very file, options and version, built now unless it was before; and the nanoseconds that took."""
+    path = artefact.with_suffix(".plan")
+    with contextlib.suppress(BuildError):
+        plan = verify_plan(path)
+        asked = {"sparse": build.sparse, "batches": list(build.batches)}
+        if (plan.onnx_sha256, plan.version) == (sha256_file(artefact), version) and asked.items() <= plan.options.items():
+            return plan, 0
+    start = time.perf_counter_ns()
+    build_plan(artefact, path, build)
+    return verify_plan(path), time.perf_counter_ns() - start
+
+
+def _check_tensors(library: Any, engine: Any, options: Options) -> tuple[str, str]:
+    """The names of the one input and output, float32 both."""
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    seen = {name: (engine.get_tensor_mode(name).name, engine.get_tensor_dtype(name)) for name in names}
+    wanted = {options.input_name: ("INPUT", library.float32), options.output_name: ("OUTPUT", library.float32)}
+    if seen != wanted:
+        found = ", ".join(f"{mode.lower()} '{name}' {dtype}" for name, (mode, dtype) in seen.items())
+        raise RefusedError(f"the engine has {found}; expected input '{options.input_name}' and output '{options.output_name}', float32")
+    return options.input_name, options.output_name
+
+
+def _make_profiler(library: Any) -> Any:
+    """Adds up the time of every layer. Its class can only be made once the library is there."""
+
+    class Profiler(library.IProfiler):  # type: ignore[misc]
+        def __init__(self) -> None:
+            library.IProfiler.__init__(self)
+            self.spent_ms: dict[str, float] = {}
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            self.spent_ms[layer_name] = self.spent_ms.get(layer_name, 0.0) + ms
+
+    return Profiler()

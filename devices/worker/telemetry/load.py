@@ -1,0 +1,42 @@
+"""CPU time of all programs, of this job and of the hypervisor, from /proc: `ticks:busy`, `ticks:own`, `ticks:steal`, `ticks:total`."""
+
+from __future__ import annotations
+
+import os
+
+from devices.worker.environment import cpu_ticks
+from devices.worker.spec import Watch
+from devices.worker.reader import Reader
+from devices.worker.telemetry.source import AbsentError, Poll, Sample
+
+
+def open_source(reader: Reader, watch: Watch) -> Poll:
+    """Ticks since boot. Own are those of the process that asked for the sampling, of the sampler and of the commands it started.
+
+    Raises:
+        AbsentError: /proc/stat is not there.
+    """
+    if cpu_ticks(reader) is None:
+        raise AbsentError("no /proc/stat")
+    own = {os.getppid(), os.getpid()}
+
+    def sample() -> Sample:
+        ticks = cpu_ticks(reader)
+        if ticks is None:
+            return {}
+        children = reader.text(f"/proc/self/task/{os.getpid()}/children").split()
+        pids = own | {int(pid) for pid in children}
+        return {
+            "ticks:busy": float(ticks.busy),
+            "ticks:steal": float(ticks.steal),
+            "ticks:total": float(ticks.total),
+            "ticks:own": float(sum(_process_ticks(reader, pid) for pid in pids)),
+        }
+
+    return Poll(sample)
+
+
+def _process_ticks(reader: Reader, pid: int) -> int:
+    """User and system time of one process (proc(5): fields 14 and 15; the name before them may hold anything but ends at a bracket)."""
+    rest = reader.text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return int(rest[11]) + int(rest[12]) if len(rest) > 12 else 0
