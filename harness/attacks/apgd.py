@@ -1,0 +1,158 @@
+"""Auto-PGD (Croce and Hein, ICML 2020, arXiv:2003.01690, algorithm 1).
+
+Its own code and not a library's, because an image must be able to leave between two steps: once every model that counts has been fooled on
+it, the rest of its steps change nothing (`harness.attacks.cascade`). Held against `pyautoattack` by a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.attacks.search import Search, project
+
+MOMENTUM = 0.75  # alpha of the paper
+ENOUGH_RISES = 0.75  # rho: with fewer successful steps since the last checkpoint the step size is halved
+FIRST_PERIOD, SHORTENING, SHORTEST = 0.22, 0.03, 0.06  # of all steps: until the first checkpoint, less each time, at least
+MOST_TARGETS = 9  # wrong classes that the targeted form aims at, the likeliest first
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (n, classes), labels (n,)) -> (n,), to be maximised."""
+
+
+def apgd_ce(search: Search, *, steps: int) -> None:
+    """On the cross-entropy."""
+    _run(search, cross_entropy, steps)
+
+
+def apgd_dlr(search: Search, *, steps: int) -> None:
+    """On the difference-of-logits ratio."""
+    _run(search, dlr, steps)
+
+
+def apgd_t(search: Search, *, steps: int) -> None:
+    """Towards one wrong class after the other, the one with the largest logit on the clean image first, until the image leaves.
+
+    With fewer than four classes the ratio has no targeted form: the untargeted margin, once.
+    """
+    with torch.no_grad():
+        logits = search.module(search.images)
+    classes = logits.shape[1]
+    if classes < 4:
+        _run(search, dlr, steps)
+        return
+    search.remember(logits.scatter(1, search.labels[:, None], -torch.inf).argsort(1, descending=True))
+    for place in range(min(MOST_TARGETS, classes - 1)):
+        _run(search, lambda z, y, place=place: targeted_dlr(z, y, search.remembered[:, place]), steps)
+        search.checkpoint()
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log p[y], (n,)."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """The difference-of-logits ratio, (n,); below the three classes it needs, the plain margin (section 4 of the paper)."""
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    other = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    if logits.shape[1] < 3:
+        return other - own
+    ordered = logits.topk(3, dim=1).values
+    return (other - own) / (ordered[:, 0] - ordered[:, 2] + 1e-12)
+
+
+def targeted_dlr(logits: Tensor, labels: Tensor, target: Tensor) -> Tensor:
+    """The ratio towards the classes `target` (n,), (n,); needs four classes (appendix of the paper)."""
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    aim = logits.gather(1, target[:, None]).squeeze(1)
+    ordered = logits.topk(4, dim=1).values
+    return (aim - own) / (ordered[:, 0] - 0.5 * (ordered[:, 2] + ordered[:, 3]) + 1e-12)
+
+
+@dataclass
+class _State:
+    """What a run knows of each present image; rows leave together.
+
+    `value` and `gradient` are those of `x`; `before` is the iterate before it; `rises` counts the steps since the last checkpoint that
+    raised the loss; `reduced` says whether the last checkpoint halved the step size; `checked` is the best loss then.
+    """
+
+    x: Tensor
+    before: Tensor
+    value: Tensor
+    gradient: Tensor
+    best: Tensor
+    best_value: Tensor
+    best_gradient: Tensor
+    size: Tensor
+    rises: Tensor
+    reduced: Tensor
+    checked: Tensor
+
+    def take(self, x: Tensor, value: Tensor, gradient: Tensor) -> None:
+        """One more iterate."""
+        self.rises = self.rises + (value > self.value)
+        self.before, self.x, self.value, self.gradient = self.x, x, value, gradient
+        better = value > self.best_value
+        rows = better.view(-1, 1, 1, 1)
+        self.best_value = torch.where(better, value, self.best_value)
+        self.best, self.best_gradient = torch.where(rows, x, self.best), torch.where(rows, gradient, self.best_gradient)
+
+    def halve(self, period: int) -> None:
+        """Halve the step size, and go back to the best iterate, where the last `period` steps brought too little (conditions 1 and 2)."""
+        stuck = (self.rises <= ENOUGH_RISES * period) | (~self.reduced & (self.checked >= self.best_value))
+        rows = stuck.view(-1, 1, 1, 1)
+        self.size = torch.where(stuck, self.size / 2, self.size)
+        self.x, self.gradient = torch.where(rows, self.best, self.x), torch.where(rows, self.best_gradient, self.gradient)
+        self.value = torch.where(stuck, self.best_value, self.value)
+        self.reduced, self.checked, self.rises = stuck, self.best_value.clone(), torch.zeros_like(self.rises)
+
+    def keep(self, rows: Tensor | None) -> None:
+        """Go on with these rows alone."""
+        for field in fields(self) if rows is not None else ():
+            setattr(self, field.name, getattr(self, field.name)[rows])
+
+
+def _run(search: Search, loss: Loss, steps: int) -> None:
+    """One run. Images may leave at its own checkpoints."""
+    if not len(search.rows):
+        return
+    x = search.start(touching=True)
+    value, gradient = _evaluate(search, x, loss)
+    state = _State(
+        x=x, before=x, value=value, gradient=gradient, best=x, best_value=value, best_gradient=gradient,
+        size=torch.full_like(value, 2 * search.eps), rises=torch.zeros_like(value), reduced=torch.ones_like(value, dtype=torch.bool),
+        checked=value.clone(),
+    )  # fmt: skip
+    period, since = max(int(FIRST_PERIOD * steps), 1), 0
+    for step in range(steps):
+        near = partial(project, clean=search.images, eps=search.eps)
+        ahead = near(state.x + state.size.view(-1, 1, 1, 1) * state.gradient.sign())
+        part = MOMENTUM if step else 1.0
+        x = near(state.x + part * (ahead - state.x) + (1 - part) * (state.x - state.before))
+        state.take(x, *_evaluate(search, x, loss, wanted=step < steps - 1))
+        since += 1
+        if since == period and step < steps - 1:
+            state.halve(period)
+            period, since = max(period - max(int(SHORTENING * steps), 1), max(int(SHORTEST * steps), 1)), 0
+            state.keep(search.checkpoint())
+            if not len(search.rows):
+                return
+
+
+def _evaluate(search: Search, x: Tensor, loss: Loss, *, wanted: bool = True) -> tuple[Tensor, Tensor]:
+    """The loss of each image, and its gradient with respect to the image (zeros where it is not `wanted`)."""
+    if not wanted:
+        with torch.no_grad():
+            return loss(search.ask(x), search.labels), torch.zeros_like(x)
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        value = loss(search.ask(x), search.labels)
+        gradient = torch.autograd.grad(value.sum(), x)[0]
+    return value.detach(), gradient

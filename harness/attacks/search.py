@@ -1,0 +1,160 @@
+"""One batch of images under one attack: what every attack works with.
+
+An attack asks for logits, and may stop at checkpoints, where images leave that need no further step. It answers nothing: each image's best
+iterate is kept here, not the last and not the first that fools, since adversarial sets are replayed on engines, and an image that has only
+just crossed the twin's boundary would flatter the engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.errors import UsageError
+
+Look = Callable[["Search"], Tensor]
+"""Asked at a checkpoint: bool (n,), which of the search's present rows go on."""
+
+
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """logit[y] - the largest other logit, per image: (n, classes) and (n,) -> (n,). Negative where the image fools."""
+    own = F.one_hot(labels, logits.shape[1]).bool()
+    return logits[own] - logits.masked_fill(own, -torch.inf).amax(1)
+
+
+def image_seed(seed: int, attack: str, image: int) -> int:
+    """The seed of an image under an attack, 63 bits: the same whoever else is in the batch, and on whichever machine."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{attack}/{image}".encode()).digest()[:8], "little") >> 1
+
+
+class Search:
+    """The images that are still under attack, and the best iterate of every image.
+
+    Attributes:
+        module: in evaluation mode, its parameters frozen.
+        images: clean, float32 (n, c, h, w) in [0, 1]; those of the present rows.
+        labels: int64 (n,), of the present rows.
+        eps: the radius on that scale.
+        rows: int64 (n,), which rows of the whole batch are present.
+        best: (all, c, h, w), the best iterate of every row of the batch; at first the clean image.
+        margin: (all,), its margin; infinite before anything was asked.
+    """
+
+    def __init__(
+        self, module: nn.Module, images: Tensor, labels: Tensor, eps: float, seeds: Sequence[int], *, first: Tensor | None = None,
+        look: Look | None = None,
+    ) -> None:  # fmt: skip
+        """Begin.
+
+        Args:
+            module: float images (n, c, h, w) to logits (n, classes).
+            images, labels, eps: as the attributes, all rows of the batch.
+            seeds: of the random start of each row.
+            first: where the first run starts instead of at random, (n, c, h, w) inside the ball.
+            look: see `Look`.
+        """
+        self.module, self.images, self.labels, self.eps = module, images, labels, eps
+        self.rows = torch.arange(len(images), device=images.device)
+        self.best = images.clone()
+        self.margin = images.new_full((len(images),), torch.inf)
+        self._seeds, self._first, self._look, self._starts = list(seeds), first, look, 0
+        self._kept: list[Tensor] = []
+
+    def ask(self, images: Tensor) -> Tensor:
+        """The module's logits, (n, classes), for iterates of the present rows; the better ones are kept.
+
+        Raises:
+            UsageError: logits or their gradient are NaN or infinite.
+        """
+        if images.requires_grad:
+            images.register_hook(_refuse_non_finite)  # type: ignore[no-untyped-call]
+        logits: Tensor = self.module(images)
+        if not logits.isfinite().all():
+            raise UsageError(
+                "the model's logits hold NaN or infinity under attack. Expected finite logits; check its weights and normalisation."
+            )
+        with torch.no_grad():
+            margin = margins(logits.to(self.labels.device), self.labels)
+            better = margin < self.margin[self.rows]
+            where = self.rows[better]
+            self.margin[where] = margin[better].to(self.margin.dtype)
+            self.best[where] = images.detach()[better]
+        return logits
+
+    def start(self, *, touching: bool = False) -> Tensor:
+        """Where a run begins, (n, c, h, w): `first` for the first one, else at random, uniform in the ball.
+
+        Args:
+            touching: scale the random start so that its largest entry is `eps`, as Auto-PGD does.
+        """
+        self._starts += 1
+        if self._first is not None and self._starts == 1:
+            return self._first[self.rows]
+        shape = tuple(self.images.shape[1:])
+        noise = torch.stack([_uniform(self._seeds[row], self._starts, shape) for row in self.rows.tolist()]).to(self.images.device)
+        if touching:
+            noise = noise / noise.flatten(1).abs().amax(1).view(-1, 1, 1, 1)
+        return (self.images + self.eps * noise).clamp(0, 1)
+
+    def remember(self, values: Tensor) -> Tensor:
+        """A tensor with one row for each present image that loses its rows as images leave: the latest state is `remembered()`."""
+        self._kept = [values]
+        return values
+
+    @property
+    def remembered(self) -> Tensor:
+        """What was last given to `remember`, for the present rows."""
+        return self._kept[0]
+
+    def checkpoint(self) -> Tensor | None:
+        """Let images leave. Returns int64 (m,), the positions among the present rows that go on; None where all do."""
+        if self._look is None or not len(self.rows):
+            return None
+        going = self._look(self)
+        if bool(going.all()):
+            return None
+        keep = going.nonzero().squeeze(1)
+        self.images, self.labels, self.rows = self.images[keep], self.labels[keep], self.rows[keep]
+        self._kept = [values[keep] for values in self._kept]
+        return keep
+
+    def as_module(self) -> nn.Module:
+        """For a library that wants a module: whatever it forwards is an iterate."""
+        return _Asked(self)
+
+
+class _Asked(nn.Module):
+    def __init__(self, search: Search) -> None:
+        super().__init__()
+        self.search = search
+        self.training = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The search's logits."""
+        return self.search.ask(images)
+
+
+def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:
+    """The nearest point in the L-inf ball around `clean` and in [0, 1]."""
+    return torch.minimum(torch.maximum(x, clean - eps), clean + eps).clamp(0, 1)
+
+
+def _uniform(seed: int, number: int, shape: tuple[int, ...]) -> Tensor:
+    """Uniform in [-1, 1], of one image."""
+    drawn = np.random.default_rng([seed, number]).random(shape, np.float32)
+    return torch.from_numpy(2 * drawn - 1)
+
+
+def _refuse_non_finite(gradient: Tensor) -> None:
+    if not gradient.isfinite().all():
+        raise UsageError(
+            "the gradient of the model's loss holds NaN or infinity. Expected a finite gradient; "
+            "likely a square root, logarithm or division at zero in the forward pass."
+        )
+
+
