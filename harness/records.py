@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UntrustedError, UsageError
 
-SCHEMA = 1
+SCHEMA = 2  # 2: an attack counts the successes that rounding undid
 RECORD = "record.json"
 
 Interval = tuple[float, float]
@@ -383,6 +383,9 @@ class AttackRecord(Part):
     l2_median: float | None = Field(description="median over the images that were fooled; the figure of a minimum-norm attack")
     zero_gradient_share: float = Field(
         description="share of attacked images whose loss gradient at the start is zero in more than 99 % of its entries"
+    )
+    undone_by_rounding: int = Field(
+        default=0, description="attacked images that the attack's own floats fool while no bytes near them do: successes lost to rounding"
     )
     set_sha256: str
     file: str

@@ -38,9 +38,19 @@ def verdict_table(record: RunRecord) -> RenderableType:
         for engine in record.engines
         if engine.status != "ok"
     ]
+    parts += [Text(line, style="yellow") for line in _failed_gates(record)]
     if not record.device.emulated:
         parts += [Text(line, style="bold red") for line in _invalid(record)]
     return Group(*parts)
+
+
+def _failed_gates(record: RunRecord) -> list[str]:
+    """Each gate that failed, with what helps. That of the timing's conditions is told by `_invalid`."""
+    return [
+        f"gate '{gate.name}' failed{f' ({brief(clean(gate.engine))})' if gate.engine else ''}: {clean(gate.observed)}. {clean(gate.remedy)}"
+        for gate in record.gates
+        if gate.passed is False and gate.name != "conditions"
+    ]
 
 
 def _invalid(record: RunRecord) -> list[str]:

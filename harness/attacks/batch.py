@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from harness.attacks.gradient import FastForm, logits_of, loss_gradient, place
-from harness.attacks.grid import candidates, check_ball
-from harness.attacks.keeper import margins
+from harness.attacks.grid import candidates, check_ball, distance_l2
+from harness.attacks.keeper import Nearest, margins
 from harness.attacks.table import Attack
 from harness.data.dataset import to_tensor
 from harness.errors import UsageError
@@ -33,12 +33,14 @@ class Attacked:
         attacked: the module has the clean image right, and the caller asked for it.
         right: attacked, and still right.
         zero_gradient: attacked, and the loss gradient at the clean image is zero in more than 99 % of its entries.
+        undone: attacked, and the attack's own image, in floats, fools, but no bytes near it do.
     """
 
     images: Images
     attacked: Mask
     right: Mask
     zero_gradient: Mask
+    undone: Mask
 
 
 def attack_batch(
@@ -60,25 +62,29 @@ def attack_batch(
     """
     right, margin = judge(module, images, labels)
     attacked = right & wanted
-    zero = np.zeros_like(attacked)
+    zero, undone = np.zeros_like(attacked), np.zeros_like(attacked)
     result, still = images.copy(), attacked.copy()
     where = np.flatnonzero(attacked)
     if where.size and levels != 0:
         exact = module if isinstance(gradients, FastForm) and gradients.bf16 else gradients
         zero[where] = _zero_gradient(exact, images[where], labels[where])
         best = _Best(module, images[where], labels[where], margin[where], levels)
+        in_floats = np.zeros(len(where), dtype=bool)
 
         def attempt(form: nn.Module, rows: NDArray[np.intp]) -> None:
             x, y = to_tensor(best.clean[rows]).to(place(form)), torch.from_numpy(best.labels[rows]).to(place(form))
-            found = attack.function(form, x, y, (levels or 0) / 255, seed)
-            best.offer(rows, found.detach().cpu().permute(0, 2, 3, 1).numpy())
+            seen = form if attack.bounded else Nearest(form, x, y)
+            found = attack.function(seen, x, y, (levels or 0) / 255, seed)
+            for images in (seen.best, found) if isinstance(seen, Nearest) else (found,):
+                best.offer(rows, images.detach().cpu())
+            in_floats[rows] |= _fools_in_floats(module, best.clean[rows], found.detach().cpu(), best.labels[rows], levels)
 
         attempt(gradients, np.arange(len(where)))
         close = np.flatnonzero(best.right & (best.margin < CLOSE * margin[where]))
         if close.size and gradients is not exact:
             attempt(exact, close)
-        result[where], still[where] = best.images, best.right
-    return Attacked(result, attacked, still, zero)
+        result[where], still[where], undone[where] = best.images, best.right, best.right & in_floats
+    return Attacked(result, attacked, still, zero, undone)
 
 
 def judge(module: nn.Module, images: Images, labels: Labels) -> tuple[Mask, NDArray[np.float32]]:
@@ -87,14 +93,25 @@ def judge(module: nn.Module, images: Images, labels: Labels) -> tuple[Mask, NDAr
     Raises:
         UsageError: the output is not finite logits (n, classes) with every label below `classes`.
     """
+    return _right(module, to_tensor(images), labels)
+
+
+def _right(module: nn.Module, images: Tensor, labels: Labels) -> tuple[Mask, NDArray[np.float32]]:
+    """As `judge`, of float images (n, c, h, w)."""
     with torch.no_grad():
-        logits = logits_of(module, to_tensor(images))
+        logits = logits_of(module, images)
     if labels.max() >= logits.shape[1]:
         raise UsageError(f"label {labels.max()} is out of range: the model has {logits.shape[1]} classes")
     if not logits.isfinite().all():
         raise UsageError("the model's logits hold NaN or infinity. Expected finite logits; check its weights and normalisation.")
     y = torch.from_numpy(labels)
     return (logits.argmax(1) == y).numpy(), margins(logits.float(), y).numpy()
+
+
+def _fools_in_floats(module: nn.Module, clean: Images, found: Tensor, labels: Labels, levels: int | None) -> Mask:
+    """Whether what the attack found, float (n, c, h, w), put into the ball and the range of images, fools as it is."""
+    x, radius = to_tensor(clean), 1.0 if levels is None else levels / 255
+    return ~_right(module, found.clamp(x - radius, x + radius).clamp(0, 1), labels)[0]
 
 
 class _Best:
@@ -104,18 +121,27 @@ class _Best:
         self.module, self.clean, self.labels, self.levels = module, clean, labels, levels
         self.images, self.margin, self.right = clean.copy(), margin.copy(), np.ones(len(clean), dtype=bool)
 
-    def offer(self, rows: NDArray[np.intp], adversarial: NDArray[np.float32]) -> None:
-        """Take, for the images at `rows`, the first of the candidates that fools, else the one with the smallest margin."""
-        for candidate in candidates(self.clean[rows], adversarial, self.levels):
+    def offer(self, rows: NDArray[np.intp], adversarial: Tensor) -> None:
+        """Take, for the images at `rows`, the best of the candidates near `adversarial`, float (n, c, h, w).
+
+        That is one that fools, of a minimum-norm attack the nearest that does, else the one with the smallest margin.
+        """
+        for candidate in candidates(self.clean[rows], adversarial.permute(0, 2, 3, 1).numpy(), self.levels):
             check_ball(self.clean[rows], candidate, self.levels)
-            unfooled = np.flatnonzero(self.right[rows])
-            if not unfooled.size:
-                return
-            todo = rows[unfooled]
-            right, margin = judge(self.module, candidate[unfooled], self.labels[todo])
-            better = ~right | (margin < self.margin[todo])
+            open_ = np.flatnonzero(self.right[rows] | self._nearer(rows, candidate))
+            if not open_.size:
+                continue
+            todo = rows[open_]
+            right, margin = judge(self.module, candidate[open_], self.labels[todo])
+            better = ~right | (self.right[todo] & (margin < self.margin[todo]))
             taken = todo[better]
-            self.images[taken], self.margin[taken], self.right[taken] = candidate[unfooled[better]], margin[better], right[better]
+            self.images[taken], self.margin[taken], self.right[taken] = candidate[open_[better]], margin[better], right[better]
+
+    def _nearer(self, rows: NDArray[np.intp], candidate: Images) -> Mask:
+        """Where a minimum-norm attack's candidate is nearer than what is kept; nowhere for one with a radius."""
+        if self.levels is not None:
+            return np.zeros(len(rows), dtype=bool)
+        return distance_l2(self.clean[rows], candidate) < distance_l2(self.clean[rows], self.images[rows])
 
 
 def _zero_gradient(module: nn.Module, images: Images, labels: Labels) -> Mask:

@@ -58,5 +58,8 @@ def cw_l2(module: nn.Module, images: Tensor, labels: Tensor, eps: float, seed: i
     """
     attack = L2CarliniWagnerAttack(binary_search_steps=5, steps=steps, stepsize=0.02, initial_const=1.0)
     with held(module), seeded(seed):
-        nearest, _, fooled = attack(_model(module, images), images, labels, epsilons=None)
-    return torch.where(fooled.view(-1, 1, 1, 1), nearest, images)
+        nearest: Tensor = attack.run(_model(module, images), images, labels)  # not `attack(…)`, which shows its result to the module
+    # Where nothing fooled, Foolbox returns an image of zeros, and would call it a success if black is of another class. Its iterates
+    # go through a tanh and stay above 0.
+    found = nearest.flatten(1).any(1)
+    return torch.where(found.view(-1, 1, 1, 1), nearest, images)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from harness.errors import UntrustedError, UsageError
 
-# A minimum-norm example has only just crossed the boundary, and rounding may pull it back: how far it is pushed on, at most twice as far.
-STRETCHES = (1.0, 1.02, 1.05, 1.1, 1.2, 1.4, 1.7, 2.0)
+# A minimum-norm example has only just crossed the boundary, and rounding may pull it back or leave room: the points of the line from the
+# clean image through it that are tried, as shares of the way.
+STRETCHES = (1.0, 0.5, 0.7, 0.8, 0.9, 0.95, 1.02, 1.05, 1.1, 1.2, 1.4, 1.7, 2.0)
 _TINY = 1e-3  # of a level: float32 noise that rounding away from the clean image must not blow up to a whole one
 
 

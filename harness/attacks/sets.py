@@ -151,7 +151,8 @@ class _Job:
         slices = [slice(start, start + self.batch) for start in range(0, len(self.index), self.batch)]
         paths = [folder / f"{number:05d}.npz" for number in range(len(slices))]
         stored = [parts.read(path) for path in paths]
-        known = {number: Attacked(**arrays) for number, arrays in enumerate(stored) if arrays is not None}
+        expected = {field.name for field in fields(Attacked)}  # a part of another version is made again
+        known = {n: Attacked(**arrays) for n, arrays in enumerate(stored) if arrays is not None and arrays.keys() == expected}
         title = f"{self.attack.name} on {self.source}" + (f" at {self.eps}" if self.attack.bounded else "")
         with held(self.module), Track(title, len(self.index), done=sum(len(part.images) for part in known.values())) as track:
             # Chosen on the first batch, so that a resumed set is made with the form it was begun with.
@@ -191,6 +192,7 @@ class _Job:
             l2_mean=float(l2[made.attacked].mean()) if n_attacked else 0.0,
             l2_median=float(np.median(l2[fooled])) if fooled.any() else None,
             zero_gradient_share=float(made.zero_gradient.sum()) / max(n_attacked, 1),
+            undone_by_rounding=int(made.undone.sum()),
             set_sha256=parts.set_digest(made.images, self.index, self.data.labels[self.index]),
             file=f"{self.folder.name}/{self.file.name}",
         )

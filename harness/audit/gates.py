@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from harness.audit.metrics import Labels, Right
 from harness.audit.paired import pair
+from harness.audit.statistics import wilson
 from harness.records import Gate, Mismatch, PrecisionEvidence, Proof
 
 Logits = NDArray[np.floating]
@@ -24,6 +25,7 @@ ZERO_GRADIENT_SHARE = 0.05
 QUERY_ADVANTAGE = 0.01
 FIDELITY_CLEAN, FIDELITY_ADVERSARIAL = 0.99, 0.97
 REPEATED_SPEED = 0.9
+UNDONE_SHARE = 0.02
 DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
 NOT_TIMED = "nothing was timed"
 
@@ -73,6 +75,12 @@ GATES: dict[str, Kind] = {
     "noise floor": Kind(
         "random noise of the same eps leaves more images right than the attack",
         "The attack finds nothing that noise does not: check its step size and steps, use more images or a larger eps.",
+    ),
+    "rounding": Kind(
+        f"rounding to bytes undoes the success of at most {UNDONE_SHARE:.0%} of the attacked images",
+        "The attack looks weaker than it is: some images survive the rounding, not the attack. Attack with more steps, and read its "
+        "distances as too large.",
+        guards=False,
     ),
     "DLR classes": Kind(
         "the DLR loss has at least 3 classes or a margin loss takes its place; its targeted form has at least 4",
@@ -225,6 +233,20 @@ def noise_floor(noise_accuracy: float, attack_accuracy: float, n: int, attack: s
     return _gate("noise floor", attack_accuracy < noise_accuracy, observed)
 
 
+def rounding(undone: Mapping[str, tuple[int, int]]) -> Gate:
+    """The worst of the sets: its name -> (images that its attack fooled in floats and no bytes do, images attacked).
+
+    Failed where the share is above the limit beyond chance (95 % Wilson interval).
+    """
+    tried = {name: counts for name, counts in undone.items() if counts[1]}
+    if not tried:
+        return not_tested("rounding", "no image was attacked")
+    worst = max(tried, key=lambda name: tried[name][0] / tried[name][1])
+    lost, attacked = tried[worst]
+    observed = f"at most {lost} of {attacked} attacked images ({worst})"
+    return _gate("rounding", _at_most(UNDONE_SHARE, lost, attacked), observed)
+
+
 def dlr_classes(classes: int, dlr: Collection[str], targeted: Collection[str] = ()) -> Gate:
     """Whether the DLR attacks that ran, and the targeted ones, had enough classes (Croce & Hein 2020, arXiv:2003.01690).
 
@@ -302,6 +324,13 @@ def conditions(engine: str, invalid: Mapping[str, Sequence[str]]) -> Gate:
     reasons = [f"batch {batch}: {reason}" for batch, found in invalid.items() for reason in found]
     sound = f"nothing against {len(invalid)} batch size{'s' if len(invalid) > 1 else ''}"
     return _gate("conditions", not reasons, "; ".join(reasons) or sound, engine)
+
+
+def _at_most(limit: float, count: int, n: int) -> bool | None:
+    """Whether a share is at most `limit`: as it was seen, but where it is above by what may be chance (95 % Wilson interval), undecided."""
+    if count <= limit * n:
+        return True
+    return False if wilson(count, n)[0] > limit else None
 
 
 def _gate(name: str, passed: bool | None, observed: str, engine: str | None = None) -> Gate:

@@ -20,7 +20,7 @@ from harness.hops.engines import engine_records
 from harness.hops.measure import CLEAN, Measured
 from harness.hops.subject import Subject, describe_device
 from harness.predictions import logits
-from harness.records import EngineRecord, Gate, RunRecord, Step, Transfer
+from harness.records import AttackRecord, EngineRecord, Gate, RunRecord, Step, Transfer
 from harness.settings import Settings
 from harness.simulation import NOT_RUN
 
@@ -135,13 +135,20 @@ def _twin_gates(subject: Subject, sets: list[AdversarialSet], twin: Answers) -> 
             labels, where = subject.attacked.labels[: len(s.images)], subject.index[: len(s.images)]
             yield gates.large_radius(metrics.right(labels, twin.clean[where].argmax(1), logits(subject.twin.module, s.images).argmax(1)))
     primary = [s.record for s in _deciding(subject, [s for s in sets if s.record.source != GATE])]
-    yield gates.zero_gradient({f"{r.source} {r.name}": r.zero_gradient_share for r in primary})
+    yield gates.zero_gradient({_called(r): r.zero_gradient_share for r in primary})
+    made = [s.record for s in sets if s.record.source not in ("S0", GATE)]
+    yield gates.rounding({_called(r): (r.undone_by_rounding, r.n_attacked) for r in made})
     noise = next((s.record for s in sets if s.record.source == "S0"), None)
     white_box = [r for r in primary if r.source == "S1"]
     if noise is not None and white_box:
         best = min(white_box, key=lambda r: r.twin_accuracy)
         yield gates.noise_floor(noise.twin_accuracy, best.twin_accuracy, noise.n, best.name)
     yield gates.dlr_classes(subject.twin.classes, [r.name for r in primary if "dlr" in r.name])
+
+
+def _called(record: AttackRecord) -> str:
+    """A set's name in a gate."""
+    return f"{record.source} {record.name}"
 
 
 def _engine_gates(subject: Subject, replayed: list[AdversarialSet], twin: Answers, m: Measured, engine: EngineRecord) -> Iterator[Gate]:

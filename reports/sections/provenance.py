@@ -91,12 +91,14 @@ def _attacks(record: RunRecord) -> Table:
             "Mean L2",
             "Median L2",
             "Zero gradient",
+            "Undone by rounding",
         ),
         map(_attack, record.attacks),
-        numbers=(4, *range(6, 14)),
+        numbers=(4, *range(6, 15)),
         note="The attacked model is the one under 'Made on'. Attacked: images it has right when clean; the others stay as they are. "
         "L∞ used is in units of 1/255. Mean L2 is over the attacked images, median over those that were fooled. "
-        "Zero gradient: share of attacked images whose gradient at the start vanishes, a sign of masking.",
+        "Zero gradient: share of attacked images whose gradient at the start vanishes, a sign of masking. "
+        "Undone by rounding: attacked images that the attack's own floats fool while no bytes near them do.",
     )
 
 
@@ -116,6 +118,7 @@ def _attack(attack: AttackRecord) -> tuple[str, ...]:
         significant(attack.l2_mean),
         significant(attack.l2_median),
         percent(attack.zero_gradient_share),
+        count(attack.undone_by_rounding),
     )
 
 

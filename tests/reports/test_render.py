@@ -8,7 +8,7 @@ import pytest
 from synthetic import make_run
 
 from harness.errors import UntrustedError, UsageError
-from harness.records import RunRecord
+from harness.records import SCHEMA, RunRecord
 from reports.render import FORMATS, render
 
 EXPECTED = {"html": "report.html", "md": "report.md", "json": "record.json", "junit": "report.junit.xml"}
@@ -50,7 +50,7 @@ def test_a_folder_without_a_record_is_refused(tmp_path):
 def test_an_unknown_schema_is_refused_by_every_format(tmp_path, name):
     make_run(tmp_path / "run")
     path = tmp_path / "run/record.json"
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
+    path.write_text(path.read_text().replace(f'"schema": {SCHEMA}', '"schema": 99'))
     with pytest.raises(UntrustedError, match="schema 99"):
         render(tmp_path / "run", [name])
 

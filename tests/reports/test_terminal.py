@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from harness.records import RunRecord
+from harness.records import Gate, RunRecord
 from reports.terminal import print_verdict
 
 
@@ -73,3 +73,14 @@ def test_an_engine_that_was_only_simulated_says_so_and_shows_a_floor(rendered):
 
 def test_an_unfinished_run_says_how_far_it_came(rendered):
     assert "stopped after the step 'exported'" in shown(rendered, "unfinished")
+
+
+def test_a_failed_gate_says_what_it_saw_and_what_helps(rendered):
+    record = RunRecord.model_validate(json.loads(rendered("plain", "json").read_text()))
+    gate = Gate(
+        name="rounding", engine=None, passed=False, observed="25 of 31 images", limit="at most 2%", remedy="Attack with more steps."
+    )
+    other = gate.model_copy(update={"name": "large radius", "passed": None, "remedy": "Suspect masked gradients."})
+    text = " ".join(printed(record.model_copy(update={"gates": [gate, other]})).split())
+    assert "gate 'rounding' failed: 25 of 31 images. Attack with more steps." in text
+    assert "masked" not in text, "a gate that did not fail gives no advice"

@@ -65,3 +65,78 @@ def test_a_minimum_norm_attack_has_no_worst_case() -> None:
     model = linear_model(2)
     with pytest.raises(UsageError, match="cw-l2 has no radius"):
         worst_case(model, linear_data(model), np.arange(4), [resolve("pgd"), resolve("cw-l2")], Fraction(8, 255), 0)
+
+
+def level_shift(bias: float) -> nn.Module:
+    """Two classes, decided by the mean of 768 entries: class 1 where it is above a half by more than `bias` levels of 1/255."""
+    layer = nn.Linear(768, 2)
+    with torch.no_grad():
+        layer.weight[0], layer.weight[1] = 0, 255 / 768
+        layer.bias[0], layer.bias[1] = 0, -128 - bias
+    return nn.Sequential(nn.Flatten(), layer).eval()
+
+
+GREY = np.full((4, 16, 16, 3), 128, dtype=np.uint8)
+ZEROS = np.zeros(4, dtype=np.int64)
+ALL = np.ones(4, dtype=bool)
+
+
+def test_a_minimum_norm_success_that_rounding_would_undo_is_found_among_the_iterates() -> None:
+    """The boundary is 0.2 levels away in every entry: its nearest floats, and twice as far, round to the clean image."""
+    model = level_shift(0.2)
+    made = attack_batch(model, model, GREY, ZEROS, resolve("cw-l2"), None, 0, ALL)
+    assert made.attacked.all() and not made.right.any()
+    assert not judge(model, made.images, ZEROS)[0].any()
+    assert not made.undone.any()
+
+
+def test_the_nearest_iterate_that_fools_as_bytes_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passed by: one that fools at 5 levels, one at 2, one at 3; returned: floats beyond the boundary that no bytes near them are."""
+    model = level_shift(0.2)
+
+    def passing_by(module: nn.Module, images: Tensor, labels: Tensor, eps: float, seed: int, *, steps: int) -> Tensor:
+        for levels in (5, 2, 3):
+            module(images + levels / 255)
+        return images + 0.21 / 255
+
+    monkeypatch.setattr(foolbox_attacks, "cw_l2", passing_by)
+    made = attack_batch(model, model, GREY, ZEROS, resolve("cw-l2"), None, 0, ALL)
+    kept = made.images.astype(int) - GREY
+    assert not made.right.any()
+    assert np.isin(kept, [1, 2]).all(), "the nearest, or a byte image on the way to it"
+
+
+def test_an_image_of_zeros_that_foolbox_returns_for_want_of_another_is_not_taken() -> None:
+    """A flat network that calls black another class: no gradient leads there."""
+
+    class Flat(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            mean = images.flatten(1).mean(1)
+            return torch.stack([torch.ones_like(mean), 1000 * (0.02 - mean).relu()], dim=1)
+
+    model = Flat().eval()
+    assert not judge(model, np.zeros_like(GREY), ZEROS)[0].any(), "black fools"
+    made = attack_batch(model, model, GREY, ZEROS, resolve("cw-l2"), None, 0, ALL)
+    np.testing.assert_array_equal(made.images, GREY)
+    assert made.right.all() and not made.undone.any()
+
+
+@pytest.mark.parametrize(("name", "function", "levels"), [("pgd", "pgd", 8), ("cw-l2", "cw_l2", None)])
+def test_successes_that_rounding_undoes_are_counted(name: str, function: str, levels: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that only images off the byte grid fool."""
+
+    class OffGrid(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            off = (255 * images - (255 * images).round()).abs().flatten(1).mean(1)
+            return torch.stack([torch.full_like(off, 0.1), off], dim=1)
+
+    def half_way(module: nn.Module, images: Tensor, labels: Tensor, eps: float, seed: int, *, steps: int) -> Tensor:
+        found = images + 0.4 / 255
+        found[0] = images[0]
+        return found
+
+    monkeypatch.setattr(foolbox_attacks, function, half_way)
+    model = OffGrid().eval()
+    made = attack_batch(model, model, GREY, ZEROS, resolve(name), levels, 0, ALL)
+    assert made.right.all()
+    assert made.undone.tolist() == [False, True, True, True]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from harness.attacks.grid import ball_levels, candidates, check_ball
+from harness.attacks.grid import STRETCHES, ball_levels, candidates, check_ball
 from harness.errors import UntrustedError, UsageError
 
 SHAPE = (2, 3, 3, 1)
@@ -44,9 +44,13 @@ def test_an_image_on_the_grid_and_in_the_ball_stays(clean: NDArray[np.uint8], sh
 
 
 @given(clean=clean_images, found=hnp.arrays(np.float32, SHAPE, elements=st.floats(0, 1, width=32)))
-def test_a_minimum_norm_image_is_pushed_outwards_step_by_step(clean: NDArray[np.uint8], found: NDArray[np.float32]) -> None:
-    pushed = [np.abs(c.astype(int) - clean.astype(int)) for c in candidates(clean, found, None)]
-    for nearer, farther in pairwise(pushed):
+def test_a_minimum_norm_image_is_tried_along_its_line(clean: NDArray[np.uint8], found: NDArray[np.float32]) -> None:
+    """As it is at first, then nearer and farther: the farther along, the larger every change."""
+    tried = [np.abs(c.astype(int) - clean.astype(int)) for c in candidates(clean, found, None)]
+    np.testing.assert_array_equal(tried[0], np.abs(np.rint(found.astype(np.float64) * 255 - clean)))
+    in_order = [tried[i] for i in np.argsort(STRETCHES)]
+    assert min(STRETCHES) < 1 < max(STRETCHES)
+    for nearer, farther in pairwise(in_order):
         assert (farther >= nearer).all()
 
 

@@ -82,6 +82,11 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
         lambda: gates.noise_floor(0.7, 0.7, 256, "pgd"),  # an attack that moves nothing
         "70.0% of 256 images right under noise, 70.0% under pgd",
     ),
+    "rounding": (
+        lambda: gates.rounding({"S1 pgd": (0, 0), "S1 cw-l2": (2, 100)}),
+        lambda: gates.rounding({"S1 pgd": (1, 100), "S1 cw-l2": (25, 31)}),
+        "at most 25 of 31 attacked images (S1 cw-l2)",
+    ),
     "DLR classes": (
         lambda: gates.dlr_classes(3, ["apgd-dlr"]),
         lambda: gates.dlr_classes(3, ["apgd-dlr"], ["apgd-t"]),
@@ -182,6 +187,10 @@ def test_clean_parity_of_a_twin_that_has_nothing_right() -> None:
     assert "of the twin" not in gates.clean_parity("e", LABELS, wrong_on(1000), wrong_on(1000)).observed
 
 
+def test_a_share_above_the_limit_by_chance_decides_nothing() -> None:
+    assert gates.rounding({"S1 pgd": (1, 16)}).passed is None
+
+
 def test_two_classes_pass_because_a_margin_loss_took_the_place_of_dlr() -> None:
     """As with the default attacks, on the twin and again on the STE twin."""
     gate = gates.dlr_classes(2, ["apgd-dlr", "apgd-dlr"])
@@ -203,6 +212,7 @@ def test_logits_that_happen_to_sum_to_one_are_logits() -> None:
         gates.determinism("e", 1, True),
         gates.zero_gradient({}),
         gates.dlr_classes(2, []),
+        gates.rounding({"S1 pgd": (0, 0)}),
         gates.precision_evidence("e", None),
         gates.device_state("e", [], read=False),
         gates.conditions("e", {}),
@@ -229,7 +239,7 @@ def test_untested_completes_the_table() -> None:
 def test_labels_and_timing_do_not_touch_the_robustness_verdict_and_unknown_gates_do() -> None:
     unguarded = {name for name in GATES if not guards(not_tested(name, "-"))}
     assert unguarded == {
-        "conditions", "precision evidence", "timed outputs", "repeated inputs", "rising loss",
+        "conditions", "rounding", "precision evidence", "timed outputs", "repeated inputs", "rising loss",
         "zero gradient along the path", "rebuild spread",
     }  # fmt: skip
     assert guards(Gate(name="new", engine=None, passed=False, observed="", limit="", remedy=""))
