@@ -1,4 +1,4 @@
-"""`harness bench` in eight hops."""
+"""`harness bench`, stage by stage."""
 
 from __future__ import annotations
 
@@ -7,26 +7,30 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness import __version__
+from harness.answers import TWIN, Answers
+from harness.attacks.target import EngineTarget, ModuleTarget
 from harness.errors import UntrustedError
-from harness.hops.attack import AdversarialSet, MakeSet, make_one, make_sets
-from harness.hops.export import Exported, export_and_prove
-from harness.hops.judge import judge
-from harness.hops.measure import measure, remove_jobs
-from harness.hops.subject import Subject, describe_data, describe_device, describe_model, load_subject
+from harness.models.onnx_graph import read_onnx
 from harness.records import RunRecord, Step
 from harness.run import Run, check_space, environment, now
 from harness.settings import CURVE, Settings
+from harness.sources.planned import Context
+from harness.stages.attack import Cascade
+from harness.stages.engines import Engine, Engines, open_engines, plan_engines
+from harness.stages.export import export_and_check
+from harness.stages.judge import Evidence, graph_name, judge
+from harness.stages.measure import measure
+from harness.stages.subject import Subject, describe_data, describe_device, describe_model, load_subject
 from reports.render import render
 
 
-def bench(settings: Settings, out: Path, command: list[str], make: MakeSet = make_one) -> RunRecord:
+def bench(settings: Settings, out: Path, command: list[str]) -> RunRecord:
     """Run the whole path once and leave a run folder in `out`.
 
     Args:
         settings: the validated options.
         out: a folder that is new or empty.
         command: the words of the command line, for the record.
-        make: makes an adversarial set.
 
     Raises:
         UsageError, ExportError: something the user can mend; nothing was begun or everything finished is kept.
@@ -35,11 +39,11 @@ def bench(settings: Settings, out: Path, command: list[str], make: MakeSet = mak
     subject = load_subject(settings)
     check_space(out, needed_bytes(subject, settings))
     with Run(out) as run:
-        return _hops(run, run.save(open_record(subject, settings, command)), subject, settings, make)
+        return _stages(run, run.save(open_record(subject, settings, command)), subject, settings)
 
 
-def resume(folder: Path, make: MakeSet = make_one) -> RunRecord:
-    """Go on with an interrupted run; what was finished is not repeated. `make`: as in `bench`.
+def resume(folder: Path) -> RunRecord:
+    """Go on with an interrupted run; what was finished is not repeated.
 
     Raises:
         UsageError: `folder` holds no run.
@@ -47,7 +51,6 @@ def resume(folder: Path, make: MakeSet = make_one) -> RunRecord:
     """
     record = RunRecord.load(folder)
     if record.status == Step.FINISHED:
-        remove_jobs(folder)
         render(folder, ("html", "md"))
         return record
     try:
@@ -65,47 +68,60 @@ def resume(folder: Path, make: MakeSet = make_one) -> RunRecord:
                 f"the {what} changed since {folder} was begun: sha256 {then[:12]}… then, {today[:12]}… now. Start a new run."
             )
     with Run(folder) as run:
-        return _hops(run, record, subject, settings, make)
+        return _stages(run, record, subject, settings)
 
 
 def prepare(settings: Settings, out: Path, command: list[str]) -> None:
-    """Hops 1 to 4 alone: leaves a run folder in `out` that `resume` goes on with, on the device. Raises as `bench`."""
+    """All that needs no device: a run folder in `out` with artefacts and the sets that are aimed at no engine. Raises as `bench`."""
     subject = load_subject(settings)
     check_space(out, needed_bytes(subject, settings))
     with Run(out) as run:
-        _make(run, run.save(open_record(subject, settings, command)), subject, settings, make_one)
+        run.save(open_record(subject, settings, command))
+        exported = export_and_check(subject, settings, run.folder / "artefacts", run.log)
+        context = make_context(subject, settings, Engines(engines := plan_engines(subject, settings, exported)), engines)
+        Cascade(context, Answers(run.folder), run.folder, settings.exhaustive, run.log).run()
 
 
 def open_only(settings: Settings, out: Path, command: list[str]) -> None:
-    """Hops 1 and 2 alone: a run folder in `out` that has just begun, for `resume`. Raises as `bench`."""
+    """A run folder in `out` that has just begun, for `resume`. Raises as `bench`."""
     subject = load_subject(settings)
     with Run(out) as run:
         run.save(open_record(subject, settings, command))
 
 
-def _hops(run: Run, record: RunRecord, subject: Subject, settings: Settings, make: MakeSet) -> RunRecord:
-    """Hops 3 to 8. Each finds what an earlier process finished in the run folder, and does the rest."""
-    record, exported, sets = _make(run, record, subject, settings, make)
+def _stages(run: Run, record: RunRecord, subject: Subject, settings: Settings) -> RunRecord:
+    """Everything after the checks. Each stage finds what an earlier process finished in the run folder, and does the rest."""
+    exported = export_and_check(subject, settings, run.folder / "artefacts", run.log)
+    record = run.save(record.model_copy(update={"status": Step.EXPORTED}))
 
-    results = measure(subject, settings, exported, sets, run.folder, run.log)
-    record = run.save(record.model_copy(update={"status": Step.MEASURED}))
+    engines = plan_engines(subject, settings, exported)
+    with open_engines(engines, subject, settings, run.folder, run.log) as opened:
+        measured = measure(opened, subject, settings, run.folder, run.log)
+        record = run.save(record.model_copy(update={"status": Step.MEASURED}))
 
-    record = run.save(judge(record, subject, settings, sets, results, run.folder))
-    remove_jobs(run.folder)
+        context = make_context(subject, settings, opened, engines)
+        cascade = Cascade(context, Answers(run.folder), run.folder, settings.exhaustive, run.log)
+        record = run.save(record.model_copy(update={"attacks": cascade.run(), "status": Step.ATTACKED}))
 
+    record = run.save(judge(record, Evidence(subject, settings, measured, cascade.matrix, cascade.lost), run.folder))
     render(run.folder, ("html", "md"))
     return record
 
 
-def _make(
-    run: Run, record: RunRecord, subject: Subject, settings: Settings, make: MakeSet
-) -> tuple[RunRecord, list[Exported], list[AdversarialSet]]:
-    """Hops 3 and 4: what a run needs before a device."""
-    exported = export_and_prove(subject, settings, run.folder / "artefacts", run.log)
-    record = run.save(record.model_copy(update={"status": Step.EXPORTED}))
-
-    sets = make_sets(subject, settings, exported, run.folder, run.log, make)
-    return run.save(record.model_copy(update={"status": Step.ATTACKED, "attacks": [s.record for s in sets]})), exported, sets
+def make_context(subject: Subject, settings: Settings, opened: Engines, engines: list[Engine]) -> Context:
+    """What the sources plan from. A graph is read back for every engine with quantizers, open or not: it needs no device."""
+    quantized = [engine for engine in engines if engine.quantized and engine.exported is not None and engine.id.build == 0]
+    return Context(
+        subject,
+        settings,
+        ModuleTarget(subject.twin.module, TWIN),
+        {name: EngineTarget(session) for name, session in opened.sessions.items()},
+        {
+            engine.name: ModuleTarget(read_onnx(engine.exported.artefact.path).eval(), graph_name(engine.name))
+            for engine in quantized
+            if engine.exported is not None and subject.attacks
+        },
+    )
 
 
 def open_record(subject: Subject, settings: Settings, command: list[str]) -> RunRecord:
@@ -126,8 +142,8 @@ def open_record(subject: Subject, settings: Settings, command: list[str]) -> Run
 
 
 def needed_bytes(subject: Subject, settings: Settings) -> int:
-    """Upper estimate of a run folder's size: artefacts (twice: each travels in a job), images (in every job, and once as sets), report."""
+    """Upper estimate of a run folder's size: artefacts (twice: a copy travels), adversarial sets, answers, report."""
     flavours, attacks = len(settings.flavours), len(subject.attacks)
-    sets = 2 + len(CURVE) + attacks * (1 + flavours)  # noise, gate, curve, S1 and at most one S3 per flavour
-    images = (sets + 1) * subject.attacked.images.nbytes + flavours * subject.test.images.nbytes
-    return (1 + flavours) * images + 2 * 4 * subject.twin.parameters * flavours + (64 << 20)
+    sets = 2 + len(CURVE) + (attacks + 1) * (1 + flavours)
+    images, answers = sets * subject.attacked.images.nbytes, sets * (1 + 2 * flavours) * 4 * subject.twin.classes * len(subject.test)
+    return images + answers + 2 * 4 * subject.twin.parameters * flavours + (64 << 20)

@@ -169,9 +169,9 @@ def export(
 ) -> None:
     """Write deployable files of a model, each proved against the twin."""
     settings = _settings({name: value for name, value in locals().items() if name not in ("aot", "builds")})
-    from harness.hops.ahead import build_ahead, check_ahead
-    from harness.hops.export import export_and_prove
-    from harness.hops.subject import load_subject
+    from harness.stages.ahead import build_ahead, check_ahead
+    from harness.stages.export import export_and_prove
+    from harness.stages.subject import load_subject
 
     def say(line: str) -> None:
         print(line, file=sys.stderr)
@@ -210,7 +210,7 @@ def attack(
 ) -> None:
     """Make one adversarial set on the twin; run again after an interruption, it goes on where it was."""
     settings = _settings(locals())
-    from harness.hops.attack import attack_once
+    from harness.stages.attack import attack_once
 
     with going_on():
         record = attack_once(settings, out)

@@ -1,6 +1,6 @@
 """The record of a run: what `record.json` holds. The one file that `reports` reads; imports neither torch nor pandas.
 
-Format history (`schema`): 1 — first.
+Format history (`schema`): 1 - first; 2 - targets of attacks, builds of engines, rounds and ratios.
 
 Every accuracy is a share in [0, 1]; every interval is a 95 % interval (lower, upper) unless its name says otherwise.
 Raw values stay in `samples.parquet` and `timings/`; what stands here can be computed again from them.
@@ -274,7 +274,7 @@ class Latency(Part):
     p99: float | None
     p999: float | None
     variation: float = Field(description="coefficient of variation, standard deviation / mean")
-    first: float = Field(description="the first call after loading, before any warm-up")
+    first: float = Field(description="the first call at this batch size, before any warm-up")
     warmup_n: int
     stable: bool
     throughput_per_s: float = Field(description="images per second, batch / mean")
@@ -313,7 +313,7 @@ class Floor(Part):
 
 
 class Roofline(Part):
-    """The floor under an engine's latency, from the processor's peaks: always an estimate, see `harness.roofline`."""
+    """The floor under an engine's latency, from the processor's peaks: always an estimate, see `harness.measurement.roofline`."""
 
     arithmetic: str = Field(description="what the MACs are counted at: the fastest that the artefact's precision allows")
     operations_per_s: float
@@ -329,30 +329,34 @@ class Memory(Part):
     `device_bytes`: what the engine took of the accelerator's own memory.
     """
 
-    artefact_bytes: int
+    artefact_bytes: int | None
     baseline_bytes: int | None
     peak_bytes: int | None
     device_bytes: int | None = None
 
 
 class EngineRecord(Part):
-    """One flavour on one device. Where `status` is not `ok`, `error` says what happened and the measured parts are absent.
+    """One engine on one device: a flavour, and which of its builds. Where `status` is not `ok`, `error` says what happened and the measured parts are absent.
 
     Status `built`: the engine was built ahead of time and could not be run here. `simulated`: how the engine was simulated, where its own
     runtime did not run; then nothing here was measured on the engine itself.
     """
 
     flavour: str
+    build: int = 0
+    name: str = Field(description="flavour and build, as `attacks`, `transfer`, `gates` and `claims` call it")
     runtime: str
     runtime_version: str | None
     options: dict[str, Any]
-    artefact_sha256: str
+    artefact_sha256: str | None
+    plan_sha256: str | None = Field(description="of the plan that really ran")
     status: Literal["ok", "crashed", "hung", "nan", "refused", "built"]
     error: str | None
     simulated: str | None = None
-    proof: Proof
+    proof: Proof | None = Field(description="None for the user's own engine, which was not exported here")
     precision_evidence: PrecisionEvidence | None
     load_ms: float | None
+    first_ms: float | None = Field(default=None, description="the first call after loading, one image")
     latency: dict[str, Latency] = Field(description="batch size -> latency")
     memory: Memory
     roofline: Roofline | None = None
@@ -363,10 +367,33 @@ class EngineRecord(Part):
     warnings: list[str] = Field(description="what the measurement says against itself, each with a remedy")
 
 
-class AttackRecord(Part):
-    """One adversarial set, made on a twin and stored in `file` (arrays `images` uint8 NHWC, `index`, `labels`)."""
+class Ratio(Part):
+    """Latency of one engine / latency of another, round by round in turns; `low` is of the rounds' 10 % quantiles, `median` of their medians.
 
-    source: str
+    Each with the smallest and the largest over the rounds. `decided`: every round names the same engine as the faster one.
+    """
+
+    above: str
+    below: str
+    batch: int
+    low: float
+    low_smallest: float
+    low_largest: float
+    median: float
+    median_smallest: float
+    median_largest: float
+    rounds: int
+    decided: bool
+
+
+class AttackRecord(Part):
+    """One adversarial set, stored in `file` (arrays `images` uint8 NHWC, `index`, `labels`).
+
+    In a cascade it holds only the images on which some model held out until then; `n` are those.
+    """
+
+    source: str = Field(description="why it was made, see `harness.sources.SOURCES`")
+    target: str = Field(description="what it is aimed at: `twin`, or an engine (of S3: its graph read back into PyTorch)")
     name: str
     library: str
     norm: Literal["Linf", "L2"]
@@ -376,8 +403,8 @@ class AttackRecord(Part):
     step_size: str
     seed: int
     n: int
-    n_attacked: int = Field(description="images the twin classified correctly; the rest stay as they are")
-    twin_accuracy: float
+    n_attacked: int = Field(description="images that somebody who counts had right; the rest stay as they are")
+    target_accuracy: float = Field(description="of the target, on the `n` images of the set")
     linf_max: float
     l2_mean: float = Field(description="mean ||x' - x||_2 over the attacked images")
     l2_median: float | None = Field(description="median over the images that were fooled; the figure of a minimum-norm attack")
@@ -410,6 +437,7 @@ class Transfer(Part):
 
     engine: str
     source: str
+    target: str = Field(description="what the set is aimed at, as in `attacks`")
     attack: str
     eps: float
     eps_exact: str
@@ -485,6 +513,7 @@ class RunRecord(Part):
     model: ModelRecord
     data: DataRecord
     engines: list[EngineRecord] = []
+    ratios: list[Ratio] = Field(default=[], description="of the engines' latencies, pair by pair")
     attacks: list[AttackRecord] = []
     transfer: list[Transfer] = []
     gates: list[Gate] = []

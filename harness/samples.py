@@ -1,61 +1,92 @@
-"""`samples.parquet`: one row per image, attack source and engine, from which every count of the record can be made again."""
+"""`samples.parquet`: one row per image, set and engine, from which every count of the record can be made again."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from harness.answers import TWIN, Column, Images, Matrix
+from harness.attacks.grid import distance_l2, distance_levels
+from harness.attacks.parts import load_set
 from harness.predictions import margins
 
 SAMPLES = "samples.parquet"
+CLEAN = "clean"
+CHUNK = 256  # images whose distances are held at once
 
 
-def rows(
-    *,
-    index: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    twin: NDArray[np.float32],
-    engine: NDArray[np.float32],
-    clean: NDArray[np.uint8],
-    images: NDArray[np.uint8],
-    source: str,
-    attack: str,
-    eps: str,
-    flavour: str,
-) -> pd.DataFrame:
-    """The rows of one set on one engine.
+def save(matrix: Matrix, engines: Iterable[str], images: Images, folder: Path) -> None:
+    """Write the table, whole or not at all, set by set. Where every engine failed there is nothing to write.
 
     Args:
-        index, labels: int64 (n,).
-        twin, engine: logits (n, classes).
-        clean, images: uint8 (n, h, w, c), before and after the attack; distances are on the [0, 1] scale.
+        matrix: everyone's answers.
+        engines: those that answered, by name.
+        images: all clean images, uint8 (n, h, w, c).
+        folder: of the run.
     """
-    change = (images.astype(np.int16) - clean).reshape(len(images), -1) / 255
+    engines = list(engines)
+    if not engines:
+        return
+    temporary = folder / f"{SAMPLES}.tmp"
+    writer = None
+    for rows in _parts(matrix, engines, images, folder):
+        table = pa.Table.from_pandas(rows, preserve_index=False)
+        writer = writer or pq.ParquetWriter(temporary, table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+        temporary.replace(folder / SAMPLES)
+
+
+def _parts(matrix: Matrix, engines: list[str], images: Images, folder: Path) -> Iterator[pd.DataFrame]:
+    for engine in engines:
+        yield _rows(matrix, None, engine, None)
+    for column in matrix.columns:
+        adversarial, _, _ = load_set(folder / column.record.file, column.record.set_sha256)
+        moved = _distances(images, column.index, adversarial)
+        for engine in engines:
+            yield _rows(matrix, column, engine, moved)
+
+
+def _rows(matrix: Matrix, column: Column | None, engine: str, moved: tuple[NDArray[np.float32], NDArray[np.float32]] | None) -> pd.DataFrame:
+    """The rows of one set on one engine; of the clean images where there is no column."""
+    index = np.arange(len(matrix.labels)) if column is None else column.index
+    labels = matrix.labels[index]
+    twin, answers = matrix.logits(TWIN, column), matrix.logits(engine, column)
+    record = None if column is None else column.record
+    nothing = np.zeros(len(index), np.float32)
+    linf, l2 = moved or (nothing, nothing)
     return pd.DataFrame(
         {
             "index": index.astype(np.int32),
             "label": labels.astype(np.int32),
-            "source": source,
-            "attack": attack,
-            "eps": eps,
-            "engine": flavour,
+            "source": CLEAN if record is None else record.source,
+            "target": CLEAN if record is None else record.target,
+            "attack": CLEAN if record is None else record.name,
+            "eps": "0" if record is None else record.eps_exact,
+            "engine": engine,
             "twin_prediction": twin.argmax(1).astype(np.int32),
-            "engine_prediction": engine.argmax(1).astype(np.int32),
+            "engine_prediction": answers.argmax(1).astype(np.int32),
             "twin_margin": margins(twin, labels),
-            "engine_margin": margins(engine, labels),
-            "linf": np.abs(change).max(axis=1).astype(np.float32),
-            "l2": np.linalg.norm(change, axis=1).astype(np.float32),
+            "engine_margin": margins(answers, labels),
+            "linf": linf,
+            "l2": l2,
         }
     )
 
 
-def save(parts: list[pd.DataFrame], folder: Path) -> None:
-    """Write the table, whole or not at all. Where every engine failed there is nothing to write."""
-    if not parts:
-        return
-    temporary = folder / f"{SAMPLES}.tmp"
-    pd.concat(parts, ignore_index=True).to_parquet(temporary, index=False)
-    temporary.replace(folder / SAMPLES)
+def _distances(images: Images, index: NDArray[np.int64], adversarial: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Largest and Euclidean distance of each image from its clean form, on the [0, 1] scale, a chunk at a time."""
+    linf, l2 = np.zeros(len(index), np.float32), np.zeros(len(index), np.float32)
+    for first in range(0, len(index), CHUNK):
+        here = slice(first, first + CHUNK)
+        clean = images[index[here]]
+        linf[here] = distance_levels(clean, adversarial[here]).reshape(len(clean), -1).max(1) / 255
+        l2[here] = distance_l2(clean, adversarial[here])
+    return linf, l2

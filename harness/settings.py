@@ -18,28 +18,27 @@ Tier = Literal["quick", "bench", "qualify"]
 
 @dataclass(frozen=True)
 class TierPlan:
-    """What a tier spends: attacked images, non-inferiority margin, attack iterations, measuring time per batch size.
-
-    `ste_attacks` are made on the STE twins too; None: every attack of the run is.
-    """
+    """What a tier spends: attacked images, non-inferiority margin, attack iterations, queries, measuring time per batch size and rounds."""
 
     samples: int
     margin: float
     apgd_steps: int
-    ste_attacks: tuple[str, ...] | None
+    queries: int
     measure_s: float
     warmup_s: float
+    rounds: int
 
 
 TIERS: dict[Tier, TierPlan] = {
-    "quick": TierPlan(samples=256, margin=0.05, apgd_steps=50, ste_attacks=("apgd-dlr",), measure_s=2.0, warmup_s=0.5),
-    "bench": TierPlan(samples=1000, margin=0.02, apgd_steps=100, ste_attacks=None, measure_s=10.0, warmup_s=2.0),
-    "qualify": TierPlan(samples=1000, margin=0.02, apgd_steps=100, ste_attacks=None, measure_s=60.0, warmup_s=5.0),
+    "quick": TierPlan(samples=256, margin=0.05, apgd_steps=50, queries=100, measure_s=2.0, warmup_s=0.5, rounds=5),
+    "bench": TierPlan(samples=1000, margin=0.02, apgd_steps=100, queries=1000, measure_s=10.0, warmup_s=2.0, rounds=10),
+    "qualify": TierPlan(samples=1000, margin=0.02, apgd_steps=100, queries=5000, measure_s=60.0, warmup_s=5.0, rounds=20),
 }
 
 DEFAULT_FLAVOURS = ("onnx-fp32", "ort-int8")
 DEFAULT_ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
 DEFAULT_EPS = "8/255"
+OWN = "exec"  # a flavour `exec:COMMAND` is the user's own engine
 LOCK = ".lock"  # of a run folder; a folder with nothing else in it was never begun
 FLEET = "fleet.json"  # in the run folder of several devices
 CURVE = tuple(Fraction(k, 255) for k in (1, 2, 4, 8))
@@ -48,7 +47,7 @@ CURVE = tuple(Fraction(k, 255) for k in (1, 2, 4, 8))
 class Settings(BaseModel):
     """One run's options, all of them.
 
-    `samples`, `eps` and `threads` are None where the user left the choice to the tier, the model's card and the device.
+    `samples`, `eps` and `threads` are None where the user left the choice to the tier, the model's card and the device. No `sources`: all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +71,14 @@ class Settings(BaseModel):
     scenario: Literal["SingleStream", "Offline"] | None = None
     threads: int | None = None
     seed: int = 0
+    sources: tuple[str, ...] = ()
+    exhaustive: bool = False
+    builds: int = 1
+
+    @property
+    def exported(self) -> tuple[str, ...]:
+        """The flavours that are exported here: all but the user's own engines."""
+        return tuple(flavour for flavour in self.flavours if not flavour.startswith(f"{OWN}:"))
 
     @property
     def plan(self) -> TierPlan:

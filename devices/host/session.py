@@ -7,6 +7,7 @@ Nothing that the other end says is believed unchecked: a wrong length, NaN, sile
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import time
@@ -223,6 +224,12 @@ class EngineSession:
     def loaded(self) -> Loaded:
         """Runtime options, plan hash, environment of the engine."""
         return self.hello.loaded
+
+    @property
+    def plan_sha256(self) -> str:
+        """Of the plan that runs; of a user's own engine that says none, its name and version."""
+        hello = self.hello
+        return hello.loaded.plan_sha256 or hashlib.sha256(f"{hello.name}/{hello.version}".encode()).hexdigest()
 
     @property
     def shape(self) -> tuple[int, int, int]:

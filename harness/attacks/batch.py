@@ -1,7 +1,8 @@
-"""One batch under one attack: the attack is run, and what it returns is snapped, projected and tested again in float32."""
+"""One batch under one attack: what the attack finds is snapped to bytes, put into the ball and tested again, by everyone who counts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.attacks.gradient import FastForm, logits_of, loss_gradient, place
+from harness.answers import Model
+from harness.attacks.access import Access
+from harness.attacks.gradient import FastForm, held, logits_of, loss_gradient, place
 from harness.attacks.grid import candidates, check_ball, distance_l2
-from harness.attacks.keeper import Nearest, margins
+from harness.attacks.search import NearestSearch, Search, margins
 from harness.attacks.table import Attack
 from harness.data.dataset import to_tensor
 from harness.errors import UsageError
@@ -19,6 +22,8 @@ from harness.errors import UsageError
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Margins = NDArray[np.float32]
+Rows = NDArray[np.intp]
 
 # Bfloat16 cannot tell who is right this near the boundary (share of the clean image's margin): these images are attacked again in float32.
 CLOSE = 0.1
@@ -30,8 +35,8 @@ class Attacked:
 
     Attributes:
         images: uint8 (n, h, w, c); those that were not attacked are the clean ones.
-        attacked: the module has the clean image right, and the caller asked for it.
-        right: attacked, and still right.
+        attacked: a model that counts has the clean image right, and the caller asked for it.
+        right: attacked, and the module still has it right.
         zero_gradient: attacked, and the loss gradient at the clean image is zero in more than 99 % of its entries.
         undone: attacked, and the attack's own image, in floats, fools, but no bytes near it do.
     """
@@ -43,51 +48,98 @@ class Attacked:
     undone: Mask
 
 
+@dataclass(frozen=True)
+class Panel:
+    """The models that must be fooled on an image before it may leave.
+
+    Attributes:
+        judges: asked with the bytes of every candidate.
+        fooled: bool (n, judges), those that an earlier set has fooled.
+    """
+
+    judges: Sequence[Model]
+    fooled: Mask
+
+    def rows(self, rows: Rows | slice) -> Panel:
+        """The same judges for some of the images."""
+        return Panel(self.judges, self.fooled[rows])
+
+
 def attack_batch(
-    module: nn.Module, gradients: nn.Module, images: Images, labels: Labels, attack: Attack, levels: int | None, seed: int, wanted: Mask
+    module: nn.Module,
+    gradients: nn.Module,
+    images: Images,
+    labels: Labels,
+    attack: Attack,
+    levels: int | None,
+    seeds: Sequence[int],
+    wanted: Mask,
+    panel: Panel | None = None,
+    first: Images | None = None,
 ) -> Attacked:
-    """Attack those of `images` that are `wanted` and that `module` has right. Never ends with a larger margin than the clean image's.
+    """Attack those of `images` that are `wanted`. Without a panel, those that `module` has right, to the attack's end.
+
+    An image never ends with a larger margin than the clean image's, and with a panel never with fewer judges fooled.
 
     Args:
-        module: in evaluation mode; decides who is right.
+        module: in evaluation mode, what the attack is aimed at.
         gradients: the module, or a fast form of it, that the attack works on.
         images: uint8 (n, h, w, c).
         labels: int64 (n,).
         levels: radius in levels of 1/255, None for a minimum-norm attack. At 0 nothing is attempted.
+        seeds: of each image's random start.
         wanted: bool (n,), the survivors of earlier attacks.
+        panel: lets an image leave at the attack's checkpoints as soon as all of it is fooled.
+        first: images inside the ball, where the first run starts instead of at random; where that does not fool, a random start follows.
 
     Raises:
         UsageError: the module's output is not finite logits (n, classes) for these labels, or a gradient is not finite.
         UntrustedError: an image left the ball.
     """
     right, margin = judge(module, images, labels)
-    attacked = right & wanted
+    attacked = wanted & (right if panel is None else np.ones_like(right))
     zero, undone = np.zeros_like(attacked), np.zeros_like(attacked)
-    result, still = images.copy(), attacked.copy()
+    result, still = images.copy(), right & attacked
     where = np.flatnonzero(attacked)
     if where.size and levels != 0:
         exact = module if isinstance(gradients, FastForm) and gradients.bf16 else gradients
-        zero[where] = _zero_gradient(exact, images[where], labels[where])
-        best = _Best(module, images[where], labels[where], margin[where], levels)
+        if attack.access is Access.GRADIENT:
+            zero[where] = _zero_gradient(exact, images[where], labels[where])
+        best = _Best(module, images[where], labels[where], right[where], margin[where], levels, None if panel is None else panel.rows(where))
         in_floats = np.zeros(len(where), dtype=bool)
 
-        def attempt(form: nn.Module, rows: NDArray[np.intp]) -> None:
+        def attempt(form: nn.Module, rows: Rows, start: Images | None = None) -> None:
             x, y = to_tensor(best.clean[rows]).to(place(form)), torch.from_numpy(best.labels[rows]).to(place(form))
-            seen = form if attack.bounded else Nearest(form, x, y)
-            found = attack.function(seen, x, y, (levels or 0) / 255, seed)
-            for images in (seen.best, found) if isinstance(seen, Nearest) else (found,):
-                best.offer(rows, images.detach().cpu())
-            in_floats[rows] |= _fools_in_floats(module, best.clean[rows], found.detach().cpu(), best.labels[rows], levels)
+            begin = None if start is None else to_tensor(start[where[rows]]).to(place(form))
+            kind = Search if attack.bounded else NearestSearch
 
-        attempt(gradients, np.arange(len(where)))
-        close = np.flatnonzero(best.right & (best.margin < CLOSE * margin[where]))
+            def look(search: Search) -> Tensor:
+                """Judge what the search believes to fool; go on with the images on which somebody holds out."""
+                present = search.rows.cpu().numpy()
+                believed = (search.margin[search.rows] < 0).cpu().numpy()
+                if believed.any():
+                    best.offer(rows[present[believed]], search.best[search.rows].cpu()[torch.from_numpy(believed)])
+                return torch.from_numpy(~best.done[rows[present]]).to(search.rows.device)
+
+            search = kind(form, x, y, (levels or 0) / 255, [seeds[i] for i in where[rows]], first=begin, look=look if best.judged else None)
+            with held(form):
+                attack.function(search)
+            for found in search.results():
+                best.offer(rows, found.cpu())
+            in_floats[rows] |= _fools_in_floats(module, best.clean[rows], search.results()[-1].cpu(), best.labels[rows], levels)
+
+        everyone = np.arange(len(where))
+        attempt(gradients, everyone, first)
+        if first is not None and (unmoved := everyone[best.open]).size:
+            attempt(gradients, unmoved)
+        close = np.flatnonzero(best.open & best.right & (best.margin < CLOSE * margin[where]))
         if close.size and gradients is not exact:
             attempt(exact, close)
         result[where], still[where], undone[where] = best.images, best.right, best.right & in_floats
     return Attacked(result, attacked, still, zero, undone)
 
 
-def judge(module: nn.Module, images: Images, labels: Labels) -> tuple[Mask, NDArray[np.float32]]:
+def judge(module: nn.Module, images: Images, labels: Labels) -> tuple[Mask, Margins]:
     """Who is right (argmax equals the label), and the margins, both (n,), in float32.
 
     Raises:
@@ -96,7 +148,7 @@ def judge(module: nn.Module, images: Images, labels: Labels) -> tuple[Mask, NDAr
     return _right(module, to_tensor(images), labels)
 
 
-def _right(module: nn.Module, images: Tensor, labels: Labels) -> tuple[Mask, NDArray[np.float32]]:
+def _right(module: nn.Module, images: Tensor, labels: Labels) -> tuple[Mask, Margins]:
     """As `judge`, of float images (n, c, h, w)."""
     with torch.no_grad():
         logits = logits_of(module, images)
@@ -115,29 +167,68 @@ def _fools_in_floats(module: nn.Module, clean: Images, found: Tensor, labels: La
 
 
 class _Best:
-    """The bytes kept so far for each image under attack, at first the clean ones; their margins, and who is still right."""
+    """The bytes kept so far for each image under attack, at first the clean ones.
 
-    def __init__(self, module: nn.Module, clean: Images, labels: Labels, margin: NDArray[np.float32], levels: int | None) -> None:
+    Attributes:
+        images, margin, right: of the bytes, by the module that is attacked.
+        fooled: bool (n, judges), of the panel: by the kept bytes or by an earlier set.
+    """
+
+    def __init__(
+        self, module: nn.Module, clean: Images, labels: Labels, right: Mask, margin: Margins, levels: int | None, panel: Panel | None
+    ) -> None:
         self.module, self.clean, self.labels, self.levels = module, clean, labels, levels
-        self.images, self.margin, self.right = clean.copy(), margin.copy(), np.ones(len(clean), dtype=bool)
+        self.images, self.margin, self.right = clean.copy(), margin.copy(), right.copy()
+        self._judges = [] if panel is None else list(panel.judges)
+        self.judged = bool(self._judges)
+        self._before = np.zeros((len(clean), 0), np.bool_) if panel is None else panel.fooled
+        self.fooled = self._before.copy()
 
-    def offer(self, rows: NDArray[np.intp], adversarial: Tensor) -> None:
+    @property
+    def done(self) -> Mask:
+        """Everyone of the panel is fooled; nowhere without a panel."""
+        return self.fooled.all(1) if self._judges else np.zeros(len(self.clean), np.bool_)
+
+    @property
+    def open(self) -> Mask:
+        """Something is left to win: someone of the panel holds out, or without a panel, the module is right."""
+        return ~self.done if self._judges else self.right
+
+    def offer(self, rows: Rows, adversarial: Tensor) -> None:
         """Take, for the images at `rows`, the best of the candidates near `adversarial`, float (n, c, h, w).
 
-        That is one that fools, of a minimum-norm attack the nearest that does, else the one with the smallest margin.
+        That is one that fools (more of the panel, where there is one), of a minimum-norm attack the nearest that does, else the one with
+        the smallest margin.
         """
         for candidate in candidates(self.clean[rows], adversarial.permute(0, 2, 3, 1).numpy(), self.levels):
             check_ball(self.clean[rows], candidate, self.levels)
-            open_ = np.flatnonzero(self.right[rows] | self._nearer(rows, candidate))
+            open_ = np.flatnonzero(self.open[rows] | self._nearer(rows, candidate))
             if not open_.size:
                 continue
-            todo = rows[open_]
-            right, margin = judge(self.module, candidate[open_], self.labels[todo])
-            better = ~right | (self.right[todo] & (margin < self.margin[todo]))
+            todo, images = rows[open_], candidate[open_]
+            right, margin = judge(self.module, images, self.labels[todo])
+            fooled = self._ask(todo, images, right)
+            if self._judges:
+                more = fooled.sum(1) - self.fooled[todo].sum(1)
+                better = (more > 0) | ((more == 0) & (margin < self.margin[todo]))
+            else:
+                better = ~right | (self.right[todo] & (margin < self.margin[todo]))
             taken = todo[better]
-            self.images[taken], self.margin[taken], self.right[taken] = candidate[open_[better]], margin[better], right[better]
+            self.images[taken], self.margin[taken], self.right[taken] = images[better], margin[better], right[better]
+            self.fooled[taken] = fooled[better]
 
-    def _nearer(self, rows: NDArray[np.intp], candidate: Images) -> Mask:
+    def _ask(self, rows: Rows, images: Images, right: Mask) -> Mask:
+        """Who of the panel is fooled by these bytes, or was before, bool (n, judges). The module's own answer is not asked for twice."""
+        fooled = self._before[rows].copy()
+        for place_, model in enumerate(self._judges):
+            asked = ~fooled[:, place_]
+            if getattr(model, "module", None) is self.module:
+                fooled[:, place_] |= ~right
+            elif asked.any():
+                fooled[asked, place_] = model.logits(images[asked]).argmax(1) != self.labels[rows[asked]]
+        return fooled
+
+    def _nearer(self, rows: Rows, candidate: Images) -> Mask:
         """Where a minimum-norm attack's candidate is nearer than what is kept; nowhere for one with a radius."""
         if self.levels is not None:
             return np.zeros(len(rows), dtype=bool)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
 
-from harness.attacks.gradient import held, seeded
-from harness.attacks.keeper import Keeper
+from harness.attacks.search import Search
 
 
-def noise(module: nn.Module, images: Tensor, labels: Tensor, eps: float, seed: int, *, steps: int) -> Tensor:
+def noise(search: Search, *, steps: int) -> None:
     """Every pixel moved by +eps or -eps at random, `steps` draws; per image the draw with the smallest margin."""
-    keeper = Keeper(module, images, labels)
-    with held(module), seeded(seed), torch.no_grad():
+    with torch.no_grad():
         for _ in range(steps):
-            keeper((images + eps * torch.randn_like(images).sign()).clamp(0, 1))
-    return keeper.best
+            signs = torch.sign(search.start() - search.images)
+            search.ask((search.images + search.eps * torch.where(signs == 0, 1.0, signs)).clamp(0, 1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ class Search:
         images: clean, float32 (n, c, h, w) in [0, 1]; those of the present rows.
         labels: int64 (n,), of the present rows.
         eps: the radius on that scale.
+        seeds: of the random start of every row of the batch.
         rows: int64 (n,), which rows of the whole batch are present.
         best: (all, c, h, w), the best iterate of every row of the batch; at first the clean image.
         margin: (all,), its margin; infinite before anything was asked.
@@ -62,7 +64,7 @@ class Search:
         self.rows = torch.arange(len(images), device=images.device)
         self.best = images.clone()
         self.margin = images.new_full((len(images),), torch.inf)
-        self._seeds, self._first, self._look, self._starts = list(seeds), first, look, 0
+        self.seeds, self._first, self._look, self._starts = list(seeds), first, look, 0
         self._kept: list[Tensor] = []
 
     def ask(self, images: Tensor) -> Tensor:
@@ -79,12 +81,16 @@ class Search:
                 "the model's logits hold NaN or infinity under attack. Expected finite logits; check its weights and normalisation."
             )
         with torch.no_grad():
-            margin = margins(logits.to(self.labels.device), self.labels)
-            better = margin < self.margin[self.rows]
-            where = self.rows[better]
-            self.margin[where] = margin[better].to(self.margin.dtype)
-            self.best[where] = images.detach()[better]
+            self._keep(images.detach(), logits)
         return logits
+
+    def _keep(self, images: Tensor, logits: Tensor) -> None:
+        """Keep the iterates that are better than those before."""
+        margin = margins(logits, self.labels)
+        better = margin < self.margin[self.rows]
+        where = self.rows[better]
+        self.margin[where] = margin[better].to(self.margin.dtype)
+        self.best[where] = images[better]
 
     def start(self, *, touching: bool = False) -> Tensor:
         """Where a run begins, (n, c, h, w): `first` for the first one, else at random, uniform in the ball.
@@ -96,10 +102,14 @@ class Search:
         if self._first is not None and self._starts == 1:
             return self._first[self.rows]
         shape = tuple(self.images.shape[1:])
-        noise = torch.stack([_uniform(self._seeds[row], self._starts, shape) for row in self.rows.tolist()]).to(self.images.device)
+        noise = torch.stack([_uniform(self.seeds[row], self._starts, shape) for row in self.rows.tolist()]).to(self.images.device)
         if touching:
             noise = noise / noise.flatten(1).abs().amax(1).view(-1, 1, 1, 1)
         return (self.images + self.eps * noise).clamp(0, 1)
+
+    def results(self) -> list[Tensor]:
+        """What was found, each (all, c, h, w); the last one as the attack left it."""
+        return [self.best]
 
     def remember(self, values: Tensor) -> Tensor:
         """A tensor with one row for each present image that loses its rows as images leave: the latest state is `remembered()`."""
@@ -126,6 +136,38 @@ class Search:
     def as_module(self) -> nn.Module:
         """For a library that wants a module: whatever it forwards is an iterate."""
         return _Asked(self)
+
+
+class NearestSearch(Search):
+    """Of a minimum-norm attack: each iterate is rounded to bytes and asked about as well, and the nearest that fools so is kept.
+
+    Such an attack stops as soon as its floats have crossed the boundary. There the nearest byte image is often on the wrong side, while one
+    that the search passed by earlier is not: rounding its result alone loses successes.
+
+    Attributes:
+        best: (all, c, h, w) on the uint8 grid; the clean image where none has fooled.
+        distance: (all,), of `best` in the L2 norm, in levels of 1/255; infinite where none has fooled.
+        left: (all, c, h, w), what the attack itself ended with.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.distance = self.images.new_full((len(self.images),), torch.inf)
+        self.left = self.images
+        self._levels = (255 * self.images).round()
+
+    def results(self) -> list[Tensor]:
+        """The nearest bytes that fooled, and the attack's own result."""
+        return [self.best, self.left]
+
+    def _keep(self, images: Tensor, logits: Tensor) -> None:
+        rounded = (255 * images).round().clamp(0, 255)
+        distance = (rounded - self._levels).flatten(1).norm(dim=1)
+        near = (distance < self.distance).nonzero().squeeze(1)
+        if len(near):
+            fools = self.module(rounded[near] / 255).argmax(1) != self.labels[near]
+            taken = near[fools]
+            self.best[taken], self.distance[taken] = rounded[taken] / 255, distance[taken]
 
 
 class _Asked(nn.Module):

@@ -1,7 +1,7 @@
 """Adversarial sets: made batch by batch, stored as they grow, resumed exactly.
 
-A part file holds each finished batch, so a killed run repeats only the batch it was in. A batch's seed comes from the
-set's seed and the batch's number alone: a resumed set has the same bytes as an uninterrupted one.
+A part file holds each finished batch, so a killed run repeats only the batch it was in. Random starts come from the set's seed, the attack
+and the image alone: a resumed set has the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from torch import nn
 
 from export.identity import module_sha256
 from harness.attacks import parts
-from harness.attacks.batch import Attacked, Images, Mask, attack_batch
+from harness.attacks.access import Access
+from harness.answers import TWIN
+from harness.attacks.batch import Attacked, Images, Mask, Panel, attack_batch
 from harness.attacks.batch_size import batch_size
 from harness.attacks.gradient import fast, held
 from harness.attacks.grid import ball_levels, distance_l2, distance_levels
+from harness.attacks.search import image_seed
 from harness.attacks.table import Attack
 from harness.data.dataset import Dataset, to_tensor
 from harness.eps import slug
@@ -43,12 +46,15 @@ def make_set(
     *,
     source: str,
     folder: Path,
+    target: str = TWIN,
     batch: int | None = None,
     survivors: Mask | None = None,
+    panel: Panel | None = None,
+    first: Images | None = None,
 ) -> tuple[AttackRecord, Images]:
-    """Attack the images of `data` at `index` and store them in `folder/SOURCE-NAME-EPS.npz`.
+    """Attack the images of `data` at `index` and store them in `folder/SOURCE-TARGET-NAME-EPS.npz`.
 
-    Only images that `module` has right are attacked; the rest stay as they are. A finished set is read back, a begun one
+    Only images that `module` has right are attacked, with a panel all; the rest stay as they are. A finished set is read back, a begun one
     goes on after its last finished batch.
 
     Args:
@@ -56,11 +62,14 @@ def make_set(
             their gradients are left as they were.
         index: int (n,), positions in `data`.
         eps: the L-inf radius. A minimum-norm attack takes none: its record says 0.
-        source: what the set is made on, for the record and the file name.
+        source: why the set is made, a key of `harness.sources.SOURCES`, for the record and the file name.
         folder: the run's folder of adversarial sets; the record's `file` is relative to its parent.
+        target: what `module` is, for the record and the file name.
         batch: images per part; by default as many as `batch_size` allows.
         survivors: bool (n,), images that are still worth attacking. The others stay clean and count as fooled already, so that
-            the record's `twin_accuracy` is cumulative.
+            the record's `target_accuracy` is cumulative.
+        panel: who must be fooled on an image before it may leave, see `harness.attacks.batch`; None: every image stays to the end.
+        first: uint8 (n, h, w, c), where each image's search starts instead of at random.
 
     Returns:
         The record, and the images, uint8 (n, h, w, c), in the order of `index`.
@@ -76,17 +85,13 @@ def make_set(
         raise UsageError(f"the survivors' mask has shape {survivors.shape}; expected ({len(index)},)")
     batch = batch or batch_size(module, data.images)
     wanted = np.ones(len(index), dtype=bool) if survivors is None else survivors
-    job = _Job(module, data, index, attack, eps if attack.bounded else Fraction(0), seed, source, folder, batch, wanted)
-    return job.finished() or job.run()
-
-
-def batch_seed(seed: int, number: int) -> int:
-    """The seed of batch `number` of a set with `seed`; 32 bits, unrelated from batch to batch."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    radius = eps if attack.bounded else Fraction(0)
+    task = _Task(module, data, index, attack, radius, seed, source, target, folder, batch, wanted, panel, first)
+    return task.finished() or task.run()
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Task:
     """A set to be made, and where its files lie."""
 
     module: nn.Module
@@ -96,13 +101,16 @@ class _Job:
     eps: Fraction
     seed: int
     source: str
+    target: str
     folder: Path
     batch: int
     wanted: Mask
+    panel: Panel | None
+    first: Images | None
 
     @property
     def file(self) -> Path:
-        return self.folder / f"{self.source}-{self.attack.name}-{slug(self.eps)}.npz"
+        return self.folder / f"{self.source}-{self.target}-{self.attack.name}-{slug(self.eps)}.npz"
 
     @property
     def parts_folder(self) -> Path:
@@ -115,11 +123,16 @@ class _Job:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything the set's bytes follow from, so that parts of another set are never picked up."""
-        settings = (self.attack, str(self.eps), self.seed, self.batch, self.source, self.data.sha256, device().type)
+        settings = (self.attack, str(self.eps), self.seed, self.batch, self.source, self.target, self.data.sha256, device().type)
         digest = hashlib.sha256(repr(settings).encode())
         digest.update(np.ascontiguousarray(self.index, dtype="<i8").data)
         digest.update(np.ascontiguousarray(self.wanted).data)
         digest.update(module_sha256(self.module).encode())
+        if self.panel is not None:
+            digest.update(repr([(model.id, model.sha256) for model in self.panel.judges]).encode())
+            digest.update(np.ascontiguousarray(self.panel.fooled).data)
+        if self.first is not None:
+            digest.update(np.ascontiguousarray(self.first).data)
         return digest.hexdigest()
 
     def finished(self) -> tuple[AttackRecord, Images] | None:
@@ -153,21 +166,32 @@ class _Job:
         stored = [parts.read(path) for path in paths]
         expected = {field.name for field in fields(Attacked)}  # a part of another version is made again
         known = {n: Attacked(**arrays) for n, arrays in enumerate(stored) if arrays is not None and arrays.keys() == expected}
-        title = f"{self.attack.name} on {self.source}" + (f" at {self.eps}" if self.attack.bounded else "")
+        title = f"{self.source} {self.attack.name} on {self.target}" + (f" at {self.eps}" if self.attack.bounded else "")
         with held(self.module), Track(title, len(self.index), done=sum(len(part.images) for part in known.values())) as track:
             # Chosen on the first batch, so that a resumed set is made with the form it was begun with.
-            gradients = fast(self.module, to_tensor(self.data.images[self.index[slices[0]]]), bf16=self.attack.bf16)
+            gradients = self.module
+            if self.attack.access is Access.GRADIENT:
+                gradients = fast(self.module, to_tensor(self.data.images[self.index[slices[0]]]), bf16=self.attack.bf16)
             for number in sorted(set(range(len(slices))) - known.keys()):
-                known[number] = self._attack(gradients, slices[number], number)
+                known[number] = self._attack(gradients, slices[number])
                 parts.write(paths[number], vars(known[number]))
                 track.advance(len(known[number].images), _status(known.values()))
         return [known[number] for number in range(len(slices))]
 
-    def _attack(self, gradients: nn.Module, piece: slice, number: int) -> Attacked:
+    def _attack(self, gradients: nn.Module, piece: slice) -> Attacked:
         where = self.index[piece]
-        images, labels = self.data.images[where], self.data.labels[where]
-        seed = batch_seed(self.seed, number)
-        return attack_batch(self.module, gradients, images, labels, self.attack, self.levels, seed, self.wanted[piece])
+        return attack_batch(
+            self.module,
+            gradients,
+            self.data.images[where],
+            self.data.labels[where],
+            self.attack,
+            self.levels,
+            [image_seed(self.seed, self.attack.name, int(i)) for i in where],
+            self.wanted[piece],
+            None if self.panel is None else self.panel.rows(piece),
+            None if self.first is None else self.first[piece],
+        )
 
     def record(self, made: Attacked) -> AttackRecord:
         """The record of the merged set."""
@@ -177,6 +201,7 @@ class _Job:
         fooled = made.attacked & ~made.right
         return AttackRecord(
             source=self.source,
+            target=self.target,
             name=self.attack.name,
             library=self.attack.library,
             norm=self.attack.norm,
@@ -187,7 +212,7 @@ class _Job:
             seed=self.seed,
             n=len(self.index),
             n_attacked=n_attacked,
-            twin_accuracy=float(made.right.mean()),
+            target_accuracy=float(made.right.mean()),
             linf_max=int(distance_levels(clean, made.images).max()) / 255,
             l2_mean=float(l2[made.attacked].mean()) if n_attacked else 0.0,
             l2_median=float(np.median(l2[fooled])) if fooled.any() else None,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 from pyautoattack.square import SquareAttack
-from torch import Tensor, nn
 
-from harness.attacks.gradient import held, seeded
+from harness.attacks.gradient import seeded
+from harness.attacks.search import Search
 
 
-def square(module: nn.Module, images: Tensor, labels: Tensor, eps: float, seed: int, *, steps: int) -> Tensor:
-    """The images that fool after at most `steps` queries each; the clean image where none did."""
-    with held(module), seeded(seed), torch.no_grad():
-        attack = SquareAttack(module, norm="Linf", n_queries=steps, eps=eps, seed=seed, device=images.device)
-        found: Tensor = attack.perturb(images, labels)
-    return found
+def square(search: Search, *, steps: int) -> None:
+    """At most `steps` queries for each image."""
+    seed = search.seeds[0] % 2**31
+    with seeded(seed), torch.no_grad():
+        # Asked of the module itself: the library asks about some of the images at a time, and does not say which.
+        attack = SquareAttack(search.module, norm="Linf", n_queries=steps, eps=search.eps, seed=seed, device=search.images.device)
+        search.ask(attack.perturb(search.images, search.labels))

@@ -1,6 +1,6 @@
 """The table of attacks. Names and figures only: importing it imports neither torch nor an attack library.
 
-A new attack is one function in one small file, `(module, images, labels, eps, seed, *, steps) -> images`, and one entry here.
+A new attack is one function in one small file, `(search, *, steps) -> None`, and one entry here.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
+from harness.attacks.access import Access
 from harness.errors import unknown
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from harness.attacks.search import Search
 
-    AttackFunction = Callable[[nn.Module, Tensor, Tensor, float, int], Tensor]
+    AttackFunction = Callable[[Search], None]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Attack:
         description: one line.
         path: `module:function` in this package, imported at the first use.
         bf16: may work on a bfloat16 form of the module. Not where it measures distances to the boundary, or takes no gradient.
+        access: what it needs of its target.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Attack:
     description: str
     path: str
     bf16: bool = True
+    access: Access = Access.GRADIENT
 
     @property
     def bounded(self) -> bool:
@@ -51,11 +54,9 @@ class Attack:
 
     @property
     def function(self) -> AttackFunction:
-        """`(module, images, labels, eps, seed) -> images`.
+        """What asks a `harness.attacks.search.Search` for logits, which keeps each image's best iterate.
 
-        `images` and the result are float32 (n, c, h, w) in [0, 1], `labels` int64 (n,), `eps` the radius on that scale. The
-        module maps images to logits (n, classes); its mode, parameters and their gradients are left as they were. The result
-        is not promised to lie in the ball, on the uint8 grid, or to fool: `harness.attacks.batch` sees to that.
+        Iterates are not promised to lie in the ball, on the uint8 grid, or to fool: `harness.attacks.batch` sees to that.
         """
         module, _, function = self.path.partition(":")
         return partial(getattr(import_module(f"{__package__}.{module}"), function), steps=self.steps)
@@ -71,12 +72,13 @@ ATTACKS: dict[str, Attack] = {
         Attack("noise", "harness", "Linf", 10, "eps", "random signs, the worst of the draws: the floor", "noise:noise", bf16=False),
         Attack("fgsm", "foolbox", "Linf", 1, "eps", "one step along the gradient's sign", "foolbox_attacks:fgsm"),
         Attack("bim", "foolbox", "Linf", 10, "eps/5", "iterated FGSM from the clean image", "foolbox_attacks:bim"),
-        Attack("pgd", "foolbox", "Linf", 20, "eps/4", "projected gradient descent, random start", "foolbox_attacks:pgd"),
+        Attack("pgd", "harness", "Linf", 20, "eps/4", "projected gradient descent, random start", "pgd:pgd"),
         Attack("FB_pgd_at", "foolbox", "Linf", 40, "0.033 eps", "Foolbox's PGD with its defaults: weak", "foolbox_attacks:fb_pgd"),
         Attack("cw-l2", "foolbox", "L2", 40, "Adam 0.02, 5 searches from c = 1", "Carlini & Wagner", "foolbox_attacks:cw_l2", bf16=False),
-        Attack("apgd-ce", "pyautoattack", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, cross-entropy", "auto_attack:apgd_ce"),
-        Attack("apgd-dlr", "pyautoattack", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss", "auto_attack:apgd_dlr"),
-        Attack("square", "pyautoattack", "Linf", 1000, "random squares", "1,000 queries, no gradient", "square:square", bf16=False),
+        Attack("apgd-ce", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, cross-entropy", "apgd:apgd_ce"),
+        Attack("apgd-dlr", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss", "apgd:apgd_dlr"),
+        Attack("apgd-t", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss towards 9 classes", "apgd:apgd_t"),
+        Attack("square", "pyautoattack", "Linf", 1000, "random squares", "1,000 queries, no gradient", "square:square", bf16=False, access=Access.SCORES),
     )
 }
 

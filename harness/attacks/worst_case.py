@@ -14,7 +14,7 @@ from harness.attacks.batch import Mask, attack_batch, judge
 from harness.attacks.batch_size import batch_size
 from harness.attacks.gradient import fast, held
 from harness.attacks.grid import ball_levels
-from harness.attacks.sets import batch_seed
+from harness.attacks.search import image_seed
 from harness.attacks.table import Attack
 from harness.data.dataset import Dataset, to_tensor
 from harness.errors import UsageError
@@ -84,10 +84,11 @@ def _survivors(
     where = np.flatnonzero(survives)
     after = np.zeros_like(survives)
     with Track(f"{attack.name} on survivors", len(where)) as track:
-        for number, start in enumerate(range(0, len(where), batch)):
+        for start in range(0, len(where), batch):
             part = where[start : start + batch]
             images, labels = data.images[index[part]], data.labels[index[part]]
+            seeds = [image_seed(seed, attack.name, int(i)) for i in index[part]]
             everyone = np.ones(len(part), dtype=bool)
-            after[part] = attack_batch(module, gradients, images, labels, attack, levels, batch_seed(seed, number), everyone).right
+            after[part] = attack_batch(module, gradients, images, labels, attack, levels, seeds, everyone).right
             track.advance(len(part), f"robust {after.sum()}/{start + len(part)}")
     return after

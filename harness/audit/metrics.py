@@ -54,32 +54,37 @@ def flips(twin_right: Right, engine_right: Right) -> Flips:
 
 
 def transfer_rate(
-    labels: Labels, twin_clean: Labels, engine_clean: Labels, twin_adversarial: Labels, engine_adversarial: Labels
+    labels: Labels, source_clean: Labels, engine_clean: Labels, source_adversarial: Labels, engine_adversarial: Labels
 ) -> Share | None:
-    """Of the images both have right when clean and that fool the twin, how many fool the engine too; None if there is no such image.
+    """Of the images both have right when clean and that fool the source, how many fool the engine too; None if there is no such image.
 
-    TR(S -> T) = #{both clean-correct, S fooled, T fooled} / #{both clean-correct, S fooled}. All arrays are int (n,).
+    TR(S -> T) = #{both clean-correct, S fooled, T fooled} / #{both clean-correct, S fooled}, S the model that the set was made on. All
+    arrays are int (n,).
     """
-    fooled_twin = (twin_clean == labels) & (engine_clean == labels) & (twin_adversarial != labels)
-    n = int(fooled_twin.sum())
-    return share(int(np.sum(fooled_twin & (engine_adversarial != labels))), n) if n else None
+    fooled = (source_clean == labels) & (engine_clean == labels) & (source_adversarial != labels)
+    n = int(fooled.sum())
+    return share(int(np.sum(fooled & (engine_adversarial != labels))), n) if n else None
 
 
 def transfer(
     labels: Labels,
     twin_clean: Labels,
-    engine_clean: Labels,
     twin_adversarial: Labels,
+    engine_clean: Labels,
     engine_adversarial: Labels,
+    source_clean: Labels,
+    source_adversarial: Labels,
     *,
     engine: str,
     source: str,
+    target: str,
     attack: str,
     eps: Fraction,
 ) -> Transfer:
     """The record of one set on one engine, from labels and predictions, int (n,) each, in the order of the set.
 
-    `ci95` is the Wilson interval of the engine's accuracy; `label_disagreement` compares the two predictions on x'.
+    `ci95` is the Wilson interval of the engine's accuracy; `label_disagreement` compares the two predictions on x'. The transfer rate is
+    conditioned on the model that the set was made on.
 
     Raises:
         ValueError: the arrays are not of one length, or empty.
@@ -87,10 +92,11 @@ def transfer(
     twin_right = right(labels, twin_clean, twin_adversarial)
     engine_right = right(labels, engine_clean, engine_adversarial)
     table, n = flips(twin_right, engine_right), len(labels)
-    rate = transfer_rate(labels, twin_clean, engine_clean, twin_adversarial, engine_adversarial)
+    rate = transfer_rate(labels, source_clean, engine_clean, source_adversarial, engine_adversarial)
     return Transfer(
         engine=engine,
         source=source,
+        target=target,
         attack=attack,
         eps=float(eps),
         eps_exact=str(eps),

@@ -64,6 +64,11 @@ class Dataset:
         return Dataset(self.name, self.images[index], self.labels[index], self.class_names)
 
 
+def to_bytes(images: Tensor) -> NDArray[np.uint8]:
+    """float32 (n, c, h, w) in [0, 1] -> uint8 (n, h, w, c), the nearest."""
+    return (images.detach() * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
 def to_tensor(images: NDArray[np.uint8]) -> Tensor:
     """uint8 (n, h, w, c) -> float32 (n, c, h, w) in [0, 1], the division every engine's worker makes too."""
     import torch

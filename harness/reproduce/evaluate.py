@@ -21,7 +21,7 @@ from harness.attacks.table import Attack
 from harness.audit.metrics import Right
 from harness.audit.statistics import median
 from harness.data.dataset import Dataset, to_tensor
-from harness.hops.attack import Planned
+from harness.stages.attack import Planned
 from harness.models.load import Twin, load_twin
 from harness.placement import device
 from harness.records import AttackRecord, Median

@@ -18,7 +18,7 @@ from harness.audit.statistics import share
 from harness.data.dataset import Dataset
 from harness.data.load import load_data, stratified
 from harness.errors import UsageError
-from harness.hops.subject import find_profile
+from harness.stages.subject import find_profile
 from harness.models.zoo import WEIGHTS
 from harness.reproduce import claims
 from harness.reproduce.arithmetic import faults

@@ -11,7 +11,7 @@ from typing import Any
 from export.artefact import sha256_file
 from harness.compression.table import find_method
 from harness.data.load import load_all, load_data
-from harness.hops.subject import find_profile
+from harness.stages.subject import find_profile
 from harness.records import RunRecord
 from harness.settings import Settings
 from harness.sweep.cache import Cache

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness import __version__
 from harness.errors import UsageError
-from harness.hops.subject import find_profile
+from harness.stages.subject import find_profile
 from harness.run import environment, now
 from harness.sweep.cells import Cell
 from harness.sweep.executors import Executor

@@ -11,7 +11,7 @@ from export.identity import module_sha256
 from harness.attacks.batch import Images
 from harness.attacks.batch_size import batch_size
 from harness.data.dataset import Dataset
-from harness.hops.attack import MakeSet, Planned, make_one
+from harness.stages.attack import MakeSet, Planned, make_one
 from harness.placement import device
 from harness.records import AttackRecord
 from harness.sweep.cache import Cache

@@ -19,9 +19,9 @@ from devices.host.profile import Limits, load_profile
 from devices.worker.reader import ROOT
 from devices.result import Result
 from devices.run import run_job
-from harness.conditions import judge
-from harness.energy import energy
-from harness.measurement import window_ns
+from harness.measurement.conditions import judge
+from harness.measurement.energy import energy
+from harness.measurement.latency import window_ns
 
 HOST = load_profile("host")
 BOARD = Path(__file__).parent / "fixtures" / "jetson-orin"

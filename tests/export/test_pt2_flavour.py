@@ -19,7 +19,7 @@ from export.proof import prove
 from export.session import to_input
 from harness.bench import bench
 from harness.errors import UsageError
-from harness.hops.subject import check_names
+from harness.stages.subject import check_names
 from harness.models.pt2 import read_pt2
 from harness.models.resnet import resnet8
 from harness.records import Verdict

@@ -14,8 +14,8 @@ from export.artefact import load_artefact, sha256_file
 from export.errors import ExportError
 from devices.worker.tensorrt import verify_plan
 from harness import cli
-from harness.hops.ahead import build_ahead
-from harness.hops.export import Exported
+from harness.stages.ahead import build_ahead
+from harness.stages.export import Exported
 from harness.records import Proof
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'edge-harness[aot]'")

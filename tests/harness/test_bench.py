@@ -19,7 +19,7 @@ import pytest
 from devices.result import Result
 from harness.bench import bench, resume
 from harness.errors import UntrustedError, UsageError
-from harness.hops import measure
+from harness.stages import measure
 from harness.records import RunRecord, Step, Verdict
 from harness.settings import Settings
 

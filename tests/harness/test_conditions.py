@@ -9,7 +9,7 @@ import pytest
 
 from devices.host.profile import Clocks, Limits, load_profile
 from devices.worker.telemetry.series import Series, Telemetry
-from harness.conditions import conditions, faults, judge
+from harness.measurement.conditions import conditions, faults, judge
 
 S = 1_000_000_000
 TIMES = np.arange(0, 6 * S, S // 10)

@@ -13,7 +13,7 @@ from commandline import harness
 from safetensors.torch import save_file
 
 from devices.host.transports.emulated import INSTALL_QEMU
-from harness.hops.measure import EMULATED_SILENCE_S
+from harness.stages.measure import EMULATED_SILENCE_S
 from harness.models.zoo import ARCHITECTURES
 from harness.records import RunRecord, Step, Verdict
 

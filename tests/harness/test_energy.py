@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.worker.telemetry.series import Series, Telemetry
-from harness.energy import difference, energy, integral
+from harness.measurement.energy import difference, energy, integral
 
 S = 1_000_000_000
 TIMES = np.arange(0, 11 * S, S // 10)

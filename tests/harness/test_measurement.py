@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from devices.result import Checks, Result, Timing
-from harness.measurement import MINIMUM_CALLS, outliers, summarise, variation, warnings
+from harness.measurement.latency import MINIMUM_CALLS, outliers, summarise, variation, warnings
 
 MS = 1_000_000
 calls = arrays(np.int64, st.integers(1, 300), elements=st.integers(1, 10**12))

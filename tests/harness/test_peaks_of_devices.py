@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from devices.host.profile import Peak, Power, load_profile
-from harness.peaks import declared_peaks, measured_peaks
-from harness.roofline import Work, floor
+from harness.measurement.peaks import declared_peaks, measured_peaks
+from harness.measurement.roofline import Work, floor
 
 ORIN = load_profile("jetson-orin")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.roofline import Peaks, Work, floor, peak_arithmetic
+from harness.measurement.roofline import Peaks, Work, floor, peak_arithmetic
 
 WORK = Work(macs=500_000_000, weights=10_000_000, input_shape=(3, 32, 32), classes=10)
 PEAKS = Peaks(

@@ -15,7 +15,7 @@ from export.artefact import load_artefact
 from export.simulate import simulated_logits
 from harness.models.zoo import ARCHITECTURES
 from harness.records import RunRecord, Verdict
-from harness.simulation import NOT_RUN
+from harness.measurement.simulation import NOT_RUN
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from synthetic import make_run
 from devices.host.profile import load_profile
 from devices.worker.telemetry import tegrastats
 from devices.worker.telemetry.series import Telemetry, columns
-from harness.conditions import judge
-from harness.energy import energy
+from harness.measurement.conditions import judge
+from harness.measurement.energy import energy
 from harness.records import Mismatch, RunRecord, TelemetryRecord
 from reports.markdown import to_markdown
 from reports.render import render

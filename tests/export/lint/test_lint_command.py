@@ -16,7 +16,7 @@ from export.artefact import Artefact, sha256_file
 from export.errors import ExportError
 from export.lint import RULES
 from harness import cli
-from harness.hops.export import _lint
+from harness.stages.export import _lint
 
 Exported = dict[str, ModelProto]
 Save = Callable[[ModelProto], Path]

@@ -22,9 +22,10 @@ from harness.data.dataset import Dataset
 from harness.data.load import load_data, peek_shape, stratified
 from harness.errors import UsageError, unknown
 from harness.models.load import Twin, load_twin
+from harness.sources import find_source
 from harness.records import DataRecord, DeviceRecord, ModelRecord
-from harness.settings import Settings, check_numbers
-from harness.simulation import check_simulated, is_simulated
+from harness.settings import OWN, Settings, check_numbers
+from harness.measurement.simulation import check_simulated, is_simulated
 
 ADAPTIVE_STEPS = ("apgd-ce", "apgd-dlr")
 
@@ -60,11 +61,13 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     """
     check_numbers(settings)
     for flavour in settings.flavours:
-        if flavour not in FLAVOURS:
-            raise unknown("flavour", flavour, FLAVOURS)
+        if flavour not in FLAVOURS and not flavour.startswith(f"{OWN}:"):
+            raise unknown("flavour", flavour, [*FLAVOURS, f"{OWN}:COMMAND"])
+    for source in settings.sources:
+        find_source(source)
     attacks = {attack.name: attack for attack in (for_tier(name, settings) for name in settings.attacks)}
     profile = find_profile(settings.device, emulate=settings.emulate, host=settings.host)
-    check_simulated(settings.flavours, profile)
+    check_simulated(settings.exported, profile)
     return tuple(attacks.values()), profile
 
 
@@ -101,9 +104,9 @@ def load_subject(settings: Settings) -> Subject:
         DeviceError: the device cannot be reached, or what reaching it needs on this machine is not there.
     """
     attacks, profile = check_names(settings)
-    if not all(is_simulated(FLAVOURS[flavour].runtime, profile) for flavour in settings.flavours):
+    if not all(is_simulated(FLAVOURS[flavour].runtime, profile) for flavour in settings.exported):
         profile = reach(profile, lambda line: print(f"harness: {line}", file=sys.stderr))
-        check_simulated(settings.flavours, profile)  # again: a device reached by SSH may turn out to be emulated
+        check_simulated(settings.exported, profile)  # again: a device reached by SSH may turn out to be emulated
         _check_runtimes(settings, profile)
     ball_levels(settings.radius(None))  # refuses a wrong --eps before anything is loaded
     twin = load_twin(
@@ -125,7 +128,7 @@ def _check_runtimes(settings: Settings, profile: DeviceProfile) -> None:
     """Refuse flavours that a device elsewhere has no runtime for. On this machine the worker says so, engine by engine."""
     absent = [
         name
-        for name in settings.flavours
+        for name in settings.exported
         if FLAVOURS[name].runtime not in profile.runtimes and not is_simulated(FLAVOURS[name].runtime, profile)
     ]
     if profile.transport == SSH and absent:

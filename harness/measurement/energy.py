@@ -44,14 +44,14 @@ def difference(time_ns: NDArray[np.int64], counter: NDArray[np.float64], start_n
     return float(last - first)
 
 
-def energy(told: Telemetry, rails: Sequence[str], window_ns: tuple[int, int], inferences: int) -> Energy | None:
+def energy(told: Telemetry, rails: Sequence[str], windows_ns: Sequence[tuple[int, int]], inferences: int) -> Energy | None:
     """Energy of each inference in a window, as drawn and less what the device draws at rest.
 
     Args:
         told: the samples.
         rails: power sensors to add up, from the profile; empty: the CPU packages' counters, else the GPU's power.
-        window_ns: begin of the first and end of the last call.
-        inferences: images in all calls of the window.
+        windows_ns: begin of the first and end of the last call of each turn that the engine had.
+        inferences: images in all calls of the windows.
 
     Returns:
         None where no sensor, or not every rail, was sampled over the whole window: no figure is made up.
@@ -61,13 +61,13 @@ def energy(told: Telemetry, rails: Sequence[str], window_ns: tuple[int, int], in
         return None
     series, channels = found
     measure = difference if channels[0].startswith(COUNTER) else integral
-    drawn = [measure(series.time_ns, series.values[channel], *window_ns) for channel in channels]
+    drawn = [measure(series.time_ns, series.values[channel], *window) for channel in channels for window in windows_ns]
     idle_ns = max(told.idle_ns[0], int(series.time_ns[0])), told.idle_ns[1]  # the first sample comes a moment after rest begins
     rest = [measure(series.time_ns, series.values[channel], *idle_ns) for channel in channels]
     joules = sum(value for value in drawn if value is not None)
     if None in drawn:
         return None
-    seconds, idle_s = (window_ns[1] - window_ns[0]) / 1e9, (idle_ns[1] - idle_ns[0]) / 1e9
+    seconds, idle_s = sum(end - start for start, end in windows_ns) / 1e9, (idle_ns[1] - idle_ns[0]) / 1e9
     idle_w = None if None in rest or idle_s <= 0 else sum(value for value in rest if value is not None) / idle_s
     return Energy(
         sensor=" + ".join(channel.partition(":")[2] for channel in channels),

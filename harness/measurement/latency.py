@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.result import Checks, Result, Timing
+from devices.host.rounds import Timing
 from harness.audit.gates import REPEATED_SPEED
+from harness.measurement.facts import Checks, Facts
 from harness.records import Latency, Spread
 
 # Fewest calls from which a percentile may be reported: at 99 % confidence the true percentile is no worse, with one call allowed over it.
@@ -49,7 +51,7 @@ def summarise(timing: Timing, batch: int, raw_file: str) -> Latency:
         p99=percentiles["p99"],
         p999=percentiles["p999"],
         variation=variation(timing.latency_ns),
-        first=timing.first_ns / 1e6,
+        first=float(timing.warmup_ns[0]) / 1e6 if len(timing.warmup_ns) else float(latency_ms[0]),
         warmup_n=len(timing.warmup_ns),
         stable=timing.stable,
         throughput_per_s=batch / mean * 1e3,
@@ -70,11 +72,15 @@ def spread(part_ns: NDArray[np.int64]) -> Spread:
     return Spread(mean=float(part_ms.mean()), p50=float(np.median(part_ms)), p90=percentile(part_ms, "p90"), p99=percentile(part_ms, "p99"))
 
 
-def window_ns(timing: Timing) -> tuple[int, int] | None:
-    """When the first measured call began and the last one ended, on the worker's clock; None where that is not known."""
+def windows_ns(timing: Timing) -> list[tuple[int, int]]:
+    """When each round's first measured call began and its last one ended, on the device's clock; empty where that is not known."""
     if not len(timing.start_ns):
-        return None
-    return int(timing.start_ns[0]), int(timing.start_ns[-1] + timing.latency_ns[-1])
+        return []
+    found = []
+    for number in np.unique(timing.round):
+        calls = np.flatnonzero(timing.round == number)
+        found.append((int(timing.start_ns[calls[0]]), int(timing.start_ns[calls[-1]] + timing.latency_ns[calls[-1]])))
+    return found
 
 
 def variation(latency_ns: NDArray[np.int64]) -> float:
@@ -92,27 +98,28 @@ def outliers(latency_ns: NDArray[np.int64]) -> int:
     return int((latency_ns > median + OUTLIER_DEVIATIONS * sigma).sum()) if sigma > 0 else 0
 
 
-def warnings(result: Result) -> list[str]:
+def warnings(facts: Facts, timings: Mapping[int, Timing]) -> list[str]:
     """What one engine's measurement says against itself, one sentence with its remedy each."""
-    if result.simulated:
+    if facts.simulated:
         return ["The clock and the memory are simulated: latency, load time and memory say nothing. Choose a real device to measure."]
-    found = [f"Batch {batch}: {warning}" for batch, timing in sorted(result.timings.items()) for warning in _of_timing(timing)]
-    machine = _of_machine(result.environment) if result.timings else []
-    return found + machine + (_of_checks(result.checks) if result.checks else [])
+    found = [f"Batch {batch}: {warning}" for batch, timing in sorted(timings.items()) for warning in _of_timing(timing)]
+    if facts.first_ns is not None and 1 in timings and facts.first_ns > SLOW_FIRST * float(np.median(timings[1].latency_ns)):
+        ratio = facts.first_ns / float(np.median(timings[1].latency_ns))
+        found.append(f"The first call took {ratio:.1f}x the median. Make one call before the first image that matters.")
+    machine = _of_machine(facts.environment) if timings else []
+    return found + machine + (_of_checks(facts.checks) if facts.checks else [])
 
 
 def _of_timing(timing: Timing) -> list[str]:
     found = []
-    n, median = len(timing.latency_ns), float(np.median(timing.latency_ns))
-    spread, slow, first = variation(timing.latency_ns), outliers(timing.latency_ns), timing.first_ns / median
+    n = len(timing.latency_ns)
+    spread, slow = variation(timing.latency_ns), outliers(timing.latency_ns)
     if not timing.stable:
         found.append("the warm-up reached its cap before three windows agreed within 10 %. Allow a longer warm-up, or fix the clocks.")
     if spread > VARIATION_LIMIT:
         found.append(f"latency varies by {spread:.1%} (limit {VARIATION_LIMIT:.1%}). Stop other programs, or measure for longer.")
     if slow > OUTLIER_SHARE * n:
         found.append(f"{slow} of {n} calls are slow outliers. Something else ran at times: stop it and measure again.")
-    if first > SLOW_FIRST:
-        found.append(f"the first call took {first:.1f}x the median. Make one call before the first image that matters.")
     return found
 
 

@@ -10,7 +10,7 @@ from export.flavours import FLAVOURS
 from export.lint import rule_for
 from devices.worker.tensorrt import TARGETS, BuildOptions, Plan, RejectedError, build_plans, load_library
 from harness.errors import UsageError
-from harness.hops.export import Exported
+from harness.stages.export import Exported
 
 RUNTIME = "tensorrt"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from devices.host.profile import DeviceProfile, Peak
-from harness.roofline import Peaks
+from harness.measurement.roofline import Peaks
 
 UNITS = {"onnxruntime": "cpu", "tensorrt": "gpu", "torch-tensorrt": "gpu"}
 """What computes for a runtime, as a profile names it (`devices.host.profile.UNITS`)."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from devices.host.profile import Clocks, DeviceProfile, Limits
 from devices.worker.telemetry.series import Telemetry
-from harness.energy import difference
+from harness.measurement.energy import difference
 from harness.records import Conditions
 
 QUARTER = 4

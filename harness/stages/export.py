@@ -1,4 +1,4 @@
-"""Hop 3: artefacts of every flavour, each proved against the twin before anything is built on it."""
+"""Artefacts of every flavour, each held against the twin before anything is built on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from export.flavours import export_flavour
 from export.lint import TARGETS, Severity, lint
 from export.proof import prove
 from harness.data.load import stratified
-from harness.hops.subject import Subject
+from harness.stages.subject import Subject
 from harness.records import LintFinding, Proof
 from harness.settings import Settings
 
@@ -28,7 +28,7 @@ class Exported:
     proof: Proof
 
 
-def export_and_prove(subject: Subject, settings: Settings, folder: Path, say: Callable[[str], None]) -> list[Exported]:
+def export_and_check(subject: Subject, settings: Settings, folder: Path, say: Callable[[str], None]) -> list[Exported]:
     """Write the artefacts of `settings.flavours` into `folder`.
 
     Raises:
@@ -37,7 +37,7 @@ def export_and_prove(subject: Subject, settings: Settings, folder: Path, say: Ca
     twin, test = subject.twin, subject.test
     probe = test.images[stratified(test.labels, min(PROOF_IMAGES, len(test)), settings.seed)]
     exported: list[Exported] = []
-    for flavour in dict.fromkeys(settings.flavours):
+    for flavour in dict.fromkeys(settings.exported):
         say(f"export {flavour} ...")
         artefact = export_flavour(
             twin.module,

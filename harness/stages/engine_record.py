@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from devices.host.profile import load_profile
-from devices.result import LOADGEN, RESULT, timing_arrays
 from export.artefact import Artefact
 from export.evidence import Evidence, precision_evidence
 from export.evidence_tensorrt import claim, tensorrt_evidence
-from harness import measurement, simulation
+from harness.answers import Matrix
 from harness.audit.statistics import share
-from harness.hops.device import telemetry_record, with_conditions
-from harness.hops.measure import CLEAN, Measured
-from harness.hops.subject import Subject
-from harness.peaks import declared_peaks, measured_peaks
+from harness.measurement import latency as figures
+from harness.measurement import simulation
+from harness.stages.device import telemetry_record, with_conditions
+from harness.stages.measure import LOADGEN, Measured, timing_arrays
+from harness.stages.subject import Subject
+from harness.measurement.peaks import declared_peaks, measured_peaks
 from harness.records import EngineRecord, Floor, KernelShare, Latency, LoadGen, Memory, PrecisionEvidence, Roofline, SecondOpinion
-from harness.roofline import Peaks, Work, floor, peak_arithmetic
+from harness.measurement.roofline import Peaks, Work, floor, peak_arithmetic
 
 READERS: dict[str, Callable[[Path, Artefact], Evidence]] = {"onnxruntime": precision_evidence, "tensorrt": tensorrt_evidence}
 """Runtime -> what reads the evidence it leaves behind."""
@@ -29,67 +30,78 @@ BELOW_FLOOR = 0.9  # the floor is an estimate
 DISAGREEMENT = 0.1  # of computing time, between this run and another program
 
 
-def engine_records(subject: Subject, measured: Sequence[Measured], batches: Sequence[int], folder: Path) -> list[EngineRecord]:
+def engine_records(
+    subject: Subject, measured: Sequence[Measured], matrix: Matrix, lost: Mapping[str, str], batches: Sequence[int], folder: Path
+) -> list[EngineRecord]:
     """Every engine's record; raw timings are copied into the run folder.
 
     Args:
         subject: of the run.
         measured: what the device returned.
+        matrix: everyone's answers.
+        lost: engines that gave up while they were asked, and why.
         batches: sizes that the run times, or would on the device itself.
         folder: of the run.
     """
-    cpu = measured_peaks(m.result.peaks for m in measured)
-    return [_engine(subject, m, _roofline(subject, m, cpu, batches), folder) for m in measured]
+    cpu = measured_peaks(m.facts.peaks for m in measured)
+    return [_engine(subject, m, measured, matrix, lost.get(m.engine.name), _roofline(subject, m, cpu, batches), folder) for m in measured]
 
 
-def _engine(subject: Subject, m: Measured, roofline: Roofline | None, folder: Path) -> EngineRecord:
-    artefact, result = m.exported.artefact, m.result
+def _engine(
+    subject: Subject, m: Measured, everyone: Sequence[Measured], matrix: Matrix, lost: str | None, roofline: Roofline | None, folder: Path
+) -> EngineRecord:
+    engine, facts = m.engine, m.facts
+    artefact = None if engine.exported is None else engine.exported.artefact
     latency = {}
-    for batch, timing in sorted(result.timings.items()):
-        raw = f"timings/{artefact.flavour}-b{batch}.npz"
+    for batch, timing in sorted(m.timings.items()):
+        raw = f"timings/{engine.name}-b{batch}.npz"
         (folder / "timings").mkdir(exist_ok=True)
         np.savez_compressed(folder / raw, **timing_arrays(timing))
-        latency[str(batch)] = with_conditions(measurement.summarise(timing, batch, raw), subject.profile, m, batch)
-    labels = subject.test.labels
+        latency[str(batch)] = with_conditions(figures.summarise(timing, batch, raw), subject.profile, m, everyone, batch)
     timed = not subject.profile.emulated  # an emulator's time and memory say nothing of the device: withheld
-    right = int((result.outputs[CLEAN].argmax(1) == labels).sum()) if result.status == "ok" else None
+    answered = m.ok and lost is None and matrix.has(engine.name)
+    right = matrix.right(engine.name) if answered else None
     opinion = _second_opinion(m)
     return EngineRecord(
-        flavour=artefact.flavour,
-        runtime=artefact.runtime,
-        runtime_version=None if m.simulated else result.runtime_version,
-        options=result.options,
-        artefact_sha256=artefact.sha256,
-        status=result.status,
-        error=result.error,
-        simulated=f"{simulation.SIMULATION} ({simulation.RUNTIME} {result.runtime_version})" if m.simulated else None,
-        proof=m.exported.proof,
+        flavour=engine.flavour,
+        build=engine.id.build,
+        name=engine.name,
+        runtime=engine.runtime,
+        runtime_version=None if engine.simulated else facts.runtime_version,
+        options=facts.options,
+        artefact_sha256=artefact.sha256 if artefact else facts.plan_sha256,
+        plan_sha256=facts.plan_sha256,
+        status="crashed" if lost is not None else facts.status,
+        error=lost or facts.error,
+        simulated=f"{simulation.SIMULATION} ({simulation.RUNTIME} {facts.runtime_version})" if engine.simulated else None,
+        proof=engine.exported.proof if engine.exported else None,
         precision_evidence=_evidence(m),
-        load_ms=result.load_ns / 1e6 if timed and result.load_ns is not None else None,
+        load_ms=facts.load_ns / 1e6 if timed and facts.load_ns is not None else None,
+        first_ms=facts.first_ns / 1e6 if timed and facts.first_ns is not None else None,
         latency=latency,
         memory=Memory(
-            artefact_bytes=artefact.bytes,
-            baseline_bytes=result.baseline_bytes if timed else None,
-            peak_bytes=result.peak_bytes if timed else None,
-            device_bytes=result.device_bytes if timed else None,
+            artefact_bytes=artefact.bytes if artefact else None,
+            baseline_bytes=facts.memory.baseline_bytes if timed else None,
+            peak_bytes=facts.memory.peak_bytes if timed else None,
+            device_bytes=facts.memory.device_bytes if timed else None,
         ),
         roofline=roofline,
         second_opinion=opinion,
         loadgen=_loadgen(m, folder),
-        telemetry=telemetry_record(result, artefact.flavour, folder),
-        clean=None if right is None else share(right, len(labels)),
+        telemetry=telemetry_record(m, folder),
+        clean=None if right is None else share(int(right.sum()), len(right)),
         warnings=[simulation.WARNING]
-        if m.simulated
-        else [*measurement.warnings(result), *_too_fast(latency, roofline), *_disagreement(latency, opinion)],
+        if engine.simulated
+        else [*figures.warnings(m.facts, m.timings), *_too_fast(latency, roofline), *_disagreement(latency, opinion)],
     )
 
 
 def _loadgen(m: Measured, folder: Path) -> LoadGen | None:
     """What LoadGen said; its logs are copied into the run folder."""
-    if (told := m.result.loadgen) is None:
+    if (told := m.facts.drive) is None:
         return None
-    logs = f"{LOADGEN}/{m.exported.artefact.flavour}"
-    shutil.copytree(m.folder / RESULT / LOADGEN, folder / logs, dirs_exist_ok=True)
+    logs = f"{LOADGEN}/{m.engine.name}"
+    shutil.copytree(m.folder / LOADGEN, folder / logs, dirs_exist_ok=True)
     return LoadGen.model_validate({"scenario": told.scenario, "valid": told.valid, "figures": told.figures, "logs": logs})
 
 
@@ -106,13 +118,13 @@ def _too_fast(latency: dict[str, Latency], roofline: Roofline | None) -> list[st
 
 def _second_opinion(m: Measured) -> SecondOpinion | None:
     """What trtexec measured of the engine on the device, where it is there (see `devices.worker.trtexec`)."""
-    if m.exported.artefact.runtime != "tensorrt" or m.simulated or m.result.optimised_graph is None:
+    if m.engine.runtime != "tensorrt" or m.engine.simulated or m.facts.graph is None:
         return None
-    told = json.loads((m.folder / RESULT / m.result.optimised_graph).read_text(encoding="utf-8")).get("trtexec", {})
+    told = json.loads((m.folder / m.facts.graph).read_text(encoding="utf-8")).get("trtexec", {})
     parts = {name: np.array(values, np.int64) for name, values in told.get("parts_ns", {}).items()}
     if not parts:
         return None
-    found = {name: measurement.spread(values) for name, values in parts.items()}
+    found = {name: figures.spread(values) for name, values in parts.items()}
     return SecondOpinion(tool="trtexec", batch=told["batch"], n=len(parts["compute"]), parts=found)
 
 
@@ -132,15 +144,17 @@ def _disagreement(latency: dict[str, Latency], opinion: SecondOpinion | None) ->
 
 def _evidence(m: Measured) -> PrecisionEvidence | None:
     """What the runtime really ran. A simulation, and a build that was not run, prove nothing of the kernels, and say so."""
-    artefact = m.exported.artefact
-    unproved = simulation.NOT_RUN if m.simulated else "built ahead of time, not run" if m.result.status == "built" else None
+    if m.engine.exported is None:
+        return None
+    artefact = m.engine.exported.artefact
+    unproved = simulation.NOT_RUN if m.engine.simulated else "built ahead of time, not run" if m.facts.status == "built" else None
     if unproved is not None:
         claimed = claim(artefact)
-        label = f"{claimed}, {'simulated' if m.simulated else 'built, not run'}"
+        label = f"{claimed}, {'simulated' if m.engine.simulated else 'built, not run'}"
         return PrecisionEvidence(claimed=claimed, label=label, integer_mac_share=None, kernels={}, note=unproved)
-    if m.result.optimised_graph is None or artefact.runtime not in READERS:
+    if m.facts.graph is None or artefact.runtime not in READERS:
         return None
-    seen = READERS[artefact.runtime](m.folder / RESULT / m.result.optimised_graph, artefact)
+    seen = READERS[artefact.runtime](m.folder / m.facts.graph, artefact)
     shares = {kind: KernelShare(layers=s.layers, time=s.time, macs=s.macs) for kind, s in seen.shares.items()}
     return PrecisionEvidence(
         claimed=seen.claimed,
@@ -154,10 +168,10 @@ def _evidence(m: Measured) -> PrecisionEvidence | None:
 
 def _roofline(subject: Subject, m: Measured, cpu: Peaks | None, batches: Sequence[int]) -> Roofline | None:
     """The floor under an engine on the device itself: from peaks measured there, else from those its profile declares."""
-    artefact, twin = m.exported.artefact, subject.twin
-    if subject.profile.simulated_clock:
+    if subject.profile.simulated_clock or m.engine.exported is None:
         return None
-    peaks = cpu if m.result.peaks else declared_peaks(load_profile(subject.profile.name), artefact.runtime)
+    artefact, twin = m.engine.exported.artefact, subject.twin
+    peaks = cpu if m.facts.peaks else declared_peaks(load_profile(subject.profile.name), artefact.runtime)
     sparse = bool(artefact.options.get("sparse"))
     fastest = None if peaks is None else peak_arithmetic(peaks, artefact.precision, sparse)
     if peaks is None or fastest is None:

@@ -1,0 +1,80 @@
+"""What a device says of one engine that was measured there, without the arrays of timings and samples."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Loose(BaseModel):
+    """What came from a device: what is not expected is ignored, what is expected must be of the right kind and size."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class Memory(Loose):
+    """Bytes before the runtime was imported, at the peak above them, and of an accelerator's own memory."""
+
+    baseline_bytes: int | None = Field(default=None, ge=0)
+    peak_bytes: int | None = Field(default=None, ge=0)
+    device_bytes: int | None = Field(default=None, ge=0)
+
+
+class Checks(Loose):
+    """The measurement against itself, after MLPerf's compliance tests (TEST01: timed outputs are right; TEST04: no caching).
+
+    Attributes:
+        timed_max_logit_error: largest difference between the answers to timed calls and the untimed pass; None where nothing was timed.
+        timed_outputs_equal_accuracy_outputs: it is within 0.1 % of the largest logit.
+        repeated_to_fresh_latency: of one input repeated / of inputs in turn, interleaved, fastest calls. Well below 1: answers are cached.
+        deterministic: `repeats` passes over the same images gave the same bits.
+        graph_equal: the engine whose graph was written gives the same bits as the measured one; None without a graph.
+    """
+
+    timed_max_logit_error: float | None = None
+    timed_outputs_equal_accuracy_outputs: bool | None = None
+    repeated_to_fresh_latency: float | None = None
+    deterministic: bool = True
+    repeats: int = 0
+    graph_equal: bool | None = None
+
+
+class Sampled(Loose):
+    """How the samples beside the timing were taken; see `devices.worker.telemetry.series.Telemetry`."""
+
+    period_ms: int = Field(ge=1)
+    cpu_share: float = Field(ge=0, le=1e6)
+    idle_ns: list[int] = Field(min_length=2, max_length=2)
+    absent: dict[str, str]
+
+
+class Drive(Loose):
+    """What LoadGen says of one run: its verdict on its own run, and its summary as text."""
+
+    scenario: Literal["SingleStream", "Offline"]
+    valid: bool
+    figures: dict[str, str]
+
+
+class Facts(Loose):
+    """What was measured of one engine, without the arrays. `status` and `error` as in the record."""
+
+    status: Literal["ok", "crashed", "hung", "nan", "refused", "built"]
+    error: str | None = None
+    runtime_version: str | None = None
+    options: dict[str, Any] = {}
+    plan_sha256: str | None = None
+    environment: dict[str, Any] = {}
+    load_ns: int | None = None
+    first_ns: int | None = None
+    simulated: bool = False
+    memory: Memory = Memory()
+    checks: Checks | None = None
+    graph: str | None = None
+    peaks: dict[str, Any] = {}
+    drive: Drive | None = None
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    sampled: Sampled | None = None
+    stable: dict[int, bool] = {}

@@ -1,0 +1,101 @@
+"""Who a set is aimed at and why: the one table of sources (see `README.md`, What a run does). Names and words only: imports no torch.
+
+A new source is one file with `plan(context) -> Iterator[Planned]` and one entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+from harness.answers import TWIN, Column
+from harness.errors import unknown
+
+if TYPE_CHECKING:
+    from harness.sources.planned import Context, Planned
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source.
+
+    Attributes:
+        id: what the record calls it.
+        title: what its sets are aimed at.
+        absent: what it means that a run has none.
+        needed: whose claim can hold only with it.
+        decides: its sets count in worst cases.
+        path: `module:function` that plans its sets, imported at the first use.
+    """
+
+    id: str
+    title: str
+    absent: str
+    needed: Literal["every engine", "quantized engines", "no engine"]
+    decides: bool
+    path: str
+
+    def plan(self, context: Context) -> Iterator[Planned]:
+        """The sets of a run, in the order they are made."""
+        module, _, function = self.path.partition(":")
+        planner: Callable[[Context], Iterator[Planned]] = getattr(import_module(module), function)
+        return planner(context)
+
+
+SOURCES: dict[str, Source] = {
+    source.id: source
+    for source in (
+        Source(
+            "S0", "no model: random noise, the floor", "it is not known what noise of that size does without an adversary", "no engine", False,
+            "harness.sources.s0:plan",
+        ),
+        Source(
+            "S1", "the PyTorch twin", "the claim that was made for the twin was not attacked", "every engine", True,
+            "harness.sources.s1:plan",
+        ),
+        Source(
+            "S3", "the exported graph read back into PyTorch, with straight-through gradients where it rounds (the STE twin)",
+            "low transfer may be misaligned gradients: the engine's own graph was not attacked", "quantized engines", True,
+            "harness.sources.s3:plan",
+        ),
+        Source(
+            "S4", "the engine itself, and the twin with the same budget, by queries", "the engine itself was not attacked", "every engine", True,
+            "harness.sources.s4:plan",
+        ),
+        Source(
+            "gate", "the twin, at a radius where nothing can survive", "it is not known whether the attacks can break anything", "no engine", False,
+            "harness.sources.gate:plan",
+        ),
+    )
+}  # fmt: skip
+
+
+def find_source(name: str) -> Source:
+    """The source of that id.
+
+    Raises:
+        UsageError: there is none; names the choices.
+    """
+    if name not in SOURCES:
+        raise unknown("source", name, SOURCES)
+    return SOURCES[name]
+
+
+def concerns(column: Column, engine: str) -> bool:
+    """Whether a set counts in an engine's claim: it is aimed at the twin or at that engine, by a source that decides, within a ball.
+
+    Sets that are aimed at other engines are replayed too and reported, and move no verdict but their own: a verdict must not depend on
+    the company that an engine keeps.
+    """
+    record = column.record
+    source = SOURCES.get(record.source)
+    return source is not None and source.decides and record.norm == "Linf" and record.target in (TWIN, engine)
+
+
+def lacking(sources: Iterable[str], *, quantized: bool) -> list[Source]:
+    """The sources without which a claim on an engine cannot hold, and that it has not."""
+    present = set(sources)
+    whose = ("every engine", "quantized engines") if quantized else ("every engine",)
+    return [source for source in SOURCES.values() if source.needed in whose and source.id not in present]

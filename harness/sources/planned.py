@@ -1,0 +1,56 @@
+"""A set to be made, and what a source plans from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.attacks.table import Attack
+from harness.attacks.target import EngineTarget, ModuleTarget, Target
+from harness.settings import Settings
+from harness.stages.subject import Subject
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """An adversarial set to be made.
+
+    Attributes:
+        source: a key of `SOURCES`.
+        target: what it is aimed at.
+        attack, eps: how.
+        name: of the target in the record: `twin`, or the engine whose claim it belongs to.
+        index: int64 (n,), positions of the only images that it is made of; None: all attacked images that are still worth it.
+        within: the set is one of the security curve: of those images alone that are broken in a larger ball, or that hold in a smaller one.
+        warm: begins where the sets of these sources and this target's name left an image.
+    """
+
+    source: str
+    target: Target
+    attack: Attack
+    eps: Fraction
+    name: str
+    index: NDArray[np.int64] | None = None
+    warm: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What a source plans from.
+
+    Attributes:
+        subject, settings: of the run.
+        twin: the model that the claim was made for.
+        engines: the open engines.
+        graphs: of engines of quantized flavours, the exported graph read back, by the engine's name.
+    """
+
+    subject: Subject
+    settings: Settings
+    twin: ModuleTarget
+    engines: Mapping[str, EngineTarget]
+    graphs: Mapping[str, ModuleTarget] = field(default_factory=dict)

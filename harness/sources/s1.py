@@ -1,0 +1,22 @@
+"""S1: the run's attacks on the twin at the primary radius, then PGD at the other radii of the security curve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.answers import TWIN
+from harness.attacks.table import resolve
+from harness.attacks.target import Access
+from harness.settings import CURVE
+from harness.sources.planned import Context, Planned
+
+
+def plan(context: Context) -> Iterator[Planned]:
+    """One set for each gradient attack, and one for each radius of the curve: smaller ones downwards, larger ones upwards."""
+    eps, attacks = context.subject.eps, context.subject.attacks
+    for attack in attacks:
+        if attack.access is Access.GRADIENT:
+            yield Planned("S1", context.twin, attack, eps, TWIN)
+    if attacks:
+        for radius in [*sorted((r for r in CURVE if r < eps), reverse=True), *sorted(r for r in CURVE if r > eps)]:
+            yield Planned("S1", context.twin, resolve("pgd"), radius, TWIN)

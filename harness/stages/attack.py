@@ -1,0 +1,192 @@
+"""The adversarial sets of a run: made in a cascade, each answered by every model as soon as it is there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.answers import TWIN, Answers, Column, Images, Matrix, Model, Right
+from harness.attacks.batch import Panel
+from harness.attacks.parts import load_set
+from harness.attacks.sets import make_set
+from harness.attacks.target import EngineLostError
+from harness.errors import UsageError
+from harness.predictions import margins
+from harness.records import AttackRecord
+from harness.settings import Settings
+from harness.sources import SOURCES, concerns
+from harness.sources.planned import Context, Planned
+from harness.stages.subject import Subject, load_subject
+
+SETS = "adversarial"
+CLEAN_FILE = "clean.npz"
+
+
+@dataclass
+class Cascade:
+    """Attacks run one after another on a pool. An image leaves it when the twin and every engine of the claim have been fooled on it.
+
+    No further attack could change any worst case then, so the result is that of all attacks on all images, for a part of the gradients.
+    What an image was broken by in a smaller ball breaks it in a larger one too, so the security curve asks only what containment leaves open.
+
+    Attributes:
+        context: twin, engines, graphs.
+        answers: where every model's answers go.
+        folder: the run's.
+        exhaustive: every attack on every image, to its end.
+        lost: engines that gave up meanwhile, and why.
+        columns: the sets made so far.
+    """
+
+    context: Context
+    answers: Answers
+    folder: Path
+    exhaustive: bool
+    say: Callable[[str], None]
+    lost: dict[str, str] = field(default_factory=dict)
+    columns: list[Column] = field(default_factory=list)
+
+    def run(self) -> list[AttackRecord]:
+        """Make every set that the run's sources plan; finished ones are read back.
+
+        Raises:
+            UsageError, UntrustedError: see `harness.attacks.sets.make_set`.
+        """
+        subject, place = self.context.subject, self.folder / SETS
+        place.mkdir(exist_ok=True)
+        clean = subject.attacked
+        np.savez_compressed(place / CLEAN_FILE, images=clean.images, index=subject.index, labels=clean.labels)
+        self.answers.begin(subject.test.labels, subject.index)
+        self._ask_all(subject.test.sha256, subject.test.images)
+        for source in SOURCES.values():
+            if self.context.settings.sources and source.id not in self.context.settings.sources:
+                continue
+            for planned in source.plan(self.context):
+                self._make(planned)
+        if not self.columns:
+            self.say("no attacks: latency, memory and clean accuracy only")
+        return [column.record for column in self.columns]
+
+    @property
+    def engines(self) -> list[str]:
+        """The engines that still answer."""
+        return [name for name in self.context.engines if name not in self.lost]
+
+    @property
+    def matrix(self) -> Matrix:
+        """The cells so far."""
+        return Matrix(self.answers, self.context.subject.test.sha256, self.columns)
+
+    def _make(self, planned: Planned) -> None:
+        """One set, and everyone's answers to it. An engine that gives up leaves, and the set is begun anew without it."""
+        while planned.name in (TWIN, *self.engines):
+            try:
+                made = self._attack(planned)
+                if made is not None:
+                    record, images = made
+                    _, index, _ = load_set(self.folder / record.file, record.set_sha256)
+                    self._ask_all(record.set_sha256, images)
+                    self._ask(planned.target, record.set_sha256, images)
+                    self.columns.append(Column(record, index))
+            except EngineLostError as error:
+                self.lost[error.engine] = str(error)
+                self.say(f"{error.engine} gave up: {error}")
+            else:
+                return
+
+    def _attack(self, planned: Planned) -> tuple[AttackRecord, Images] | None:
+        """The set itself; None where no image is worth it."""
+        subject = self.context.subject
+        index, panel = (planned.index, None) if planned.index is not None else self._pool(planned)
+        if not len(index):
+            self.say(f"{planned.source} {planned.attack.name} on {planned.name} at {planned.eps}: no image is left that it could change")
+            return None
+        return make_set(
+            planned.target.module,
+            subject.test,
+            index,
+            planned.attack,
+            planned.eps,
+            self.context.settings.seed,
+            source=planned.source,
+            target=planned.name,
+            folder=self.folder / SETS,
+            panel=panel,
+            first=self._warm(planned, index) if planned.warm else None,
+        )
+
+    def _pool(self, planned: Planned) -> tuple[NDArray[np.int64], Panel]:
+        """The images on which a model of a claim holds out, and who is fooled on each already."""
+        index = self.context.subject.index
+        if self.exhaustive or not planned.attack.bounded:
+            return index, Panel((), np.zeros((len(index), 0), np.bool_))
+        judges: list[Model] = [self.context.twin, *(self.context.engines[name] for name in self._claims(planned))]
+        holds = np.stack([self._holds(model.id, planned) for model in judges], axis=1)
+        open_ = holds & self._breakable(judges, planned)
+        return index[open_.any(1)], Panel(judges, ~open_[open_.any(1)])
+
+    def _claims(self, planned: Planned) -> list[str]:
+        """The engines whose claims the set counts in."""
+        return self.engines if planned.name == TWIN else [planned.name]
+
+    def _holds(self, model: str, planned: Planned) -> Right:
+        """Where a model is still right under every set so far that counts beside this one, bool (n,)."""
+        claims = [model] if model != TWIN else self._claims(planned) or [TWIN]
+        found = [self.matrix.worst_case(model, self._counting(claim, planned)) for claim in claims]
+        return np.asarray(np.any(found, axis=0), np.bool_)
+
+    def _counting(self, claim: str, planned: Planned) -> Iterator[Column]:
+        return (column for column in self.columns if concerns(column, claim) and column.eps <= planned.eps)
+
+    def _breakable(self, judges: list[Model], planned: Planned) -> NDArray[np.bool_]:
+        """Below a radius that was attacked already, only what broke there can break, bool (n, judges)."""
+        larger = [column.eps for column in self.columns if column.eps > planned.eps and column.record.source != "gate"]
+        n = len(self.context.subject.index)
+        if not larger:
+            return np.ones((n, len(judges)), np.bool_)
+        within = [column for column in self.columns if column.eps <= min(larger) and SOURCES[column.record.source].decides]
+        return np.stack([~self.matrix.worst_case(model.id, within) for model in judges], axis=1)
+
+    def _warm(self, planned: Planned, index: NDArray[np.int64]) -> Images | None:
+        """Of the sets of the named sources at the same radius, each image's version with the target's smallest margin."""
+        data = self.context.subject.test
+        best, smallest = data.images[index].copy(), np.full(len(index), np.inf, np.float32)
+        for column in self.columns:
+            if column.record.source not in planned.warm or column.eps != planned.eps or column.record.norm != "Linf":
+                continue
+            images, where, labels = load_set(self.folder / column.record.file, column.record.set_sha256)
+            margin = margins(self._ask(planned.target, column.record.set_sha256, images), labels)
+            _, rows, theirs = np.intersect1d(index, where, assume_unique=True, return_indices=True)
+            better = margin[theirs] < smallest[rows]
+            best[rows[better]], smallest[rows[better]] = images[theirs[better]], margin[theirs[better]]
+        return best if np.isfinite(smallest).any() else None
+
+    def _ask_all(self, sha256: str, images: Images) -> None:
+        """Have the twin, every engine and every graph answer to a set."""
+        for model in (self.context.twin, *(self.context.engines[name] for name in self.engines), *self.context.graphs.values()):
+            self._ask(model, sha256, images)
+
+    def _ask(self, model: Model, sha256: str, images: Images) -> NDArray[np.float32]:
+        return self.answers.ask(model, sha256, images)
+
+
+def attack_once(settings: Settings, out: Path) -> AttackRecord:
+    """Make the one set of `harness attack` and write it to `out`.
+
+    Raises:
+        UsageError: anything the user can mend.
+    """
+    if out.exists() or not out.parent.is_dir():
+        raise UsageError(f"--out {out}: expected the name of a file that does not exist yet, in a folder that does")
+    subject: Subject = load_subject(settings)
+    attack = subject.attacks[0]
+    place = out.with_name(f"{out.name}.parts")
+    record, _ = make_set(subject.twin.module, subject.test, subject.index, attack, subject.eps, settings.seed, source="S1", folder=place)
+    (place / Path(record.file).name).replace(out)
+    shutil.rmtree(place)
+    return record.model_copy(update={"file": str(out)})

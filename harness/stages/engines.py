@@ -1,0 +1,200 @@
+"""The engines of a run, opened on the device and held open until everything has been asked of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from devices.host.profile import load_profile
+from devices.host.session import EngineError, EngineId, EngineSession
+from devices.host.station import Station, Wanted, own_engine
+from devices.worker.spec import BATCH, Options
+from export.artefact import Artefact
+from harness.measurement import simulation
+from harness.measurement.simulation import is_simulated
+from harness.progress import Track
+from harness.settings import OWN, Settings
+from harness.stages.export import Exported
+from harness.stages.subject import Subject
+
+ENGINES = "engines"  # folder of what travels to the device
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine of a run.
+
+    Attributes:
+        id: its name.
+        flavour: as the user asked for it.
+        exported: the artefact and its parity; None for the user's own engine.
+        simulated: this computer stands in for it (see `harness.measurement.simulation`).
+    """
+
+    id: EngineId
+    flavour: str
+    exported: Exported | None
+    simulated: bool = False
+
+    @property
+    def name(self) -> str:
+        """In the record."""
+        return str(self.id)
+
+    @property
+    def runtime(self) -> str:
+        """What runs it on the device."""
+        return OWN if self.exported is None else self.exported.artefact.runtime
+
+    @property
+    def quantized(self) -> bool:
+        """Whether its graph has quantizers that can be read back."""
+        return self.exported is not None and self.exported.artefact.precision == "int8"
+
+
+@dataclass
+class Engines:
+    """Those that are open, by name, and why the others are not."""
+
+    all: Sequence[Engine]
+    sessions: dict[str, EngineSession] = field(default_factory=dict)
+    failed: dict[str, EngineError] = field(default_factory=dict)
+
+
+def plan_engines(subject: Subject, settings: Settings, exported: Sequence[Exported]) -> list[Engine]:
+    """Every engine that the run asks for, in the order of its flavours."""
+    of_flavour = {part.artefact.flavour: part for part in exported}
+    found = []
+    for flavour in dict.fromkeys(settings.flavours):
+        if flavour.startswith(f"{OWN}:"):
+            found.append(Engine(EngineId(own_name(flavour)), flavour, None))
+        else:
+            part = of_flavour[flavour]
+            simulated = is_simulated(part.artefact.runtime, subject.profile)
+            found += [Engine(EngineId(flavour, build), flavour, part, simulated) for build in range(1 if simulated else settings.builds)]
+    return found
+
+
+def own_name(flavour: str) -> str:
+    """`exec:COMMAND` as a name that a file may have."""
+    return re.sub(r"[^\w.+-]+", "-", flavour).strip("-")[:60]
+
+
+@contextmanager
+def open_engines(
+    engines: Sequence[Engine], subject: Subject, settings: Settings, folder: Path, say: Callable[[str], None]
+) -> Iterator[Engines]:
+    """Send and open every engine, each in a process of its own. One that will not load is a result, and stops no other.
+
+    Raises:
+        DeviceError: the device cannot be reached.
+    """
+    with ExitStack() as stack:
+        opened = Engines(engines)
+        stations = _stations(engines, subject, settings, folder, say, stack)
+        for engine in engines:
+            with Steps(engine.name) as steps:
+                if engine.exported is None:
+                    session = own_engine(engine.name, shlex.split(engine.flavour.removeprefix(f"{OWN}:")), steps)
+                else:
+                    session = stations[engine.simulated].session(engine.id, steps)
+                try:
+                    opened.sessions[engine.name] = stack.enter_context(session)
+                    check_fit(session, subject)
+                except EngineError as error:
+                    opened.failed[engine.name] = error
+                    opened.sessions.pop(engine.name, None)
+                    say(f"{engine.name}: {error.status}: {error}")
+        yield opened
+
+
+def check_fit(session: EngineSession, subject: Subject) -> None:
+    """Refuse an engine for other images or classes than the twin's.
+
+    Raises:
+        EngineError: `refused`.
+    """
+    channels, height, width = subject.twin.input_shape
+    wanted, found = ((height, width, channels), subject.twin.classes), (session.shape, session.hello.classes)
+    if wanted != found:
+        raise EngineError(
+            "refused",
+            f"it takes images of {found[0]} (height, width, channels) and names {found[1]} classes; the model {wanted[0]} and {wanted[1]}",
+        )
+
+
+def _stations(
+    engines: Sequence[Engine], subject: Subject, settings: Settings, folder: Path, say: Callable[[str], None], stack: ExitStack
+) -> Mapping[bool, Station]:
+    """The device, and this computer where it stands in for engines, with the engines' folders sent; by `simulated`."""
+    found: dict[bool, Station] = {}
+    channels, height, width = subject.twin.input_shape
+    for simulated in sorted({engine.simulated for engine in engines if engine.exported is not None}):
+        profile = load_profile(simulation.DEVICE) if simulated else subject.profile
+        place = folder / ENGINES / ("simulated" if simulated else "device")
+        found[simulated] = stack.enter_context(Station(profile, place, settings.seed, say))
+        here = len(os.sched_getaffinity(0))
+        threads = settings.threads or (here if simulated else profile.cpu.threads or 1)
+        wanted = {
+            engine.id: Wanted(
+                engine.flavour,
+                simulation.RUNTIME if simulated else engine.runtime,
+                engine.exported.artefact.path,
+                _options(engine.exported.artefact, settings, threads, simulated),
+                (height, width, channels),
+                timed=not simulated and bool(settings.batches),
+            )
+            for engine in engines
+            if engine.exported is not None and engine.simulated == simulated
+        }
+        with Steps(profile.name) as steps:
+            found[simulated].send(wanted, steps)
+    return found
+
+
+def _options(artefact: Artefact, settings: Settings, threads: int, simulated: bool) -> Options:
+    if simulated:
+        return Options(artefact.input_name, artefact.output_name, threads, simulation.GRAPH_OPTIMISATION)
+    timed = sorted(settings.batches) or [BATCH]
+    return Options(
+        artefact.input_name,
+        artefact.output_name,
+        threads,
+        session_config=artefact.options.get("session_config", {}),
+        batches=(1, timed[len(timed) // 2], max(*timed, BATCH)),
+        sparse=bool(artefact.options.get("sparse")),
+    )
+
+
+class Steps:
+    """Shows an engine's progress: one `Track` after the other."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._step, self._done = name, "", 0
+        self._stack = ExitStack()
+        self._track: Track | None = None
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if step != self._step or self._track is None:
+            self._stack.close()
+            self._step, self._done = step, 0
+            self._track = self._stack.enter_context(Track(f"{self._name}: {step}", total, unit=unit(step), summary=False))
+        self._track.advance(done - self._done)
+        self._done = done
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.__exit__(kind, value, trace)
+
+
+def unit(step: str) -> str:
+    """What a step counts: bytes that are sent, rounds of timing, milliseconds of LoadGen, or parts."""
+    return "B" if step == "upload" else "rounds" if step.startswith("latency") else "ms" if step.startswith("LoadGen") else "parts"

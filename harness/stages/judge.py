@@ -1,0 +1,249 @@
+"""From everyone's answers to the finished record: samples, metrics, gates, claims and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from devices.host.compare import declared
+from harness import samples
+from harness.answers import TWIN, Column, Logits, Matrix, Right
+from harness.audit import causes, gates, metrics
+from harness.audit.verdict import Comparison, claims, overall
+from harness.measurement.ratios import ratios
+from harness.measurement.simulation import NOT_RUN
+from harness.predictions import margins
+from harness.records import AttackRecord, EngineRecord, Gate, RunRecord, Share, Step, Transfer
+from harness.settings import Settings
+from harness.sources import SOURCES, concerns, lacking
+from harness.stages import readings
+from harness.stages.device import state_mismatches, with_states
+from harness.stages.engine_record import engine_records
+from harness.stages.measure import Measured
+from harness.stages.subject import Subject, describe_device
+
+REFERENCE = "fp32"  # precision of an engine that stands as a control beside those of another
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run has gathered.
+
+    Attributes:
+        subject: what it is about.
+        settings: its options.
+        measured: every engine's raw results.
+        matrix: everyone's answers.
+        lost: engines that gave up while they were asked, and why.
+    """
+
+    subject: Subject
+    settings: Settings
+    measured: Sequence[Measured]
+    matrix: Matrix
+    lost: Mapping[str, str]
+
+    def answers(self, engine: str) -> bool:
+        """Whether an engine answered to everything."""
+        return any(m.ok and m.engine.name == engine for m in self.measured) and engine not in self.lost and self.matrix.has(engine)
+
+    def deciding(self, engine: str) -> list[Column]:
+        """The sets that an engine's claim rests on: within the primary radius."""
+        return [column for column in self.matrix.columns if concerns(column, engine) and column.eps <= self.subject.eps]
+
+
+def judge(record: RunRecord, evidence: Evidence, folder: Path) -> RunRecord:
+    """The finished record. Writes `samples.parquet` and `timings/` beside it."""
+    subject, settings = evidence.subject, evidence.settings
+    answering = [m.engine.name for m in evidence.measured if evidence.answers(m.engine.name)]
+    samples.save(evidence.matrix, answering, subject.test.images, folder)
+    engines = engine_records(subject, evidence.measured, evidence.matrix, evidence.lost, settings.batches, folder)
+    found = [
+        *_twin_gates(evidence),
+        *(gate for m, engine in zip(evidence.measured, engines, strict=True) for gate in _engine_gates(evidence, m, engine)),
+    ]
+    found += gates.untested(found, f"not part of this run (tier {settings.tier})")
+    judged = claims(list(_comparisons(evidence)), found, settings.plan.margin) if evidence.matrix.columns else []
+    observed = next((m.facts.environment for m in evidence.measured if m.facts.environment and not m.engine.simulated), {})
+    return record.model_copy(
+        update={
+            "status": Step.FINISHED,
+            "device": with_states(describe_device(subject.profile, observed), subject.profile, evidence.measured),
+            "engines": engines,
+            "ratios": ratios({m.engine.name: m.timings for m in evidence.measured if m.ok}),
+            "transfer": [_transfer(evidence, column, name) for name in answering for column in evidence.matrix.columns],
+            "gates": found,
+            "claims": judged,
+            "verdict": overall(judged) if judged else None,
+        }
+    )
+
+
+def _transfer(evidence: Evidence, column: Column, engine: str) -> Transfer:
+    """One set on one engine, beside the twin and, for the transfer rate, the model that the set is aimed at."""
+    matrix, record = evidence.matrix, column.record
+    labels = matrix.labels[column.index]
+
+    def predicted(model: str) -> tuple[metrics.Labels, metrics.Labels]:
+        return matrix.logits(model)[column.index].argmax(1), matrix.logits(model, column).argmax(1)
+
+    return metrics.transfer(
+        labels,
+        *predicted(TWIN),
+        *predicted(engine),
+        *predicted(aimed_at(record)),
+        engine=engine,
+        source=record.source,
+        target=record.target,
+        attack=record.name,
+        eps=column.eps,
+    )
+
+
+def aimed_at(record: AttackRecord) -> str:
+    """The row of the model that a set was made on: of S3 an engine's graph, else the target itself."""
+    return graph_name(record.target) if record.source == "S3" else record.target
+
+
+def graph_name(engine: str) -> str:
+    """The row of an engine's graph read back."""
+    return f"graph-{engine}"
+
+
+def _comparisons(evidence: Evidence) -> Iterator[Comparison]:
+    """One claim for each engine of the run, from its own sets alone."""
+    matrix = evidence.matrix
+    reduced = any(_precision(m) != REFERENCE for m in evidence.measured)
+    for m in evidence.measured:
+        name = m.engine.name
+        columns = evidence.deciding(name)
+        if not columns:
+            continue
+        answered = evidence.answers(name)
+        yield Comparison(
+            engine=name,
+            eps_exact=str(evidence.subject.eps),
+            twin_right=matrix.worst_case(TWIN, columns),
+            engine_right=matrix.worst_case(name, columns) if answered else None,
+            sources=frozenset(column.record.source for column in columns),
+            missing=tuple(lacking(_complete(columns, name), quantized=m.engine.quantized)),
+            error=evidence.lost.get(name) or m.facts.error or "",
+            simulated=m.engine.simulated,
+            control=reduced and _precision(m) == REFERENCE,
+        )
+
+
+def _complete(columns: Sequence[Column], engine: str) -> set[str]:
+    """The sources of an engine's sets; S4 only where both the twin and the engine were attacked by queries."""
+    sources = {column.record.source for column in columns}
+    queried = {column.record.target for column in columns if column.record.source == "S4"}
+    return sources if queried >= {TWIN, engine} else sources - {"S4"}
+
+
+def _precision(m: Measured) -> str:
+    return "own" if m.engine.exported is None else m.engine.exported.artefact.precision
+
+
+def _twin_gates(evidence: Evidence) -> Iterator[Gate]:
+    """The gates that concern the twin, the attacks and the data."""
+    subject, matrix = evidence.subject, evidence.matrix
+    clean = matrix.logits(TWIN)
+    yield _clean_accuracy(subject, clean)
+    yield gates.logits_not_probabilities(clean)
+    yield gates.calibration_disjoint(subject.calibration.images, subject.test.images)
+    at_first = matrix.right(TWIN)
+    for column in matrix.columns:
+        if column.record.source == "gate":
+            yield gates.large_radius(matrix.right(TWIN, column)[at_first[column.index]])
+    decisive = [column for column in matrix.columns if SOURCES[column.record.source].decides and column.record.norm == "Linf"]
+    primary = [column for column in decisive if column.eps == subject.eps]
+    gradients = [column.record for column in primary if column.record.source != "S4"]
+    yield gates.zero_gradient({called(r): (round(r.zero_gradient_share * r.n_attacked), r.n_attacked) for r in gradients})
+    made = [column.record for column in matrix.columns if column.record.source not in ("S0", "gate")]
+    yield gates.rounding({called(r): (r.undone_by_rounding, r.n_attacked) for r in made})
+    yield from _noise_floor(evidence, primary, at_first)
+    yield gates.dlr_classes(subject.twin.classes, [r.name for r in gradients if "dlr" in r.name])
+    queries = [column for column in primary if column.record.source == "S4" and column.record.target == TWIN]
+    white_box = [column for column in primary if column.record.source == "S1"]
+    if queries and white_box:
+        yield gates.query_attack(matrix.worst_case(TWIN, white_box), matrix.worst_case(TWIN, [*white_box, *queries]))
+
+
+def _noise_floor(evidence: Evidence, primary: Sequence[Column], at_first: Right) -> Iterator[Gate]:
+    """The twin's smallest margin on each image under noise, and under the attacks of the same eps, of the images it has right when clean."""
+    noise = [column for column in evidence.matrix.columns if column.record.source == "S0"]
+    white_box = [column for column in primary if column.record.source == "S1"]
+    if not noise or not white_box:
+        return
+    seen = at_first.copy()
+    for group in (noise, white_box):
+        there = np.zeros_like(seen)
+        for column in group:
+            there[column.index] = True
+        seen &= there
+    smallest = [_smallest(evidence.matrix, group)[seen] for group in (noise, white_box)]
+    yield gates.noise_floor(*smallest, " and ".join(column.record.name for column in white_box))
+
+
+def _smallest(matrix: Matrix, columns: Sequence[Column]) -> Logits:
+    """The twin's smallest margin on each of all images over some sets; infinite where none holds it."""
+    found = np.full(len(matrix.labels), np.inf, np.float32)
+    for column in columns:
+        found[column.index] = np.minimum(found[column.index], margins(matrix.logits(TWIN, column), matrix.labels[column.index]))
+    return found
+
+
+def _clean_accuracy(subject: Subject, clean: Logits) -> Gate:
+    """The gate of the twin's clean accuracy; where it fails, with the reading of labels or pixels that would explain the figure."""
+    test, classes, predictions = subject.test, subject.twin.classes, clean.argmax(1)
+    told = subject.twin.card.get("measured", {})
+    card = Share(**told["clean"]) if told.get("data") == test.name else None
+    gate = gates.clean_accuracy(test.labels, predictions, classes, card)
+    if gate.passed is not False:
+        return gate
+    cause = causes.explain(test.labels, predictions, readings.of_pixels(subject.twin.module, test.images), classes)
+    return gates.clean_accuracy(test.labels, predictions, classes, card, cause)
+
+
+def called(record: AttackRecord) -> str:
+    """A set's name in a gate."""
+    return f"{record.source} {record.name}" + ("" if record.target == TWIN else f" on {record.target}")
+
+
+def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iterator[Gate]:
+    """The gates that concern one engine."""
+    name, facts, subject, matrix = engine.name, m.facts, evidence.subject, evidence.matrix
+    if engine.proof is not None:
+        yield gates.artefact_parity(name, engine.proof)
+    if not evidence.answers(name):
+        return
+    wrong = state_mismatches(subject.profile, m)
+    if m.engine.exported is not None:
+        yield gates.device_state(name, wrong, read=bool(facts.before) and not m.engine.simulated, declared=bool(declared(subject.profile)))
+    watched = {batch: latency.invalid[len(wrong) :] for batch, latency in engine.latency.items() if latency.conditions}
+    yield gates.conditions(name, watched)
+    clean = matrix.logits(name)
+    yield gates.logits_not_probabilities(clean, name)
+    yield gates.clean_parity(name, subject.test.labels, matrix.logits(TWIN).argmax(1), clean.argmax(1))
+    if m.engine.simulated:
+        yield gates.not_tested("precision evidence", NOT_RUN, name)
+        yield gates.not_tested("determinism", NOT_RUN, name)
+    else:
+        yield gates.precision_evidence(name, engine.precision_evidence)
+    if facts.checks is not None and not m.engine.simulated:
+        yield gates.determinism(name, facts.checks.repeats, facts.checks.deterministic)
+        yield gates.timed_outputs(name, facts.checks.timed_outputs_equal_accuracy_outputs, facts.checks.timed_max_logit_error)
+        yield gates.repeated_inputs(name, facts.checks.repeated_to_fresh_latency)
+    own = [column for column in matrix.columns if column.record.source == "S3" and column.record.target == name]
+    if own:
+        graph = graph_name(name)
+        yield gates.twin_fidelity(
+            name,
+            matrix.logits(graph).argmax(1),
+            clean.argmax(1),
+            np.concatenate([matrix.logits(graph, column).argmax(1) for column in own]),
+            np.concatenate([matrix.logits(name, column).argmax(1) for column in own]),
+        )

@@ -1,0 +1,305 @@
+"""What is measured of the engines: time in rounds, memory, evidence of what really runs, and the measurement against itself."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from devices.host.rounds import Timing, TimingPlan, time_in_rounds
+from devices.host.session import EngineError, EngineId, EngineSession
+from devices.worker.telemetry.series import Telemetry, read_arrays
+from harness.answers import Images, Logits
+from harness.errors import UntrustedError
+from harness.measurement.facts import Checks, Drive, Facts, Loose, Memory, Sampled
+from harness.settings import Settings
+from harness.stages.engines import Engine, Engines, Steps
+from harness.stages.subject import Subject
+
+MEASURED = "measured"  # folder of raw results in a run
+FACTS = "facts.json"
+TELEMETRY = "telemetry.npz"
+LOADGEN = "loadgen"
+FRESH = 16  # different inputs that timed calls take in turn, see `devices.worker.serve`
+REPEATS = 3  # passes over the same images
+PAIRS, PAIR_CALLS = 20, 5  # of the test for remembered answers
+LOADGEN_IMAGES = 256  # LoadGen keeps them in memory
+LOGIT_TOLERANCE = 1e-3  # of the largest logit; a batch size may sum in another order
+PEAK_SHARE = 8  # of the measuring time
+
+
+class _Timed(Loose):
+    offsets: list[int]
+
+
+class _Evidence(Loose):
+    equal: bool | None
+
+
+class _Rest(Loose):
+    telemetry: Sampled | None
+    after: dict[str, Any]
+    machine: dict[str, Any]
+
+
+class _Peaks(Loose):
+    peaks: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One engine's raw results. `folder` holds its files.
+
+    Attributes:
+        timings: batch size -> calls.
+        telemetry: what was sampled beside the timing; None where nothing was.
+    """
+
+    engine: Engine
+    facts: Facts
+    folder: Path
+    timings: dict[int, Timing] = field(default_factory=dict)
+    telemetry: Telemetry | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it answers and was measured."""
+        return self.facts.status == "ok"
+
+
+def measure(
+    opened: Engines, subject: Subject, settings: Settings, folder: Path, say: Callable[[str], None]
+) -> list[Measured]:
+    """Measure every open engine, those that can be timed in rounds; what an earlier process measured is read back.
+
+    An engine that fails meanwhile is closed, and its fault is its result.
+    """
+    fresh = {e.name: e for e in opened.all if e.name in opened.sessions and not _done(folder, e, opened.sessions[e.name])}
+    sessions = {e.id: opened.sessions[name] for name, e in fresh.items()}
+    timings = _time(sessions, fresh, opened, subject, settings)
+    found = []
+    for engine in opened.all:
+        place = folder / MEASURED / engine.name
+        if engine.name in fresh and engine.name in opened.sessions:
+            _save(_examine(engine, opened, timings.get(engine.id, {}), subject, settings, place), place)
+        if engine.name in opened.failed:
+            error = opened.failed[engine.name]
+            _save((Facts(status=error.status, error=str(error)), {}, {}), place)
+        found.append(load(engine, place))
+        say(outcome(found[-1], subject))
+    return found
+
+
+def _done(folder: Path, engine: Engine, session: EngineSession) -> bool:
+    """Whether an earlier process measured this very plan."""
+    try:
+        facts = load(engine, folder / MEASURED / engine.name).facts
+    except UntrustedError:
+        return False
+    return facts.status == "ok" and facts.plan_sha256 == session.plan_sha256
+
+
+def _time(
+    sessions: Mapping[EngineId, EngineSession], engines: Mapping[str, Engine], opened: Engines, subject: Subject, settings: Settings
+) -> dict[EngineId, dict[int, Timing]]:
+    """The timings, in rounds over all engines that can be timed here; those that fail are moved to `opened.failed`."""
+    timed = {i: s for i, s in sessions.items() if not engines[str(i)].simulated and not subject.profile.emulated}
+    if not timed or not settings.batches:
+        return {}
+    plan = settings.plan
+    pool = _pool(subject, max(settings.batches))
+    with Steps("engines in turns") as steps:
+        for engine, session in list(timed.items()):
+            try:
+                session.set_pool(pool)
+            except EngineError as error:
+                _fail(opened, str(engine), error)
+                del timed[engine]
+        rounds = TimingPlan(settings.batches, plan.measure_s, plan.warmup_s, rounds=plan.rounds, seed=settings.seed)
+        found, failed = time_in_rounds(timed, rounds, steps)
+    for engine, error in failed.items():
+        _fail(opened, str(engine), error)
+    return found
+
+
+def _fail(opened: Engines, name: str, error: EngineError) -> None:
+    opened.failed[name] = error
+    opened.sessions.pop(name).close(wait=False)
+
+
+def _pool(subject: Subject, largest: int) -> Images:
+    """Images for timed calls: as many different inputs as the worker takes in turn."""
+    images = subject.test.images
+    return np.ascontiguousarray(images[np.arange(largest + FRESH - 1) % len(images)])
+
+
+Kept = tuple[Facts, dict[int, Timing], dict[str, bytes]]
+
+
+def _examine(
+    engine: Engine, opened: Engines, timings: dict[int, Timing], subject: Subject, settings: Settings, place: Path
+) -> Kept:
+    """Everything but the timing, of one engine."""
+    session = opened.sessions[engine.name]
+    try:
+        return _examined(engine, session, timings, subject, settings)
+    except EngineError as error:
+        _fail(opened, engine.name, error)
+        return Facts(status=error.status, error=str(error)), {}, {}
+
+
+def _examined(engine: Engine, session: EngineSession, timings: dict[int, Timing], subject: Subject, settings: Settings) -> Kept:
+    loaded, files = session.loaded, {}
+    own = engine.exported is None
+    memory = Memory() if own else session.call({"op": "memory"}, Memory)[0]
+    rest = _Rest(telemetry=None, after={}, machine={}) if own else None
+    drive = None
+    if not own:
+        if settings.scenario and timings:
+            drive, logs = session.call(
+                {"op": "loadgen", "scenario": settings.scenario, "seconds": settings.plan.measure_s}, Drive, session.limits.load_s
+            )
+            files |= {f"{LOADGEN}/{name}": raw for name, raw in logs.items()}
+        rest, samples = session.call({"op": "rest"}, _Rest, session.limits.load_s)
+        if rest.telemetry is not None:
+            files[TELEMETRY] = samples["telemetry"]
+    pool = _pool(subject, max(settings.batches, default=1))
+    answers = session.logits(pool)
+    checks = _checks(session, pool, answers, timings, own)
+    graph, peaks = None, {}
+    if not own:
+        if not timings:
+            session.set_pool(pool)
+        evidence, graphs = session.call({"op": "evidence"}, _Evidence, session.limits.load_s)
+        checks = checks.model_copy(update={"graph_equal": evidence.equal})
+        graph = next(iter(graphs), None)
+        files |= graphs
+        if timings:
+            peaks = session.call({"op": "peaks", "seconds": settings.plan.measure_s / PEAK_SHARE}, _Peaks)[0].peaks
+    assert rest is not None  # noqa: S101 - set on both ways
+    facts = Facts(
+        status="ok",
+        runtime_version=session.hello.version,
+        options=loaded.options,
+        plan_sha256=session.plan_sha256,
+        environment=loaded.environment | rest.machine,
+        load_ns=loaded.load_ns,
+        first_ns=loaded.first_ns,
+        simulated=loaded.simulated,
+        memory=memory,
+        checks=checks,
+        graph=graph,
+        peaks=peaks,
+        drive=drive,
+        before=loaded.before,
+        after=rest.after,
+        sampled=rest.telemetry,
+        stable={batch: timing.stable for batch, timing in timings.items()},
+    )
+    return facts, timings, files
+
+
+def _checks(session: EngineSession, pool: Images, answers: Logits, timings: Mapping[int, Timing], own: bool) -> Checks:
+    head = pool[: session.batch]
+    passes = [session.logits(head) for _ in range(REPEATS)]
+    same = all(np.array_equal(once, passes[0]) for once in passes)
+    if own or not timings:
+        return Checks(deterministic=same, repeats=REPEATS)
+    error = max(_timed_error(session, batch, answers) for batch in timings)
+    again, new = [], []
+    for _ in range(PAIRS):
+        again.append(int(session.measure(1, PAIR_CALLS, same=True).ns.min()))
+        new.append(int(session.measure(1, PAIR_CALLS).ns.min()))
+    return Checks(
+        timed_max_logit_error=error,
+        timed_outputs_equal_accuracy_outputs=error <= LOGIT_TOLERANCE * float(np.abs(answers).max()),
+        repeated_to_fresh_latency=min(again) / min(new),
+        deterministic=same,
+        repeats=REPEATS,
+    )
+
+
+def _timed_error(session: EngineSession, batch: int, answers: Logits) -> float:
+    """Largest difference between the answers to timed calls and the untimed pass over the same images."""
+    said, files = session.call({"op": "timed", "batch": batch}, _Timed)
+    raw = np.frombuffer(files.get("logits", b""), "<f4")
+    classes = session.hello.classes
+    if len(raw) != len(said.offsets) * batch * classes or not all(0 <= offset < len(answers) for offset in said.offsets):
+        raise EngineError("crashed", f"it returned {len(raw)} logits of {len(said.offsets)} timed calls of {batch} images")
+    rows = np.concatenate([np.arange(offset, offset + batch) % len(answers) for offset in said.offsets])
+    return float(np.abs(raw.reshape(-1, classes) - answers[rows]).max()) if len(raw) else 0.0
+
+
+def _save(kept: Kept, place: Path) -> None:
+    """Keep one engine's results; the facts come last, so that what is there is whole."""
+    facts, timings, files = kept
+    place.mkdir(parents=True, exist_ok=True)
+    for batch, timing in timings.items():
+        with (place / f"b{batch}.npz").open("wb") as file:
+            np.savez_compressed(file, **timing_arrays(timing))
+    for name, raw in files.items():
+        path = place / safe_name(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(raw)
+    temporary = place / f"{FACTS}.tmp"
+    temporary.write_text(facts.model_dump_json(indent=1), encoding="utf-8")
+    temporary.replace(place / FACTS)
+
+
+def safe_name(name: str) -> str:
+    """A file's name from a device, which may not leave its folder.
+
+    Raises:
+        EngineError: it could.
+    """
+    parts = name.split("/")
+    if len(parts) > 2 or any(not part or part.startswith(".") or not part.replace("-", "_").replace(".", "_").isidentifier() for part in parts):
+        raise EngineError("crashed", f"it offers a file named {name[:60]!r}, which is refused")
+    return name
+
+
+def load(engine: Engine, place: Path) -> Measured:
+    """What was kept of one engine.
+
+    Raises:
+        UntrustedError: missing or damaged.
+    """
+    try:
+        facts = Facts.model_validate_json((place / FACTS).read_bytes())
+        timings = {batch: _read_timing(place / f"b{batch}.npz", stable) for batch, stable in facts.stable.items()}
+        telemetry = None
+        if facts.sampled is not None:
+            with np.load(io.BytesIO((place / TELEMETRY).read_bytes()), allow_pickle=False) as arrays:
+                sampled = facts.sampled
+                telemetry = Telemetry(
+                    sampled.period_ms, sampled.cpu_share, (sampled.idle_ns[0], sampled.idle_ns[1]), read_arrays(dict(arrays)), sampled.absent
+                )
+    except (OSError, ValueError, KeyError) as error:
+        raise UntrustedError(f"the measurement of {engine.name} in {place} is missing or damaged: {error}. Run again.") from error
+    return Measured(engine, facts, place, timings, telemetry)
+
+
+def timing_arrays(timing: Timing) -> dict[str, Any]:
+    """A timing as the arrays of its .npz file, and `NAME_part_ns` for each part of a call."""
+    parts = {f"{name}_part_ns": values for name, values in timing.parts_ns.items()}
+    return {"latency_ns": timing.latency_ns, "round": timing.round, "start_ns": timing.start_ns, "warmup_ns": timing.warmup_ns, **parts}
+
+
+def _read_timing(path: Path, stable: bool) -> Timing:
+    with np.load(path, allow_pickle=False) as arrays:
+        parts = {name.removesuffix("_part_ns"): arrays[name] for name in arrays.files if name.endswith("_part_ns")}
+        return Timing(arrays["latency_ns"], arrays["round"], arrays["warmup_ns"], stable, parts, arrays["start_ns"])
+
+
+def outcome(m: Measured, subject: Subject) -> str:
+    """One engine's result in a line: median latency per batch size, or what went wrong."""
+    where = "simulated, not run" if m.engine.simulated else f"on {subject.profile.name}"
+    medians = (f"batch {batch}: {np.median(t.latency_ns) / 1e6:.3g} ms" for batch, t in sorted(m.timings.items()))
+    said = ", ".join([m.facts.status, *medians]) if m.facts.error is None else f"{m.facts.status}: {m.facts.error}"
+    return f"{m.engine.name} {where}: {said}"
+
+
