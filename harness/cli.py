@@ -112,6 +112,10 @@ def bench(
     threads: Threads = None,
     seed: Seed = 0,
     out: Out = None,
+    source: Annotated[
+        list[str] | None, typer.Option("--source", help="make only sets of these sources: S0, S1, S3, S4, repeatable [default: all]")
+    ] = None,
+    exhaustive: Annotated[bool, typer.Option(help="every attack on every image, for transfer rates of each; takes several times as long")] = False,
     resume: Annotated[Path | None, typer.Option(help="go on with an interrupted run; every other option comes from its record")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -170,7 +174,7 @@ def export(
     """Write deployable files of a model, each proved against the twin."""
     settings = _settings({name: value for name, value in locals().items() if name not in ("aot", "builds")})
     from harness.stages.ahead import build_ahead, check_ahead
-    from harness.stages.export import export_and_prove
+    from harness.stages.export import export_and_check
     from harness.stages.subject import load_subject
 
     def say(line: str) -> None:
@@ -178,7 +182,7 @@ def export(
 
     if aot is not None:
         check_ahead(aot, builds, settings.flavours)
-    exported = export_and_prove(load_subject(settings), settings, out, say)
+    exported = export_and_check(load_subject(settings), settings, out, say)
     plans = build_ahead(exported, aot, builds, out, say) if aot is not None else []
     if as_json:
         found: list[dict[str, Any]] = [
@@ -217,7 +221,7 @@ def attack(
     if as_json:
         print(record.model_dump_json(indent=1))
     else:
-        print(f"{record.name} at {record.eps_exact}: the twin has {record.twin_accuracy:.1%} of {record.n} images right")
+        print(f"{record.name} at {record.eps_exact}: the twin has {record.target_accuracy:.1%} of {record.n} images right")
         print(out)
 
 
@@ -266,7 +270,7 @@ def _settings(options: dict[str, Any]) -> Settings:
 
     from harness.settings import Settings
 
-    plural = {"flavour": "flavours", "attack": "attacks", "batch": "batches"}
+    plural = {"flavour": "flavours", "attack": "attacks", "batch": "batches", "source": "sources"}
     given = {plural.get(k, k): (v,) if k == "attack" and isinstance(v, str) else v for k, v in options.items() if v is not None}
     try:
         return Settings.model_validate({k: v for k, v in given.items() if k not in ("out", "resume", "as_json")})

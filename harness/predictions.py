@@ -14,9 +14,16 @@ from harness.data.dataset import to_tensor
 def logits(module: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Logits, float32 (n, classes), of uint8 images (n, h, w, c), without autocast or any other shortcut."""
     batch = batch_size(module, images)
+    if not len(images):
+        return np.zeros((0, _classes(module, images)), np.float32)
     with torch.inference_mode():
         parts = [module(to_tensor(images[start : start + batch])).float().numpy() for start in range(0, len(images), batch)]
     return np.concatenate(parts)
+
+
+def _classes(module: nn.Module, images: NDArray[np.uint8]) -> int:
+    with torch.inference_mode():
+        return int(module(to_tensor(np.zeros((1, *images.shape[1:]), np.uint8))).shape[1])
 
 
 def margins(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:

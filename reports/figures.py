@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from harness.answers import TWIN
 from harness.records import EngineRecord, Latency, Transfer
 from reports import plots, timelines
 from reports.format import clean, percent, significant
@@ -87,7 +88,7 @@ def _durations(run: Run, engine: EngineRecord, batch: str) -> plots.Durations | 
     if latency is None or values is None or not len(values):
         return None
     marks = {name: value for name in PERCENTILES if (value := getattr(latency, name)) is not None}
-    return plots.Durations(_short(engine.flavour), values, marks)
+    return plots.Durations(_short(engine.name), values, marks)
 
 
 def _curve(run: Run) -> Iterator[Figure]:
@@ -170,7 +171,7 @@ def _bars(run: Run) -> Iterator[Figure]:
 def _groups(transfers: list[Transfer]) -> Iterator[plots.Bar]:
     seen = set()
     for t in transfers:
-        group = _short(f"{t.attack} ({t.source})")
+        group = _short(f"{t.attack} ({t.source}{'' if t.target == TWIN else f', {t.target}'})")
         if group not in seen:
             seen.add(group)
             yield plots.Bar(group, "twin", t.twin_accuracy, *wilson(round(t.twin_accuracy * t.n), t.n))

@@ -17,6 +17,7 @@ class Flip:
     index: int
     engine: str
     source: str
+    target: str
     attack: str
     eps: str
     label: int
@@ -33,9 +34,9 @@ def chosen(run: Run) -> tuple[list[Flip], int]:
     ordered = rows.sort_values(["engine_right", "width", "index"], ascending=[True, False, True], kind="stable")
     shown = ordered.drop_duplicates("index").head(SHOWN)
     flips = [
-        Flip(index, engine, source, attack, eps, label, twin, right)
-        for index, engine, source, attack, eps, label, twin, right in shown[
-            ["index", "engine", "source", "attack", "eps", "label", "twin_prediction", "engine_prediction"]
+        Flip(index, engine, source, target, attack, eps, label, twin, right)
+        for index, engine, source, target, attack, eps, label, twin, right in shown[
+            ["index", "engine", "source", "target", "attack", "eps", "label", "twin_prediction", "engine_prediction"]
         ].to_numpy(dtype=object)
     ]
     return flips, len(rows)

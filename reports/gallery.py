@@ -35,9 +35,14 @@ def pictures(run: Run) -> list[Picture]:
     originals = run.images(CLEAN_IMAGES) if flips else None
     if originals is None:
         return []
-    stored = {(a.source, a.name, a.eps_exact): a.file for a in run.record.attacks}
-    sets = {key: run.images(file) for key, file in stored.items() if key in {(f.source, f.attack, f.eps) for f in flips}}
-    return [picture for flip in flips for picture in _picture(run, flip, originals, sets.get((flip.source, flip.attack, flip.eps)))]
+    stored = {(a.source, a.target, a.name, a.eps_exact): a.file for a in run.record.attacks}
+    wanted = {_set(flip) for flip in flips}
+    sets = {key: run.images(file) for key, file in stored.items() if key in wanted}
+    return [picture for flip in flips for picture in _picture(run, flip, originals, sets.get(_set(flip)))]
+
+
+def _set(flip: Flip) -> tuple[str, str, str, str]:
+    return flip.source, flip.target, flip.attack, flip.eps
 
 
 def _picture(run: Run, flip: Flip, originals: Images, adversarial: Images | None) -> Iterator[Picture]:

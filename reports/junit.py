@@ -49,7 +49,7 @@ def _claims(record: RunRecord) -> Iterable[Case]:
 
 def _engines(record: RunRecord) -> Iterable[Case]:
     for engine in record.engines:
-        yield Case(engine.flavour, "" if engine.status == "ok" else "error", engine.status, engine.error or "")
+        yield Case(engine.name, "" if engine.status == "ok" else "error", engine.status, engine.error or "")
 
 
 def _gates(record: RunRecord) -> Iterable[Case]:

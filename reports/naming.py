@@ -6,10 +6,10 @@ from harness.records import EngineRecord, RunRecord
 
 
 def shown(engine: EngineRecord) -> str:
-    """The flavour, with the word that belongs to its figures."""
+    """Its name, with the word that belongs to its figures."""
     if engine.simulated is not None:
-        return f"{engine.flavour} (simulated, not run)"
-    return f"{engine.flavour} (built, not run)" if engine.status == "built" else engine.flavour
+        return f"{engine.name} (simulated, not run)"
+    return f"{engine.name} (built, not run)" if engine.status == "built" else engine.name
 
 
 def brief(name: str) -> str:
@@ -18,17 +18,17 @@ def brief(name: str) -> str:
 
 
 def names(record: RunRecord) -> dict[str, str]:
-    """Flavour -> what it is called, for every engine that is called otherwise."""
-    return {engine.flavour: shown(engine) for engine in record.engines if shown(engine) != engine.flavour}
+    """Name -> what it is called, for every engine that is called otherwise."""
+    return {engine.name: shown(engine) for engine in record.engines if shown(engine) != engine.name}
 
 
 def named(record: RunRecord) -> RunRecord:
-    """The record with every engine called by what it is, for people; `record.json` keeps the bare flavours."""
+    """The record with every engine called by what it is, for people; `record.json` keeps the bare names."""
     called = names(record)
     if not called:
         return record
     parts = {
-        "engines": [e.model_copy(update={"flavour": called.get(e.flavour, e.flavour)}) for e in record.engines],
+        "engines": [e.model_copy(update={"name": called.get(e.name, e.name)}) for e in record.engines],
         **{
             name: [part.model_copy(update={"engine": called.get(part.engine or "", part.engine)}) for part in getattr(record, name)]
             for name in ("transfer", "gates", "claims")

@@ -1,4 +1,4 @@
-"""Who had which image right: the per-image facts of `samples.parquet`, worst case over the attacks."""
+"""Who had which image right, from the answers of a run (`harness.answers`)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.answers import TWIN, Column, Right
 from harness.records import Interval
-from reports.run import GATE_SOURCE, NOISE_SOURCE, Run
+from harness.sources import concerns, deciding
+from reports.run import GATE_SOURCE, Run
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TWIN = "twin"
 CLEAN = "clean"
 DISTANCES = 64
 
 
 @dataclass(frozen=True)
 class WorstCase:
-    """Twin and engine on the same images; one is right where the model has it right clean and under every L-inf attack of that radius.
+    """Twin and engine on the same images; one is right where the model has it right clean and under every L-inf attack up to that radius.
 
-    Counts of images. `attacks` is how many sets were replayed (0: clean images only).
+    Counts of images. `attacks` is how many sets of just that radius there are (0: clean images only).
     """
 
     engine: str
@@ -59,6 +60,53 @@ def wilson(correct: int, n: int) -> Interval:
     return float(low), float(high)
 
 
+def worst_cases(run: Run) -> list[WorstCase]:
+    """The worst case per engine and L-inf radius, in the record's order of engines; radius 0 is the attacked images when clean.
+
+    What a smaller radius breaks, a larger one contains, so a radius counts every set up to it.
+    """
+    matrix = run.matrix
+    found = []
+    for engine in answering(run):
+        own = [column for column in matrix.columns if concerns(column, engine)]
+        if not own:
+            continue
+        for eps in (Fraction(0), *sorted({column.eps for column in own})):
+            columns = deciding(own, engine, eps)
+            sides = (matrix.worst_case(TWIN, columns), matrix.worst_case(engine, columns))
+            found.append(_tally(run.shown(engine), eps, sum(column.eps == eps for column in own), *sides))
+    return found
+
+
+def answering(run: Run) -> list[str]:
+    """The engines that answered to everything, by name, in the record's order."""
+    return [engine.name for engine in run.raw.engines if engine.status == "ok" and engine.clean is not None]
+
+
+def clean_right(run: Run) -> Right | None:
+    """Which of all clean images the twin has right, bool (n,); None where nobody asked it."""
+    return run.matrix.right(TWIN) if run.matrix.has(TWIN) else None
+
+
+def distance_curves(run: Run) -> dict[str, tuple[NDArray[np.float64], NDArray[np.int64], int]]:
+    """For minimum-norm L2 attacks: model -> (radii, images still right at each, n).
+
+    An image falls at the distance of the nearest stored image that fools the model; at 0 where the model has it wrong when clean.
+    """
+    matrix, curves = run.matrix, {}
+    columns = [column for column in matrix.columns if column.record.norm == "L2"]
+    for model in [TWIN, *answering(run)] if columns else []:
+        falls = np.where(matrix.right(model), np.inf, 0.0)
+        for column in columns:
+            fooled = ~matrix.right(model, column)
+            falls[column.index] = np.where(fooled, np.minimum(falls[column.index], _distances(run, column)), falls[column.index])
+        falls = falls[matrix.index]
+        finite = falls[np.isfinite(falls)]
+        radii = np.linspace(0, float(finite.max()) if finite.size else 1.0, DISTANCES)
+        curves[TWIN if model == TWIN else run.shown(model)] = radii, (falls[:, None] > radii).sum(axis=0), len(falls)
+    return curves
+
+
 def paired(run: Run) -> pd.DataFrame:
     """The adversarial rows of `samples.parquet`, with more columns: `twin_clean`, `engine_clean`, `norm`, and right on both the clean
     image and x': `twin_right`, `engine_right`.
@@ -73,53 +121,23 @@ def paired(run: Run) -> pd.DataFrame:
     clean = right.loc[right["attack"] == CLEAN, ["index", "engine", "twin_clean", "engine_clean"]]
     attacked = (samples["attack"] != CLEAN) & (samples["source"] != GATE_SOURCE)
     rows = samples.loc[attacked].merge(clean, on=["index", "engine"])
-    keys = zip(rows["source"], rows["attack"], rows["eps"], strict=True)
     return rows.assign(
         twin_right=rows["twin_clean"] & (rows["twin_prediction"] == rows["label"]),
         engine_right=rows["engine_clean"] & (rows["engine_prediction"] == rows["label"]),
-        norm=[run.norm(*key) for key in keys],
     )
 
 
-def worst_cases(run: Run) -> list[WorstCase]:
-    """The worst case per engine and L-inf radius, in the record's order of engines; radius 0 is the attacked images when clean."""
-    rows = paired(run)
-    rows = rows[(rows["norm"] == "Linf") & (rows["source"] != NOISE_SOURCE)]
-    found = []
-    for engine in dict.fromkeys(e.flavour for e in run.record.engines):
-        own = rows[rows["engine"] == engine]
-        if own.empty:
-            continue
-        found.append(_tally(engine, Fraction(0), 0, own.groupby("index")[["twin_clean", "engine_clean"]].min()))
-        radii = {text: Fraction(text) for text in own["eps"].unique()}
-        for text in sorted(radii, key=lambda t: radii[t]):
-            here = own[own["eps"] == text]
-            sets = len(here[["source", "attack"]].drop_duplicates())
-            found.append(_tally(engine, radii[text], sets, here.groupby("index")[["twin_right", "engine_right"]].min()))
-    return found
+def _distances(run: Run, column: Column) -> NDArray[np.float64]:
+    """L2 distance of each image of a set from its clean form, as stored with the samples."""
+    rows = run.samples
+    record = column.record
+    own = rows[(rows["source"] == record.source) & (rows["target"] == record.target) & (rows["attack"] == record.name)]
+    by_index = own.drop_duplicates("index").set_index("index")["l2"]
+    return by_index.reindex(column.index).to_numpy(dtype=np.float64)
 
 
-def distance_curves(run: Run) -> dict[str, tuple[NDArray[np.float64], NDArray[np.int64], int]]:
-    """For minimum-norm L2 attacks: model -> (radii, images still right at each, n).
+def _tally(engine: str, eps: Fraction, attacks: int, twin: Right, right: Right) -> WorstCase:
+    return WorstCase(
+        engine, eps, attacks, int((twin & right).sum()), int((twin & ~right).sum()), int((~twin & right).sum()), int((~twin & ~right).sum())
+    )
 
-    An image falls at the distance of the nearest stored image that fools the model; at 0 where the model has it wrong when clean.
-    """
-    rows = paired(run)
-    rows = rows[rows["norm"] == "L2"]
-    curves = {}
-    for model in [TWIN, *dict.fromkeys(engine.flavour for engine in run.record.engines)]:
-        own = rows if model == TWIN else rows[rows["engine"] == model]
-        if own.empty:
-            continue
-        side = "twin" if model == TWIN else "engine"
-        falls = own["l2"].where(own[f"{side}_clean"], 0.0).where(~own[f"{side}_right"], np.inf).groupby(own["index"]).min().to_numpy()
-        finite = falls[np.isfinite(falls)]
-        radii = np.linspace(0, float(finite.max()) if finite.size else 1.0, DISTANCES)
-        curves[model] = radii, (falls[:, None] > radii).sum(axis=0), len(falls)
-    return curves
-
-
-def _tally(engine: str, eps: Fraction, attacks: int, survivors: pd.DataFrame) -> WorstCase:
-    twin, right = (survivors[name].to_numpy(dtype=bool) for name in survivors.columns)
-    both, neither = int((twin & right).sum()), int((~twin & ~right).sum())
-    return WorstCase(engine, eps, attacks, both, int((twin & ~right).sum()), int((~twin & right).sum()), neither)

@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.answers import Answers, Column, Matrix
 from harness.errors import UntrustedError
 from harness.records import EngineRecord, Latency, RunRecord
 from reports.naming import named, names
@@ -26,6 +27,7 @@ COLUMNS = {
     "index": "int32",
     "label": "int32",
     "source": "str",
+    "target": "str",
     "attack": "str",
     "eps": "str",
     "engine": "str",
@@ -51,12 +53,13 @@ class Images:
 class Run:
     """A run folder. Raw files are read on first use; one that is absent is listed in `missing` and its figures are left out.
 
-    `names`: flavour -> what the record here calls it, where that differs (see `reports.naming`).
+    `names`: engine -> what the record here calls it, where that differs (see `reports.naming`); `bare` is the record without that.
     """
 
     folder: Path
     record: RunRecord
     names: dict[str, str] = field(default_factory=dict)
+    bare: RunRecord | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -67,7 +70,26 @@ class Run:
             UntrustedError: the record is damaged or of an unknown schema.
         """
         record = RunRecord.load(folder)
-        return cls(folder, named(record), names(record))
+        return cls(folder, named(record), names(record), record)
+
+    @property
+    def raw(self) -> RunRecord:
+        """The record with the engines' own names."""
+        return self.bare or self.record
+
+    def shown(self, engine: str) -> str:
+        """What an engine is called here."""
+        return self.names.get(engine, engine)
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        """Everyone's answers.
+
+        Raises:
+            UntrustedError: a set is damaged.
+        """
+        columns = [Column(a, stored.index) for a in self.raw.attacks if (stored := self.images(a.file)) is not None]
+        return Matrix(Answers(self.folder), self.raw.data.sha256, columns)
 
     @cached_property
     def missing(self) -> list[str]:
@@ -113,7 +135,7 @@ class Run:
             raise UntrustedError(
                 f"{path} lacks the columns {', '.join(sorted(lacking))}; has {', '.join(frame.columns)}. Written by another version?"
             )
-        return frame.assign(engine=frame["engine"].map(lambda flavour: self.names.get(flavour, flavour))) if self.names else frame
+        return frame.assign(engine=frame["engine"].map(self.shown)) if self.names else frame
 
     def latency_ms(self, latency: Latency) -> NDArray[np.float64] | None:
         """The raw durations behind one summary, in milliseconds, shape (n,); None where the file is absent."""

@@ -34,7 +34,7 @@ def verdict_table(record: RunRecord) -> RenderableType:
     if ran:
         parts.append(_engines(ran, record.device.emulated))
     parts += [
-        Text(f"{clean(engine.flavour)} {engine.status}: {clean(engine.error or 'no reason was recorded')}", style="bold red")
+        Text(f"{clean(engine.name)} {engine.status}: {clean(engine.error or 'no reason was recorded')}", style="bold red")
         for engine in record.engines
         if engine.status != "ok"
     ]
@@ -59,7 +59,7 @@ def _invalid(record: RunRecord) -> list[str]:
     for engine in record.engines:
         for batch, latency in engine.latency.items():
             for reason in latency.invalid:
-                found.setdefault(clean(reason), []).append(f"{brief(clean(engine.flavour))} batch {batch}")
+                found.setdefault(clean(reason), []).append(f"{brief(clean(engine.name))} batch {batch}")
     return [f"INVALID ({', '.join(where)}): {reason}" for reason, where in found.items()]
 
 
@@ -127,7 +127,7 @@ def _engine(engine: EngineRecord, batch: str | None, emulated: bool) -> list[str
         if latency is not None and latency.invalid:
             measured[:2] = [INVALID, NONE]
     return [
-        brief(clean(engine.flavour)),
+        brief(clean(engine.name)),
         clean(evidence.label) if evidence else "not known",
         percent(engine.clean.accuracy if engine.clean else None),
         *measured,

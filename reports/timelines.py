@@ -36,7 +36,7 @@ def drawn(run: Run) -> Iterator[tuple[str, str]]:
         zero_ns = min(int(values[0]) for name, values in told.items() if name.endswith("/time_ns"))
         panels = [*_latency(run, engine, zero_ns), *_sampled(told, zero_ns), *_shares(told, zero_ns)]
         spans = list(_spans(run, engine, told, zero_ns))
-        name = clean(engine.flavour)
+        name = clean(engine.name)
         said = "; ".join(f"{panel.label}: {', '.join(line.name for line in panel.courses)}" for panel in panels)
         caption = (
             f"{name} over time: every timed call, and what was sampled beside it every {engine.telemetry.period_ms} ms. "

@@ -75,11 +75,11 @@ def make_set(
         The record, and the images, uint8 (n, h, w, c), in the order of `index`.
 
     Raises:
-        UsageError: no image, a radius below one level, a mask of another length, output that is not finite logits, a gradient
+        UsageError: no image (and no panel: of a cascade's set none may be left), a radius below one level, a mask of another length, output that is not finite logits, a gradient
             that is not finite, or no space on the disk.
         UntrustedError: the file holds another set (another twin, data set, seed or setting), or changed since it was made.
     """
-    if len(index) == 0:
+    if len(index) == 0 and panel is None:
         raise UsageError("no image to attack: the index is empty")
     if survivors is not None and survivors.shape != (len(index),):
         raise UsageError(f"the survivors' mask has shape {survivors.shape}; expected ({len(index)},)")
@@ -150,13 +150,13 @@ class _Task:
 
     def run(self) -> tuple[AttackRecord, Images]:
         """Make the missing batches, merge all, and remove the parts."""
-        done = self._batches(self.parts_folder)
+        done = self._batches(self.parts_folder) if len(self.index) else [_nothing(self.data.images)]
         whole = Attacked(*(np.concatenate([getattr(part, field.name) for part in done]) for field in fields(Attacked)))
         record = self.record(whole)
         labels = self.data.labels[self.index]
         extra = {"record": np.array(record.model_dump_json()), "fingerprint": np.array(self.fingerprint)}
         parts.write(self.file, {"images": whole.images, "index": self.index.astype(np.int64), "labels": labels, **extra})
-        shutil.rmtree(self.parts_folder)
+        shutil.rmtree(self.parts_folder, ignore_errors=True)
         return record, whole.images
 
     def _batches(self, folder: Path) -> list[Attacked]:
@@ -212,8 +212,8 @@ class _Task:
             seed=self.seed,
             n=len(self.index),
             n_attacked=n_attacked,
-            target_accuracy=float(made.right.mean()),
-            linf_max=int(distance_levels(clean, made.images).max()) / 255,
+            target_accuracy=float(made.right.mean()) if len(made.right) else 0.0,
+            linf_max=int(distance_levels(clean, made.images).max(initial=0)) / 255,
             l2_mean=float(l2[made.attacked].mean()) if n_attacked else 0.0,
             l2_median=float(np.median(l2[fooled])) if fooled.any() else None,
             zero_gradient_share=float(made.zero_gradient.sum()) / max(n_attacked, 1),
@@ -221,6 +221,12 @@ class _Task:
             set_sha256=parts.set_digest(made.images, self.index, self.data.labels[self.index]),
             file=f"{self.folder.name}/{self.file.name}",
         )
+
+
+def _nothing(images: Images) -> Attacked:
+    """A batch of no image."""
+    none = np.zeros(0, np.bool_)
+    return Attacked(images[:0], none, none, none, none)
 
 
 def _status(done: Iterable[Attacked]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from harness.audit.paired import Paired
 from harness.records import Gate, Verdict
-
-ADAPTED = {"S3": "the STE twin (S3)", "S4": "the engine itself (S4)"}
+from harness.sources import Source
 
 
 def explain(
@@ -18,7 +17,7 @@ def explain(
     enough_to_lose: bool,
     needed: int | None,
     family: int,
-    missing: Collection[str] = (),
+    missing: Sequence[Source] = (),
 ) -> str:
     """Why `verdict`, in one or two plain sentences.
 
@@ -29,7 +28,7 @@ def explain(
         enough_to_lose: the twin's own robust accuracy is above the margin.
         needed: images that would decide.
         family: claims judged together.
-        missing: attack sources of `ADAPTED` without which it is NOT REFUTED.
+        missing: sources without which no better verdict can be earned.
     """
     seen = (
         f"Twin right and engine wrong on {found.twin_only} of {found.n} images, the reverse on {found.engine_only}: "
@@ -70,11 +69,10 @@ def _failed(gates: Sequence[Gate]) -> str:
     return f"{'A gate' if len(gates) == 1 else 'Gates'} failed: {names}"
 
 
-def _but(verdict: Verdict, found: Paired, missing: Collection[str]) -> str:
+def _but(verdict: Verdict, found: Paired, missing: Sequence[Source]) -> str:
     worse = " The engine is measurably worse than the twin, by less than the margin." if found.lower > 0 else ""
-    absent = " and ".join(f"on {ADAPTED[source]}" for source in sorted(missing))
-    transferred = f" The attacks were transferred: without attacks {absent}, no better verdict can be earned."
-    return worse + (transferred if verdict is Verdict.NOT_REFUTED and missing else "")
+    absent = "; ".join(f"{source.absent} ({source.id})" for source in missing)
+    return worse + (f" No better verdict can be earned: {absent}." if verdict is Verdict.NOT_REFUTED and missing else "")
 
 
 def _would_decide(needed: int | None) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
@@ -92,6 +93,11 @@ def concerns(column: Column, engine: str) -> bool:
     record = column.record
     source = SOURCES.get(record.source)
     return source is not None and source.decides and record.norm == "Linf" and record.target in (TWIN, engine)
+
+
+def deciding(columns: Iterable[Column], engine: str, eps: Fraction) -> list[Column]:
+    """The sets that an engine's worst case in the ball of that radius rests on: what a smaller ball breaks, a larger one contains."""
+    return [column for column in columns if concerns(column, engine) and column.eps <= eps]
 
 
 def lacking(sources: Iterable[str], *, quantized: bool) -> list[Source]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from harness.errors import UsageError
 from harness.predictions import margins
 from harness.records import AttackRecord
 from harness.settings import Settings
-from harness.sources import SOURCES, concerns
+from harness.sources import SOURCES, deciding
 from harness.sources.planned import Context, Planned
 from harness.stages.subject import Subject, load_subject
 
@@ -86,26 +86,22 @@ class Cascade:
         """One set, and everyone's answers to it. An engine that gives up leaves, and the set is begun anew without it."""
         while planned.name in (TWIN, *self.engines):
             try:
-                made = self._attack(planned)
-                if made is not None:
-                    record, images = made
-                    _, index, _ = load_set(self.folder / record.file, record.set_sha256)
-                    self._ask_all(record.set_sha256, images)
-                    self._ask(planned.target, record.set_sha256, images)
-                    self.columns.append(Column(record, index))
+                record, images = self._attack(planned)
+                _, index, _ = load_set(self.folder / record.file, record.set_sha256)
+                self._ask_all(record.set_sha256, images)
+                self.columns.append(Column(record, index))
             except EngineLostError as error:
                 self.lost[error.engine] = str(error)
                 self.say(f"{error.engine} gave up: {error}")
             else:
                 return
 
-    def _attack(self, planned: Planned) -> tuple[AttackRecord, Images] | None:
-        """The set itself; None where no image is worth it."""
+    def _attack(self, planned: Planned) -> tuple[AttackRecord, Images]:
+        """The set itself: of no image where none is left, which is complete too."""
         subject = self.context.subject
         index, panel = (planned.index, None) if planned.index is not None else self._pool(planned)
         if not len(index):
             self.say(f"{planned.source} {planned.attack.name} on {planned.name} at {planned.eps}: no image is left that it could change")
-            return None
         return make_set(
             planned.target.module,
             subject.test,
@@ -117,7 +113,7 @@ class Cascade:
             target=planned.name,
             folder=self.folder / SETS,
             panel=panel,
-            first=self._warm(planned, index) if planned.warm else None,
+            first=self._warm(planned, index) if planned.warm and len(index) else None,
         )
 
     def _pool(self, planned: Planned) -> tuple[NDArray[np.int64], Panel]:
@@ -137,11 +133,8 @@ class Cascade:
     def _holds(self, model: str, planned: Planned) -> Right:
         """Where a model is still right under every set so far that counts beside this one, bool (n,)."""
         claims = [model] if model != TWIN else self._claims(planned) or [TWIN]
-        found = [self.matrix.worst_case(model, self._counting(claim, planned)) for claim in claims]
+        found = [self.matrix.worst_case(model, deciding(self.columns, claim, planned.eps)) for claim in claims]
         return np.asarray(np.any(found, axis=0), np.bool_)
-
-    def _counting(self, claim: str, planned: Planned) -> Iterator[Column]:
-        return (column for column in self.columns if concerns(column, claim) and column.eps <= planned.eps)
 
     def _breakable(self, judges: list[Model], planned: Planned) -> NDArray[np.bool_]:
         """Below a radius that was attacked already, only what broke there can break, bool (n, judges)."""

@@ -18,7 +18,7 @@ from harness.measurement.simulation import NOT_RUN
 from harness.predictions import margins
 from harness.records import AttackRecord, EngineRecord, Gate, RunRecord, Share, Step, Transfer
 from harness.settings import Settings
-from harness.sources import SOURCES, concerns, lacking
+from harness.sources import SOURCES, deciding, lacking
 from harness.stages import readings
 from harness.stages.device import state_mismatches, with_states
 from harness.stages.engine_record import engine_records
@@ -52,7 +52,7 @@ class Evidence:
 
     def deciding(self, engine: str) -> list[Column]:
         """The sets that an engine's claim rests on: within the primary radius."""
-        return [column for column in self.matrix.columns if concerns(column, engine) and column.eps <= self.subject.eps]
+        return deciding(self.matrix.columns, engine, self.subject.eps)
 
 
 def judge(record: RunRecord, evidence: Evidence, folder: Path) -> RunRecord:
@@ -74,7 +74,7 @@ def judge(record: RunRecord, evidence: Evidence, folder: Path) -> RunRecord:
             "device": with_states(describe_device(subject.profile, observed), subject.profile, evidence.measured),
             "engines": engines,
             "ratios": ratios({m.engine.name: m.timings for m in evidence.measured if m.ok}),
-            "transfer": [_transfer(evidence, column, name) for name in answering for column in evidence.matrix.columns],
+            "transfer": [_transfer(evidence, column, name) for name in answering for column in evidence.matrix.columns if column.record.n],
             "gates": found,
             "claims": judged,
             "verdict": overall(judged) if judged else None,

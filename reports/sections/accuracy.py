@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reports.format import count, estimate
-from reports.outcomes import CLEAN, wilson
+from reports.outcomes import clean_right, wilson
 from reports.run import Run
 from reports.table import Section, table
 
@@ -13,7 +13,7 @@ def section(run: Run) -> Section:
     twin = _twin(run)
     rows = [] if twin is None else [("twin (PyTorch)", *twin)]
     rows += [
-        (e.flavour, estimate(e.clean.accuracy, e.clean.ci95), count(e.clean.correct), count(e.clean.n))
+        (e.name, estimate(e.clean.accuracy, e.clean.ci95), count(e.clean.correct), count(e.clean.n))
         for e in run.record.engines
         if e.clean is not None
     ]
@@ -29,10 +29,9 @@ def section(run: Run) -> Section:
 
 
 def _twin(run: Run) -> tuple[str, str, str] | None:
-    """Accuracy, images right and n of the twin, from the clean rows; None where there is none."""
-    samples = run.samples
-    clean = samples[samples["attack"] == CLEAN].drop_duplicates("index")
-    if clean.empty:
+    """Accuracy, images right and n of the twin, from its answers; None where there is none."""
+    found = clean_right(run)
+    if found is None:
         return None
-    right, n = int((clean["twin_prediction"] == clean["label"]).sum()), len(clean)
+    right, n = int(found.sum()), len(found)
     return estimate(right / n, wilson(right, n)), count(right), count(n)

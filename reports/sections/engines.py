@@ -44,7 +44,7 @@ def section(run: Run) -> Section:
             table(
                 "Failed engines",
                 ("Engine", "What happened", "Error"),
-                [(e.flavour, STATUS_WORDS[e.status], e.error or NONE) for e in failed],
+                [(e.name, STATUS_WORDS[e.status], e.error or NONE) for e in failed],
             )
         )
     if any(engine.precision_evidence and engine.precision_evidence.shares for engine in record.engines):
@@ -69,7 +69,7 @@ def _ran(record: RunRecord) -> Table:
         ("Engine", "Status", "Runtime", "Precision", "MACs in integer kernels", "Evidence", "Options", "Artefact"),
         [
             (
-                engine.flavour,
+                engine.name,
                 Cell(engine.status, "good" if engine.status == "ok" else "bad"),
                 f"{engine.runtime} {engine.runtime_version or ''}",
                 *_precision(engine),
@@ -99,7 +99,7 @@ def _kernels(record: RunRecord) -> Table:
         "Kernels of the engine",
         ("Engine", "Kind", "Layers", "Time", "MACs"),
         [
-            (engine.flavour, kind, percent(share.layers), percent(share.time), percent(share.macs))
+            (engine.name, kind, percent(share.layers), percent(share.time), percent(share.macs))
             for engine in record.engines
             if engine.precision_evidence is not None
             for kind, share in engine.precision_evidence.shares.items()
@@ -134,7 +134,7 @@ def _second_opinions(record: RunRecord) -> Iterator[tuple[str, str, str, Spread]
     for engine in record.engines:
         if (opinion := engine.second_opinion) is not None:
             for name, part in opinion.parts.items():
-                yield engine.flavour, str(opinion.batch), f"{name} ({opinion.tool})", part
+                yield engine.name, str(opinion.batch), f"{name} ({opinion.tool})", part
 
 
 def _loadgen(record: RunRecord) -> Table:
@@ -142,7 +142,7 @@ def _loadgen(record: RunRecord) -> Table:
         "MLPerf LoadGen",
         ("Engine", "Scenario", "LoadGen says", "Figure", "Value", "Logs"),
         [
-            (engine.flavour, told.scenario, Cell(valid, "good" if told.valid else "warn"), name, told.figures[name], told.logs)
+            (engine.name, told.scenario, Cell(valid, "good" if told.valid else "warn"), name, told.figures[name], told.logs)
             for engine in record.engines
             if (told := engine.loadgen) is not None
             for valid in ("VALID" if told.valid else "INVALID",)
@@ -161,7 +161,7 @@ def _proofs(record: RunRecord) -> Table:
         ("Engine", "Result", "Equal top-1", "Largest logit difference", "n", "Limit"),
         [
             (
-                engine.flavour,
+                engine.name,
                 Cell("passed", "good") if engine.proof.passed else Cell("failed", "bad"),
                 percent(engine.proof.top1_agreement),
                 significant(engine.proof.max_logit_error),
@@ -169,6 +169,7 @@ def _proofs(record: RunRecord) -> Table:
                 engine.proof.limit,
             )
             for engine in record.engines
+            if engine.proof is not None
         ],
         numbers=(2, 3, 4),
         note="Before any device is involved: the exported file and the twin on the same images.",
@@ -182,7 +183,7 @@ def _memory(record: RunRecord) -> Table:
         ("Engine", "Artefact", "Peak memory", "Baseline", "Device memory", "Load time"),
         [
             (
-                engine.flavour,
+                engine.name,
                 size(engine.memory.artefact_bytes),
                 EMULATED if hidden else size(engine.memory.peak_bytes),
                 EMULATED if hidden else size(engine.memory.baseline_bytes),
@@ -200,11 +201,11 @@ def _memory(record: RunRecord) -> Table:
 def _latencies(record: RunRecord) -> Iterator[tuple[str, str, Latency]]:
     for engine in record.engines:
         for batch in sorted(engine.latency, key=int):
-            yield engine.flavour, batch, engine.latency[batch]
+            yield engine.name, batch, engine.latency[batch]
 
 
 def _percentiles(record: RunRecord) -> Table:
-    floors = {(e.flavour, batch): found for e in record.engines if e.roofline for batch, found in e.roofline.floors.items()}
+    floors = {(e.name, batch): found for e in record.engines if e.roofline for batch, found in e.roofline.floors.items()}
     return table(
         "Latency of one call (ms)",
         ("Engine", "Batch", "p50", "p90", "p95", "p99", "p99.9", "Floor (estimate)", "p50 / floor", "Images/s", "n"),

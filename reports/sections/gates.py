@@ -24,7 +24,7 @@ def section(run: Run) -> Section:
         paragraphs = ["No gate was tested: nothing here vouches for the figures."]
     order = sorted(record.gates, key=lambda gate: (gate.passed is not False, gate.passed is None))
     tables = [table("Gates", ("Gate", "Engine", "Result", "Observed", "Limit", "Remedy"), map(_row, order))] if record.gates else []
-    warnings = [(e.flavour, text) for e in record.engines for text in e.warnings if not (record.device.emulated and speaks_of_time(text))]
+    warnings = [(e.name, text) for e in record.engines for text in e.warnings if not (record.device.emulated and speaks_of_time(text))]
     if warnings:
         tables.append(table("Warnings of the measurement", ("Engine", "Warning"), warnings))
     elif record.engines:

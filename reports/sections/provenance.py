@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from harness.answers import TWIN
 from harness.records import AttackRecord, RunRecord
 from reports.format import NONE, count, flat, percent, significant
 from reports.run import Run
@@ -19,7 +20,7 @@ def section(run: Run) -> Section:
     tables = [_subject(record)]
     if record.attacks:
         tables += [_attacks(record), _sets(record)]
-    tables.append(table("Artefacts", ("Engine", "SHA-256"), [(e.flavour, Cell(e.artefact_sha256, "code")) for e in record.engines]))
+    tables.append(table("Artefacts", ("Engine", "SHA-256"), [(e.name, Cell(e.artefact_sha256 or NONE, "code")) for e in record.engines]))
     tables += [
         table(title, ("Name", "Value"), rows)
         for title, values in (("Settings", record.settings), ("Workstation", record.environment))
@@ -105,7 +106,7 @@ def _attacks(record: RunRecord) -> Table:
 def _attack(attack: AttackRecord) -> tuple[str, ...]:
     return (
         attack.name,
-        attack.source,
+        attack.source if attack.target == TWIN else f"{attack.source}, {attack.target}",
         attack.library,
         f"L∞ {attack.eps_exact}" if attack.norm == "Linf" else "smallest L2",
         count(attack.steps),
@@ -113,7 +114,7 @@ def _attack(attack: AttackRecord) -> tuple[str, ...]:
         str(attack.seed),
         count(attack.n),
         count(attack.n_attacked),
-        percent(attack.twin_accuracy),
+        percent(attack.target_accuracy),
         significant(255 * attack.linf_max),
         significant(attack.l2_mean),
         significant(attack.l2_median),
@@ -123,5 +124,5 @@ def _attack(attack: AttackRecord) -> tuple[str, ...]:
 
 
 def _sets(record: RunRecord) -> Table:
-    rows = [(f"{a.source} · {a.name} · {a.eps_exact}", a.file, Cell(a.set_sha256, "code")) for a in record.attacks]
+    rows = [(f"{a.source} · {a.target} · {a.name} · {a.eps_exact}", a.file, Cell(a.set_sha256, "code")) for a in record.attacks]
     return table("Adversarial sets", ("Set", "File", "SHA-256"), rows)

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
+from harness.answers import TWIN
 from harness.records import RunRecord, Transfer
+from harness.sources import SOURCES
 from reports.format import NONE, count, estimate, percent, points
 from reports.outcomes import WorstCase, wilson, worst_cases
 from reports.run import GATE_SOURCE, Run
 from reports.table import Cell, Section, Table, table
-
-SOURCES = {
-    "S0": "no model: random noise, the floor",
-    "S1": "the PyTorch twin",
-    "S2": "the compressed twin without its quantizers",
-    "S3": "the STE twin, the exported Q/DQ graph read back into PyTorch with straight-through gradients",
-    "S4": "the engine itself, by queries",
-    "S5": "twin and STE twin together",
-    "S6": "another engine",
-}
-
 
 def section(run: Run) -> Section:
     """Worst case per radius, then every set by itself."""
@@ -25,7 +16,7 @@ def section(run: Run) -> Section:
     if not replays(record):
         return Section("robustness", "Robustness", ["No adversarial image has been replayed on an engine."])
     paragraphs = [
-        "Adversarial images were made on a twin in PyTorch, rounded to whole pixel values, and replayed byte for byte on every engine. "
+        "Adversarial images were rounded to whole pixel values and shown byte for byte to the twin and to every engine. "
         "An image counts as right where the model has it right both clean and attacked.",
         f"Made on: {'; '.join(_sources(record))}.",
     ]
@@ -52,7 +43,7 @@ def _worst(cases: list[WorstCase]) -> Table:
             for case in cases
         ],
         numbers=range(1, 11),
-        note="Each image against every L-inf set of that radius: it survives only if none fools the model (noise is left out). "
+        note="Each image against every L-inf set up to that radius: it survives only if none fools the model (noise is left out). "
         "Twin only: right on the twin, wrong on the engine. Intervals are 95 % Wilson.",
     )
 
@@ -62,10 +53,15 @@ def replays(record: RunRecord) -> list[Transfer]:
     return [t for t in record.transfer if t.source != GATE_SOURCE]
 
 
+def _aim(transfer: Transfer) -> str:
+    """The source, and the engine that a set is aimed at."""
+    return transfer.source if transfer.target == TWIN else f"{transfer.source}, {transfer.target}"
+
+
 def _sources(record: RunRecord) -> list[str]:
     """Each source that was used, explained."""
     used = dict.fromkeys(t.source for t in replays(record))
-    return [f"{source}, {words}" if (words := SOURCES.get(source.partition("-")[0])) else source for source in used]
+    return [f"{source}, {SOURCES[source].title}" if source in SOURCES else source for source in used]
 
 
 def _replayed(run: Run) -> Table:
@@ -75,7 +71,7 @@ def _replayed(run: Run) -> Table:
         [
             (
                 t.engine,
-                t.source,
+                _aim(t),
                 t.attack,
                 run.radius(t.source, t.attack, t.eps_exact),
                 estimate(t.twin_accuracy, wilson(round(t.twin_accuracy * t.n), t.n)) if t.n else NONE,
@@ -88,8 +84,8 @@ def _replayed(run: Run) -> Table:
             for t in replays(run.record)
         ],
         numbers=range(3, 10),
-        note="Transfer rate: of the images both have right when clean and that fool the twin, the share that fools the engine too "
-        "(– where none fools the twin). A low rate is no proof of robustness. "
+        note="Transfer rate: of the images both have right when clean and that fool the model they were made on, the share that fools the "
+        "engine too (– where there is none). A low rate is no proof of robustness. "
         "Labels differ: twin and engine answer differently, right or wrong.",
     )
 
@@ -98,7 +94,7 @@ def _flips(run: Run) -> Table:
     return table(
         "Flip matrix",
         ("Engine", "Made on", "Attack", "ε", "Both right", "Twin only", "Engine only", "Both wrong", "n"),
-        [(t.engine, t.source, t.attack, run.radius(t.source, t.attack, t.eps_exact), *_matrix(t), count(t.n)) for t in replays(run.record)],
+        [(t.engine, _aim(t), t.attack, run.radius(t.source, t.attack, t.eps_exact), *_matrix(t), count(t.n)) for t in replays(run.record)],
         numbers=range(3, 9),
         note="Images, counted in pairs: twin and engine on the same adversarial bytes.",
     )

@@ -29,7 +29,7 @@ def floors(record: RunRecord) -> Table:
         ),
         [
             (
-                engine.flavour,
+                engine.name,
                 "; ".join(f"batch {batch}: {_said(floor)}" for batch, floor in roof.floors.items()),
                 roof.arithmetic,
                 significant(roof.operations_per_s / 1e9),

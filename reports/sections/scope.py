@@ -34,7 +34,7 @@ def section(run: Run) -> Section:
 def not_run(record: RunRecord) -> Iterator[tuple[str, str]]:
     """Pairs (what was left out, what follows from it)."""
     attacks = [attack for attack in record.attacks if attack.source != GATE_SOURCE]
-    used = {attack.source.partition("-")[0] for attack in attacks}
+    used = {attack.source for attack in attacks}
     if attacks:
         yield from (words for source, words in SOURCES.items() if source not in used)
         yield "S3 again with the logits divided by a temperature", "saturated logits may hide gradients from the attacks."

@@ -41,7 +41,7 @@ def _conditions(record: RunRecord) -> Table:
         ("Engine", "Batch", "Counts", "Other programs", "Hypervisor", "Temperature (°C)", "Clock (MHz)", "Throttled", "Why not"),
         [
             (
-                engine.flavour,
+                engine.name,
                 batch,
                 Cell(INVALID, "bad") if latency.invalid else Cell("yes", "good"),
                 *_seen(latency.conditions),
@@ -70,7 +70,7 @@ def _energy(record: RunRecord) -> Table:
     return table(
         "Energy of one inference",
         ("Engine", "Batch", "Gross (mJ)", "Less rest (mJ)", "Mean power (W)", "At rest (W)", "Inferences", "Sensor"),
-        [(engine.flavour, batch, *_used(latency)) for engine, batch, latency in _measured(record) if latency.energy is not None],
+        [(engine.name, batch, *_used(latency)) for engine, batch, latency in _measured(record) if latency.energy is not None],
         numbers=range(1, 7),
         note="The integral of the power over the timed calls, divided by their images. Less rest: less what the device drew before "
         "anything was loaded, over the same time.",
@@ -94,9 +94,9 @@ def _sampling(engines: list[EngineRecord]) -> Table:
         if told is None:
             continue
         how = f"every {told.period_ms} ms; all sampling took {percent(told.cpu_share)} of one CPU"
-        rows += [(engine.flavour, provider, count(samples), how) for provider, samples in told.samples.items()]
+        rows += [(engine.name, provider, count(samples), how) for provider, samples in told.samples.items()]
         for reason in told.absent.items():
-            absent.setdefault(reason, []).append(engine.flavour)
+            absent.setdefault(reason, []).append(engine.name)
     rows += [(", ".join(flavours), provider, NONE, f"absent: {why}") for (provider, why), flavours in absent.items()]
     return table(
         "Sensors",

@@ -53,7 +53,7 @@ def caveat(record: RunRecord) -> str:
 
 def _not_run(record: RunRecord) -> str:
     """The engines that stand in the report without having run, in a sentence; nothing where there is none."""
-    simulated = [engine.flavour.partition(" (")[0] for engine in record.engines if engine.simulated is not None]
+    simulated = [engine.name.partition(" (")[0] for engine in record.engines if engine.simulated is not None]
     if not simulated:
         return ""
     return f"NOT RUN: the answers of {', '.join(simulated)} were computed on this computer, not by the engine itself."
