@@ -115,7 +115,9 @@ def bench(
     source: Annotated[
         list[str] | None, typer.Option("--source", help="make only sets of these sources: S0, S1, S3, S4, repeatable [default: all]")
     ] = None,
-    exhaustive: Annotated[bool, typer.Option(help="every attack on every image, for transfer rates of each; takes several times as long")] = False,
+    exhaustive: Annotated[
+        bool, typer.Option(help="every attack on every image, for transfer rates of each; takes several times as long")
+    ] = False,
     resume: Annotated[Path | None, typer.Option(help="go on with an interrupted run; every other option comes from its record")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -22,10 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from devices.host.transports import SSH
 from harness import bench as spine
 from harness.errors import UsageError
-from harness.stages.subject import check_names, load_subject
 from harness.records import RECORD, RunRecord, Step, read_record, write_record
 from harness.run import now
 from harness.settings import FLEET, Settings
+from harness.stages.subject import check_names, load_subject
 from harness.toml import read_toml
 from reports.compare import render_comparison
 

@@ -54,7 +54,9 @@ def _parts(matrix: Matrix, engines: list[str], images: Images, folder: Path) -> 
             yield _rows(matrix, column, engine, moved)
 
 
-def _rows(matrix: Matrix, column: Column | None, engine: str, moved: tuple[NDArray[np.float32], NDArray[np.float32]] | None) -> pd.DataFrame:
+def _rows(
+    matrix: Matrix, column: Column | None, engine: str, moved: tuple[NDArray[np.float32], NDArray[np.float32]] | None
+) -> pd.DataFrame:
     """The rows of one set on one engine; of the clean images where there is no column."""
     index = np.arange(len(matrix.labels)) if column is None else column.index
     labels = matrix.labels[index]

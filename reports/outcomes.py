@@ -140,4 +140,3 @@ def _tally(engine: str, eps: Fraction, attacks: int, twin: Right, right: Right) 
     return WorstCase(
         engine, eps, attacks, int((twin & right).sum()), int((twin & ~right).sum()), int((~twin & right).sum()), int((~twin & ~right).sum())
     )
-

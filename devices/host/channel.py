@@ -44,7 +44,9 @@ class Channel:
         remote: another machine runs it, at the other end of an ssh client.
     """
 
-    def __init__(self, command: Sequence[str], folder: str | None, *, remote: bool = False, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], folder: str | None, *, remote: bool = False, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Start it.
 
         Args:
@@ -127,4 +129,3 @@ def _drain(stream: IO[bytes] | None, lines: deque[str]) -> None:
         while raw := stream.readline(4 * LINE_LENGTH):
             if text := raw.decode(errors="replace").rstrip():
                 lines.append(text[:LINE_LENGTH])
-

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from devices.host.errors import DeviceError
-from devices.worker.observed import gpu
 from devices.host.profile import DeviceProfile
+from devices.worker.observed import gpu
 from devices.worker.reader import Reader
 
 

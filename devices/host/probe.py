@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from devices.host.channel import Channel, Exit
 from devices.host.errors import DeviceError
 from devices.host.install import System, remedies
 from devices.host.pack import worker_archive
@@ -15,6 +16,7 @@ from devices.host.profile import DeviceProfile
 from devices.host.sysroot import Sysroot
 from devices.host.transports import EMULATED, SSH, Say, connect
 from devices.host.transports.emulated import find_qemu
+from devices.worker.wire import ClosedError
 
 LIMIT_S = 120.0
 OLDEST_PYTHON = (3, 10)
@@ -79,12 +81,22 @@ def probe(profile: DeviceProfile, say: Say | None = None) -> Probe:
         folder = Path(name)
         (folder / _WORKER).write_bytes(worker_archive())
         there = transport.put(folder, lambda step, done, total: None)
-        ended = transport.run([*transport.python, "-c", _ASK, "numpy", *profile.runtimes], there, lines.append, LIMIT_S)
+        ended = _run(transport.open([*transport.python, "-c", _ASK, "numpy", *profile.runtimes], there), lines)
     if ended.hung or ended.code != 0 or _ANSWER not in lines:
         why = f"was silent for {LIMIT_S:g} s" if ended.hung else f"ended with code {ended.code}"
         raise DeviceError(f"Python on {profile.name} {why}: {' | '.join(ended.stderr[-2:])}")
     answer = json.loads("\n".join(lines[lines.index(_ANSWER) + 1 :]))
     return Probe(answer["found"], _missing(profile, answer["found"], System(**answer["system"])))
+
+
+def _run(channel: Channel, lines: list[str]) -> Exit:
+    """Read a program's lines until it ends, or is silent for `LIMIT_S`."""
+    try:
+        while (line := channel.line(LIMIT_S)) is not None:
+            lines.append(line.decode(errors="replace"))
+    except ClosedError:
+        return channel.end()
+    return replace(channel.end(0.0), hung=True)
 
 
 def prepare(profile: DeviceProfile, say: Say) -> None:

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from devices.worker.engines import ENGINES
-from devices.worker.environment import ISA_FLAGS
 from devices.host.errors import DeviceError
-from devices.worker.spec import Watch
 from devices.host.table import read_table
-from devices.worker.telemetry import PROVIDERS
 from devices.host.transports import EMULATED, SSH, TRANSPORTS
 from devices.host.versions import conditions
+from devices.worker.engines import ENGINES
+from devices.worker.environment import ISA_FLAGS
+from devices.worker.spec import Watch
+from devices.worker.telemetry import PROVIDERS
 
 FOLDER = Path(__file__).parent / "profiles"
 KINDS = ("cpu", "cuda", "jetson")

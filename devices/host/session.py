@@ -13,8 +13,9 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NoReturn, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ MOST_BYTES = 1 << 30  # of one file of an answer
 MOST_NS = 1 << 62
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 
 class EngineError(Exception):
@@ -245,7 +247,7 @@ class EngineSession:
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.shape:
             raise ValueError(f"images are {images.dtype} {images.shape}; expected uint8 (n, {', '.join(map(str, self.shape))})")
-        parts = [self._steadily(lambda chunk=images[i : i + self.batch]: self._ask(chunk)) for i in range(0, len(images), self.batch)]
+        parts = [self._steadily(partial(self._ask, images[i : i + self.batch])) for i in range(0, len(images), self.batch)]
         return np.concatenate(parts) if parts else np.zeros((0, self.hello.classes), np.float32)
 
     def measure(self, batch: int, repeats: int, *, same: bool = False) -> Calls:
@@ -316,7 +318,7 @@ class EngineSession:
 
     def _one_hot(self, labels: NDArray[np.int32]) -> Logits:
         classes = self.hello.classes
-        if labels.size and not (0 <= labels.min() and labels.max() < classes):
+        if labels.size and not (labels.min() >= 0 and labels.max() < classes):
             raise self._wrong(f"label {labels.min() if labels.min() < 0 else labels.max()}; expected 0 to {classes - 1}")
         return np.eye(classes, dtype=np.float32)[labels]
 
@@ -327,7 +329,7 @@ class EngineSession:
         for i in range(repeats):
             chunk = pool[np.arange(i, i + batch) % len(pool)]
             starts.append(time.perf_counter_ns())
-            self._steadily(lambda chunk=chunk: self._ask(chunk))
+            self._steadily(partial(self._ask, chunk))
             ns.append(time.perf_counter_ns() - starts[-1])
         return Calls(np.array(ns, np.int64), np.array(starts, np.int64), {})
 
@@ -335,7 +337,11 @@ class EngineSession:
         message = self._exchange(said, b"", limit_s)
         answer = self._checked(message, kind)
         sizes = message.get("blobs", {})
-        if not isinstance(sizes, dict) or len(sizes) > 64 or any(not isinstance(n, int) or not 0 <= n <= MOST_BYTES for n in sizes.values()):
+        if (
+            not isinstance(sizes, dict)
+            or len(sizes) > 64
+            or any(not isinstance(n, int) or not 0 <= n <= MOST_BYTES for n in sizes.values())
+        ):
             raise self._wrong(f"files of sizes {str(sizes)[:80]}")
         return answer, {str(name): self._bytes(size) for name, size in sizes.items()}
 
@@ -381,7 +387,7 @@ class EngineSession:
     def _bytes(self, size: int) -> bytes:
         return self._alive().read(size, self.limits.answer_s)
 
-    def _steadily(self, step: Callable[[], Any]) -> Any:
+    def _steadily(self, step: Callable[[], T]) -> T:
         """Take a step; once more where the connection was lost and the same plan runs again."""
         if self._fault is not None:
             raise self._fault
@@ -401,7 +407,9 @@ class EngineSession:
                 return step()
             except ClosedError as again:
                 self._after_loss(again)
-                raise DeviceError(f"the connection of {self.id} was lost twice during one request ({again}). Go on with --resume.") from again
+                raise DeviceError(
+                    f"the connection of {self.id} was lost twice during one request ({again}). Go on with --resume."
+                ) from again
 
     def _after_loss(self, error: ClosedError) -> None:
         """Give up the channel; it must have been the connection that ended, or the engine's end is its result."""
@@ -428,13 +436,12 @@ class EngineSession:
         return self._channel
 
     def _wrong(self, what: str) -> EngineError:
-        """The answer breaks the protocol: the engine is not believed any more."""
-        try:
-            self._fail("crashed", f"it answered with {what}")
-        except EngineError as error:
-            return error
+        """The answer breaks the protocol: the engine is not believed any more. To be raised."""
+        self._fault = EngineError("crashed", f"it answered with {what}")
+        self._drop()
+        return self._fault
 
-    def _fail(self, status: Status, message: str) -> None:
+    def _fail(self, status: Status, message: str) -> NoReturn:
         self._fault = EngineError(status, message)
         self._drop()
         raise self._fault

@@ -12,8 +12,8 @@ from devices.host.channel import Channel
 from devices.host.pack import worker_archive
 from devices.host.profile import DeviceProfile
 from devices.host.session import EngineId, EngineSession, Limits, Progress
-from devices.worker.spec import BATCH, EngineSpec, Options, lay_out
 from devices.host.transports import Say, Transport, connect
+from devices.worker.spec import BATCH, EngineSpec, Options, lay_out
 
 WORKER = "worker.pyz"
 
@@ -105,4 +105,3 @@ class Station:
 def own_engine(name: str, command: list[str], progress: Progress, batch: int = BATCH) -> EngineSession:
     """A session with the user's own engine: any program that speaks protocol 1 on its pipes (docs/engines-of-your-own.md)."""
     return EngineSession(EngineId(name), lambda: Channel(command, None), batch, progress=progress)
-

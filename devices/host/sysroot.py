@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devices.host.errors import DeviceError
+from devices.host.profile import Emulation
 from devices.worker.files import sha256_file, write_whole
 from devices.worker.spec import FormatError, read_versioned
-from devices.host.profile import Emulation
 
 SCHEMA = 1  # history of manifest.json: 1 - first
 MANIFEST = "manifest.json"

@@ -149,7 +149,5 @@ class Agent:
 
 
 OPERATIONS: dict[str, Callable[[Agent, Message], Message]] = {
-    name: getattr(Agent, name)
-    for name in ("hello", "lock", "missing", "receive", "lay", "remove")
+    name: getattr(Agent, name) for name in ("hello", "lock", "missing", "receive", "lay", "remove")
 }
-

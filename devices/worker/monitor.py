@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any
 
 from devices.worker.environment import Load
-from devices.worker.spec import Watch
 from devices.worker.observed import observe
 from devices.worker.reader import Reader
+from devices.worker.spec import Watch
 from devices.worker.telemetry import thermal
 from devices.worker.telemetry.sampler import Sampler
 from devices.worker.telemetry.series import Telemetry

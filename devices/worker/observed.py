@@ -9,8 +9,8 @@ import re
 from typing import Any
 
 from devices.worker.environment import describe_machine
-from devices.worker.spec import Watch
 from devices.worker.reader import Reader
+from devices.worker.spec import Watch
 
 Limits = list[float]  # lowest and highest frequency that the clock may take now, in hertz
 

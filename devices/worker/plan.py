@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from devices.worker.errors import BuildError
-from devices.worker.files import sha256_file, write_whole
+from devices.worker.files import write_whole
 
 SCHEMA = 1  # history: 1 - first
 KEY_BYTES = 32

@@ -24,13 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.worker.monitor import Beside
 from devices.worker.engines import Loaded, NotRunError, RefusedError, make_engine
 from devices.worker.environment import describe_machine, resident_bytes
-from devices.worker.spec import FormatError
 from devices.worker.loadgen import drive
+from devices.worker.monitor import Beside
 from devices.worker.peaks import SECONDS, cpu_peaks
-from devices.worker.spec import EngineSpec
+from devices.worker.spec import EngineSpec, FormatError
 from devices.worker.timing import Stopwatch, make_clock
 from devices.worker.wire import ClosedError, Wire
 
@@ -150,6 +149,8 @@ class Session:
 
     def memory(self, request: Message) -> None:
         """Bytes before the runtime was imported, and the peak above them until now."""
+        baseline: int | None
+        peak: int | None
         if self._spec.simulated_clock:
             baseline, peak = SIMULATED_BASELINE_BYTES, SIMULATED_BASELINE_BYTES + SIMULATED_PEAK_BYTES
         else:
@@ -169,7 +170,11 @@ class Session:
         if told is not None:
             values: dict[str, Any] = told.arrays()
             np.savez_compressed(arrays, **values)
-        facts = None if told is None else {"period_ms": told.period_ms, "cpu_share": told.cpu_share, "idle_ns": told.idle_ns, "absent": told.absent}
+        facts = (
+            None
+            if told is None
+            else {"period_ms": told.period_ms, "cpu_share": told.cpu_share, "idle_ns": told.idle_ns, "absent": told.absent}
+        )
         said = {"telemetry": facts, "after": self._beside.after(), "machine": self._beside.machine()}
         self._reply(said, telemetry=arrays.getvalue())
 
@@ -245,7 +250,9 @@ class Session:
     def _stopwatch(self, batch: int, same: bool) -> Stopwatch:
         if (batch, same) not in self._watches:
             clock = make_clock(self._spec.simulated_clock, self._spec.seed, batch)
-            self._watches[batch, same] = Stopwatch(self._engine.infer, _batches(self._pool, batch, 1 if same else FRESH), clock, self._loaded.parts)
+            self._watches[batch, same] = Stopwatch(
+                self._engine.infer, _batches(self._pool, batch, 1 if same else FRESH), clock, self._loaded.parts
+            )
         return self._watches[batch, same]
 
     def _reply(self, said: Message, **blobs: bytes) -> None:
@@ -288,4 +295,3 @@ def _end_with_caller(fd: int) -> None:
     hangup.poll()
     time.sleep(1.0)  # a request to close may still be read
     os._exit(1)
-

@@ -133,7 +133,11 @@ class EngineSpec:
     watch: Watch = Watch()
 
     def __post_init__(self) -> None:
-        counts = {"threads": self.options.threads, "batch": self.batch, **dict(zip(("height", "width", "channels"), self.shape, strict=True))}
+        counts = {
+            "threads": self.options.threads,
+            "batch": self.batch,
+            **dict(zip(("height", "width", "channels"), self.shape, strict=True)),
+        }
         for name, count in counts.items():
             if not isinstance(count, int) or count < 1:
                 raise FormatError(f"{name} is {count!r}; expected a whole number, 1 or more")
@@ -151,12 +155,13 @@ class EngineSpec:
         """
         raw = read_versioned(folder / SPEC, SCHEMA)
         try:
-            options, watch = raw.pop("options"), raw.pop("watch")
+            options = raw.pop("options")
+            watch: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.pop("watch").items()}
             return cls(
                 artefact=File(**raw.pop("artefact")),
                 options=Options(**{**options, "batches": tuple(options["batches"])}),
                 shape=tuple(raw.pop("shape")),
-                watch=Watch(**{name: tuple(value) if isinstance(value, list) else value for name, value in watch.items()}),
+                watch=Watch(**watch),
                 **raw,
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TARGETS",
-    "BuildOptions",
     "BuildError",
+    "BuildOptions",
     "Plan",
     "RejectedError",
     "build_plan",
@@ -270,9 +270,7 @@ def _add_profile(
     value = network.get_input(0)
     shape = tuple(value.shape[axis] for axis in range(len(value.shape)))
     if -1 in shape[1:]:
-        raise BuildError(
-            f"input '{value.name}' has the shape {shape}; expected one free dimension, the batch. Export it with fixed sizes."
-        )
+        raise BuildError(f"input '{value.name}' has the shape {shape}; expected one free dimension, the batch. Export it with fixed sizes.")
     if shape[0] == -1:
         profile = builder.create_optimization_profile()
         least, usual, most = (library.Dims((batch, *shape[1:])) for batch in batches)

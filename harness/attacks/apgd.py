@@ -48,7 +48,7 @@ def apgd_t(search: Search, *, steps: int) -> None:
         return
     search.remember(logits.scatter(1, search.labels[:, None], -torch.inf).argsort(1, descending=True))
     for place in range(min(MOST_TARGETS, classes - 1)):
-        _run(search, lambda z, y, place=place: targeted_dlr(z, y, search.remembered[:, place]), steps)
+        _run(search, _Towards(search, place), steps)
         search.checkpoint()
 
 
@@ -73,6 +73,17 @@ def targeted_dlr(logits: Tensor, labels: Tensor, target: Tensor) -> Tensor:
     aim = logits.gather(1, target[:, None]).squeeze(1)
     ordered = logits.topk(4, dim=1).values
     return (aim - own) / (ordered[:, 0] - 0.5 * (ordered[:, 2] + ordered[:, 3]) + 1e-12)
+
+
+@dataclass(frozen=True)
+class _Towards:
+    """The targeted ratio towards the class in one place of each image's order."""
+
+    search: Search
+    place: int
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return targeted_dlr(logits, labels, self.search.remembered[:, self.place])
 
 
 @dataclass

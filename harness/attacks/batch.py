@@ -105,7 +105,9 @@ def attack_batch(
         exact = module if isinstance(gradients, FastForm) and gradients.bf16 else gradients
         if attack.access is Access.GRADIENT:
             zero[where] = _zero_gradient(exact, images[where], labels[where])
-        best = _Best(module, images[where], labels[where], right[where], margin[where], levels, None if panel is None else panel.rows(where))
+        best = _Best(
+            module, images[where], labels[where], right[where], margin[where], levels, None if panel is None else panel.rows(where)
+        )
         in_floats = np.zeros(len(where), dtype=bool)
 
         def attempt(form: nn.Module, rows: Rows, start: Images | None = None) -> None:
@@ -187,7 +189,7 @@ class _Best:
     @property
     def done(self) -> Mask:
         """Everyone of the panel is fooled; nowhere without a panel."""
-        return self.fooled.all(1) if self._judges else np.zeros(len(self.clean), np.bool_)
+        return np.asarray(self.fooled.all(1) if self._judges else np.zeros(len(self.clean)), np.bool_)
 
     @property
     def open(self) -> Mask:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import eagerpy as ep
 import torch
 from foolbox.attacks.basic_iterative_method import LinfBasicIterativeAttack
@@ -23,9 +25,9 @@ class _FoolboxPgd(LinfProjectedGradientDescentAttack):
         super().__init__(steps=steps)
         self._search = search
 
-    def get_random_start(self, x0: object, epsilon: float) -> ep.Tensor:
+    def get_random_start(self, x0: object, epsilon: float) -> Any:
         """As the search draws it, image by image."""
-        return ep.astensor(self._search.start())
+        return ep.astensor(self._search.start())  # type: ignore[attr-defined]
 
 
 def fgsm(search: Search, *, steps: int) -> None:

@@ -198,5 +198,3 @@ def _refuse_non_finite(gradient: Tensor) -> None:
             "the gradient of the model's loss holds NaN or infinity. Expected a finite gradient; "
             "likely a square root, logarithm or division at zero in the forward pass."
         )
-
-

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from export.identity import module_sha256
+from harness.answers import TWIN
 from harness.attacks import parts
 from harness.attacks.access import Access
-from harness.answers import TWIN
 from harness.attacks.batch import Attacked, Images, Mask, Panel, attack_batch
 from harness.attacks.batch_size import batch_size
 from harness.attacks.gradient import fast, held

@@ -78,7 +78,17 @@ ATTACKS: dict[str, Attack] = {
         Attack("apgd-ce", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, cross-entropy", "apgd:apgd_ce"),
         Attack("apgd-dlr", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss", "apgd:apgd_dlr"),
         Attack("apgd-t", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss towards 9 classes", "apgd:apgd_t"),
-        Attack("square", "pyautoattack", "Linf", 1000, "random squares", "1,000 queries, no gradient", "square:square", bf16=False, access=Access.SCORES),
+        Attack(
+            "square",
+            "pyautoattack",
+            "Linf",
+            1000,
+            "random squares",
+            "1,000 queries, no gradient",
+            "square:square",
+            bf16=False,
+            access=Access.SCORES,
+        ),
     )
 }
 

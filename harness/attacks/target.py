@@ -20,8 +20,11 @@ from harness.predictions import logits
 class Target(Model, Protocol):
     """A model that is attacked. `module` maps float images (n, c, h, w) in [0, 1] to logits (n, classes)."""
 
-    access: Access
-    module: nn.Module
+    @property
+    def access(self) -> Access: ...
+
+    @property
+    def module(self) -> nn.Module: ...
 
 
 @dataclass(frozen=True, eq=False)

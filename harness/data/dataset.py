@@ -66,7 +66,11 @@ class Dataset:
 
 def to_bytes(images: Tensor) -> NDArray[np.uint8]:
     """float32 (n, c, h, w) in [0, 1] -> uint8 (n, h, w, c), the nearest."""
-    return (images.detach() * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    import torch
+
+    levels = (images.detach() * 255).round().clamp(0, 255).to(torch.uint8)
+    found: NDArray[np.uint8] = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return found
 
 
 def to_tensor(images: NDArray[np.uint8]) -> Tensor:

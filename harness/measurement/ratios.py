@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from devices.host.rounds import Timing
 from harness.records import Ratio
@@ -26,7 +25,7 @@ def ratios(timings: Mapping[str, Mapping[int, Timing]]) -> list[Ratio]:
         for batch in sorted(timings[above].keys() & timings[below].keys()):
             ratio = compare(timings[above][batch], timings[below][batch])
             if ratio is not None:
-                found.append(Ratio(above=above, below=below, batch=batch, **ratio))
+                found.append(Ratio.model_validate({"above": above, "below": below, "batch": batch, **ratio}))
     return found
 
 
@@ -53,13 +52,9 @@ def compare(above: Timing, below: Timing) -> dict[str, float | int | bool] | Non
     }
 
 
-def _calls(timing: Timing, number: int) -> NDArray[np.int64]:
-    return timing.latency_ns[timing.round == number]
-
-
 def _low(timing: Timing, number: int) -> float:
-    return float(np.quantile(_calls(timing, number), LOW))
+    return float(np.quantile(timing.latency_ns[timing.round == number], LOW))
 
 
 def _median(timing: Timing, number: int) -> float:
-    return float(np.median(_calls(timing, number)))
+    return float(np.median(timing.latency_ns[timing.round == number]))

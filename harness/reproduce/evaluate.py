@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,24 +15,22 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from harness.attacks import parts
 from harness.attacks.batch import judge
 from harness.attacks.grid import distance_l2
-from harness.attacks.keeper import margins
+from harness.attacks.search import margins
+from harness.attacks.sets import make_set
 from harness.attacks.table import Attack
 from harness.audit.metrics import Right
 from harness.audit.statistics import median
 from harness.data.dataset import Dataset, to_tensor
-from harness.stages.attack import Planned
 from harness.models.load import Twin, load_twin
 from harness.placement import device
 from harness.records import AttackRecord, Median
 from harness.reproduce.networks import Network
 from harness.sweep.cache import Cache
 from harness.sweep.keys import EVALUATING, code, digest, told
-from harness.sweep.sets import made
 
-KIND, FILE = "evaluations", "evaluation.json"
+KIND, FILE, SETS = "evaluations", "evaluation.json", "adversarial"
 PLAIN, TEMPERED = "S1", "S1-T"
 BATCH = 256
 
@@ -125,22 +125,20 @@ class Bench:
             return kept
         with self.cache.making(KIND, self.key(network, attack, source)) as folder:
             if folder is not None:
-                found = self._attack(subject, attack, source)
+                found = self._attack(subject, attack, source, folder / SETS)
+                shutil.rmtree(folder / SETS)
                 (folder / FILE).write_text(found.model_dump_json(indent=1) + "\n")
         return Evaluation.model_validate_json((self.cache.place(KIND, self.key(network, attack, source)) / FILE).read_bytes())
 
-    def _attack(self, subject: Subject, attack: Attack, source: str) -> Evaluation:
+    def _attack(self, subject: Subject, attack: Attack, source: str, place: Path) -> Evaluation:
         module = subject.twin.module
         clean, labels = self.data.images[self.index], self.data.labels[self.index]
         temperature = subject.temperature(clean, labels) if source == TEMPERED else None
         target = module if temperature is None else Tempered(module, temperature).eval()
-        file = made(Planned(source, target, attack, self.eps, self.index), self.data, self.seed, self.cache)
-        arrays = parts.read(file)
-        assert arrays is not None  # noqa: S101  # made just now, or its record would have been refused
-        record = AttackRecord.model_validate_json(arrays["record"].item())
+        record, images = make_set(target, self.data, self.index, attack, self.eps, self.seed, source=source, folder=place)
         at_first = in_parts(module, clean, labels)
-        under = in_parts(module, arrays["images"], labels)
-        distance = np.where(under, np.inf, distance_l2(clean, arrays["images"]))[at_first]
+        under = in_parts(module, images, labels)
+        distance = np.where(under, np.inf, distance_l2(clean, images))[at_first]
         l2 = None if attack.bounded or not len(distance) else median(distance)
         return Evaluation(clean=digits(at_first), right=digits(at_first & under), attack=record, l2=l2, temperature=temperature)
 

@@ -18,7 +18,6 @@ from harness.audit.statistics import share
 from harness.data.dataset import Dataset
 from harness.data.load import load_data, stratified
 from harness.errors import UsageError
-from harness.stages.subject import find_profile
 from harness.models.zoo import WEIGHTS
 from harness.reproduce import claims
 from harness.reproduce.arithmetic import faults
@@ -30,6 +29,7 @@ from harness.reproduce.paper import Paper, paper, published
 from harness.reproduce.record import OurRow, PublishedRow, ReproduceRecord, TableRow
 from harness.run import environment, now
 from harness.settings import check_seed
+from harness.stages.subject import find_profile
 from harness.sweep.cache import Cache
 from harness.sweep.recommend import Candidate, recommend
 from harness.sweep.record import CellRow, Front

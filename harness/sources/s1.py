@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.answers import TWIN
+from harness.attacks.access import Access
 from harness.attacks.table import resolve
-from harness.attacks.target import Access
 from harness.settings import CURVE
 from harness.sources.planned import Context, Planned
 

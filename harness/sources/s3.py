@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.attacks.target import Access
+from harness.attacks.access import Access
 from harness.sources.planned import Context, Planned
 
 

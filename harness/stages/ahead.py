@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from devices.worker.tensorrt import TARGETS, BuildOptions, Plan, RejectedError, build_plans, load_library
 from export.errors import ExportError
 from export.flavours import FLAVOURS
 from export.lint import rule_for
-from devices.worker.tensorrt import TARGETS, BuildOptions, Plan, RejectedError, build_plans, load_library
 from harness.errors import UsageError
 from harness.stages.export import Exported
 

@@ -161,7 +161,9 @@ class Cascade:
 
     def _ask_all(self, sha256: str, images: Images) -> None:
         """Have the twin, every engine and every graph answer to a set."""
-        for model in (self.context.twin, *(self.context.engines[name] for name in self.engines), *self.context.graphs.values()):
+        engines = [self.context.engines[name] for name in self.engines]
+        models: list[Model] = [self.context.twin, *engines, *self.context.graphs.values()]
+        for model in models:
             self._ask(model, sha256, images)
 
     def _ask(self, model: Model, sha256: str, images: Images) -> NDArray[np.float32]:

@@ -15,10 +15,10 @@ from devices.worker.telemetry.series import Series, Telemetry
 from harness.audit import gates
 from harness.measurement import conditions
 from harness.measurement.energy import energy
-from harness.stages.measure import Measured
 from harness.measurement.latency import windows_ns
 from harness.measurement.peaks import UNITS
 from harness.records import DeviceRecord, Latency, Mismatch, TelemetryRecord
+from harness.stages.measure import Measured
 
 
 def with_states(device: DeviceRecord, profile: DeviceProfile, measured: Sequence[Measured]) -> DeviceRecord:

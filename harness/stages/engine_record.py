@@ -17,12 +17,12 @@ from harness.answers import Matrix
 from harness.audit.statistics import share
 from harness.measurement import latency as figures
 from harness.measurement import simulation
+from harness.measurement.peaks import declared_peaks, measured_peaks
+from harness.measurement.roofline import Peaks, Work, floor, peak_arithmetic
+from harness.records import EngineRecord, Floor, KernelShare, Latency, LoadGen, Memory, PrecisionEvidence, Roofline, SecondOpinion
 from harness.stages.device import telemetry_record, with_conditions
 from harness.stages.measure import LOADGEN, Measured, timing_arrays
 from harness.stages.subject import Subject
-from harness.measurement.peaks import declared_peaks, measured_peaks
-from harness.records import EngineRecord, Floor, KernelShare, Latency, LoadGen, Memory, PrecisionEvidence, Roofline, SecondOpinion
-from harness.measurement.roofline import Peaks, Work, floor, peak_arithmetic
 
 READERS: dict[str, Callable[[Path, Artefact], Evidence]] = {"onnxruntime": precision_evidence, "tensorrt": tensorrt_evidence}
 """Runtime -> what reads the evidence it leaves behind."""

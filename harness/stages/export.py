@@ -12,9 +12,9 @@ from export.flavours import export_flavour
 from export.lint import TARGETS, Severity, lint
 from export.proof import prove
 from harness.data.load import stratified
-from harness.stages.subject import Subject
 from harness.records import LintFinding, Proof
 from harness.settings import Settings
+from harness.stages.subject import Subject
 
 PROOF_IMAGES = 256
 SATURATION = "ORT020"  # of INT8 products on CPUs without VNNI

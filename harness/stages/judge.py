@@ -173,7 +173,7 @@ def _twin_gates(evidence: Evidence) -> Iterator[Gate]:
 
 
 def _noise_floor(evidence: Evidence, primary: Sequence[Column], at_first: Right) -> Iterator[Gate]:
-    """The twin's smallest margin on each image under noise, and under the attacks of the same eps, of the images it has right when clean."""
+    """The twin's smallest margin under noise, and under the attacks of the same eps, on the images it has right when clean."""
     noise = [column for column in evidence.matrix.columns if column.record.source == "S0"]
     white_box = [column for column in primary if column.record.source == "S1"]
     if not noise or not white_box:
@@ -184,8 +184,8 @@ def _noise_floor(evidence: Evidence, primary: Sequence[Column], at_first: Right)
         for column in group:
             there[column.index] = True
         seen &= there
-    smallest = [_smallest(evidence.matrix, group)[seen] for group in (noise, white_box)]
-    yield gates.noise_floor(*smallest, " and ".join(column.record.name for column in white_box))
+    under_noise, attacked = (_smallest(evidence.matrix, group)[seen] for group in (noise, white_box))
+    yield gates.noise_floor(under_noise, attacked, " and ".join(column.record.name for column in white_box))
 
 
 def _smallest(matrix: Matrix, columns: Sequence[Column]) -> Logits:

@@ -71,9 +71,7 @@ class Measured:
         return self.facts.status == "ok"
 
 
-def measure(
-    opened: Engines, subject: Subject, settings: Settings, folder: Path, say: Callable[[str], None]
-) -> list[Measured]:
+def measure(opened: Engines, subject: Subject, settings: Settings, folder: Path, say: Callable[[str], None]) -> list[Measured]:
     """Measure every open engine, those that can be timed in rounds; what an earlier process measured is read back.
 
     An engine that fails meanwhile is closed, and its fault is its result.
@@ -121,8 +119,8 @@ def _time(
                 del timed[engine]
         rounds = TimingPlan(settings.batches, plan.measure_s, plan.warmup_s, rounds=plan.rounds, seed=settings.seed)
         found, failed = time_in_rounds(timed, rounds, steps)
-    for engine, error in failed.items():
-        _fail(opened, str(engine), error)
+    for name, fault in failed.items():
+        _fail(opened, str(name), fault)
     return found
 
 
@@ -140,9 +138,7 @@ def _pool(subject: Subject, largest: int) -> Images:
 Kept = tuple[Facts, dict[int, Timing], dict[str, bytes]]
 
 
-def _examine(
-    engine: Engine, opened: Engines, timings: dict[int, Timing], subject: Subject, settings: Settings, place: Path
-) -> Kept:
+def _examine(engine: Engine, opened: Engines, timings: dict[int, Timing], subject: Subject, settings: Settings, place: Path) -> Kept:
     """Everything but the timing, of one engine."""
     session = opened.sessions[engine.name]
     try:
@@ -153,7 +149,8 @@ def _examine(
 
 
 def _examined(engine: Engine, session: EngineSession, timings: dict[int, Timing], subject: Subject, settings: Settings) -> Kept:
-    loaded, files = session.loaded, {}
+    loaded = session.loaded
+    files: dict[str, bytes] = {}
     own = engine.exported is None
     memory = Memory() if own else session.call({"op": "memory"}, Memory)[0]
     rest = _Rest(telemetry=None, after={}, machine={}) if own else None
@@ -257,7 +254,9 @@ def safe_name(name: str) -> str:
         EngineError: it could.
     """
     parts = name.split("/")
-    if len(parts) > 2 or any(not part or part.startswith(".") or not part.replace("-", "_").replace(".", "_").isidentifier() for part in parts):
+    if len(parts) > 2 or any(
+        not part or part.startswith(".") or not part.replace("-", "_").replace(".", "_").isidentifier() for part in parts
+    ):
         raise EngineError("crashed", f"it offers a file named {name[:60]!r}, which is refused")
     return name
 
@@ -276,7 +275,11 @@ def load(engine: Engine, place: Path) -> Measured:
             with np.load(io.BytesIO((place / TELEMETRY).read_bytes()), allow_pickle=False) as arrays:
                 sampled = facts.sampled
                 telemetry = Telemetry(
-                    sampled.period_ms, sampled.cpu_share, (sampled.idle_ns[0], sampled.idle_ns[1]), read_arrays(dict(arrays)), sampled.absent
+                    sampled.period_ms,
+                    sampled.cpu_share,
+                    (sampled.idle_ns[0], sampled.idle_ns[1]),
+                    read_arrays(dict(arrays)),
+                    sampled.absent,
                 )
     except (OSError, ValueError, KeyError) as error:
         raise UntrustedError(f"the measurement of {engine.name} in {place} is missing or damaged: {error}. Run again.") from error
@@ -301,5 +304,3 @@ def outcome(m: Measured, subject: Subject) -> str:
     medians = (f"batch {batch}: {np.median(t.latency_ns) / 1e6:.3g} ms" for batch, t in sorted(m.timings.items()))
     said = ", ".join([m.facts.status, *medians]) if m.facts.error is None else f"{m.facts.status}: {m.facts.error}"
     return f"{m.engine.name} {where}: {said}"
-
-

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.host.errors import DeviceError
-from devices.host.profile import DeviceProfile, device_aliases, device_names, load_profile
 from devices.host.preflight import reach
+from devices.host.profile import DeviceProfile, device_aliases, device_names, load_profile
 from devices.host.transports import SSH
 from devices.host.transports.openssh import check_host
 from export.flavours import FLAVOURS
@@ -21,11 +21,11 @@ from harness.attacks.table import ALIASES, Attack, resolve
 from harness.data.dataset import Dataset
 from harness.data.load import load_data, peek_shape, stratified
 from harness.errors import UsageError, unknown
+from harness.measurement.simulation import check_simulated, is_simulated
 from harness.models.load import Twin, load_twin
-from harness.sources import find_source
 from harness.records import DataRecord, DeviceRecord, ModelRecord
 from harness.settings import OWN, Settings, check_numbers
-from harness.measurement.simulation import check_simulated, is_simulated
+from harness.sources import find_source
 
 ADAPTIVE_STEPS = ("apgd-ce", "apgd-dlr")
 

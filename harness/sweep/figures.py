@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from harness.audit.metrics import Right
+from harness.answers import TWIN, Right
 from harness.audit.statistics import share
 from harness.cards import epochs
 from harness.compression import count
 from harness.compression.count import ratios, size
 from harness.models.load import load_twin
 from harness.records import EngineRecord, RunRecord, Share
+from harness.sources import deciding
 from harness.sweep.cells import Cell
 from harness.sweep.plan import Network
 from harness.sweep.record import AgainstParent, CellRow, EngineRow, Size
-from reports.outcomes import CLEAN, paired
-from reports.run import NOISE_SOURCE, Run
+from reports.outcomes import answering, clean_right
+from reports.run import Run
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,14 @@ class Survivors:
 
 def survivors(run: Run) -> Survivors | None:
     """Per image, of one run; None where no L-inf attack was made or no engine answered."""
-    radii = {claim.eps_exact for claim in run.record.claims}
-    rows = paired(run)
-    rows = rows[(rows["norm"] == "Linf") & (rows["source"] != NOISE_SOURCE) & rows["eps"].isin(radii)]
-    if rows.empty:
+    radii = {claim.eps_exact for claim in run.raw.claims}
+    engines = answering(run)
+    if not radii or not engines:
         return None
-    worst = rows.groupby(["engine", "index"])[["twin_right", "engine_right"]].min()
-    engines = {
-        str(engine): worst.loc[engine]["engine_right"].sort_index().to_numpy(dtype=bool)
-        for engine in worst.index.get_level_values(0).unique()
-    }
-    return Survivors(worst["twin_right"].groupby("index").min().sort_index().to_numpy(dtype=bool), engines)
+    eps, matrix = max(map(Fraction, radii)), run.matrix
+    own = {engine: deciding(matrix.columns, engine, eps) for engine in engines}
+    everything = [column for columns in own.values() for column in columns]
+    return Survivors(matrix.worst_case(TWIN, everything), {engine: matrix.worst_case(engine, own[engine]) for engine in engines})
 
 
 def row(cell: Cell, network: Network, folder: Path) -> CellRow:
@@ -106,7 +103,7 @@ def engine_row(engine: EngineRecord, record: RunRecord) -> EngineRow:
         latency_ms={} if record.device.emulated else timed,
         latency_invalid=next((reason for latency in engine.latency.values() for reason in latency.invalid), None),
         memory_bytes=engine.memory.peak_bytes if engine.memory.device_bytes is None else engine.memory.device_bytes,
-        artefact_bytes=engine.memory.artefact_bytes,
+        artefact_bytes=engine.memory.artefact_bytes or 0,
         simulated=engine.simulated is not None,
     )
 
@@ -132,8 +129,8 @@ def _ratio(before: int | None, after: int | None) -> float | None:
 
 
 def _twin_clean(run: Run) -> Share | None:
-    clean = run.samples[run.samples["attack"] == CLEAN].drop_duplicates("index")
-    return share(int(np.sum(clean["twin_prediction"] == clean["label"])), len(clean)) if len(clean) else None
+    right = clean_right(run)
+    return None if right is None else share(int(right.sum()), len(right))
 
 
 def _size(network: Network) -> Size:

@@ -24,7 +24,6 @@ from harness.models.zoo import cards
 from harness.records import RECORD
 from harness.settings import Settings
 from harness.sweep.cache import Cache
-from harness.sweep.sets import through
 
 NETWORKS, STAGES, RUNS = "networks", "stages", "runs"
 
@@ -84,12 +83,12 @@ class Bench:
         return replace(self, settings=self.settings.model_copy(update=dict(files)))
 
     def perform(self, cache: Cache) -> None:
-        """Attack and measure; adversarial sets that any sweep has made are taken from the cache."""
+        """Attack and measure."""
         with cache.making(self.kind, self.key, anew=self.anew) as folder:
             if folder is not None and (folder / RECORD).exists():
-                resume(folder, through(cache))
+                resume(folder)
             elif folder is not None:
-                bench(self.settings, folder, self.command, through(cache))
+                bench(self.settings, folder, self.command)
 
 
 Task = MakeNetwork | Bench

@@ -74,7 +74,7 @@ def _ran(record: RunRecord) -> Table:
                 f"{engine.runtime} {engine.runtime_version or ''}",
                 *_precision(engine),
                 ", ".join(f"{key} = {value}" for key, value in flat(engine.options)) or NONE,
-                Cell(digest(engine.artefact_sha256), "code"),
+                Cell(digest(engine.artefact_sha256) if engine.artefact_sha256 else NONE, "code"),
             )
             for engine in record.engines
         ],

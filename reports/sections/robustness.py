@@ -10,6 +10,7 @@ from reports.outcomes import WorstCase, wilson, worst_cases
 from reports.run import GATE_SOURCE, Run
 from reports.table import Cell, Section, Table, table
 
+
 def section(run: Run) -> Section:
     """Worst case per radius, then every set by itself."""
     record = run.record

@@ -13,15 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from devices.result import Result
 
 from devices.host.profile import load_profile
-from devices.result import Result
 from harness.attacks.sets import make_set
+from harness.settings import Settings
 from harness.stages.attack import AdversarialSet
 from harness.stages.export import export_and_prove
 from harness.stages.measure import CLEAN, measure
 from harness.stages.subject import load_subject
-from harness.settings import Settings
 
 FLAVOURS = ("ort-int8", "ort-int8-precise", "ort-int8-rr")
 

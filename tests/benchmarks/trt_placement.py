@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import nn
 
+from devices.worker.tensorrt import BuildOptions, build_plan
 from export.calibration import Calibration, activation_ranges
 from export.errors import ExportError
 from export.folded import folded
 from export.lint import Severity, lint
 from export.onnx import export_onnx
 from export.session import open_session, to_input
-from devices.worker.tensorrt import BuildOptions, build_plan
 from export.trt_int8 import quantize_trt_int8
 from harness.data.dataset import Dataset
 from harness.data.load import load_data

@@ -19,11 +19,11 @@ from export.proof import prove
 from export.session import to_input
 from harness.bench import bench
 from harness.errors import UsageError
-from harness.stages.subject import check_names
 from harness.models.pt2 import read_pt2
 from harness.models.resnet import resnet8
 from harness.records import Verdict
 from harness.settings import Settings
+from harness.stages.subject import check_names
 
 FLAVOUR = "torch-trt"
 SHAPE, CLASSES = (3, 32, 32), 7

@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 import pytest
 
+from devices.worker.tensorrt import verify_plan
 from export.artefact import load_artefact, sha256_file
 from export.errors import ExportError
-from devices.worker.tensorrt import verify_plan
 from harness import cli
+from harness.records import Proof
 from harness.stages.ahead import build_ahead
 from harness.stages.export import Exported
-from harness.records import Proof
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'edge-harness[aot]'")
 

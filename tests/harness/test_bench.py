@@ -15,13 +15,13 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
-
 from devices.result import Result
+
 from harness.bench import bench, resume
 from harness.errors import UntrustedError, UsageError
-from harness.stages import measure
 from harness.records import RunRecord, Step, Verdict
 from harness.settings import Settings
+from harness.stages import measure
 
 SCHEMA = Path(__file__).parents[2] / "reports/record.schema.json"
 SETTINGS = Settings(model="resnet18x16-at", device="null", attacks=("fgsm", "pgd-5"), samples=24, batches=(1, 4), threads=1)

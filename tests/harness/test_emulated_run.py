@@ -13,9 +13,9 @@ from commandline import harness
 from safetensors.torch import save_file
 
 from devices.host.transports.emulated import INSTALL_QEMU
-from harness.stages.measure import EMULATED_SILENCE_S
 from harness.models.zoo import ARCHITECTURES
 from harness.records import RunRecord, Step, Verdict
+from harness.stages.measure import EMULATED_SILENCE_S
 
 pytestmark = pytest.mark.skipif(
     not any(map(shutil.which, ("qemu-x86_64-static", "qemu-x86_64"))), reason=f"qemu-x86_64-static is not installed: {INSTALL_QEMU}"

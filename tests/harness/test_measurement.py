@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from devices.result import Checks, Result, Timing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from devices.result import Checks, Result, Timing
 from harness.measurement.latency import MINIMUM_CALLS, outliers, summarise, variation, warnings
 
 MS = 1_000_000

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 from export.artefact import load_artefact
 from export.simulate import simulated_logits
+from harness.measurement.simulation import NOT_RUN
 from harness.models.zoo import ARCHITECTURES
 from harness.records import RunRecord, Verdict
-from harness.measurement.simulation import NOT_RUN
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 
 from devices.host.errors import DeviceError
 from devices.host.profile import load_profile
-from devices.worker.reader import ROOT
 from devices.host.transports import connect
+from devices.worker.reader import ROOT
 from harness.models.zoo import ARCHITECTURES
 from harness.records import RunRecord, Step, Verdict
 

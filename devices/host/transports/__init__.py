@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from devices.host.errors import DeviceError
 from devices.host.channel import Channel
+from devices.host.errors import DeviceError
 
 if TYPE_CHECKING:
     from devices.host.profile import DeviceProfile

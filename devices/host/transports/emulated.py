@@ -11,12 +11,12 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from devices.worker.emulator import EMULATED_CPU
 from devices.host.errors import DeviceError
 from devices.host.profile import DeviceProfile
 from devices.host.sysroot import Sysroot
 from devices.host.transports import Facts, Say
 from devices.host.transports.local import Local
+from devices.worker.emulator import EMULATED_CPU
 
 THREADS = 1  # more only make an emulator slower
 INSTALL_QEMU = "apt-get install -y qemu-user-static"

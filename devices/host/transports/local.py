@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from devices.host.channel import Channel
-from devices.worker.emulator import emulator
 from devices.host.transports import Facts, Progress, Say
+from devices.worker.emulator import emulator
 
 if TYPE_CHECKING:
     from devices.host.profile import DeviceProfile

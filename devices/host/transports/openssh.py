@@ -174,7 +174,9 @@ def check_host(host: str) -> None:
 def drop_connection(host: str) -> None:
     """Close the connection that sessions with `host` share: it may be dead without knowing."""
     with suppress(subprocess.TimeoutExpired):
-        subprocess.run([*ssh_command(host), "-O", "exit", "--", host], stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False)
+        subprocess.run(
+            [*ssh_command(host), "-O", "exit", "--", host], stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False
+        )
 
 
 def printable(text: str, longest: int = 300) -> str:

@@ -19,11 +19,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from devices.host.channel import Channel
-from devices.worker.environment import CLOCK_SKEW
 from devices.host.errors import DeviceError
-from devices.worker.files import sha256_file
 from devices.host.transports import Facts, Progress, Say
 from devices.host.transports.openssh import Session, UnreachableError, check_host, drop_connection, printable, ssh_command
+from devices.worker.environment import CLOCK_SKEW
+from devices.worker.files import sha256_file
 from devices.worker.wire import BEAT, BEAT_S, CHUNK, ClosedError, Wire
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from devices.worker.cuda import Buffer, Cuda, DriverError
 from devices.worker.engines import Loaded, NotRunError, RefusedError
 from devices.worker.files import sha256_file
 from devices.worker.spec import Options
+from devices.worker.tensorrt import BuildError, BuildOptions, Plan, build_plan, load_library, log_of, verify_plan
 from devices.worker.trtexec import second_opinion
-from devices.worker.tensorrt import BuildOptions, BuildError, Plan, build_plan, load_library, log_of, verify_plan
 
 PROFILED_PASSES = 20
 PARTS = ("host_to_device", "compute", "device_to_host")

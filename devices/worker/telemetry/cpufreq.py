@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from devices.worker.spec import Watch
 from devices.worker.reader import Reader
+from devices.worker.spec import Watch
 from devices.worker.telemetry.source import AbsentError, Poll, Sample
 
 MOST = 8  # on some kernels every reading interrupts the CPU it asks about

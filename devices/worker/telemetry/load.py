@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from devices.worker.environment import cpu_ticks
-from devices.worker.spec import Watch
 from devices.worker.reader import Reader
+from devices.worker.spec import Watch
 from devices.worker.telemetry.source import AbsentError, Poll, Sample
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from devices.worker.spec import Watch
 from devices.worker.reader import Reader
+from devices.worker.spec import Watch
 from devices.worker.telemetry.source import AbsentError, Sample, Stream
 
 # NVML's bits of the reasons why a clock is lower than asked for (nvml.h, nvmlClocksEventReasons): hardware slowdown, software and

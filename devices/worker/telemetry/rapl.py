@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from devices.worker.spec import Watch
 from devices.worker.reader import Reader
+from devices.worker.spec import Watch
 from devices.worker.telemetry.source import AbsentError, Poll, Sample
 
 _ZONES = "/sys/class/powercap/intel-rapl:[0-9]*"

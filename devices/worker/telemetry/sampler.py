@@ -15,8 +15,8 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 
-from devices.worker.spec import Watch
 from devices.worker.reader import Reader
+from devices.worker.spec import Watch
 from devices.worker.telemetry import PROVIDERS
 from devices.worker.telemetry.series import Telemetry, columns
 from devices.worker.telemetry.source import AbsentError, Poll, Sample, Stream

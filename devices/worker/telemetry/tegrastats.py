@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from devices.worker.spec import Watch
 from devices.worker.reader import Reader
+from devices.worker.spec import Watch
 from devices.worker.telemetry.source import AbsentError, Sample, Stream
 from devices.worker.telemetry.thermal import COLDEST_C, MADE_UP
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from devices.worker.spec import Watch
 from devices.worker.reader import Reader
+from devices.worker.spec import Watch
 from devices.worker.telemetry.source import AbsentError, Poll, Sample
 
 COLDEST_C = -40.0  # a sensor of a unit that is switched off answers -256

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from devices.worker.spec import Watch
 from devices.worker.reader import Reader
+from devices.worker.spec import Watch
 from devices.worker.telemetry.source import AbsentError, Poll, Sample
 
 STATE = "get_throttled"  # of the Raspberry Pi's firmware, hexadecimal
