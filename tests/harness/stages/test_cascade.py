@@ -1,0 +1,196 @@
+"""The cascade against its own definition: the worst case of all attacks on all images, for a part of the gradients."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+sys.path.append(str(Path(__file__).parents[1] / "attacks"))
+
+from linear import linear_data, linear_model
+
+from harness.answers import TWIN, Answers, Images, Logits
+from harness.attacks.table import resolve
+from harness.attacks.target import EngineLostError, ModuleTarget
+from harness.data.dataset import Dataset, to_tensor
+from harness.settings import Settings
+from harness.sources import deciding
+from harness.sources.planned import Context
+from harness.stages.attack import Cascade
+
+EPS = Fraction(8, 255)
+ENGINE = "ort-int8"
+
+
+class Counted(nn.Module):
+    """A model that counts the images it is asked for a gradient of, its copies included."""
+
+    images = 0
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.requires_grad:
+            Counted.images += len(images)
+        logits: Tensor = self.model(images)
+        return logits
+
+
+def nearly(model: nn.Module, noise: float) -> nn.Module:
+    """The model as an engine might have it: its weights a little off."""
+    torch.manual_seed(5)
+    other = linear_model(3)
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        other[1].weight += noise * torch.randn_like(other[1].weight)
+    return other
+
+
+def context(model: nn.Module, data: Dataset, engines: dict[str, Any], attacks: tuple[str, ...] = ("fgsm", "pgd"), eps: Fraction = EPS) -> Context:
+    subject: Any = SimpleNamespace(
+        attacks=tuple(map(resolve, attacks)), eps=eps, index=np.arange(len(data)), test=data, attacked=data, twin=SimpleNamespace(module=model)
+    )
+    return Context(subject, Settings(model="linear", attacks=attacks), ModuleTarget(model), engines)
+
+
+def run(folder: Path, where: Context, *, exhaustive: bool = False) -> Cascade:
+    cascade = Cascade(where, Answers(folder), folder, exhaustive, lambda line: None)
+    folder.mkdir(exist_ok=True)
+    cascade.run()
+    return cascade
+
+
+def robust(cascade: Cascade, model: str, eps: Fraction = EPS) -> np.ndarray:
+    engine = ENGINE if ENGINE in cascade.context.engines else TWIN
+    return cascade.matrix.worst_case(model, deciding(cascade.columns, engine, eps))
+
+
+def survives(model: nn.Module, data: Dataset, eps: Fraction) -> np.ndarray:
+    """Exactly: a linear model's margin over each class falls by at most eps times the L1 norm of the difference of their weights."""
+    weight = model[1].weight.detach().double()  # type: ignore[index]
+    with torch.no_grad():
+        logits = model(to_tensor(data.images)).double()
+    labels = torch.from_numpy(data.labels)
+    own = logits.gather(1, labels[:, None])
+    reach = float(eps) * (weight[labels][:, None] - weight[None]).abs().sum(-1)
+    gap = own - logits - reach
+    gap[torch.arange(len(labels)), labels] = torch.inf
+    found: np.ndarray = (gap > 0).all(1).numpy()
+    return found
+
+
+@pytest.fixture
+def linear() -> Iterator[tuple[nn.Module, Dataset]]:
+    model = linear_model(3)
+    yield model, linear_data(model)
+
+
+def test_the_worst_case_is_the_exact_one(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
+    model, data = linear
+    cascade = run(tmp_path / "run", context(model, data, {ENGINE: ModuleTarget(nearly(model, 0.05), ENGINE)}))
+    exact = survives(model, data, EPS)
+    found = robust(cascade, TWIN)
+    assert (exact <= found).all(), "an image was called fooled that nothing in the ball can fool"
+    assert (found != exact).mean() <= 0.02, "on a linear model one step along the sign is the strongest attack"
+
+
+def test_it_is_that_of_all_attacks_on_all_images_for_fewer_gradients(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
+    model, data = linear
+    spent, worst = {}, {}
+    for exhaustive in (False, True):
+        Counted.images = 0
+        where = context(Counted(model), data, {ENGINE: ModuleTarget(nearly(model, 0.05), ENGINE)}, ("fgsm", "pgd", "apgd-ce"))
+        cascade = run(tmp_path / str(exhaustive), where, exhaustive=exhaustive)
+        spent[exhaustive] = Counted.images
+        worst[exhaustive] = [robust(cascade, name) for name in (TWIN, ENGINE)]
+    for quick, whole in zip(worst[False], worst[True], strict=True):
+        np.testing.assert_array_equal(quick, whole)
+    assert spent[False] < spent[True] / 2
+
+
+def test_an_image_stays_until_the_engine_is_fooled_too(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
+    """An engine that is another network: what fools the twin seldom fools it, so its images go through every attack."""
+    model, data = linear
+    other = linear_model(3, seed=9)
+    cascade = run(tmp_path / "run", context(model, data, {ENGINE: ModuleTarget(other, ENGINE)}))
+    (fgsm, pgd) = (column for column in cascade.columns if column.record.source == "S1" and column.eps == EPS)
+    right = cascade.matrix.right
+    out = set(fgsm.index[~right(TWIN, fgsm) & ~right(ENGINE, fgsm)])
+    assert out and not out & set(pgd.index), "who is fooled altogether leaves"
+    held = set(fgsm.index[right(ENGINE, fgsm)]) & set(np.flatnonzero(right(ENGINE)))
+    assert held <= set(pgd.index), "whoever fools the twin alone stays"
+
+
+def test_the_curve_asks_only_what_containment_leaves_open(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
+    model, data = linear
+    cascade = run(tmp_path / "run", context(model, data, {ENGINE: ModuleTarget(nearly(model, 0.05), ENGINE)}))
+    for radius in (Fraction(1, 255), Fraction(2, 255), Fraction(4, 255)):
+        (column,) = (c for c in cascade.columns if c.eps == radius)
+        broken = ~robust(cascade, TWIN, Fraction(8, 255)) | ~robust(cascade, ENGINE, Fraction(8, 255))
+        assert set(column.index) <= set(np.flatnonzero(broken)), "what survives at 8/255 survives below"
+        assert (survives(model, data, radius) <= robust(cascade, TWIN, radius)).all()
+        assert (survives(model, data, radius) != robust(cascade, TWIN, radius)).mean() <= 0.05
+    shares = [robust(cascade, TWIN, Fraction(k, 255)).mean() for k in (1, 2, 4, 8)]
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_it_goes_on_where_it_was_and_gives_the_same_bytes(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
+    model, data = linear
+    engines = {ENGINE: ModuleTarget(nearly(model, 0.05), ENGINE)}
+    whole = run(tmp_path / "whole", context(model, data, engines))
+    begun = Cascade(context(model, data, engines), Answers(tmp_path / "begun"), tmp_path / "begun", False, lambda line: None)
+    (tmp_path / "begun").mkdir()
+    real, calls = begun._make, []
+
+    def stop_after_three(planned: Any) -> None:
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(planned)
+        real(planned)
+
+    begun._make = stop_after_three  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        begun.run()
+    again = run(tmp_path / "begun", context(model, data, engines))
+    assert [c.record.set_sha256 for c in again.columns] == [c.record.set_sha256 for c in whole.columns]
+
+
+def test_an_engine_that_gives_up_leaves_and_stops_no_other(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
+    model, data = linear
+
+    class Failing(ModuleTarget):
+        asked = 0
+
+        def logits(self, images: Images) -> Logits:
+            type(self).asked += 1
+            if type(self).asked > 3:
+                raise EngineLostError("bad", "it died")
+            return super().logits(images)
+
+    engines = {"bad": Failing(nearly(model, 0.1), "bad"), ENGINE: ModuleTarget(nearly(model, 0.05), ENGINE)}
+    cascade = run(tmp_path / "run", context(model, data, engines))
+    assert cascade.lost == {"bad": "it died"}
+    alone = run(tmp_path / "alone", context(model, data, {ENGINE: engines[ENGINE]}))
+    np.testing.assert_array_equal(robust(cascade, ENGINE), robust(alone, ENGINE))
+
+
+def test_random_starts_do_not_depend_on_who_else_is_in_the_batch(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
+    from harness.attacks.sets import make_set
+
+    model, data = linear
+    whole, images = make_set(model, data, np.arange(40), resolve("pgd-1"), EPS, 0, source="S1", folder=tmp_path / "a", batch=40)
+    _, some = make_set(model, data, np.arange(10, 20), resolve("pgd-1"), EPS, 0, source="S1", folder=tmp_path / "b", batch=3)
+    np.testing.assert_array_equal(images[10:20], some)
+    assert whole.n == 40
