@@ -1,9 +1,9 @@
-"""Reduced precision of the computation in float32 weights: bfloat16 autocast, where the hardware multiplies it."""
+"""How a network computes on images: in bfloat16 where the hardware multiplies it, and round convolutions that oneDNN gets wrong or slow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+Size = int | tuple[int, ...]
+
+NARROW = 8  # channels: one vector of AVX2
 
 
 @cache
@@ -22,35 +26,55 @@ def native_bf16(kind: str = "cpu") -> bool:
 
 
 @contextmanager
-def bfloat16(kind: str, enabled: bool = True) -> Iterator[None]:
-    """Autocast to bfloat16 on devices of that kind; nothing where they do not multiply it in hardware, or not `enabled`."""
-    if not (enabled and native_bf16(kind)):
-        yield
-        return
-    with torch.autocast(kind, torch.bfloat16):
-        if kind == "cuda":
-            yield
-        else:
-            with _Float32WhereSlow():
-                yield
+def arithmetic(kind: str, bf16: bool = True) -> Iterator[None]:
+    """Around every forward pass whose gradient is wanted, on devices of that kind, `cpu` or `cuda`.
 
-
-class _Float32WhereSlow(TorchFunctionMode):
-    """Leaves strided grouped convolutions in float32.
-
-    Their bfloat16 gradient runs in oneDNN's reference code: measured on one core of an AVX512-BF16 CPU, torch 2.14.1, the three of
-    MobileNetV2-CIFAR x0.25 (64 images) take 121 of the 250 ms that a training step takes; in float32 7 ms.
+    Autocast to bfloat16 where they multiply it in hardware, and `bf16` says so; on a CPU with `_conv2d` in place of torch's.
     """
+    with ExitStack() as stack:
+        if bf16 and native_bf16(kind):
+            stack.enter_context(torch.autocast(kind, torch.bfloat16))
+        if kind == "cpu":
+            stack.enter_context(_Convolutions())
+        yield
+
+
+class _Convolutions(TorchFunctionMode):
+    """Calls `_conv2d` in place of torch's, whoever asks for it."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         return (_conv2d if func is F.conv2d else func)(*args, **(kwargs or {}))
 
 
-def _conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, *rest: Any, **named: Any) -> Tensor:
-    """torch's, in float32 if it is grouped and strided."""
-    groups = rest[2] if len(rest) > 2 else named.get("groups", 1)
-    slow = groups > 1 and max(stride if isinstance(stride, tuple | list) else (stride,)) > 1
-    if not slow:
-        return F.conv2d(input, weight, bias, stride, *rest, **named)
+def _conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """torch's, but for two kinds of strided convolutions.
+
+    Of an unpadded 1x1 kernel on fewer than 8 channels, oneDNN's weight gradient writes past its scratch memory (channels-last, AVX2,
+    torch 2.14.1): it is given only the pixels that the stride does not skip, and no stride.
+
+    Grouped ones stay in float32. Their bfloat16 gradient runs in oneDNN's reference code: measured on one core of an AVX512-BF16 CPU, torch
+    2.14.1, the three of MobileNetV2-CIFAR x0.25 (64 images) take 121 of the 250 ms that a training step takes; in float32 7 ms.
+    """
+    down, across = _pair(stride)
+    if max(down, across) == 1:
+        return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    if weight.shape[1] < NARROW and tuple(weight.shape[2:]) == (1, 1) and padding in ("valid", 0, (0,), (0, 0)):
+        input, stride = input[..., ::down, ::across], 1
+    if groups == 1 or not torch.is_autocast_enabled("cpu"):
+        return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
     with torch.autocast("cpu", enabled=False):
-        return F.conv2d(input.float(), weight.float(), bias if bias is None else bias.float(), stride, *rest, **named)
+        return F.conv2d(input.float(), weight.float(), bias if bias is None else bias.float(), stride, padding, dilation, groups)
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    """(height, width) of what torch takes as one integer or two."""
+    both = (size, size) if isinstance(size, int) else (*size, *size)[:2]
+    return int(both[0]), int(both[1])

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from harness.errors import UsageError
 from harness.placement import CPU, device, repeatable
-from harness.precision import bfloat16, native_bf16
+from harness.precision import arithmetic, native_bf16
 
 SAMPLE = 32
 TOP1_AGREEMENT = 0.95  # a fast form must name the same class for this share of the sample
@@ -66,7 +66,7 @@ class FastForm(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> logits (n, classes)."""
-        with bfloat16(self.device.type, self.bf16):
+        with arithmetic(self.device.type, self.bf16):
             logits: Tensor = self.module(images.to(self.device).contiguous(memory_format=torch.channels_last))
         return logits.float()
 

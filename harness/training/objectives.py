@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.errors import UsageError
-from harness.precision import bfloat16
+from harness.precision import arithmetic
 from harness.training.folding import folded
 from harness.training.recipe import Stage
 
@@ -25,7 +25,7 @@ def logits(network: nn.Module, x: Tensor, stage: Stage) -> Tensor:
     Raises:
         UsageError: the network returns something else.
     """
-    with bfloat16(x.device.type, stage.bf16):
+    with arithmetic(x.device.type, stage.bf16):
         found = network(x)
     if not isinstance(found, Tensor):
         raise UsageError(f"in training the network returns {type(found).__name__}, not logits alone; switch its auxiliary outputs off")
