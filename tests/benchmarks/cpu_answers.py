@@ -60,7 +60,7 @@ def main() -> None:
         answers[device] = {m.exported.artefact.flavour: m.result for m in measured}
 
     labels = subject.test.labels
-    print(f"\n{record.name} at {record.eps_exact}, {len(labels)} clean and adversarial images each; twin {record.twin_accuracy:.1%} right")
+    print(f"\n{record.name} at {record.eps_exact}, {len(labels)} clean and adversarial images each; twin {record.target_accuracy:.1%} right")
     print("| device | flavour | other labels, clean | adversarial | images with another logit | largest difference | robust here | there |")
     print("|---|---|---|---|---|---|---|---|")
     for device, results in answers.items():

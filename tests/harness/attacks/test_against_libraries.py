@@ -57,6 +57,6 @@ def test_robust_accuracy_is_the_librarys(name: str, trained: tuple[nn.Module, Da
         plain = ((model(x).argmax(1) == y) & (model(found).argmax(1) == y)).double().mean().item()
     assert 0.2 < plain < 0.9
     record, _ = make_set(model, data, np.arange(len(data)), resolve(name), EPS, 0, source="S1", folder=tmp_path)
-    gained = round((plain - record.twin_accuracy) * len(data))
+    gained = round((plain - record.target_accuracy) * len(data))
     # Fewer images may survive here: the best iterate is kept, and an image that rounding saves is rounded outwards instead.
-    assert -2 <= gained <= 4, f"robust accuracy {record.twin_accuracy:.3f}, the library's own {plain:.3f}"
+    assert -2 <= gained <= 4, f"robust accuracy {record.target_accuracy:.3f}, the library's own {plain:.3f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from fractions import Fraction
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from linear import linear_data, linear_model
 from torch import Tensor, nn
 
 from harness.attacks import batch, foolbox_attacks
+from harness.attacks import pgd as pgd_module
 from harness.attacks.batch import attack_batch, judge
 from harness.attacks.gradient import FastForm
+from harness.attacks.search import NearestSearch, Search
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
 from harness.data.dataset import Dataset
@@ -26,17 +29,17 @@ def test_images_that_bfloat16_leaves_near_the_boundary_are_attacked_again_in_flo
 ) -> None:
     model, data = trained
     calls: list[tuple[nn.Module, int]] = []
-    real = foolbox_attacks.pgd
+    real = pgd_module.pgd
 
-    def spy(module: nn.Module, images: Tensor, labels: Tensor, eps: float, seed: int, *, steps: int) -> Tensor:
-        calls.append((module, len(images)))
-        return real(module, images, labels, eps, seed, steps=steps)
+    def spy(search: Search, *, steps: int) -> None:
+        calls.append((search.module, len(search.images)))
+        real(search, steps=steps)
 
-    monkeypatch.setattr(foolbox_attacks, "pgd", spy)
+    monkeypatch.setattr(pgd_module, "pgd", spy)
     monkeypatch.setattr(batch, "CLOSE", torch.inf)  # every survivor is near
     form = FastForm(copy.deepcopy(model), bf16)
     wanted = np.ones(len(data), dtype=bool)
-    made = attack_batch(model, form, data.images, data.labels, resolve("pgd"), 4, 0, wanted)
+    made = attack_batch(model, form, data.images, data.labels, resolve("pgd"), 4, range(len(data)), wanted)
     assert calls[0] == (form, made.attacked.sum())
     if bf16:
         assert len(calls) == 2 and calls[1][0] is model
@@ -52,11 +55,12 @@ def test_an_attack_that_returns_nonsense_does_no_harm(monkeypatch: pytest.Monkey
     data = linear_data(model)
     weight = model[1].weight.detach()
 
-    def foolish(module: nn.Module, images: Tensor, labels: Tensor, eps: float, seed: int, *, steps: int) -> Tensor:
-        return images + 7 * (weight[labels] - weight[1 - labels]).sign().view_as(images)
+    def foolish(search: Search, *, steps: int) -> None:
+        away = (weight[search.labels] - weight[1 - search.labels]).sign().view_as(search.images)
+        search.best = search.images + 7 * away
 
-    monkeypatch.setattr(foolbox_attacks, "pgd", foolish)
-    made = attack_batch(model, model, data.images, data.labels, resolve("pgd"), 8, 0, np.ones(len(data), dtype=bool))
+    monkeypatch.setattr(pgd_module, "pgd", foolish)
+    made = attack_batch(model, model, data.images, data.labels, resolve("pgd"), 8, range(len(data)), np.ones(len(data), dtype=bool))
     np.testing.assert_array_equal(made.images, data.images)
     np.testing.assert_array_equal(made.right, made.attacked)
 
@@ -84,7 +88,7 @@ ALL = np.ones(4, dtype=bool)
 def test_a_minimum_norm_success_that_rounding_would_undo_is_found_among_the_iterates() -> None:
     """The boundary is 0.2 levels away in every entry: its nearest floats, and twice as far, round to the clean image."""
     model = level_shift(0.2)
-    made = attack_batch(model, model, GREY, ZEROS, resolve("cw-l2"), None, 0, ALL)
+    made = attack_batch(model, model, GREY, ZEROS, resolve("cw-l2"), None, range(4), ALL)
     assert made.attacked.all() and not made.right.any()
     assert not judge(model, made.images, ZEROS)[0].any()
     assert not made.undone.any()
@@ -94,13 +98,13 @@ def test_the_nearest_iterate_that_fools_as_bytes_is_kept(monkeypatch: pytest.Mon
     """Passed by: one that fools at 5 levels, one at 2, one at 3; returned: floats beyond the boundary that no bytes near them are."""
     model = level_shift(0.2)
 
-    def passing_by(module: nn.Module, images: Tensor, labels: Tensor, eps: float, seed: int, *, steps: int) -> Tensor:
+    def passing_by(search: NearestSearch, *, steps: int) -> None:
         for levels in (5, 2, 3):
-            module(images + levels / 255)
-        return images + 0.21 / 255
+            search.ask(search.images + levels / 255)
+        search.left = search.images + 0.21 / 255
 
     monkeypatch.setattr(foolbox_attacks, "cw_l2", passing_by)
-    made = attack_batch(model, model, GREY, ZEROS, resolve("cw-l2"), None, 0, ALL)
+    made = attack_batch(model, model, GREY, ZEROS, resolve("cw-l2"), None, range(4), ALL)
     kept = made.images.astype(int) - GREY
     assert not made.right.any()
     assert np.isin(kept, [1, 2]).all(), "the nearest, or a byte image on the way to it"
@@ -116,13 +120,15 @@ def test_an_image_of_zeros_that_foolbox_returns_for_want_of_another_is_not_taken
 
     model = Flat().eval()
     assert not judge(model, np.zeros_like(GREY), ZEROS)[0].any(), "black fools"
-    made = attack_batch(model, model, GREY, ZEROS, resolve("cw-l2"), None, 0, ALL)
+    made = attack_batch(model, model, GREY, ZEROS, resolve("cw-l2"), None, range(4), ALL)
     np.testing.assert_array_equal(made.images, GREY)
     assert made.right.all() and not made.undone.any()
 
 
-@pytest.mark.parametrize(("name", "function", "levels"), [("pgd", "pgd", 8), ("cw-l2", "cw_l2", None)])
-def test_successes_that_rounding_undoes_are_counted(name: str, function: str, levels: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "where", "levels"), [("pgd", (pgd_module, "pgd"), 8), ("cw-l2", (foolbox_attacks, "cw_l2"), None)])
+def test_successes_that_rounding_undoes_are_counted(
+    name: str, where: tuple[ModuleType, str], levels: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A network that only images off the byte grid fool."""
 
     class OffGrid(nn.Module):
@@ -130,13 +136,13 @@ def test_successes_that_rounding_undoes_are_counted(name: str, function: str, le
             off = (255 * images - (255 * images).round()).abs().flatten(1).mean(1)
             return torch.stack([torch.full_like(off, 0.1), off], dim=1)
 
-    def half_way(module: nn.Module, images: Tensor, labels: Tensor, eps: float, seed: int, *, steps: int) -> Tensor:
-        found = images + 0.4 / 255
-        found[0] = images[0]
-        return found
+    def half_way(search: Search, *, steps: int) -> None:
+        found = search.images + 0.4 / 255
+        found[0] = search.images[0]
+        search.left = search.best = found
 
-    monkeypatch.setattr(foolbox_attacks, function, half_way)
+    monkeypatch.setattr(*where, half_way)
     model = OffGrid().eval()
-    made = attack_batch(model, model, GREY, ZEROS, resolve(name), levels, 0, ALL)
+    made = attack_batch(model, model, GREY, ZEROS, resolve(name), levels, range(4), ALL)
     assert made.right.all()
     assert made.undone.tolist() == [False, True, True, True]

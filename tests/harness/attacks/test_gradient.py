@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from harness.attacks.keeper import Keeper, margins
+from harness.attacks.search import Search, margins
 from hypothesis import given
 from hypothesis import strategies as st
 from linear import linear_data, linear_model
@@ -114,18 +114,45 @@ def test_the_margin(rows: list[list[float]], label: int) -> None:
     assert found.tolist() == [float(np.float32(row[label]) - np.float32(max(row[:label] + row[label + 1 :]))) for row in rows]
 
 
-def test_the_keeper_keeps_the_smallest_margin_it_has_seen() -> None:
+def test_a_search_keeps_the_iterate_with_the_smallest_margin() -> None:
     model = linear_model(3)
     data = linear_data(model, n=12)
     images, labels = to_tensor(data.images), torch.from_numpy(data.labels)
-    keeper = Keeper(model, images, labels)
-    assert torch.equal(keeper.best, images)
+    search = Search(model, images, labels, 8 / 255, range(12))
+    assert torch.equal(search.best, images)
     torch.manual_seed(0)
     seen = [torch.rand_like(images) for _ in range(7)]
     with torch.no_grad():
         for candidate in seen:
-            assert torch.equal(keeper(candidate), model(candidate))
+            assert torch.equal(search.ask(candidate), model(candidate))
         all_margins = torch.stack([margins(model(candidate), labels) for candidate in seen])
-    assert torch.equal(keeper.margin, all_margins.amin(0))
+    assert torch.equal(search.margin, all_margins.amin(0))
     for row, best in enumerate(all_margins.argmin(0).tolist()):
-        assert torch.equal(keeper.best[row], seen[best][row])
+        assert torch.equal(search.best[row], seen[best][row])
+
+
+def test_rows_that_leave_take_no_further_part() -> None:
+    model = linear_model(3)
+    data = linear_data(model, n=6)
+    images, labels = to_tensor(data.images), torch.from_numpy(data.labels)
+    search = Search(model, images, labels, 8 / 255, range(6), look=lambda s: s.rows % 2 == 0)
+    assert search.checkpoint() is not None
+    assert search.rows.tolist() == [0, 2, 4]
+    with torch.no_grad():
+        search.ask(torch.zeros_like(search.images))
+    assert torch.isfinite(search.margin).tolist() == [True, False, True, False, True, False]
+    assert torch.equal(search.best[1], images[1])
+
+
+def test_a_random_start_is_the_images_own() -> None:
+    """The same for an image alone and among others, inside the ball, and another one for the next run."""
+    model = linear_model(3)
+    data = linear_data(model, n=8)
+    images, labels = to_tensor(data.images), torch.from_numpy(data.labels)
+    whole, some = (Search(model, images[rows], labels[rows], 8 / 255, list(range(8))[rows]) for rows in (slice(None), slice(3, 6)))
+    first = whole.start()
+    assert torch.equal(first[3:6], some.start())
+    assert ((first - images).abs() <= 8 / 255 + 1e-6).all() and not torch.equal(first, images)
+    assert not torch.equal(whole.start(), first)
+    touching = Search(model, images, labels, 8 / 255, range(8)).start(touching=True)
+    assert torch.allclose((touching - images).abs().flatten(1).amax(1), torch.tensor(8 / 255), atol=1e-6)

@@ -12,13 +12,13 @@ from linear import linear_data, linear_model
 from numpy.typing import NDArray
 from torch import nn
 
-from harness.attacks import auto_attack, batch
+from harness.attacks import apgd, batch
 from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
 from harness.data.dataset import Dataset
 
-STRONG = ["bim", "pgd", "apgd-ce", "apgd-dlr"]
+STRONG = ["bim", "pgd", "apgd-ce", "apgd-dlr", "apgd-t"]
 EPS = Fraction(8, 255)
 
 
@@ -52,7 +52,7 @@ def test_two_classes_reach_the_exact_optimum(name: str, low: int, high: int, tmp
     robust = smallest_margin(model, data, 8) > 0
     assert 0.1 < robust.mean() < 0.9
     record, _ = make_set(model, data, np.arange(len(data)), resolve(name), EPS, 0, source="S1", folder=tmp_path)
-    assert record.twin_accuracy == robust.mean()
+    assert record.target_accuracy == robust.mean()
 
 
 @pytest.mark.parametrize("name", STRONG)
@@ -62,14 +62,14 @@ def test_three_classes_reach_the_exact_optimum(name: str, tmp_path: Path) -> Non
     robust = smallest_margin(model, data, 4) > 0
     assert 0.1 < robust.mean() < 0.9
     record, _ = make_set(model, data, np.arange(len(data)), resolve(name), Fraction(4, 255), 0, source="S1", folder=tmp_path)
-    assert record.twin_accuracy == pytest.approx(robust.mean(), abs=1 / len(data))
+    assert record.target_accuracy == pytest.approx(robust.mean(), abs=1 / len(data))
 
 
 def test_noise_is_the_floor_and_not_an_attack(tmp_path: Path) -> None:
     model = linear_model(2)
     data = linear_data(model)
     record, images = make_set(model, data, np.arange(len(data)), resolve("noise"), EPS, 0, source="S0", folder=tmp_path)
-    assert record.twin_accuracy > (smallest_margin(model, data, 8) > 0).mean()
+    assert record.target_accuracy > (smallest_margin(model, data, 8) > 0).mean()
     moved = np.abs(images[10:].astype(int) - data.images[10:].astype(int))
     assert 8 in moved and set(np.unique(moved)) <= {0, 8}, "an entry is moved by the whole radius, or the image's clean form was the worst"
 
@@ -88,7 +88,7 @@ def test_carlini_wagner_finds_the_smallest_distance(tmp_path: Path) -> None:
     record, images = make_set(model, data, rows, resolve("CWL2"), EPS, 0, source="S1", folder=tmp_path)
     found = np.sqrt(((images.astype(float) - data.images.astype(float)) ** 2).reshape(len(data), -1).sum(1)) / 255
     attacked = exact > 0
-    assert record.twin_accuracy == 0 and record.n_attacked == attacked.sum()
+    assert record.target_accuracy == 0 and record.n_attacked == attacked.sum()
     assert record.l2_median == pytest.approx(np.median(found[attacked]))
     assert (found[attacked] >= exact[attacked] - 1e-6).all(), "nearer than the boundary, yet counted as fooled"
     assert np.median(found[attacked] / exact[attacked]) < 1.1
@@ -100,10 +100,8 @@ def test_the_worst_case_is_exact_and_only_survivors_are_attacked(monkeypatch: py
     robust = smallest_margin(model, data, 8) > 0
     monkeypatch.setattr(batch, "CLOSE", -1)  # no second look
     handed = []
-    real = auto_attack.apgd_ce
-    monkeypatch.setattr(
-        auto_attack, "apgd_ce", lambda module, images, *rest, steps: handed.append(len(images)) or real(module, images, *rest, steps=steps)
-    )
+    real = apgd.apgd_ce
+    monkeypatch.setattr(apgd, "apgd_ce", lambda search, *, steps: handed.append(len(search.images)) or real(search, steps=steps))
     result = worst_case(model, data, np.arange(len(data)), [resolve("fgsm"), resolve("apgd-ce")], EPS, 0, batch=16)
     np.testing.assert_array_equal(result.survives, robust)
     assert list(result.accuracy) == ["clean", "fgsm", "apgd-ce"]
@@ -114,6 +112,6 @@ def test_the_worst_case_is_exact_and_only_survivors_are_attacked(monkeypatch: py
 def test_a_worst_case_without_survivors_returns_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = linear_model(2)
     data = linear_data(model, wrong=120)
-    monkeypatch.setattr(auto_attack, "apgd_ce", lambda *_, **__: pytest.fail("attacked an image that was wrong already"))
+    monkeypatch.setattr(apgd, "apgd_ce", lambda *_, **__: pytest.fail("attacked an image that was wrong already"))
     result = worst_case(model, data, np.arange(len(data)), [resolve("apgd-ce")], EPS, 0)
     assert result.accuracy == {"clean": 0.0, "apgd-ce": 0.0}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from harness.attacks import noise as noise_module
 from harness.attacks.parts import load_set, read
+from harness.attacks.search import Search
 from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
 from harness.errors import UntrustedError, UsageError
@@ -35,19 +36,19 @@ def run(folder: Path, seed: int = 0, model: nn.Module | None = None, survivors: 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Seeds of the batches that were really attacked."""
+    """The first image's seed of the batches that were really attacked."""
     seeds: list[int] = []
     real = noise_module.noise
 
-    def counted(module: nn.Module, images: Tensor, labels: Tensor, eps: float, seed: int, *, steps: int) -> Tensor:
-        seeds.append(seed)
-        return real(module, images, labels, eps, seed, steps=steps)
+    def counted(search: Search, *, steps: int) -> None:
+        seeds.append(search.seeds[0])
+        real(search, steps=steps)
 
     monkeypatch.setattr(noise_module, "noise", counted)
     return seeds
 
 
-def test_every_batch_has_a_seed_of_its_own(tmp_path: Path, calls: list[int]) -> None:
+def test_every_image_has_a_seed_of_its_own(tmp_path: Path, calls: list[int]) -> None:
     run(tmp_path)
     assert len(set(calls)) == len(calls) == 10
 
@@ -57,10 +58,10 @@ def test_a_set_broken_off_goes_on_after_its_last_batch(tmp_path: Path, calls: li
     everything = list(calls)
     counted = noise_module.noise
 
-    def breaks(*args: object, **options: object) -> Tensor:
+    def breaks(*args: object, **options: object) -> None:
         if len(calls) == len(everything) + 4:
             raise KeyboardInterrupt
-        return counted(*args, **options)
+        counted(*args, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(noise_module, "noise", breaks)
@@ -108,9 +109,9 @@ test_sets.run(pathlib.Path(sys.argv[1]))
 def test_a_damaged_part_is_made_again(tmp_path: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = run(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("shutil.rmtree", lambda folder: None)
+        patch.setattr("shutil.rmtree", lambda folder, **_: None)
         run(tmp_path / "again")
-    (tmp_path / "again/S0-noise-8-255.npz").unlink()
+    (tmp_path / "again/S0-twin-noise-8-255.npz").unlink()
     (part,) = (tmp_path / "again").glob("*.parts/00002.npz")
     part.write_bytes(part.read_bytes()[:100])
     assert read(part) is None
@@ -129,7 +130,7 @@ def test_another_set_of_the_same_name_is_refused(tmp_path: Path) -> None:
 
 def test_a_changed_or_damaged_set_is_refused(tmp_path: Path) -> None:
     record, images = run(tmp_path)
-    path = tmp_path / "S0-noise-8-255.npz"
+    path = tmp_path / "S0-twin-noise-8-255.npz"
     arrays = read(path)
     assert arrays is not None
     changed = images.copy()
@@ -146,7 +147,7 @@ def test_a_changed_or_damaged_set_is_refused(tmp_path: Path) -> None:
 
 def test_no_survivor_no_attack(tmp_path: Path, calls: list[int]) -> None:
     record, images = run(tmp_path, survivors=np.zeros(len(INDEX), dtype=bool))
-    assert (calls, record.n_attacked, record.twin_accuracy, record.l2_mean, record.l2_median) == ([], 0, 0.0, 0.0, None)
+    assert (calls, record.n_attacked, record.target_accuracy, record.l2_mean, record.l2_median) == ([], 0, 0.0, 0.0, None)
     np.testing.assert_array_equal(images, linear_data(linear_model(3)).images[INDEX])
 
 
@@ -187,7 +188,7 @@ def test_masked_gradients_are_noticed(tmp_path: Path) -> None:
 
     def accuracy(module: nn.Module, name: str, folder: str) -> tuple[float, float]:
         record, _ = make_set(module, data, index, resolve(name), EPS, 0, source="S1", folder=tmp_path / folder)
-        return record.zero_gradient_share, record.twin_accuracy
+        return record.zero_gradient_share, record.target_accuracy
 
     assert accuracy(model, "pgd", "open")[0] == 0
     share, robust = accuracy(masked, "pgd", "masked")
