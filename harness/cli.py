@@ -115,6 +115,11 @@ def bench(
     source: Annotated[
         list[str] | None, typer.Option("--source", help="make only sets of these sources: S0, S1, S3, S4, repeatable [default: all]")
     ] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option("--plugin", help="import package.module, which adds to the tables of attacks, sources, …; repeatable"),
+    ] = None,
+    builds: Annotated[int, typer.Option(help="engines built of each flavour; the worst counts")] = 1,
     exhaustive: Annotated[
         bool, typer.Option(help="every attack on every image, for transfer rates of each; takes several times as long")
     ] = False,
@@ -272,7 +277,7 @@ def _settings(options: dict[str, Any]) -> Settings:
 
     from harness.settings import Settings
 
-    plural = {"flavour": "flavours", "attack": "attacks", "batch": "batches", "source": "sources"}
+    plural = {"flavour": "flavours", "attack": "attacks", "batch": "batches", "source": "sources", "plugin": "plugins"}
     given = {plural.get(k, k): (v,) if k == "attack" and isinstance(v, str) else v for k, v in options.items() if v is not None}
     try:
         return Settings.model_validate({k: v for k, v in given.items() if k not in ("out", "resume", "as_json")})

@@ -74,6 +74,7 @@ class Settings(BaseModel):
     sources: tuple[str, ...] = ()
     exhaustive: bool = False
     builds: int = 1
+    plugins: tuple[str, ...] = ()
 
     @property
     def exported(self) -> tuple[str, ...]:

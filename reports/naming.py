@@ -34,4 +34,7 @@ def named(record: RunRecord) -> RunRecord:
             for name in ("transfer", "gates", "claims")
         },
     }
+    parts["ratios"] = [
+        r.model_copy(update={"above": called.get(r.above, r.above), "below": called.get(r.below, r.below)}) for r in record.ratios
+    ]
     return record.model_copy(update=parts)

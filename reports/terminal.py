@@ -33,6 +33,7 @@ def verdict_table(record: RunRecord) -> RenderableType:
     ran = [engine for engine in record.engines if engine.status == "ok"]
     if ran:
         parts.append(_engines(ran, record.device.emulated))
+    parts += [Text(line) for line in _ratios(record)]
     parts += [
         Text(f"{clean(engine.name)} {engine.status}: {clean(engine.error or 'no reason was recorded')}", style="bold red")
         for engine in record.engines
@@ -42,6 +43,17 @@ def verdict_table(record: RunRecord) -> RenderableType:
     if not record.device.emulated:
         parts += [Text(line, style="bold red") for line in _invalid(record)]
     return Group(*parts)
+
+
+def _ratios(record: RunRecord) -> list[str]:
+    """Engine against engine at the smallest batch size, in words."""
+    first = min((ratio.batch for ratio in record.ratios), default=None)
+    return [
+        f"{clean(r.above)} / {clean(r.below)}, batch {r.batch}: {r.low:.2f} of the time [{r.low_smallest:.2f}, {r.low_largest:.2f}], "
+        + (f"{r.rounds} rounds in turn" if r.decided else f"{r.rounds} rounds that disagree: no difference is shown")
+        for r in record.ratios
+        if r.batch == first
+    ]
 
 
 def _failed_gates(record: RunRecord) -> list[str]:

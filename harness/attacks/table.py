@@ -32,7 +32,7 @@ class Attack:
         steps: gradient steps (draws, for noise).
         step_size: in words, for the report.
         description: one line.
-        path: `module:function` in this package, imported at the first use.
+        path: `module:function`, imported at the first use; a module without a dot is one of this package.
         bf16: may work on a bfloat16 form of the module. Not where it measures distances to the boundary, or takes no gradient.
         access: what it needs of its target.
     """
@@ -59,7 +59,8 @@ class Attack:
         Iterates are not promised to lie in the ball, on the uint8 grid, or to fool: `harness.attacks.batch` sees to that.
         """
         module, _, function = self.path.partition(":")
-        return partial(getattr(import_module(f"{__package__}.{module}"), function), steps=self.steps)
+        whole = module if "." in module else f"{__package__}.{module}"
+        return partial(getattr(import_module(whole), function), steps=self.steps)
 
     def with_steps(self, steps: int) -> Attack:
         """The same attack with another number of steps, named NAME-STEPS."""

@@ -16,6 +16,7 @@ from devices.host.profile import DeviceProfile, device_aliases, device_names, lo
 from devices.host.transports import SSH
 from devices.host.transports.openssh import check_host
 from export.flavours import FLAVOURS
+from harness import plugins
 from harness.attacks.grid import ball_levels
 from harness.attacks.table import ALIASES, Attack, resolve
 from harness.data.dataset import Dataset
@@ -59,6 +60,7 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     Raises:
         UsageError: a flavour, attack or device that is in no table, or a flavour that cannot be simulated on an emulated device.
     """
+    plugins.load(settings.plugins)
     check_numbers(settings)
     for flavour in settings.flavours:
         if flavour not in FLAVOURS and not flavour.startswith(f"{OWN}:"):

@@ -53,7 +53,7 @@ def section(run: Run) -> Section:
     if record.device.emulated:
         paragraphs.append("No latency is given: an emulator's clock says nothing about the device.")
     elif any(engine.latency for engine in record.engines):
-        tables += [_percentiles(record), _steadiness(record)]
+        tables += [_percentiles(record), *_ratios(record), _steadiness(record)]
     if any(latency.parts for _, _, latency in _latencies(record)):
         tables.append(_parts(record))
     if any(engine.loadgen for engine in record.engines):
@@ -61,6 +61,32 @@ def section(run: Run) -> Section:
     if any(engine.roofline for engine in record.engines):
         tables.append(roofline.floors(record))
     return Section("engines", "Engines", paragraphs, tables)
+
+
+def _ratios(record: RunRecord) -> list[Table]:
+    """Engine against engine; nothing where one was timed alone."""
+    if not record.ratios:
+        return []
+    rows = [
+        (
+            f"{r.above} / {r.below}",
+            str(r.batch),
+            f"{r.low:.2f} [{r.low_smallest:.2f}, {r.low_largest:.2f}]",
+            f"{r.median:.2f} [{r.median_smallest:.2f}, {r.median_largest:.2f}]",
+            str(r.rounds),
+            f"{r.below if r.low > 1 else r.above} is faster" if r.decided else Cell("the rounds disagree: no difference", "warn"),
+        )
+        for r in record.ratios
+    ]
+    note = (
+        "Engines took turns. Each figure is the median over the rounds of latency / latency, with the smallest and the largest; undisturbed is of "
+        "the fastest tenth of a round's calls, which other programs cannot lengthen."
+    )
+    return [
+        table(
+            "Engine against engine", ("Latency of", "Batch", "Undisturbed", "Median", "Rounds", "So"), rows, numbers=(1, 2, 3, 4), note=note
+        )
+    ]
 
 
 def _ran(record: RunRecord) -> Table:

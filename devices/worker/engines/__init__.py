@@ -71,12 +71,15 @@ ENGINES = {
 def make_engine(runtime: str) -> Engine:
     """A fresh, unloaded engine; imports the runtime.
 
+    Args:
+        runtime: a key of `ENGINES`, or `package.module:Class` of a package that is installed on the device.
+
     Raises:
         RefusedError: no such runtime, or it is not installed here.
     """
-    if runtime not in ENGINES:
+    if runtime not in ENGINES and ":" not in runtime:
         raise RefusedError(f"unknown runtime '{runtime}'. Choices: {', '.join(ENGINES)}.")
-    module, _, name = ENGINES[runtime].partition(":")
+    module, _, name = ENGINES.get(runtime, runtime).partition(":")
     try:
         engine: Engine = getattr(importlib.import_module(module), name)()
     except ImportError as error:
