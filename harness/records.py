@@ -162,6 +162,7 @@ class DataRecord(Part):
     calibration_name: str
     calibration_sha256: str
     calibration_n: int
+    remarks: list[str] = Field(default_factory=list, description="what a reader should know of the images before believing a figure")
 
 
 class LintFinding(Part):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.attacks.grid import distances
 from harness.predictions import margins
 
 SAMPLES = "samples.parquet"
@@ -33,7 +34,7 @@ def rows(
         twin, engine: logits (n, classes).
         clean, images: uint8 (n, h, w, c), before and after the attack; distances are on the [0, 1] scale.
     """
-    change = (images.astype(np.int16) - clean).reshape(len(images), -1) / 255
+    linf, l2 = distances(clean, images)
     return pd.DataFrame(
         {
             "index": index.astype(np.int32),
@@ -46,8 +47,8 @@ def rows(
             "engine_prediction": engine.argmax(1).astype(np.int32),
             "twin_margin": margins(twin, labels),
             "engine_margin": margins(engine, labels),
-            "linf": np.abs(change).max(axis=1).astype(np.float32),
-            "l2": np.linalg.norm(change, axis=1).astype(np.float32),
+            "linf": (linf / 255).astype(np.float32),
+            "l2": l2.astype(np.float32),
         }
     )
 

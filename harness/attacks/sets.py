@@ -23,7 +23,7 @@ from harness.attacks import parts
 from harness.attacks.batch import Attacked, Images, Mask, attack_batch
 from harness.attacks.batch_size import batch_size
 from harness.attacks.gradient import fast, held
-from harness.attacks.grid import ball_levels, distance_l2, distance_levels
+from harness.attacks.grid import ball_levels, distances
 from harness.attacks.table import Attack
 from harness.data.dataset import Dataset, to_tensor
 from harness.eps import slug
@@ -140,9 +140,9 @@ class _Job:
         done = self._batches(self.parts_folder)
         whole = Attacked(*(np.concatenate([getattr(part, field.name) for part in done]) for field in fields(Attacked)))
         record = self.record(whole)
-        labels = self.data.labels[self.index]
+        labels, places = self.data.labels[self.index], self.data.place(self.index)
         extra = {"record": np.array(record.model_dump_json()), "fingerprint": np.array(self.fingerprint)}
-        parts.write(self.file, {"images": whole.images, "index": self.index.astype(np.int64), "labels": labels, **extra})
+        parts.write(self.file, {"images": whole.images, "index": places, "labels": labels, **extra})
         shutil.rmtree(self.parts_folder)
         return record, whole.images
 
@@ -172,8 +172,7 @@ class _Job:
     def record(self, made: Attacked) -> AttackRecord:
         """The record of the merged set."""
         n_attacked = int(made.attacked.sum())
-        clean = self.data.images[self.index]
-        l2 = distance_l2(clean, made.images)
+        linf, l2 = distances(self.data.images, made.images, self.index)
         fooled = made.attacked & ~made.right
         return AttackRecord(
             source=self.source,
@@ -188,12 +187,12 @@ class _Job:
             n=len(self.index),
             n_attacked=n_attacked,
             twin_accuracy=float(made.right.mean()),
-            linf_max=int(distance_levels(clean, made.images).max()) / 255,
+            linf_max=int(linf.max()) / 255,
             l2_mean=float(l2[made.attacked].mean()) if n_attacked else 0.0,
             l2_median=float(np.median(l2[fooled])) if fooled.any() else None,
             zero_gradient_share=float(made.zero_gradient.sum()) / max(n_attacked, 1),
             undone_by_rounding=int(made.undone.sum()),
-            set_sha256=parts.set_digest(made.images, self.index, self.data.labels[self.index]),
+            set_sha256=parts.set_digest(made.images, self.data.place(self.index), self.data.labels[self.index]),
             file=f"{self.folder.name}/{self.file.name}",
         )
 

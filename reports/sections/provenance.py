@@ -63,6 +63,7 @@ def _subject(record: RunRecord) -> Table:
             ("MACs per image", count(model.macs)),
             ("Input, classes", f"{shape}, {count(model.classes)}"),
             ("Data", f"{data.name}: {count(data.n)} images attacked, {count(data.n_clean)} classified clean"),
+            *([("Data, remarks", "; ".join(data.remarks))] if data.remarks else []),
             ("Data, SHA-256", Cell(data.sha256, "code")),
             ("Calibration", f"{data.calibration_name}: {count(data.calibration_n)} images, none of them tested"),
             ("Calibration, SHA-256", Cell(data.calibration_sha256, "code")),
