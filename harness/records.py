@@ -84,6 +84,11 @@ class Verdict(StrEnum):
     ENGINE_FAILED = "ENGINE FAILED"
 
     @property
+    def sound(self) -> bool:
+        """Whether the figures under this verdict may be relied on: compared, ranked, recommended."""
+        return self not in (Verdict.UNTRUSTED, Verdict.ENGINE_FAILED)
+
+    @property
     def exit_code(self) -> int:
         """The process's exit code for this verdict (see README, exit codes)."""
         return {"HOLDS": 0, "NOT_REFUTED": 0, "FAILS": 1, "DEGRADED": 1, "ENGINE_FAILED": 4}.get(self.name, 3)
@@ -441,6 +446,10 @@ class Claim(Part):
 
     statement: str
     engine: str
+    control: bool = Field(
+        default=False,
+        description="the float engine beside others: judged by itself, outside Holm's family; undecided, it does not count",
+    )
     verdict: Verdict
     eps_exact: str
     twin_robust: Share | None

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from harness.audit.metrics import Labels, Right
 from harness.audit.paired import pair
-from harness.audit.statistics import wilson
-from harness.records import Gate, Mismatch, PrecisionEvidence, Proof
+from harness.audit.statistics import ALPHA, share, wilson
+from harness.records import Gate, Mismatch, PrecisionEvidence, Proof, Share
 
 Logits = NDArray[np.floating]
+Margins = NDArray[np.floating]
 
 PARITY_MARGIN = 0.01
 LARGE_EPS_ACCURACY = 0.05
@@ -26,6 +28,8 @@ QUERY_ADVANTAGE = 0.01
 FIDELITY_CLEAN, FIDELITY_ADVERSARIAL = 0.99, 0.97
 REPEATED_SPEED = 0.9
 UNDONE_SHARE = 0.02
+HALF = 0.5
+TINY = 1e-9  # of an image, in products of limits and counts
 DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
 NOT_TIMED = "nothing was timed"
 
@@ -55,6 +59,11 @@ GATES: dict[str, Kind] = {
         "the outputs are logits, not probabilities",
         "Remove the final softmax from the model: it flattens the gradients that attacks follow.",
     ),
+    "clean accuracy": Kind(
+        "on clean images the twin is better than always naming the most frequent class, and not below what its card says of these images",
+        "Check that labels and outputs number the classes alike (folders sorted as text, an offset of one), that normalisation is given "
+        "once (--normalize), that colours are RGB, and the size the network was trained at.",
+    ),
     "clean parity": Kind(
         "on clean images the engine is less than 1 point below the twin (one-sided 95 % bounds)",
         "Failed: mend the artefact (calibration, precision of the first and last layer). Undecided: classify more images.",
@@ -65,7 +74,7 @@ GATES: dict[str, Kind] = {
     ),
     "calibration disjoint": Kind("no test image is among the calibration images", "Calibrate on other images, from the training set."),
     "large radius": Kind(
-        f"at eps = 64/255 at most {LARGE_EPS_ACCURACY:.0%} of the images stay right",
+        f"at eps = 64/255 at most {LARGE_EPS_ACCURACY:.0%} of the attacked images stay right",
         "Suspect masked gradients: attack the STE twin, divide the logits by a temperature, or use a query attack.",
     ),
     "zero gradient": Kind(
@@ -73,8 +82,9 @@ GATES: dict[str, Kind] = {
         "Use a margin loss (apgd-dlr), or divide the logits by a temperature.",
     ),
     "noise floor": Kind(
-        "random noise of the same eps leaves more images right than the attack",
-        "The attack finds nothing that noise does not: check its step size and steps, use more images or a larger eps.",
+        "the attack wins images that random noise of the same eps leaves right",
+        "Failed: the attack does no more than noise, check its step size and steps. Undecided: nothing is left to win at this eps; a "
+        "larger one would show whether the attack works.",
     ),
     "rounding": Kind(
         f"rounding to bytes undoes the success of at most {UNDONE_SHARE:.0%} of the attacked images",
@@ -210,41 +220,74 @@ def calibration_disjoint(calibration: NDArray[np.uint8], test: NDArray[np.uint8]
     )
 
 
-def large_radius(twin_right: Right) -> Gate:
-    """The twin under its white-box attack at eps = 64/255, bool (n,) (Carlini et al. 2019, arXiv:1902.06705)."""
-    accuracy = float(twin_right.mean())
-    return _gate("large radius", accuracy <= LARGE_EPS_ACCURACY, f"{accuracy:.1%} of {len(twin_right)} images stay right")
+def clean_accuracy(labels: Labels, predictions: Labels, classes: int, card: Share | None = None, cause: str = "") -> Gate:
+    """The twin on clean images, int (n,) each, against the no-information rate and, on the same images, its card.
 
+    Passed where it is better than the most frequent class alone (one-sided exact binomial test at 5 %). Failed where it is not and has
+    fewer images right than half way from there to all (95 % Wilson interval), or is below its card's interval; else undecided.
 
-def zero_gradient(shares: Mapping[str, float]) -> Gate:
-    """The worst of the attacks' shares of images whose gradient is zero at the start, by the name of the attack."""
-    if not shares:
-        return not_tested("zero gradient", "no gradient attack ran")
-    worst = max(shares, key=lambda name: shares[name])
-    return _gate("zero gradient", shares[worst] <= ZERO_GRADIENT_SHARE, f"at most {shares[worst]:.1%} ({worst})")
-
-
-def noise_floor(noise_accuracy: float, attack_accuracy: float, n: int, attack: str) -> Gate:
-    """The twin's robust accuracy under random-sign noise (S0, for each image the worst of the draws) against an attack of the same eps.
-
-    Equal is not enough: an attack that moves nothing would pass.
+    Args:
+        classes: of the network.
+        card: what the card says of a test set of the same name.
+        cause: what would explain a low figure, see `harness.audit.causes`.
     """
-    observed = f"{noise_accuracy:.1%} of {n} images right under noise, {attack_accuracy:.1%} under {attack}"
-    return _gate("noise floor", attack_accuracy < noise_accuracy, observed)
+    chance = no_information_rate(labels, classes)
+    found = share(int(np.sum(labels == predictions)), len(labels))
+    better = binomtest(found.correct, found.n, chance, alternative="greater").pvalue < ALPHA
+    passed = True if better else False if found.ci95[1] < (1 + chance) / 2 else None
+    observed = f"{found.accuracy:.1%} of {found.n} images right; one class named for all would have {chance:.1%}"
+    if card is not None:
+        observed += f"; the card says {card.accuracy:.1%}"
+        if found.ci95[1] < card.ci95[0]:
+            passed = False
+    return _gate("clean accuracy", passed, observed + (f"; {cause}" if cause else "") + _undecided(passed))
+
+
+def no_information_rate(labels: Labels, classes: int) -> float:
+    """The share of the most frequent of the labels, int (n,); one in `classes` where all labels are the same."""
+    counts = np.bincount(labels)
+    return float(counts.max() / len(labels)) if np.count_nonzero(counts) > 1 else 1 / classes
+
+
+def large_radius(twin_right: Right) -> Gate:
+    """The twin under its white-box attack at eps = 64/255, of the images it has right when clean, bool (n,) (Carlini et al. 2019,
+    arXiv:1902.06705)."""
+    n, kept = len(twin_right), int(twin_right.sum())
+    if not n:
+        return not_tested("large radius", "the twin has no image right when clean")
+    passed = _at_most(LARGE_EPS_ACCURACY, kept, n)
+    return _gate("large radius", passed, f"{kept / n:.1%} of {n} attacked images stay right" + _undecided(passed))
+
+
+def zero_gradient(counts: Mapping[str, tuple[int, int]]) -> Gate:
+    """The worst of the attacks by its name: (images whose gradient is zero at the start, images attacked)."""
+    if not counts:
+        return not_tested("zero gradient", "no gradient attack ran")
+    return _worst("zero gradient", ZERO_GRADIENT_SHARE, counts)
+
+
+def noise_floor(noise_margin: Margins, attack_margin: Margins, attack: str) -> Gate:
+    """The twin's margins under random-sign noise (S0, the worst of the draws) and under the attacks of the same eps (the worst of them).
+
+    Both float (n,), of the images that the twin has right when clean; below 0 it is wrong. The attack must win an image that noise does
+    not. Where it wins none, it has failed if it does not even lower the margins below those under noise (on fewer than half of the images
+    that noise leaves right, 95 % Wilson interval); if it does, or no image is left, a robust network may be the reason: undecided.
+    """
+    n, left = len(noise_margin), noise_margin > 0
+    fallen = int(np.sum(left & (attack_margin < 0)))
+    if not left.any():
+        return _gate("noise floor", None, f"undecided: noise leaves none of {n} images right, so none is left for an attack to win")
+    observed = f"noise leaves {left.sum()} of {n} attacked images right, of which {attack} wins {fallen}"
+    if fallen:
+        return _gate("noise floor", True, observed)
+    lower = int(np.sum(attack_margin[left] < noise_margin[left]))
+    passed = False if wilson(lower, int(left.sum()))[1] < HALF else None
+    return _gate("noise floor", passed, f"{observed}; it lowers the margin of {lower} below that under noise" + _undecided(passed))
 
 
 def rounding(undone: Mapping[str, tuple[int, int]]) -> Gate:
-    """The worst of the sets: its name -> (images that its attack fooled in floats and no bytes do, images attacked).
-
-    Failed where the share is above the limit beyond chance (95 % Wilson interval).
-    """
-    tried = {name: counts for name, counts in undone.items() if counts[1]}
-    if not tried:
-        return not_tested("rounding", "no image was attacked")
-    worst = max(tried, key=lambda name: tried[name][0] / tried[name][1])
-    lost, attacked = tried[worst]
-    observed = f"at most {lost} of {attacked} attacked images ({worst})"
-    return _gate("rounding", _at_most(UNDONE_SHARE, lost, attacked), observed)
+    """The worst of the sets by its name: (images that its attack fooled in floats and no bytes do, images attacked)."""
+    return _worst("rounding", UNDONE_SHARE, undone)
 
 
 def dlr_classes(classes: int, dlr: Collection[str], targeted: Collection[str] = ()) -> Gate:
@@ -264,17 +307,29 @@ def dlr_classes(classes: int, dlr: Collection[str], targeted: Collection[str] = 
 
 
 def query_attack(white_box_right: Right, query_right: Right) -> Gate:
-    """One model under its white-box attacks and under a query attack of the same eps, worst case of each, bool (n,)."""
-    n, white_box, query = len(white_box_right), int(white_box_right.sum()), int(query_right.sum())
-    observed = f"{white_box / n:.1%} of {n} images right under the white-box attacks, {query / n:.1%} under the query attack"
-    return _gate("query attack", (white_box - query) / n <= QUERY_ADVANTAGE, observed)
+    """One model under its white-box attacks and under a query attack of the same eps, worst case of each, bool (n,).
+
+    Failed where the query attack's advantage is above the limit beyond chance (Tango's lower bound).
+    """
+    found = pair(white_box_right, query_right, QUERY_ADVANTAGE)
+    white_box, query = found.twin.accuracy, found.engine.accuracy
+    observed = f"{white_box:.1%} of {found.n} images right under the white-box attacks, {query:.1%} under the query attack"
+    passed = True if found.gap <= QUERY_ADVANTAGE else False if found.lower > QUERY_ADVANTAGE else None
+    return _gate("query attack", passed, observed + _undecided(passed))
 
 
 def twin_fidelity(engine: str, ste_clean: Labels, engine_clean: Labels, ste_adversarial: Labels, engine_adversarial: Labels) -> Gate:
     """Agreement of the STE twin's predictions with the engine's, clean and on the STE twin's own adversarial images, int (n,)."""
-    clean, adversarial = float(np.mean(ste_clean == engine_clean)), float(np.mean(ste_adversarial == engine_adversarial))
-    passed = clean >= FIDELITY_CLEAN and adversarial >= FIDELITY_ADVERSARIAL
-    return _gate("twin fidelity", passed, f"same label on {clean:.1%} of the clean and {adversarial:.1%} of the adversarial images", engine)
+    results, words = [], []
+    for name, limit, ste, answers in (
+        ("clean", FIDELITY_CLEAN, ste_clean, engine_clean),
+        ("adversarial", FIDELITY_ADVERSARIAL, ste_adversarial, engine_adversarial),
+    ):
+        other, n = int(np.sum(ste != answers)), len(ste)
+        results.append(_at_most(1 - limit, other, n))
+        words.append(f"{1 - other / n:.1%} of {n} {name}")
+    passed = False if False in results else None if None in results else True
+    return _gate("twin fidelity", passed, f"same label on {' and '.join(words)} images" + _undecided(passed), engine)
 
 
 def precision_evidence(engine: str, evidence: PrecisionEvidence | None) -> Gate:
@@ -326,11 +381,26 @@ def conditions(engine: str, invalid: Mapping[str, Sequence[str]]) -> Gate:
     return _gate("conditions", not reasons, "; ".join(reasons) or sound, engine)
 
 
+def _worst(name: str, limit: float, counts: Mapping[str, tuple[int, int]]) -> Gate:
+    """A gate on a share of the attacked images: that of the worst set, by its name (images, images attacked)."""
+    tried = {one: found for one, found in counts.items() if found[1]}
+    if not tried:
+        return not_tested(name, "no image was attacked")
+    worst = max(tried, key=lambda one: tried[one][0] / tried[one][1])
+    count, n = tried[worst]
+    passed = _at_most(limit, count, n)
+    return _gate(name, passed, f"at most {count / n:.1%} of {n} attacked images ({worst})" + _undecided(passed))
+
+
 def _at_most(limit: float, count: int, n: int) -> bool | None:
-    """Whether a share is at most `limit`: as it was seen, but where it is above by what may be chance (95 % Wilson interval), undecided."""
-    if count <= limit * n:
+    """Whether a share is at most `limit`, as it was seen; None where it is above by what may be chance (95 % Wilson interval)."""
+    if count <= limit * n + TINY:
         return True
     return False if wilson(count, n)[0] > limit else None
+
+
+def _undecided(passed: bool | None) -> str:
+    return ": undecided" if passed is None else ""
 
 
 def _gate(name: str, passed: bool | None, observed: str, engine: str | None = None) -> Gate:

@@ -10,6 +10,9 @@ The rule, with L and U Tango's one-sided 95 % bounds of the gap, in this order:
     DEGRADED                 L > 0
     INCONCLUSIVE             otherwise
 
+The claims are those of the engines in question. The float engine that stands beside quantized ones is a control: it is judged by
+itself, outside Holm's family, and an undecided control does not count in the run's verdict. A verdict must not depend on it being there.
+
 Holm stands on one side only. The error that matters is the signature under a broken engine, so the favourable verdicts
 need the Holm-adjusted p-value of "gap >= margin" below 5 %: the chance of any unjust one among all claims of a run stays
 below 5 %. FAILS and DEGRADED use the plain bounds: adjusting them would hide a broken engine better the more engines are tested.
@@ -47,6 +50,7 @@ class Comparison:
         sources: ids of the attack sources, e.g. {"S1", "S3"}.
         error: what happened to the engine where `engine_right` is None.
         simulated: the engine's answers were foretold, not given by it: the favourable verdict is then never HOLDS.
+        control: the float engine beside quantized ones.
     """
 
     engine: str
@@ -56,10 +60,11 @@ class Comparison:
     sources: frozenset[str]
     error: str = ""
     simulated: bool = False
+    control: bool = False
 
 
 def claims(comparisons: Sequence[Comparison], gates: Sequence[Gate], margin: float) -> list[Claim]:
-    """Judge every claim of a run together: Holm's adjustment needs them all. In the order given.
+    """Judge every claim of a run together: Holm's adjustment needs them all. In the order given, the control last.
 
     A gate without an engine counts for every claim, one with an engine for that engine's claims.
 
@@ -68,6 +73,12 @@ def claims(comparisons: Sequence[Comparison], gates: Sequence[Gate], margin: flo
     """
     if not 0 < margin < 1:
         raise ValueError(f"margin is {margin}; expected a share in (0, 1), e.g. 0.02 for two points")
+    families = ([one for one in comparisons if not one.control], [one for one in comparisons if one.control])
+    return [claim for family in families for claim in _family(family, gates, margin)]
+
+
+def _family(comparisons: Sequence[Comparison], gates: Sequence[Gate], margin: float) -> list[Claim]:
+    """Claims that share one adjustment."""
     found = [None if one.engine_right is None else pair(one.twin_right, one.engine_right, margin) for one in comparisons]
     adjusted = iter(holm([one.p_value for one in found if one is not None]))
     family = sum(one is not None for one in found)
@@ -80,9 +91,10 @@ def claims(comparisons: Sequence[Comparison], gates: Sequence[Gate], margin: flo
 
 
 def overall(claims: Sequence[Claim]) -> Verdict:
-    """The run's verdict: that of its worst claim; INCONCLUSIVE where nothing was claimed."""
+    """The run's verdict: that of its worst claim, an undecided control left out; INCONCLUSIVE where nothing was claimed."""
     order = list(Verdict)
-    return max((claim.verdict for claim in claims), key=order.index, default=Verdict.INCONCLUSIVE)
+    counted = (claim.verdict for claim in claims if not (claim.control and claim.verdict is Verdict.INCONCLUSIVE))
+    return max(counted, key=order.index, default=Verdict.INCONCLUSIVE)
 
 
 def _judge(comparison: Comparison, engine_right: Right, found: Paired, p_adjusted: float, family: int, gates: Sequence[Gate]) -> Claim:
@@ -98,6 +110,7 @@ def _judge(comparison: Comparison, engine_right: Right, found: Paired, p_adjuste
     return Claim(
         statement=_statement(comparison, found.margin),
         engine=comparison.engine,
+        control=comparison.control,
         verdict=verdict,
         eps_exact=comparison.eps_exact,
         twin_robust=found.twin,
@@ -138,6 +151,7 @@ def _engine_failed(comparison: Comparison, margin: float) -> Claim:
     return Claim(
         statement=_statement(comparison, margin),
         engine=comparison.engine,
+        control=comparison.control,
         verdict=Verdict.ENGINE_FAILED,
         eps_exact=comparison.eps_exact,
         twin_robust=share(int(comparison.twin_right.sum()), n) if n else None,

@@ -12,19 +12,21 @@ from numpy.typing import NDArray
 
 from devices.compare import declared
 from harness import samples
-from harness.audit import gates, metrics
+from harness.audit import causes, gates, metrics
 from harness.audit.verdict import Comparison, claims, overall
+from harness.hops import readings
 from harness.hops.attack import GATE, AdversarialSet, ste_twin
 from harness.hops.device import state_mismatches, with_states
 from harness.hops.engines import engine_records
 from harness.hops.measure import CLEAN, Measured
 from harness.hops.subject import Subject, describe_device
-from harness.predictions import logits
-from harness.records import AttackRecord, EngineRecord, Gate, RunRecord, Step, Transfer
+from harness.predictions import logits, margins
+from harness.records import AttackRecord, EngineRecord, Gate, RunRecord, Share, Step, Transfer
 from harness.settings import Settings
 from harness.simulation import NOT_RUN
 
 Logits = NDArray[np.float32]
+REFERENCE = "fp32"  # precision of an engine that stands as a control beside those of another
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def _comparisons(
     if not sets:
         return []
     twin_right = _worst(subject, sets, twin)
+    reduced = any(m.exported.artefact.precision != REFERENCE for m in measured)
     return [
         Comparison(
             engine=m.exported.artefact.flavour,
@@ -121,6 +124,7 @@ def _comparisons(
             sources=frozenset(s.record.source.removesuffix(f"-{m.exported.artefact.flavour}") for s in sets),
             error=m.result.error or "",
             simulated=m.simulated,
+            control=reduced and m.exported.artefact.precision == REFERENCE,
         )
         for m in measured
     ]
@@ -128,22 +132,41 @@ def _comparisons(
 
 def _twin_gates(subject: Subject, sets: list[AdversarialSet], twin: Answers) -> Iterator[Gate]:
     """The gates that concern the twin, the attacks and the data."""
+    yield _clean_accuracy(subject, twin.clean.argmax(1))
     yield gates.logits_not_probabilities(twin.clean)
     yield gates.calibration_disjoint(subject.calibration.images, subject.test.images)
+    clean = twin.clean[subject.index]
+    right = clean.argmax(1) == subject.attacked.labels
     for s in sets:
         if s.record.source == GATE:
-            labels, where = subject.attacked.labels[: len(s.images)], subject.index[: len(s.images)]
-            yield gates.large_radius(metrics.right(labels, twin.clean[where].argmax(1), logits(subject.twin.module, s.images).argmax(1)))
-    primary = [s.record for s in _deciding(subject, [s for s in sets if s.record.source != GATE])]
-    yield gates.zero_gradient({_called(r): r.zero_gradient_share for r in primary})
+            at_first, labels = right[: len(s.images)], subject.attacked.labels[: len(s.images)]
+            yield gates.large_radius((logits(subject.twin.module, s.images).argmax(1) == labels)[at_first])
+    primary = _deciding(subject, [s for s in sets if s.record.source != GATE])
+    yield gates.zero_gradient(
+        {_called(s.record): (round(s.record.zero_gradient_share * s.record.n_attacked), s.record.n_attacked) for s in primary}
+    )
     made = [s.record for s in sets if s.record.source not in ("S0", GATE)]
     yield gates.rounding({_called(r): (r.undone_by_rounding, r.n_attacked) for r in made})
-    noise = next((s.record for s in sets if s.record.source == "S0"), None)
-    white_box = [r for r in primary if r.source == "S1"]
-    if noise is not None and white_box:
-        best = min(white_box, key=lambda r: r.twin_accuracy)
-        yield gates.noise_floor(noise.twin_accuracy, best.twin_accuracy, noise.n, best.name)
-    yield gates.dlr_classes(subject.twin.classes, [r.name for r in primary if "dlr" in r.name])
+    noise = [s for s in sets if s.record.source == "S0"]
+    white_box = [s for s in primary if s.record.source == "S1"]
+    if noise and white_box:
+        worst, other = (
+            np.min([margins(twin.sets[s.key], subject.attacked.labels) for s in group], axis=0)[right] for group in (noise, white_box)
+        )
+        yield gates.noise_floor(worst, other, " and ".join(s.record.name for s in white_box))
+    yield gates.dlr_classes(subject.twin.classes, [s.record.name for s in primary if "dlr" in s.record.name])
+
+
+def _clean_accuracy(subject: Subject, predictions: NDArray[np.int64]) -> Gate:
+    """The gate of the twin's clean accuracy; where it fails, with the reading of labels or pixels that would explain the figure."""
+    test, classes = subject.test, subject.twin.classes
+    told = subject.twin.card.get("measured", {})
+    card = Share(**told["clean"]) if told.get("data") == test.name else None
+    gate = gates.clean_accuracy(test.labels, predictions, classes, card)
+    if gate.passed is not False:
+        return gate
+    cause = causes.explain(test.labels, predictions, readings.of_pixels(subject.twin.module, test.images), classes)
+    return gates.clean_accuracy(test.labels, predictions, classes, card, cause)
 
 
 def _called(record: AttackRecord) -> str:

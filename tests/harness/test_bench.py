@@ -91,7 +91,7 @@ def test_counts_can_be_made_again_from_the_samples(finished: tuple[Path, RunReco
 def test_the_claim_is_about_the_worst_case_of_every_gradient_attack(finished: tuple[Path, RunRecord]) -> None:
     _, record = finished
     weakest = min(t.twin_accuracy for t in record.transfer if t.eps_exact == "8/255" and t.source != "S0")
-    assert [c.engine for c in record.claims] == ["onnx-fp32", "ort-int8"]
+    assert [(c.engine, c.control) for c in record.claims] == [("ort-int8", False), ("onnx-fp32", True)]
     for claim in record.claims:
         assert claim.twin_robust is not None
         assert claim.twin_robust.accuracy <= weakest
@@ -172,7 +172,7 @@ def test_an_engine_that_crashes_is_a_result_and_the_other_goes_on(tmp_path: Path
     monkeypatch.setattr(measure, "run_job", run_job)
     record = bench(SETTINGS, tmp_path / "run", ["harness"])
     assert [(e.flavour, e.status) for e in record.engines] == [("onnx-fp32", "ok"), ("ort-int8", "crashed")]
-    assert [c.verdict for c in record.claims][1] is Verdict.ENGINE_FAILED
+    assert [c.verdict for c in record.claims][0] is Verdict.ENGINE_FAILED
     assert record.verdict is Verdict.ENGINE_FAILED
     assert record.verdict.exit_code == 4
     assert "SIGSEGV" in (tmp_path / "run/report.md").read_text()
