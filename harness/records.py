@@ -167,6 +167,7 @@ class DataRecord(Part):
     calibration_name: str
     calibration_sha256: str
     calibration_n: int
+    remarks: list[str] = Field(default_factory=list, description="what a reader should know of the images before believing a figure")
 
 
 class LintFinding(Part):
@@ -475,7 +476,7 @@ class Claim(Part):
     engine: str
     control: bool = Field(
         default=False,
-        description="the float engine beside quantized ones: judged by itself, outside Holm's family; undecided, it does not count",
+        description="the float engine beside others: judged by itself, outside Holm's family; undecided, it does not count",
     )
     verdict: Verdict
     eps_exact: str

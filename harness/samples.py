@@ -12,13 +12,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from harness.answers import TWIN, Column, Images, Matrix
-from harness.attacks.grid import distance_l2, distance_levels
+from harness.attacks.grid import distances
 from harness.attacks.parts import load_set
 from harness.predictions import margins
 
 SAMPLES = "samples.parquet"
 CLEAN = "clean"
-CHUNK = 256  # images whose distances are held at once
 
 
 def save(matrix: Matrix, engines: Iterable[str], images: Images, folder: Path) -> None:
@@ -49,7 +48,8 @@ def _parts(matrix: Matrix, engines: list[str], images: Images, folder: Path) -> 
         yield _rows(matrix, None, engine, None)
     for column in matrix.columns:
         adversarial, _, _ = load_set(folder / column.record.file, column.record.set_sha256)
-        moved = _distances(images, column.index, adversarial)
+        linf, l2 = distances(images, adversarial, column.index)
+        moved = (linf / 255).astype(np.float32), l2.astype(np.float32)
         for engine in engines:
             yield _rows(matrix, column, engine, moved)
 
@@ -81,14 +81,3 @@ def _rows(
             "l2": l2,
         }
     )
-
-
-def _distances(images: Images, index: NDArray[np.int64], adversarial: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Largest and Euclidean distance of each image from its clean form, on the [0, 1] scale, a chunk at a time."""
-    linf, l2 = np.zeros(len(index), np.float32), np.zeros(len(index), np.float32)
-    for first in range(0, len(index), CHUNK):
-        here = slice(first, first + CHUNK)
-        clean = images[index[here]]
-        linf[here] = distance_levels(clean, adversarial[here]).reshape(len(clean), -1).max(1) / 255
-        l2[here] = distance_l2(clean, adversarial[here])
-    return linf, l2

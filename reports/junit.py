@@ -26,7 +26,9 @@ class Case:
 
 
 def to_junit(run: Run) -> str:
-    """A suite of claims, one of engines, one of gates. An undecided claim is a failure: a CI server must not show it green."""
+    """A suite of claims, one of engines, one of gates. An undecided claim is a failure: a CI server must not show it green.
+    An undecided control is skipped, since the run's verdict does not count it either.
+    """
     record = run.record
     root = ET.Element("testsuites", name=clean(f"{record.model.name} on {record.device.name}"))
     for name, cases in (("claims", _claims(record)), ("engines", _engines(record)), ("gates", _gates(record))):
@@ -39,8 +41,14 @@ def to_junit(run: Run) -> str:
 
 def _claims(record: RunRecord) -> Iterable[Case]:
     for claim in record.claims:
-        outcome: Literal["", "failure", "error"] = (
-            "" if claim.verdict in PASSING else "error" if claim.verdict == Verdict.ENGINE_FAILED else "failure"
+        outcome: Literal["", "failure", "error", "skipped"] = (
+            ""
+            if claim.verdict in PASSING
+            else "error"
+            if claim.verdict == Verdict.ENGINE_FAILED
+            else "skipped"
+            if claim.control and claim.verdict == Verdict.INCONCLUSIVE
+            else "failure"
         )
         yield Case(claim.statement, outcome, claim.verdict, claim.reason)
     if not record.claims:

@@ -7,11 +7,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.records import Claim, EngineRecord, RunRecord
+from harness.records import Claim, EngineRecord, RunRecord, Verdict
 from reports.format import NONE, WITHHELD, clean, count, milliseconds, percent, points, significant, size
 from reports.naming import brief, named
 from reports.sections.telemetry import INVALID
-from reports.sections.verdict import TONES, caveat, headline
+from reports.sections.verdict import TONES, called, caveat, headline, more_images
 
 STYLES = {"good": "green", "warn": "yellow", "bad": "bold red"}
 
@@ -30,7 +30,8 @@ def verdict_table(record: RunRecord) -> RenderableType:
         parts.append(Text(caveat(record), style="bold yellow"))
     if record.claims:
         parts.append(_claims(record))
-    ran = [engine for engine in record.engines if engine.status == "ok"]
+    controls = {claim.engine for claim in record.claims if claim.control}
+    ran = sorted((engine for engine in record.engines if engine.status == "ok"), key=lambda engine: engine.name in controls)
     if ran:
         parts.append(_engines(ran, record.device.emulated))
     parts += [Text(line) for line in _ratios(record)]
@@ -39,7 +40,7 @@ def verdict_table(record: RunRecord) -> RenderableType:
         for engine in record.engines
         if engine.status != "ok"
     ]
-    parts += [Text(line, style="yellow") for line in _failed_gates(record)]
+    parts += [Text(line, style="yellow") for line in (*_open(record), *_failed_gates(record))]
     if not record.device.emulated:
         parts += [Text(line, style="bold red") for line in _invalid(record)]
     return Group(*parts)
@@ -56,10 +57,21 @@ def _ratios(record: RunRecord) -> list[str]:
     ]
 
 
+def _open(record: RunRecord) -> list[str]:
+    """Why a claim that neither stands nor falls with a gate is not answered well, and the command that would decide it."""
+    told = (Verdict.INCONCLUSIVE, Verdict.DEGRADED, Verdict.FAILS)
+    reasons = [
+        f"{brief(clean(claim.engine))}: {clean(claim.reason)}" for claim in record.claims if claim.verdict in told and not claim.control
+    ]
+    return [*reasons, *filter(None, [clean(more_images(record))])]
+
+
 def _failed_gates(record: RunRecord) -> list[str]:
-    """Each gate that failed, with what helps. That of the timing's conditions is told by `_invalid`."""
+    """Each gate that failed, with what helps. What it saw is left out where the first line says it; the timing's is told by `_invalid`."""
+    said = headline(record)
     return [
-        f"gate '{gate.name}' failed{f' ({brief(clean(gate.engine))})' if gate.engine else ''}: {clean(gate.observed)}. {clean(gate.remedy)}"
+        f"gate '{gate.name}' failed{f' ({brief(clean(gate.engine))})' if gate.engine else ''}: "
+        f"{'' if gate.observed in said else f'{clean(gate.observed)}. '}{clean(gate.remedy)}"
         for gate in record.gates
         if gate.passed is False and gate.name != "conditions"
     ]
@@ -100,7 +112,7 @@ def _claims(record: RunRecord) -> Table:
 def _claim(claim: Claim) -> list[Text]:
     bounds = NONE if claim.lower is None else f"[{points(claim.lower)}, {points(claim.upper)}]"
     figures = [
-        brief(claim.engine),
+        brief(called(claim)),
         claim.eps_exact,
         percent(claim.twin_robust.accuracy if claim.twin_robust else None),
         percent(claim.engine_robust.accuracy if claim.engine_robust else None),

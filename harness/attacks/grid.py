@@ -13,6 +13,7 @@ from harness.errors import UntrustedError, UsageError
 # A minimum-norm example has only just crossed the boundary, and rounding may pull it back or leave room: the points of the line from the
 # clean image through it that are tried, as shares of the way.
 STRETCHES = (1.0, 0.5, 0.7, 0.8, 0.9, 0.95, 1.02, 1.05, 1.1, 1.2, 1.4, 1.7, 2.0)
+CHUNK_BYTES = 1 << 18  # of images, compared at a time
 _TINY = 1e-3  # of a level: float32 noise that rounding away from the clean image must not blow up to a whole one
 
 
@@ -57,9 +58,26 @@ def distance_levels(clean: NDArray[np.uint8], images: NDArray[np.uint8]) -> NDAr
 
 def distance_l2(clean: NDArray[np.uint8], images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """|x' - x| in the L2 norm, (n,), of pixels in [0, 1]."""
-    levels = distance_levels(clean, images).reshape(len(images), -1)
-    distances: NDArray[np.float64] = np.linalg.norm(levels.astype(np.float64), axis=1) / 255
-    return distances
+    return distances(clean, images)[1]
+
+
+def distances(
+    clean: NDArray[np.uint8], images: NDArray[np.uint8], index: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """L-inf in levels and L2 of pixels in [0, 1], each (n,), between `images` and those of `clean` at `index` (all if None).
+
+    A few images at a time: whole sets as wider numbers would take several times the memory of the images.
+    """
+    linf, l2 = np.zeros(len(images), np.int16), np.zeros(len(images))
+    if clean is images and index is None:
+        return linf, l2
+    step = max(1, CHUNK_BYTES // max(images[:1].size, 1))
+    for start in range(0, len(images), step):
+        piece = slice(start, start + step)
+        levels = distance_levels(clean[piece if index is None else index[piece]], images[piece]).reshape(len(images[piece]), -1)
+        linf[piece] = levels.max(axis=1, initial=0)
+        l2[piece] = np.linalg.norm(levels.astype(np.float64), axis=1) / 255
+    return linf, l2
 
 
 def check_ball(clean: NDArray[np.uint8], images: NDArray[np.uint8], levels: int | None) -> None:

@@ -25,7 +25,7 @@ from harness.attacks.access import Access
 from harness.attacks.batch import Attacked, Images, Mask, Panel, attack_batch
 from harness.attacks.batch_size import batch_size
 from harness.attacks.gradient import fast, held
-from harness.attacks.grid import ball_levels, distance_l2, distance_levels
+from harness.attacks.grid import ball_levels, distances
 from harness.attacks.search import image_seed
 from harness.attacks.table import Attack
 from harness.data.dataset import Dataset, to_tensor
@@ -153,9 +153,9 @@ class _Task:
         done = self._batches(self.parts_folder) if len(self.index) else [_nothing(self.data.images)]
         whole = Attacked(*(np.concatenate([getattr(part, field.name) for part in done]) for field in fields(Attacked)))
         record = self.record(whole)
-        labels = self.data.labels[self.index]
+        labels, places = self.data.labels[self.index], self.data.place(self.index)
         extra = {"record": np.array(record.model_dump_json()), "fingerprint": np.array(self.fingerprint)}
-        parts.write(self.file, {"images": whole.images, "index": self.index.astype(np.int64), "labels": labels, **extra})
+        parts.write(self.file, {"images": whole.images, "index": places, "labels": labels, **extra})
         shutil.rmtree(self.parts_folder, ignore_errors=True)
         return record, whole.images
 
@@ -196,8 +196,7 @@ class _Task:
     def record(self, made: Attacked) -> AttackRecord:
         """The record of the merged set."""
         n_attacked = int(made.attacked.sum())
-        clean = self.data.images[self.index]
-        l2 = distance_l2(clean, made.images)
+        linf, l2 = distances(self.data.images, made.images, self.index)
         fooled = made.attacked & ~made.right
         return AttackRecord(
             source=self.source,
@@ -213,12 +212,12 @@ class _Task:
             n=len(self.index),
             n_attacked=n_attacked,
             target_accuracy=float(made.right.mean()) if len(made.right) else 0.0,
-            linf_max=int(distance_levels(clean, made.images).max(initial=0)) / 255,
+            linf_max=int(linf.max(initial=0)) / 255,
             l2_mean=float(l2[made.attacked].mean()) if n_attacked else 0.0,
             l2_median=float(np.median(l2[fooled])) if fooled.any() else None,
             zero_gradient_share=float(made.zero_gradient.sum()) / max(n_attacked, 1),
             undone_by_rounding=int(made.undone.sum()),
-            set_sha256=parts.set_digest(made.images, self.index, self.data.labels[self.index]),
+            set_sha256=parts.set_digest(made.images, self.data.place(self.index), self.data.labels[self.index]),
             file=f"{self.folder.name}/{self.file.name}",
         )
 

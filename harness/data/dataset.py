@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,31 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MOST_CLASSES = 1_000_000
+
+
+class Source(Protocol):
+    """Labelled images that need not be in memory: what is used of them is chosen by their labels, and only that is read."""
+
+    @property
+    def name(self) -> str:
+        """What the record calls them."""
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Of every image, (n,); checked by `checked_labels`."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name per class, empty where unknown."""
+        ...
+
+    def read(self, *parts: NDArray[np.intp]) -> list[Dataset]:
+        """The images at each of these positions, in that order, with their labels. Reads through the images once."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,6 +49,8 @@ class Dataset:
         images: uint8, shape (n, h, w, c), c = 1 or 3.
         labels: int64, shape (n,), each in [0, classes).
         class_names: one name per class, empty where unknown.
+        remarks: what a user should know of the images before believing a figure, a sentence each.
+        places: int64 (n,), where each image stands in the set it was chosen from, where only some of that were read.
 
     Raises:
         UsageError: another dtype or shape, no image at all, or a negative label.
@@ -33,6 +60,8 @@ class Dataset:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     class_names: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    places: NDArray[np.int64] | None = None
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,11 +70,7 @@ class Dataset:
             raise UsageError(f"{self.name}: images are {images.dtype} {images.shape}; expected uint8 (n, height, width, 1 or 3)")
         if len(images) == 0:
             raise UsageError(f"{self.name}: holds no image")
-        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-            raise UsageError(f"{self.name}: labels are {labels.dtype} {labels.shape}; expected integers ({len(images)},)")
-        if labels.min() < 0:
-            raise UsageError(f"{self.name}: label {labels.min()} at index {labels.argmin()} is negative")
-        object.__setattr__(self, "labels", labels.astype(np.int64))
+        object.__setattr__(self, "labels", checked_labels(self.name, labels, len(images)))
         digest = hashlib.sha256(str(images.shape).encode())
         digest.update(np.ascontiguousarray(images).data)
         digest.update(np.ascontiguousarray(self.labels).data)
@@ -61,7 +86,35 @@ class Dataset:
 
     def subset(self, index: NDArray[np.intp]) -> Dataset:
         """The images at `index`, in that order, under the same name."""
-        return Dataset(self.name, self.images[index], self.labels[index], self.class_names)
+        return replace(self, images=self.images[index], labels=self.labels[index], places=None)
+
+    def read(self, *parts: NDArray[np.intp]) -> list[Dataset]:
+        """As `Source` has it."""
+        return [self.subset(part) for part in parts]
+
+    def place(self, index: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Where the images at `index` stand in the whole set: `index` itself where all of it is here."""
+        return index.astype(np.int64) if self.places is None else self.places[index]
+
+
+def check_label_form(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], n: int) -> None:
+    """Raise UsageError unless labels of that dtype and shape are integers, one for each of `n` images."""
+    if shape != (n,) or dtype.kind not in "iu":
+        raise UsageError(f"{name}: labels are {dtype} {shape}; expected integers ({n},)")
+
+
+def checked_labels(name: str, labels: NDArray[Any], n: int) -> NDArray[np.int64]:
+    """The labels of `n` images as int64.
+
+    Raises:
+        UsageError: another number, no integers, or one that no class has.
+    """
+    check_label_form(name, labels.dtype, labels.shape, n)
+    if n and labels.min() < 0:
+        raise UsageError(f"{name}: label {labels.min()} at index {labels.argmin()} is negative")
+    if n and labels.max() > MOST_CLASSES:
+        raise UsageError(f"{name}: label {labels.max()} at index {labels.argmax()} is no class; expected 0 to {MOST_CLASSES:,} at most")
+    return labels.astype(np.int64)
 
 
 def to_bytes(images: Tensor) -> NDArray[np.uint8]:

@@ -2,85 +2,127 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from harness.data.dataset import Dataset
+from harness.data.picture import SUFFIXES, read_image
+from harness.data.remarks import order_remarks
 from harness.errors import UsageError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+# Parts of a data set, as its root holds them; the first that is there is the one to judge a network on.
+PARTS = ("test", "testing", "val", "valid", "validation", "dev", "eval", "train", "training")
 
 
-def list_images(folder: Path) -> tuple[list[str], list[tuple[Path, int]]]:
-    """(class names, [(file, label)]), both sorted. Symbolic links that lead out of the folder are left out.
+@dataclass(frozen=True)
+class Folder:
+    """The images of a folder, not read yet; see `harness.data.dataset.Source`.
+
+    Attributes:
+        files, labels: of every image, in the order of their classes and names.
+        shape: (channels, height, width) they are brought to; None keeps their own size, which must then be one.
+        remarks: what was noticed while listing them.
+    """
+
+    name: str
+    files: Sequence[Path]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    shape: tuple[int, int, int] | None
+    remarks: tuple[str, ...]
+
+    def read(self, *parts: NDArray[np.intp]) -> list[Dataset]:
+        """As `Source` has it: every file is opened once for each part that has it.
+
+        Raises:
+            UsageError: an unreadable image, or (without `shape`) images of several sizes.
+        """
+        seen: Counter[str] = Counter()
+        found = [self._images(part, seen) for part in parts]
+        total = sum(map(len, parts))
+        remarks = *self.remarks, *(f"{count:,} of {total:,} images {what}" for what, count in seen.items())
+        return [Dataset(self.name, images, self.labels[part], self.class_names, remarks) for images, part in zip(found, parts, strict=True)]
+
+    def _images(self, part: NDArray[np.intp], seen: Counter[str]) -> NDArray[np.uint8]:
+        first = read_image(self.files[part[0]], self.shape)
+        images = np.empty((len(part), *first.shape), np.uint8)
+        for place, number in enumerate(part):
+            image = read_image(self.files[number], self.shape, seen)
+            if image.shape != first.shape:
+                raise UsageError(
+                    f"{self.files[number]} is {image.shape}, {self.files[part[0]]} is {first.shape}; "
+                    "images of several sizes need a model with a fixed input size"
+                )
+            images[place] = image
+        return images
+
+
+def open_folder(folder: Path, shape: tuple[int, int, int] | None) -> Folder:
+    """Every image of a folder that holds one folder per class; none is read yet. Links that lead out of it are left out, and counted.
 
     Raises:
-        UsageError: no class folder, or a class without an image.
+        UsageError: no class folder, a class without an image, or the root of a data set whose parts (train, val …) hold the classes.
     """
     root = folder.resolve()
-    classes = sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".") and entry.resolve().is_relative_to(root)
-    )
-    if not classes:
+    entries = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    inside = [entry for entry in entries if entry.resolve().is_relative_to(root)]
+    if not inside:
         raise UsageError(f"{folder} has no class folders; expected {folder}/CLASS/IMAGE.png")
-    files: list[tuple[Path, int]] = []
-    for label, name in enumerate(classes):
-        found = [
-            (path, label)
-            for path in sorted((folder / name).rglob("*"))
-            if path.suffix.lower() in SUFFIXES and path.is_file() and path.resolve().is_relative_to(root)
-        ]
-        if not found:
-            raise UsageError(f"{folder / name} holds no image ({', '.join(sorted(SUFFIXES))}); remove the folder or fill it")
-        files += found
-    return classes, files
+    files: list[Path] = []
+    labels: list[int] = []
+    left_out = len(entries) - len(inside)
+    for label, entry in enumerate(inside):
+        pictures = [path for path in sorted(entry.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+        kept = [path for path in pictures if path.resolve().is_relative_to(root)]
+        if not kept:
+            raise UsageError(f"{entry} holds no image ({', '.join(sorted(SUFFIXES))}); remove the folder or fill it")
+        files += kept
+        labels += [label] * len(kept)
+        left_out += len(pictures) - len(kept)
+    refuse_root(folder, inside, files)
+    names = tuple(entry.name for entry in inside)
+    remarks = *order_remarks(names), *nesting_remarks(inside, files)
+    if left_out:
+        remarks = *remarks, f"{left_out:,} links lead out of {folder} and were left out"
+    return Folder(root.name, files, np.array(labels), names, shape, remarks)
 
 
-def read_image(path: Path, shape: tuple[int, int, int] | None) -> NDArray[np.uint8]:
-    """One image, (h, w, c). With `shape` (c, h, w): scaled until it just covers h x w (bilinear), then cropped at the centre.
-
-    Raises:
-        UsageError: not an image, truncated, or too large to be one.
-    """
-    mode = "L" if shape is not None and shape[0] == 1 else "RGB"
-    try:
-        with Image.open(path) as opened:
-            image = opened.convert(mode)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(f"cannot read image {path}: {error}") from error
-    if shape is not None:
-        _, h, w = shape
-        scale = max(h / image.height, w / image.width)
-        size = max(w, round(image.width * scale)), max(h, round(image.height * scale))
-        image = image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
-        left, top = (size[0] - w) // 2, (size[1] - h) // 2
-        image = image.crop((left, top, left + w, top + h))
-    pixels = np.asarray(image)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
-
-
-def read_folder(folder: Path, shape: tuple[int, int, int] | None) -> Dataset:
-    """Every image of the folder, brought to the model's input size.
-
-    Args:
-        folder: holds one folder per class.
-        shape: (channels, height, width) of the model's input; None keeps the images' own size, which must then be one.
+def refuse_root(folder: Path, classes: Sequence[Path], files: Sequence[Path]) -> None:
+    """Refuse a folder whose sub-folders are parts of a data set (train, val, test), or that holds one folder with the classes inside.
 
     Raises:
-        UsageError: no class folders, an empty class, an unreadable image, or (without `shape`) images of several sizes.
+        UsageError: names the folder that is meant.
     """
-    classes, files = list_images(folder)
-    images: list[NDArray[np.uint8]] = []
-    for path, _ in files:
-        images.append(read_image(path, shape))
-        if images[-1].shape != images[0].shape:
-            raise UsageError(
-                f"{path} is {images[-1].shape}, {files[0][0]} is {images[0].shape}; "
-                "images of several sizes need a model with a fixed input size"
-            )
-    return Dataset(folder.resolve().name, np.stack(images), np.array([label for _, label in files]), tuple(classes))
+    with_images = {path.parent for path in files}
+    holders = [entry for entry in classes if entry not in with_images]  # their images are in folders of their own
+    parts = [entry for entry in holders if entry.name.lower() in PARTS]
+    if parts:
+        best = min(parts, key=lambda entry: PARTS.index(entry.name.lower()))
+        named = ", ".join(entry.name for entry in parts)
+        raise UsageError(
+            f"{folder} holds {named}: parts of a data set with class folders inside, not classes. Name the part to be judged: --data {best}"
+        )
+    if len(classes) == 1 and holders:
+        inner = sorted(entry.name for entry in classes[0].iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        part = next((name for wanted in PARTS for name in inner if name.lower() == wanted), None)
+        where = classes[0] if part is None else classes[0] / part
+        raise UsageError(
+            f"{folder} holds one folder, {classes[0].name}, with {len(inner)} folders inside ({', '.join(inner[:3])} …): "
+            f"are those the classes? Name the folder that holds the class folders: --data {where}"
+        )
+
+
+def nesting_remarks(classes: Sequence[Path], files: Sequence[Path]) -> list[str]:
+    """Whether every class holds the same folders and no image beside them: then those may be the classes."""
+    if len(classes) < 2 or any(path.parent in classes for path in files):
+        return []
+    inner = [{entry.name for entry in folder.iterdir() if entry.is_dir()} for folder in classes]
+    if len(inner[0]) < 2 or any(names != inner[0] for names in inner):
+        return []
+    named = ", ".join(sorted(inner[0])[:3])
+    return [f"every class folder ({classes[0].name}, {classes[1].name} …) holds the same folders ({named} …): are those the classes?"]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 from devices.host.sysroot import cache_folder
 from harness.data import cifar10, sample
-from harness.data.dataset import Dataset
-from harness.data.image_folder import read_folder
-from harness.data.npz import images_shape, read_npz
-from harness.data.split import set_aside, stratified, without_copies
+from harness.data.dataset import Dataset, Source
+from harness.data.image_folder import open_folder
+from harness.data.npz import images_shape, open_npz
+from harness.data.remarks import remarks_of
+from harness.data.split import Choose, set_aside, stratified, whole, without_copies
 from harness.errors import UsageError
 
 __all__ = ["NAMES", "load_all", "load_data", "peek_shape", "stratified"]
@@ -18,14 +21,17 @@ __all__ = ["NAMES", "load_all", "load_data", "peek_shape", "stratified"]
 NAMES = ("cifar10-sample", "cifar10")
 
 
-def load_data(name: str, *, input_shape: tuple[int, int, int] | None, classes: int | None, seed: int) -> tuple[Dataset, Dataset]:
-    """Load `--data`.
+def load_data(
+    name: str, *, input_shape: tuple[int, int, int] | None, classes: int | None, seed: int, choose: Choose | None = None
+) -> tuple[Dataset, Dataset]:
+    """Load `--data`. What a user should know of it before believing a figure is told on standard error.
 
     Args:
         name: `cifar10-sample`, `cifar10`, a .npz file or an image folder.
         input_shape: (channels, height, width) of the model, or None where it takes any.
         classes: number of the model's logits, or None to leave the labels unchecked.
         seed: chooses the calibration slice where the data does not bring its own.
+        choose: from the labels of the test images to the positions of those that are wanted; the others are not read. All if None.
 
     Returns:
         (test, calibration): no image is in both, not even as a copy.
@@ -34,12 +40,15 @@ def load_data(name: str, *, input_shape: tuple[int, int, int] | None, classes: i
         UsageError: there is no such data, it is damaged, or it does not fit the model.
     """
     try:
-        test, calibration = _read(name, input_shape, seed)
-    except OSError as error:
-        raise UsageError(f"cannot read data '{name[:80]}': {error.strerror or error}") from error
+        test, calibration = _read(name, input_shape, seed, choose)
+    except (OSError, ValueError) as error:  # ValueError: a name that cannot be a path
+        raise UsageError(f"cannot read data '{name[:80]}': {getattr(error, 'strerror', None) or error}") from error
     _check_size(test, input_shape)
     _check_size(calibration, input_shape)
     _check_labels(test, classes)
+    test = replace(test, remarks=(*test.remarks, *remarks_of(test, classes)))
+    for remark in test.remarks:
+        print(f"harness: {test.name}: {remark}", file=sys.stderr)
     return test, calibration
 
 
@@ -63,25 +72,31 @@ def load_all(name: str) -> Dataset:
         return cifar10.read(cache_folder(), train=True, download=True)
     if Path(name).suffix != ".npz":
         raise UsageError(f"training data '{name}' is neither cifar10 nor an .npz with images and labels")
-    return read_npz(Path(name))[0]
+    return whole(open_npz(Path(name))[0])
 
 
-def _read(name: str, input_shape: tuple[int, int, int] | None, seed: int) -> tuple[Dataset, Dataset]:
+def _read(name: str, input_shape: tuple[int, int, int] | None, seed: int, choose: Choose | None) -> tuple[Dataset, Dataset]:
     if name == "cifar10-sample":
-        return sample.load_sample()
+        return _chosen(*sample.load_sample(), choose)
     if name == "cifar10":
-        return cifar10.load(seed)
+        return _chosen(*cifar10.load(seed), choose)
     path = Path(name)
     if path.is_dir():
-        return set_aside(read_folder(path, input_shape), seed)
+        return set_aside(open_folder(path, input_shape), seed, choose)
     if path.suffix == ".npz":
-        data, calibration = read_npz(path)
-        return set_aside(data, seed) if calibration is None else (data, without_copies(calibration, data))
+        data, calibration = open_npz(path)
+        return set_aside(data, seed, choose) if calibration is None else _chosen(data, calibration, choose)
     if path.exists():
         raise UsageError(f"data {path} is neither an .npz nor a folder. Expected {', '.join(NAMES)}, FILE.npz or a folder CLASS/IMAGE.")
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     raise UsageError(f"there is no data '{name}'.{hint} Choices: {', '.join(NAMES)}, FILE.npz, a folder CLASS/IMAGE.")
+
+
+def _chosen(data: Source, calibration: Source, choose: Choose | None) -> tuple[Dataset, Dataset]:
+    """Data that brings its calibration images: what is wanted of it, and those of them that are not in it."""
+    test = whole(data, choose)
+    return test, without_copies(whole(calibration), test)
 
 
 def _check_size(data: Dataset, input_shape: tuple[int, int, int] | None) -> None:
@@ -104,6 +119,8 @@ def _check_labels(data: Dataset, classes: int | None) -> None:
         )
     worst = int(data.labels.argmax())
     if data.labels[worst] >= classes:
+        from_one = " Do they count from 1? Then save labels - 1." if data.labels[worst] == classes and data.labels.min() > 0 else ""
         raise UsageError(
-            f"{data.name}: label {data.labels[worst]} at index {worst} is out of range; the model has {classes} classes, 0..{classes - 1}"
+            f"{data.name}: label {data.labels[worst]} at index {worst} is out of range; "
+            f"the model has {classes} classes, 0..{classes - 1}.{from_one}"
         )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.dataset import Dataset
+from harness.data.dataset import Dataset, Source
 from harness.errors import UsageError
 
 CALIBRATION = 512
 CALIBRATION_SHARE = 5  # of user data, one image in this many is set aside
+
+Choose = Callable[[NDArray[np.int64]], NDArray[np.intp]]
+"""From the labels of all images to the positions of those that are wanted."""
 
 
 def interleave(labels: NDArray[np.int64], seed: int) -> NDArray[np.intp]:
@@ -73,22 +77,37 @@ def without_copies(calibration: Dataset, test: Dataset) -> Dataset:
     return calibration.subset(fresh)
 
 
-def set_aside(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+def whole(data: Source, choose: Choose | None = None) -> Dataset:
+    """All images of `data`, or those at the positions that `choose` picks by the labels; `Dataset.places` keeps those."""
+    if choose is None:
+        return data if isinstance(data, Dataset) else data.read(np.arange(len(data.labels)))[0]
+    wanted = choose(data.labels)
+    return replace(data.read(wanted)[0], places=wanted)
+
+
+def set_aside(data: Source, seed: int, choose: Choose | None = None) -> tuple[Dataset, Dataset]:
     """Split user data into (test, calibration): a seeded stratified slice of min(512, n // 5) images calibrates.
 
     The two share no image, not even by content: a calibration image that the test part repeats is dropped.
 
+    Args:
+        data: read once, and no more of it than is asked for.
+        seed: of the slice.
+        choose: from the labels of the test part to the positions in it that are wanted, all if None; `Dataset.places` keeps them.
+
     Raises:
         UsageError: too few images, or nothing but copies.
     """
-    n = min(CALIBRATION, len(data) // CALIBRATION_SHARE)
+    held = len(data.labels)
+    n = min(CALIBRATION, held // CALIBRATION_SHARE)
     if n == 0:
         raise UsageError(
-            f"{data.name} holds {len(data)} images; at least {CALIBRATION_SHARE} are needed, "
+            f"{data.name} holds {held} images; at least {CALIBRATION_SHARE} are needed, "
             f"since one in {CALIBRATION_SHARE} is set aside to calibrate"
         )
     chosen = stratified(data.labels, n, seed)
-    test = data.subset(np.setdiff1d(np.arange(len(data)), chosen))
-    part = data.subset(chosen)
-    calibration = Dataset(f"{data.name} (set aside, seed {seed})", part.images, part.labels, part.class_names)
-    return test, without_copies(calibration, test)
+    rest = np.setdiff1d(np.arange(held), chosen)
+    wanted = None if choose is None else choose(data.labels[rest])
+    test, part = data.read(rest if wanted is None else rest[wanted], chosen)
+    calibration = replace(part, name=f"{data.name} (set aside, seed {seed})")
+    return replace(test, places=wanted), without_copies(calibration, test)

@@ -178,7 +178,7 @@ def attack_once(settings: Settings, out: Path) -> AttackRecord:
     """
     if out.exists() or not out.parent.is_dir():
         raise UsageError(f"--out {out}: expected the name of a file that does not exist yet, in a folder that does")
-    subject: Subject = load_subject(settings)
+    subject: Subject = load_subject(settings, only_attacked=True)
     attack = subject.attacks[0]
     place = out.with_name(f"{out.name}.parts")
     record, _ = make_set(subject.twin.module, subject.test, subject.index, attack, subject.eps, settings.seed, source="S1", folder=place)

@@ -98,8 +98,8 @@ def for_tier(name: str, settings: Settings) -> Attack:
     return resolve(name).with_steps(settings.plan.apgd_steps) if ALIASES.get(name, name) in ADAPTIVE_STEPS else resolve(name)
 
 
-def load_subject(settings: Settings) -> Subject:
-    """Check the settings and load the twin and the images.
+def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
+    """Check the settings and load the twin and the images; with `only_attacked`, no other test images than those.
 
     Raises:
         UsageError: anything the user can mend.
@@ -119,9 +119,13 @@ def load_subject(settings: Settings) -> Subject:
         normalize=settings.normalize,
         data_shape=peek_shape(settings.data),
     )
-    test, calibration = load_data(settings.data, input_shape=twin.input_shape, classes=twin.classes, seed=settings.seed)
-    wanted = settings.samples or min(settings.plan.samples, len(test))
-    index = stratified(test.labels, wanted, settings.seed)
+
+    def attacked(labels: NDArray[np.int64]) -> NDArray[np.intp]:
+        return stratified(labels, settings.samples or min(settings.plan.samples, len(labels)), settings.seed)
+
+    shape, choose = twin.input_shape, attacked if only_attacked else None
+    test, calibration = load_data(settings.data, input_shape=shape, classes=twin.classes, seed=settings.seed, choose=choose)
+    index = np.arange(len(test)) if only_attacked else attacked(test.labels)
     eps = settings.radius(twin.card.get("eps"))
     return Subject(twin, test, calibration, index, eps, attacks, profile)
 
@@ -175,4 +179,5 @@ def describe_data(subject: Subject) -> DataRecord:
         calibration_name=subject.calibration.name,
         calibration_sha256=subject.calibration.sha256,
         calibration_n=len(subject.calibration),
+        remarks=list(subject.test.remarks),
     )

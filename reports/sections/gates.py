@@ -8,16 +8,18 @@ from reports.run import Run
 from reports.table import Cell, Section, table
 
 RESULTS = {True: Cell("passed", "good"), False: Cell("failed", "bad"), None: Cell("not tested", "muted")}
+UNDECIDED = Cell("undecided", "warn")
 
 
 def section(run: Run) -> Section:
     """Gates, failed ones first, then warnings."""
     record = run.record
     failed = sum(gate.passed is False for gate in record.gates)
-    untested = sum(gate.passed is None for gate in record.gates)
-    passed = len(record.gates) - failed - untested
+    left_open = sum(undecided(gate) for gate in record.gates)
+    untested = sum(gate.passed is None for gate in record.gates) - left_open
+    passed = len(record.gates) - failed - untested - left_open
     paragraphs = [
-        f"Gates: {passed} passed, {failed} failed, {untested} not tested. "
+        f"Gates: {passed} passed, {failed} failed, {left_open} undecided, {untested} not tested. "
         "A failed gate that guards the verdict makes it UNTRUSTED; the others withhold a label or a figure."
     ]
     if not record.gates:
@@ -32,12 +34,17 @@ def section(run: Run) -> Section:
     return Section("gates", "Gates and warnings", paragraphs, tables)
 
 
+def undecided(gate: Gate) -> bool:
+    """Whether it was tested and chance, or what there was to look at, left it open."""
+    return gate.passed is None and not gate.observed.startswith("not tested")
+
+
 def _row(gate: Gate) -> tuple[str | Cell, ...]:
     return (
         gate.name,
         gate.engine or "all",
-        RESULTS[gate.passed],
+        UNDECIDED if undecided(gate) else RESULTS[gate.passed],
         gate.observed,
         gate.limit,
-        gate.remedy if gate.passed is not True else NONE,
+        gate.remedy if gate.passed is False or undecided(gate) else NONE,
     )

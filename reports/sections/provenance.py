@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 
 from harness.answers import TWIN
 from harness.records import AttackRecord, RunRecord
+from reports.command import command
 from reports.format import NONE, count, flat, percent, significant
 from reports.run import Run
 from reports.table import Cell, Section, Table, table
-
-FOLDER_OPTIONS = ("--out", "--resume")  # of a folder that exists by now
 
 
 def section(run: Run) -> Section:
@@ -35,19 +33,8 @@ def repeat(run: Run) -> Section:
         "repeat",
         "How to repeat it",
         ["The same command, seed and data give the same record, timing apart, in a new run folder; --out DIR names one."],
-        code=shlex.join(_elsewhere(run.record.command)),
+        code=shlex.join(command(run.record)),
     )
-
-
-def _elsewhere(command: list[str]) -> Iterator[str]:
-    """The words of a command but for `FOLDER_OPTIONS` and their values."""
-    words = iter(command)
-    for word in words:
-        name, equals, _ = word.partition("=")
-        if name not in FOLDER_OPTIONS:
-            yield word
-        elif not equals:
-            next(words, None)
 
 
 def _subject(record: RunRecord) -> Table:
@@ -64,6 +51,7 @@ def _subject(record: RunRecord) -> Table:
             ("MACs per image", count(model.macs)),
             ("Input, classes", f"{shape}, {count(model.classes)}"),
             ("Data", f"{data.name}: {count(data.n)} images attacked, {count(data.n_clean)} classified clean"),
+            *([("Data, remarks", "; ".join(data.remarks))] if data.remarks else []),
             ("Data, SHA-256", Cell(data.sha256, "code")),
             ("Calibration", f"{data.calibration_name}: {count(data.calibration_n)} images, none of them tested"),
             ("Calibration, SHA-256", Cell(data.calibration_sha256, "code")),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+
 from harness.records import Claim, RunRecord, Share, Step, Verdict
+from reports.command import command
 from reports.format import NONE, count, estimate, percent, points, significant
 from reports.run import Run
 from reports.table import Cell, Section, Table, Tone, table
@@ -25,6 +28,9 @@ TONES: dict[Verdict, Tone] = {
     Verdict.FAILS: "bad",
     Verdict.ENGINE_FAILED: "bad",
 }
+
+
+LARGER = {"cifar10-sample": "cifar10"}  # data set -> the whole of it
 
 
 def headline(record: RunRecord) -> str:
@@ -60,9 +66,27 @@ def _not_run(record: RunRecord) -> str:
 
 
 def decisive(record: RunRecord) -> Claim | None:
-    """The claim that made the overall verdict: of those that share it, the one with the largest gap."""
+    """The claim that made the overall verdict: of those that share it, the one with the largest gap, a control last."""
     same = [claim for claim in record.claims if claim.verdict == record.verdict]
-    return max(same, key=lambda claim: claim.gap if claim.gap is not None else -1.0, default=None)
+    return max(same, key=lambda claim: (not claim.control, claim.gap if claim.gap is not None else -1.0), default=None)
+
+
+def more_images(record: RunRecord) -> str:
+    """The command that would decide what the images at hand do not, or nothing."""
+    needed = max((claim.n_required or 0 for claim in record.claims if not claim.control), default=0)
+    if not needed:
+        return ""
+    options = {"--samples": str(needed)}
+    short = needed > record.data.n_clean
+    if short and record.data.name in LARGER:
+        options["--data"] = LARGER[record.data.name]
+    elsewhere = f"It takes more than the {record.data.n_clean:,} images of {record.data.name}. " if short else ""
+    return f"{elsewhere}Next: {shlex.join(command(record, options))}"
+
+
+def called(claim: Claim) -> str:
+    """The claim's engine, marked where it is a control."""
+    return f"{claim.engine} (control)" if claim.control else claim.engine
 
 
 def in_words(claim: Claim) -> str:
@@ -86,6 +110,8 @@ def section(run: Run) -> Section:
         paragraphs.append(in_words(worst))
     if caveat(record):
         paragraphs.append(caveat(record))
+    if more_images(record):
+        paragraphs.append(more_images(record))
     if run.missing:
         paragraphs.append(f"Files of this run are missing, and figures drawn from them are left out: {', '.join(run.missing)}.")
     return Section("verdict", "Verdict", paragraphs, [_answers(record), _reasons(record)] if record.claims else [])
@@ -97,7 +123,7 @@ def _answers(record: RunRecord) -> Table:
         ("Engine", "Verdict", "ε", "Twin, worst case", "Engine, worst case", "Gap", "Bounds", "Margin", "n", "n to decide", "p"),
         [
             (
-                claim.engine,
+                called(claim),
                 Cell(claim.verdict, TONES[claim.verdict]),
                 claim.eps_exact,
                 _share(claim.twin_robust),
@@ -117,7 +143,8 @@ def _answers(record: RunRecord) -> Table:
         "lower bound is above the margin. HOLDS: the upper bound is below the margin, still so after Holm's correction for the number of "
         "claims; the twin had that much to lose (the lower end of its own interval is above the margin); and the STE twin and the engine "
         "itself were attacked. Without those attacks: NOT REFUTED BY TRANSFER. DEGRADED: the lower bound is above 0. INCONCLUSIVE: none of "
-        "these. n to decide: images needed at the disagreement seen. p: of a gap at least as large as the margin, Holm-adjusted.",
+        "these. Control: the float engine beside quantized ones, judged by itself; undecided, it does not count. "
+        "n to decide: images needed at the disagreement seen. p: of a gap at least as large as the margin, Holm-adjusted.",
     )
 
 
@@ -126,7 +153,7 @@ def _reasons(record: RunRecord) -> Table:
         "Reasons",
         ("Engine", "Claim", "Why this verdict", "Engine / twin", "McNemar's p"),
         [
-            (c.engine, c.statement, c.reason, estimate(c.relative_robustness, c.relative_ci95), significant(c.mcnemar_p))
+            (called(c), c.statement, c.reason, estimate(c.relative_robustness, c.relative_ci95), significant(c.mcnemar_p))
             for c in record.claims
         ],
         numbers=(3, 4),

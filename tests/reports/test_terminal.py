@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from harness.records import Gate, RunRecord
+from harness.records import Gate, RunRecord, Verdict
 from reports.terminal import print_verdict
 
 
@@ -84,3 +84,18 @@ def test_a_failed_gate_says_what_it_saw_and_what_helps(rendered):
     text = " ".join(printed(record.model_copy(update={"gates": [gate, other]})).split())
     assert "gate 'rounding' failed: 25 of 31 images. Attack with more steps." in text
     assert "masked" not in text, "a gate that did not fail gives no advice"
+
+
+def test_an_undecided_claim_says_why_how_many_images_would_decide_and_the_command(rendered):
+    record = RunRecord.model_validate(json.loads(rendered("plain", "json").read_text()))
+    words = ["harness", "bench", "--samples", "64", "--model", "x.onnx", "--out=runs/1"]
+    data = record.data.model_copy(update={"n_clean": 1000, "name": "mine.npz"})
+
+    def told(n: int) -> str:
+        changes = {"verdict": Verdict.INCONCLUSIVE, "n_required": n, "reason": "Not below the margin."}
+        claims = [claim.model_copy(update=changes) for claim in record.claims[:1]]
+        changed = record.model_copy(update={"claims": claims, "verdict": Verdict.INCONCLUSIVE, "command": words, "data": data})
+        return " ".join(printed(changed).split())
+
+    assert f"{record.claims[0].engine}: Not below the margin. Next: harness bench --model x.onnx --samples 900" in told(900)
+    assert "It takes more than the 1,000 images of mine.npz." in told(1855)

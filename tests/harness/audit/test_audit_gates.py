@@ -7,6 +7,7 @@ import pytest
 
 from harness.audit import gates
 from harness.audit.gates import GATES, guards, not_tested, untested
+from harness.audit.statistics import share
 from harness.records import Gate, Mismatch, PrecisionEvidence, Proof
 
 RNG = np.random.default_rng(0)
@@ -40,6 +41,7 @@ def evidence(label: str, share: float | None) -> PrecisionEvidence:
 
 
 right = np.ones(100, dtype=bool)
+MARGINS = np.linspace(-0.3, 0.7, 101)[1:]
 
 SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] = {
     "artefact proof": (
@@ -51,6 +53,11 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
         lambda: gates.logits_not_probabilities(LOGITS),
         lambda: gates.logits_not_probabilities(softmax(LOGITS)),
         "rows sum to 1 … 1",
+    ),
+    "clean accuracy": (
+        lambda: gates.clean_accuracy(LABELS, wrong_on(700), 10),
+        lambda: gates.clean_accuracy(LABELS, (LABELS + 1) % 10, 10, cause="the labels seem to be one too high: then all would be right"),
+        "0.0% of 1000 images right; one class named for all would have 11.7%; the labels seem to be one too high: then",
     ),
     "clean parity": (
         lambda: gates.clean_parity("e", LABELS, wrong_on(100), wrong_on(101)),
@@ -69,23 +76,23 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
     ),
     "large radius": (
         lambda: gates.large_radius(np.arange(100) < 5),
-        lambda: gates.large_radius(np.arange(100) < 6),
-        "6.0% of 100 images stay right",
+        lambda: gates.large_radius(np.arange(100) < 11),
+        "11.0% of 100 attacked images stay right",
     ),
     "zero gradient": (
-        lambda: gates.zero_gradient({"pgd 8/255": 0.0, "apgd-ce 8/255": 0.05}),
-        lambda: gates.zero_gradient({"pgd 8/255": 0.4, "apgd-ce 8/255": 0.0}),
-        "at most 40.0% (pgd 8/255)",
+        lambda: gates.zero_gradient({"pgd 8/255": (0, 40), "apgd-ce 8/255": (2, 40)}),
+        lambda: gates.zero_gradient({"pgd 8/255": (16, 40), "apgd-ce 8/255": (0, 40)}),
+        "at most 40.0% of 40 attacked images (pgd 8/255)",
     ),
     "noise floor": (
-        lambda: gates.noise_floor(0.7, 0.4, 256, "pgd"),
-        lambda: gates.noise_floor(0.7, 0.7, 256, "pgd"),  # an attack that moves nothing
-        "70.0% of 256 images right under noise, 70.0% under pgd",
+        lambda: gates.noise_floor(MARGINS, MARGINS - 1, "pgd"),
+        lambda: gates.noise_floor(MARGINS, MARGINS + 0.1, "pgd"),  # an attack that moves nothing
+        "noise leaves 70 of 100 attacked images right, of which pgd wins 0; it lowers the margin of 0",
     ),
     "rounding": (
         lambda: gates.rounding({"S1 pgd": (0, 0), "S1 cw-l2": (2, 100)}),
         lambda: gates.rounding({"S1 pgd": (1, 100), "S1 cw-l2": (25, 31)}),
-        "at most 25 of 31 attacked images (S1 cw-l2)",
+        "at most 80.6% of 31 attacked images (S1 cw-l2)",
     ),
     "DLR classes": (
         lambda: gates.dlr_classes(3, ["apgd-dlr"]),
@@ -94,13 +101,13 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
     ),
     "query attack": (
         lambda: gates.query_attack(np.arange(100) < 50, np.arange(100) < 49),
-        lambda: gates.query_attack(np.arange(100) < 50, np.arange(100) < 47),
-        "50.0% of 100 images right under the white-box attacks, 47.0% under the query attack",
+        lambda: gates.query_attack(np.arange(100) < 50, np.arange(100) < 42),
+        "50.0% of 100 images right under the white-box attacks, 42.0% under the query attack",
     ),
     "twin fidelity": (
         lambda: gates.twin_fidelity("e", LABELS, wrong_on(10), LABELS, wrong_on(30)),
-        lambda: gates.twin_fidelity("e", LABELS, wrong_on(10), LABELS, wrong_on(31)),
-        "99.0% of the clean and 96.9% of the adversarial",
+        lambda: gates.twin_fidelity("e", LABELS, wrong_on(10), LABELS, wrong_on(45)),
+        "99.0% of 1000 clean and 95.5% of 1000 adversarial",
     ),
     "precision evidence": (
         lambda: gates.precision_evidence("e", evidence("int8", 0.99)),
@@ -154,8 +161,7 @@ def test_clean_parity_is_undecided_where_the_images_are_too_few() -> None:
 
 def test_clean_parity_is_undecided_where_chance_may_have_made_the_gap() -> None:
     """One image of 64 is a gap of 1.6 points, above the margin, and no evidence of a loss."""
-    few = slice(0, 64)
-    gate = gates.clean_parity("e", LABELS[few], LABELS[few], wrong_on(1)[few])
+    gate = gates.clean_parity("e", LABELS[FEW], LABELS[FEW], wrong_on(1)[FEW])
     assert gate.passed is None
     assert "gap 1.56 points" in gate.observed and "undecided, about" in gate.observed
 
@@ -187,8 +193,56 @@ def test_clean_parity_of_a_twin_that_has_nothing_right() -> None:
     assert "of the twin" not in gates.clean_parity("e", LABELS, wrong_on(1000), wrong_on(1000)).observed
 
 
-def test_a_share_above_the_limit_by_chance_decides_nothing() -> None:
-    assert gates.rounding({"S1 pgd": (1, 16)}).passed is None
+FEW = slice(0, 64)
+UNDECIDED = {
+    "rounding": lambda: gates.rounding({"S1 pgd": (1, 16)}),
+    "zero gradient": lambda: gates.zero_gradient({"S1 pgd": (1, 16)}),
+    "large radius": lambda: gates.large_radius(np.arange(100) < 6),
+    "query attack": lambda: gates.query_attack(np.arange(100) < 50, np.arange(100) < 48),
+    "twin fidelity": lambda: gates.twin_fidelity("e", LABELS[FEW], wrong_on(1)[FEW], LABELS[FEW], LABELS[FEW]),
+    "clean parity": lambda: gates.clean_parity("e", LABELS[FEW], LABELS[FEW], wrong_on(1)[FEW]),
+    "clean accuracy": lambda: gates.clean_accuracy(np.arange(6), np.array([0, 1, 3, 4, 5, 0]), 6),
+    "a robust network": lambda: gates.noise_floor(np.full(64, 3.0), np.full(64, 1.0), "pgd"),
+    "few images left": lambda: gates.noise_floor(np.full(2, 3.0), np.full(2, 3.0), "pgd"),
+    "no image left": lambda: gates.noise_floor(np.full(64, -1.0), np.full(64, -2.0), "pgd"),
+}
+
+
+@pytest.mark.parametrize("name", UNDECIDED)
+def test_what_chance_may_have_made_decides_nothing(name: str) -> None:
+    """A share above its limit by one image, an interval that holds it, an attack that was left nothing to win."""
+    gate = UNDECIDED[name]()
+    assert gate.passed is None
+    assert "undecided" in gate.observed
+
+
+@pytest.mark.parametrize(
+    ("labels", "n_right", "passed"),
+    [
+        (np.arange(40) % 2, 20, False),  # two classes, at chance
+        (np.arange(40) % 2, 38, True),
+        (np.zeros(40, dtype=int), 40, True),  # a folder of one class
+        (np.zeros(40, dtype=int), 4, False),
+        (np.arange(200) % 20 == 0, 190, False),  # 95 % are of one class, and as many are right
+        (np.arange(40) % 20 == 0, 38, None),
+        (np.arange(1000) % 1000, 0, False),
+    ],
+)
+def test_clean_accuracy_is_judged_against_the_most_frequent_class(labels: np.ndarray, n_right: int, passed: bool | None) -> None:
+    labels = labels.astype(np.int64)
+    predictions = np.where(np.arange(len(labels)) < n_right, labels, (labels + 1) % 10)
+    assert gates.clean_accuracy(labels, predictions, 10).passed is passed
+
+
+def test_clean_accuracy_is_held_against_the_card() -> None:
+    """54.6 % of images of which the card has 87.7 % is far above chance, and not this network."""
+    assert gates.clean_accuracy(LABELS, wrong_on(454), 10, share(877, 1000)).passed is False
+    assert gates.clean_accuracy(LABELS, wrong_on(123), 10, share(877, 1000)).passed is True
+    assert gates.clean_accuracy(LABELS[FEW], wrong_on(8)[FEW], 10, share(900, 1000)).passed is True
+
+
+def test_a_large_radius_without_an_image_to_attack_says_nothing() -> None:
+    assert gates.large_radius(np.zeros(0, dtype=bool)).passed is None
 
 
 def test_two_classes_pass_because_a_margin_loss_took_the_place_of_dlr() -> None:

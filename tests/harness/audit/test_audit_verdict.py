@@ -17,7 +17,14 @@ TRANSFER = frozenset({"S0", "S1"})
 
 
 def compare(
-    both: int, twin_only: int, engine_only: int, neither: int, *, sources: frozenset[str] = ADAPTIVE, engine: str = "ort-int8"
+    both: int,
+    twin_only: int,
+    engine_only: int,
+    neither: int,
+    *,
+    sources: frozenset[str] = ADAPTIVE,
+    engine: str = "ort-int8",
+    control: bool = False,
 ) -> Comparison:
     counts = [both, twin_only, engine_only, neither]
     return Comparison(
@@ -26,6 +33,7 @@ def compare(
         twin_right=np.repeat([True, True, False, False], counts),
         engine_right=np.repeat([True, False, True, False], counts),
         sources=sources,
+        control=control,
     )
 
 
@@ -128,6 +136,27 @@ def test_holm_withholds_a_signature_that_one_claim_alone_would_earn() -> None:
     assert "not after correction for 4 claims" in together[0].reason
     assert together[0].upper is not None and together[0].upper < 0.05
     assert together[0].n_required is not None and together[0].n_required > 256
+
+
+@pytest.mark.parametrize("margin", [0.05, 0.02])
+@pytest.mark.parametrize("name", BRANCHES)
+def test_a_control_beside_it_changes_nothing_about_a_claim(name: str, margin: float) -> None:
+    """The float engine is no part of Holm's family, stands last, and undecided it leaves the run's verdict alone."""
+    counts, sources, _ = BRANCHES[name]
+    alone = judge(compare(*counts, sources=sources), margin=margin)
+    control = compare(15, 1, 1, 14, engine="onnx-fp32", control=True)
+    found = claims([control, compare(*counts, sources=sources)], [], margin)
+    assert [claim.engine for claim in found] == ["ort-int8", "onnx-fp32"]
+    assert found[0] == alone
+    assert found[1].control and found[1].verdict is Verdict.INCONCLUSIVE
+    assert overall(found) is alone.verdict
+
+
+def test_a_control_that_fails_is_not_hidden() -> None:
+    """Then the comparison itself is in doubt."""
+    found = claims([compare(60, 40, 1, 155, engine="onnx-fp32", control=True), compare(100, 1, 1, 154)], [], 0.05)
+    assert [claim.verdict for claim in found] == [Verdict.HOLDS, Verdict.FAILS]
+    assert overall(found) is Verdict.FAILS
 
 
 def test_holm_does_not_soften_a_refutation() -> None:

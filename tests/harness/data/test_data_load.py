@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,38 @@ def arrays(**values: Any) -> Callable[[Path], str]:
     return lambda folder: npz(folder, **{"images": IMAGES, "labels": LABELS, **values})
 
 
+def endless(folder: Path) -> str:
+    with zipfile.ZipFile(folder / "mine.npz", "w") as archive:
+        for name, shape in (("images", (10**12, 8, 8, 3)), ("labels", (10**12,))):
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return str(folder / "mine.npz")
+
+
+def encrypted(folder: Path) -> str:
+    path = Path(npz(folder, images=IMAGES, labels=LABELS))
+    content = bytearray(path.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = -1
+        while (at := content.find(mark, at + 1)) >= 0:
+            content[at + flags] |= 1
+    path.write_bytes(content)
+    return str(path)
+
+
+def compressed_flipped(folder: Path) -> str:
+    np.savez_compressed(folder / "mine.npz", images=IMAGES, labels=LABELS)
+    content = bytearray((folder / "mine.npz").read_bytes())
+    content[2000] ^= 255
+    (folder / "mine.npz").write_bytes(content)
+    return str(folder / "mine.npz")
+
+
+def fifo(folder: Path) -> str:
+    os.mkfifo(folder / "mine.npz")
+    return str(folder / "mine.npz")
+
+
 def other_file(folder: Path) -> str:
     (folder / "data.csv").write_text("1,2\n")
     return str(folder / "data.csv")
@@ -137,14 +170,25 @@ BAD = {
     "pickled arrays": (objects, "pickled Python objects, which are never loaded"),
     "wrong keys": (lambda folder: npz(folder, x=IMAGES, y=LABELS), "lacks images and labels; it holds x, y"),
     "unknown keys": (arrays(weights=LABELS), "unknown arrays weights"),
-    "floats in [0, 1]": (arrays(images=IMAGES / 255), r"float64 .*Convert with \(images \* 255\)\.round\(\)"),
+    "floats in [0, 1]": (arrays(images=IMAGES / 255), r"float64 .*In \[0, 1\]: \(images \* 255\)\.round\(\)"),
     "normalised floats": (arrays(images=IMAGES - 128.0), "undo the normalisation"),
+    "16-bit images": (arrays(images=IMAGES.astype(np.uint16) * 257), r"uint16 .*white is 65535\): \(images // 257\)"),
+    "half floats": (arrays(images=(IMAGES / 255).astype(np.float16)), r"float16 .*In \[0, 1\]"),
+    "masks": (arrays(images=IMAGES > 9), r"bool .*astype\('uint8'\) \* 255"),
+    "complex images": (arrays(images=IMAGES * 1j), r"complex128 .*expected uint8"),
     "int64 images": (arrays(images=IMAGES.astype(np.int64)), r"images are int64 .*expected uint8 \(n, height, width, 1 or 3\)"),
     "channels first": (arrays(images=IMAGES.transpose(0, 3, 1, 2)), r"channels-first: \.transpose\(0, 2, 3, 1\)"),
     "four channels": (arrays(images=np.zeros((N, 8, 8, 4), np.uint8)), r"expected uint8"),
     "no image": (arrays(images=IMAGES[:0], labels=LABELS[:0]), "hold no pixel"),
     "too few": (arrays(images=IMAGES[:4], labels=LABELS[:4]), "holds 4 images; at least 5"),
     "labels of another length": (arrays(labels=LABELS[:-1]), r"labels are int64 \(29,\); expected integers \(30,\)"),
+    "an endless header": (endless, r"array images is uint8 \(1000000000000, 8, 8, 3\), .* bytes; it holds 0"),
+    "encrypted": (encrypted, "not a readable .npz: .*encrypted"),
+    "a compressed flipped byte": (compressed_flipped, "not a readable .npz"),
+    "a label beyond any class": (arrays(labels=LABELS + 2**40), "is no class"),
+    "labels from 1": (arrays(labels=LABELS + 1), r"Do they count from 1\? Then save labels - 1"),
+    "a fifo": (fifo, "is not a file"),
+    "a name with a zero byte": (lambda folder: "a\0b.npz", "null byte"),
     "float labels": (arrays(labels=LABELS * 1.0), "labels are float64"),
     "one-hot labels": (arrays(labels=np.eye(3, dtype=np.int64)[LABELS]), r"labels are int64 \(30, 3\)"),
     "a negative label": (arrays(labels=LABELS - 1), "label -1 at index 0 is negative"),
@@ -164,6 +208,31 @@ def test_bad_data_is_one_clear_line(case: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         load(make(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_only_the_wanted_images_of_an_npz_are_kept(save: Callable[..., None], order: Any, tmp_path: Path) -> None:
+    many = np.random.default_rng(1).integers(0, 256, (900, 40, 40, 3), dtype=np.uint8)  # more than one block
+    save(tmp_path / "mine.npz", images=np.array(many, order=order), labels=np.arange(900) % 3)
+    wanted = np.array([700, 3, 5])
+    whole, _ = load(str(tmp_path / "mine.npz"), shape=None)
+    few, calibration = load_data(str(tmp_path / "mine.npz"), input_shape=None, classes=3, seed=0, choose=lambda labels: wanted)
+    assert np.array_equal(few.images, whole.images[wanted]) and np.array_equal(few.labels, whole.labels[wanted])
+    assert few.place(np.array([0, 2])).tolist() == [700, 5] and whole.place(wanted).tolist() == [700, 3, 5]
+    assert len(calibration) == 180
+
+
+def test_only_the_wanted_images_of_a_folder_are_opened(tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "zoo")
+    few, _ = load_data(str(root), input_shape=(3, 8, 8), classes=3, seed=0, choose=lambda labels: np.array([11]))
+    whole, calibration = load(str(root))
+    assert np.array_equal(few.images, whole.images[11:])
+    unread = next(
+        p for p in root.rglob("*.png") if not any((read_image(p, (3, 8, 8)) == i).all() for i in (*few.images, *calibration.images))
+    )
+    unread.write_text("no image")
+    load_data(str(root), input_shape=(3, 8, 8), classes=3, seed=0, choose=lambda labels: np.array([11]))
 
 
 class Bomb:
@@ -219,6 +288,71 @@ def test_links_that_leave_the_folder_are_left_out(tmp_path: Path) -> None:
     test, calibration = load(str(root))
     assert len(test) + len(calibration) == 15
     assert test.class_names == ("ant", "bee", "cat")
+    assert any(remark.startswith("2 links lead out of") for remark in test.remarks)
+
+
+def classes_of(root: Path, *names: str) -> Path:
+    for label, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for number in range(5):
+            Image.fromarray(np.full((8, 8, 3), 20 * label + number + 40, np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+REMARKS: dict[str, tuple[tuple[str, ...], str | None]] = {
+    "numbers as text": (("0", "1", "10", "2"), r"the folder '10' is class 2: names are sorted as text"),
+    "numbers from 1": (("1", "2", "3"), r"the folder '1' is class 0\."),
+    "numbers with a gap": (("0", "2", "3"), r"the folder '2' is class 1\."),
+    "padded numbers": (("00", "01", "02"), None),
+    "names with numbers": (("class1", "class10", "class2"), r"class 1 is 'class10', by numbers it would be 'class2'"),
+    "padded names": (("n01", "n02", "n10"), None),
+    "plain names": (("ant", "bee", "train"), None),  # a train is a class too, where its images are in it
+}
+
+
+@pytest.mark.parametrize("case", REMARKS)
+def test_an_order_of_classes_that_may_surprise_is_told(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names, message = REMARKS[case]
+    test, _ = load(str(classes_of(tmp_path / "zoo", *names)), classes=len(names))
+    told = capsys.readouterr().err
+    assert tuple(told.splitlines()) == tuple(f"harness: zoo: {remark}" for remark in test.remarks)
+    assert re.search(message, told) if message else told == ""
+
+
+ROOTS = {
+    "train and val": (("train/cat", "train/dog", "val/cat", "val/dog"), r"holds train, val: .*--data .*/zoo/val$"),
+    "Test beside a folder that is no part": (("Test/cat", "Test/dog", "extra"), r"holds Test: .*--data .*/zoo/Test$"),
+    "one part": (("validation/cat", "validation/dog"), r"holds validation: .*--data .*/zoo/validation$"),
+    "a folder too high": (("pets/cat", "pets/dog"), r"one folder, pets, with 2 folders inside \(cat, dog …\).*--data .*/zoo/pets$"),
+    "two folders too high": (("pets/train/cat", "pets/test/cat"), r"--data .*/zoo/pets/test$"),
+}
+
+
+@pytest.mark.parametrize("case", ROOTS)
+def test_the_root_of_a_data_set_is_refused_with_the_folder_that_is_meant(case: str, tmp_path: Path) -> None:
+    names, message = ROOTS[case]
+    with pytest.raises(UsageError, match=message):
+        load(str(classes_of(tmp_path / "zoo", *names)), classes=2)
+
+
+def test_the_same_folders_in_every_class_are_told(tmp_path: Path) -> None:
+    test, _ = load(str(classes_of(tmp_path / "zoo", "2023/cat", "2023/dog", "2024/cat", "2024/dog")), classes=2)
+    assert any("every class folder (2023, 2024 …) holds the same folders (cat, dog …)" in remark for remark in test.remarks)
+
+
+ODD: dict[str, tuple[dict[str, Any], int, str]] = {
+    "no class 0": ({"labels": LABELS + 1}, 4, "no image has label 0, labels go from 1 to 3"),
+    "one output more": ({}, 4, "labels end at 2, the model has 4 classes, one more"),
+    "images in [0, 1] as bytes": ({"images": IMAGES // 128}, 3, "the brightest value of all 24 images is 1 of 255"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_what_is_odd_in_an_npz_is_told(case: str, tmp_path: Path) -> None:
+    changed, classes, message = ODD[case]
+    test, _ = load(arrays(**changed)(tmp_path), classes=classes)
+    assert any(message in remark for remark in test.remarks)
+    assert load("cifar10-sample", shape=(3, 32, 32), classes=10)[0].remarks == ()
 
 
 def corrupt(root: Path) -> None:

@@ -1,0 +1,45 @@
+"""Each cause of few right images, planted, is named; nothing is named without one."""
+
+import numpy as np
+import pytest
+
+from harness.audit.causes import explain
+
+LABELS = np.arange(240) % 12
+TEXT = np.array(sorted(range(12), key=str))
+FROM_ONE = np.array(sorted(range(1, 13), key=str)) - 1
+SWAPPED = np.array([3, 0, 1, 2, 5, 4, 7, 6, 9, 8, 11, 10])
+
+
+@pytest.mark.parametrize(
+    ("predictions", "says"),
+    [
+        (LABELS + 1, "one too low"),
+        (LABELS - 1, "one too high"),
+        (TEXT[LABELS], "sorted as text (0, 1, 10, 2, …)"),
+        (FROM_ONE[LABELS], "sorted as text (1, 10, 2, …)"),
+        (SWAPPED[LABELS], "another order"),
+    ],
+)
+def test_another_numbering_is_named(predictions: np.ndarray, says: str) -> None:
+    noisy = predictions.copy()
+    noisy[::10] = 5
+    labels, noisy = LABELS[noisy >= 0], noisy[noisy >= 0]
+    told = explain(labels, noisy, {}, 13)
+    assert says in told and "would be right" in told
+
+
+def test_a_reading_of_the_pixels_is_named() -> None:
+    wrong = np.zeros_like(LABELS)
+    assert explain(LABELS, wrong, {"BGR": LABELS[:60], "twice": wrong[:60]}, 12) == "BGR: then 100.0% of 60 would be right"
+
+
+def test_chance_explains_nothing() -> None:
+    rng = np.random.default_rng(0)
+    for n in (24, 240):
+        assert explain(LABELS[:n], rng.integers(0, 12, n), {"BGR": rng.integers(0, 12, n)}, 12) == ""
+
+
+def test_a_network_that_is_nearly_right_needs_no_other_reading() -> None:
+    assert explain(LABELS, np.where(np.arange(240) < 150, LABELS, 0), {"BGR": LABELS[:60]}, 12).startswith("BGR")
+    assert explain(LABELS, np.where(np.arange(240) < 235, LABELS, 0), {}, 12) == ""
