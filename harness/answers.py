@@ -40,10 +40,14 @@ class Model(Protocol):
     """
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """See the class."""
+        ...
 
     @property
-    def sha256(self) -> str: ...
+    def sha256(self) -> str:
+        """See the class."""
+        ...
 
     def logits(self, images: Images) -> Logits:
         """Logits, float32 (n, classes), of uint8 images (n, h, w, c)."""
@@ -78,7 +82,7 @@ class Answers:
         known = _read_row(place / _ROW)
         if known is not None and known != model.sha256:
             raise UntrustedError(
-                f"{model.id} is another one than when this run was begun ({model.sha256[:12]}…, {known[:12]}… before), and its answers must "
+                f"{model.id} is another one than when this run was begun ({model.sha256[:12]}…, {known[:12]}… before): its answers must "
                 f"not be mixed. Start a new run."
             )
         if (stored := self.get(model.id, sha256)) is not None and len(stored) == len(images):

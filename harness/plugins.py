@@ -1,7 +1,7 @@
 """Entries from outside: an installed package's entry points, and modules that the user names with `--plugin`, add to the tables.
 
-A table is a plain dict. An entry point `NAME = package.module:OBJECT` in the group `edge_harness.attacks` is the entry NAME of that table; a
-module that is named is imported, and adds what it has to add: `ATTACKS["mine"] = Attack(...)`.
+A table is a plain dict. An entry point `NAME = package.module:OBJECT` in the group `edge_harness.attacks` is the entry NAME of that table;
+a module that is named is imported, and adds what it has to add: `ATTACKS["mine"] = Attack(...)`.
 """
 
 from __future__ import annotations

@@ -342,7 +342,9 @@ class Memory(Part):
 
 
 class EngineRecord(Part):
-    """One engine on one device: a flavour, and which of its builds. Where `status` is not `ok`, `error` says what happened and the measured parts are absent.
+    """One engine on one device: a flavour, and which of its builds.
+
+    Where `status` is not `ok`, `error` says what happened and the measured parts are absent.
 
     Status `built`: the engine was built ahead of time and could not be run here. `simulated`: how the engine was simulated, where its own
     runtime did not run; then nothing here was measured on the engine itself.
@@ -374,7 +376,9 @@ class EngineRecord(Part):
 
 
 class Ratio(Part):
-    """Latency of one engine / latency of another, round by round in turns; `low` is of the rounds' 10 % quantiles, `median` of their medians.
+    """Latency of one engine / latency of another, round by round in turns.
+
+    `low` is of the rounds' 10 % quantiles, `median` of their medians.
 
     Each with the smallest and the largest over the rounds. `decided`: every round names the same engine as the faster one.
     """

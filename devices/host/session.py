@@ -1,5 +1,7 @@
-"""An engine held open: asked, measured, asked again, until it is closed. The same for this machine, an emulated CPU, a board, and the
-user's own engine (`exec:`), since all of them speak protocol 1 over a pair of pipes (see `devices.worker.serve`, docs/engines-of-your-own.md).
+"""An engine held open: asked, measured, asked again, until it is closed.
+
+The same for this machine, an emulated CPU, a board, and the user's own engine (`exec:`), since all of them speak protocol 1 over a pair of
+pipes (see `devices.worker.serve`, docs/engines-of-your-own.md).
 
 Nothing that the other end says is believed unchecked: a wrong length, NaN, silence, garbage, endless output and death end as an
 `EngineError`, never as a hang.
@@ -311,8 +313,8 @@ class EngineSession:
         if len(bad):
             self._fail(
                 "nan",
-                f"{len(bad)} of {len(images)} images give logits that are not finite, the first in place {bad[0]} of its request: an overflow "
-                f"in low precision, or NaN in the weights. Compare with the fp32 flavour.",
+                f"{len(bad)} of {len(images)} images give logits that are not finite, the first in place {bad[0]} of its request: an "
+                f"overflow in low precision, or NaN in the weights. Compare with the fp32 flavour.",
             )
         return answer
 
@@ -400,8 +402,8 @@ class EngineSession:
             if (now := self.hello.loaded.plan_sha256) != before:
                 self._fail(
                     "crashed",
-                    f"after a lost connection another plan runs ({now[:12]}…, {before[:12]}… before): its answers must not be mixed with those "
-                    f"of the first. Run again; keep the plan on the device.",
+                    f"after a lost connection another plan runs ({now[:12]}…, {before[:12]}… before): its answers must not be mixed with "
+                    f"those of the first. Run again; keep the plan on the device.",
                 )
             try:
                 return step()

@@ -289,7 +289,7 @@ def _digest(artefact_sha256: str, loaded: Loaded) -> str:
 
 
 def _end_with_caller(fd: int) -> None:
-    """End this process once nobody holds the other end of `fd`, whatever it is doing: a killed caller or a lost connection leaves nothing."""
+    """End this process once nobody holds the other end of `fd`: a killed caller or a lost connection leaves nothing behind."""
     hangup = select.poll()
     hangup.register(fd, select.POLLHUP | select.POLLERR | select.POLLRDHUP)
     hangup.poll()

@@ -75,7 +75,8 @@ def make_set(
         The record, and the images, uint8 (n, h, w, c), in the order of `index`.
 
     Raises:
-        UsageError: no image (and no panel: of a cascade's set none may be left), a radius below one level, a mask of another length, output that is not finite logits, a gradient
+        UsageError: no image (with a panel none may be left), a radius below one level, a mask of another length, output that is
+            not finite logits, a gradient
             that is not finite, or no space on the disk.
         UntrustedError: the file holds another set (another twin, data set, seed or setting), or changed since it was made.
     """

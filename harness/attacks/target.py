@@ -21,10 +21,14 @@ class Target(Model, Protocol):
     """A model that is attacked. `module` maps float images (n, c, h, w) in [0, 1] to logits (n, classes)."""
 
     @property
-    def access(self) -> Access: ...
+    def access(self) -> Access:
+        """What it gives."""
+        ...
 
     @property
-    def module(self) -> nn.Module: ...
+    def module(self) -> nn.Module:
+        """See the class."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,32 +45,49 @@ class Source:
         return planner(context)
 
 
-SOURCES: dict[str, Source] = {
-    source.id: source
-    for source in (
-        Source(
-            "S0", "no model: random noise, the floor", "it is not known what noise of that size does without an adversary", "no engine", False,
-            "harness.sources.s0:plan",
-        ),
-        Source(
-            "S1", "the PyTorch twin", "the claim that was made for the twin was not attacked", "every engine", True,
-            "harness.sources.s1:plan",
-        ),
-        Source(
-            "S3", "the exported graph read back into PyTorch, with straight-through gradients where it rounds (the STE twin)",
-            "low transfer may be misaligned gradients: the engine's own graph was not attacked", "quantized engines", True,
-            "harness.sources.s3:plan",
-        ),
-        Source(
-            "S4", "the engine itself, and the twin with the same budget, by queries", "the engine itself was not attacked", "every engine", True,
-            "harness.sources.s4:plan",
-        ),
-        Source(
-            "gate", "the twin, at a radius where nothing can survive", "it is not known whether the attacks can break anything", "no engine", False,
-            "harness.sources.gate:plan",
-        ),
-    )
-}  # fmt: skip
+_ALL = (
+    Source(
+        id="S0",
+        title="no model: random noise, the floor",
+        absent="it is not known what noise of that size does without an adversary",
+        needed="no engine",
+        decides=False,
+        path="harness.sources.s0:plan",
+    ),
+    Source(
+        id="S1",
+        title="the PyTorch twin",
+        absent="the claim that was made for the twin was not attacked",
+        needed="every engine",
+        decides=True,
+        path="harness.sources.s1:plan",
+    ),
+    Source(
+        id="S3",
+        title="the exported graph read back into PyTorch, with straight-through gradients where it rounds (the STE twin)",
+        absent="low transfer may be misaligned gradients: the engine's own graph was not attacked",
+        needed="quantized engines",
+        decides=True,
+        path="harness.sources.s3:plan",
+    ),
+    Source(
+        id="S4",
+        title="the engine itself, and the twin with the same budget, by queries",
+        absent="the engine itself was not attacked",
+        needed="every engine",
+        decides=True,
+        path="harness.sources.s4:plan",
+    ),
+    Source(
+        id="gate",
+        title="the twin, at a radius where nothing can survive",
+        absent="it is not known whether the attacks can break anything",
+        needed="no engine",
+        decides=False,
+        path="harness.sources.gate:plan",
+    ),
+)
+SOURCES: dict[str, Source] = {source.id: source for source in _ALL}
 
 
 def find_source(name: str) -> Source:

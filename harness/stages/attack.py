@@ -32,7 +32,7 @@ class Cascade:
     """Attacks run one after another on a pool. An image leaves it when the twin and every engine of the claim have been fooled on it.
 
     No further attack could change any worst case then, so the result is that of all attacks on all images, for a part of the gradients.
-    What an image was broken by in a smaller ball breaks it in a larger one too, so the security curve asks only what containment leaves open.
+    What an image was broken by in a smaller ball breaks it in a larger one too, so the security curve asks only what is left open.
 
     Attributes:
         context: twin, engines, graphs.

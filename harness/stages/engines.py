@@ -184,6 +184,7 @@ class Steps:
         return self
 
     def __call__(self, step: str, done: int, total: int) -> None:
+        """Show that `done` of `total` are done."""
         if step != self._step or self._track is None:
             self._stack.close()
             self._step, self._done = step, 0
