@@ -1,4 +1,4 @@
-"""The hops of `harness bench`, one file each: subject, export, attack, measure, judge.
+"""The stages of `harness bench`, one file each: subject, export, engines, measure, attack, judge.
 
-Each takes what the hop before it returned and adds its part to the record; none knows how its room's library does the work.
+Each takes what the stages before it returned and adds its part to the record; none knows how its room's library does the work.
 """

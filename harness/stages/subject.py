@@ -1,4 +1,4 @@
-"""Hops 1 and 2: everything that can be wrong is checked, then the twin and its images are there."""
+"""The first stage: everything that can be wrong is checked, then the twin and its images are there."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _ratios(record: RunRecord) -> list[Table]:
         for r in record.ratios
     ]
     note = (
-        "Engines took turns. Each figure is the median over the rounds of latency / latency, with the smallest and the largest; undisturbed: "
+        "Engines took turns. Each figure is the median over the rounds of latency / latency, with the smallest and largest; undisturbed: "
         "of the fastest tenth of a round's calls, which other programs cannot lengthen."
     )
     return [
