@@ -18,7 +18,7 @@ def section(run: Run) -> Section:
     tables = [_subject(record)]
     if record.attacks:
         tables += [_attacks(record), _sets(record)]
-    tables.append(table("Artefacts", ("Engine", "SHA-256"), [(e.name, Cell(e.artefact_sha256 or NONE, "code")) for e in record.engines]))
+    tables.append(_artefacts(record))
     tables += [
         table(title, ("Name", "Value"), rows)
         for title, values in (("Settings", record.settings), ("Workstation", record.environment))
@@ -35,6 +35,12 @@ def repeat(run: Run) -> Section:
         ["The same command, seed and data give the same record, timing apart, in a new run folder; --out DIR names one."],
         code=shlex.join(command(run.record)),
     )
+
+
+def _artefacts(record: RunRecord) -> Table:
+    rows = [(e.name, Cell(e.artefact_sha256 or NONE, "code"), Cell(e.plan_sha256 or NONE, "code")) for e in record.engines]
+    note = "The plan is what really ran: an engine's own file, or of a runtime that keeps none the artefact, the version and the options."
+    return table("Artefacts", ("Engine", "Artefact, SHA-256", "Plan, SHA-256"), rows, note=note)
 
 
 def _subject(record: RunRecord) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from harness.answers import TWIN, Answers
 from harness.records import (
     AttackRecord,
     Claim,
@@ -39,14 +41,14 @@ HOSTILE = "<script>alert(1)</script>|\"'`x`](javascript:alert(1))${7*7}{{7*7}}\x
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 ENGINES = ("onnx-fp32", "ort-int8")
 SETS = (
-    ("S0", "noise", "8/255"),
-    ("S1", "pgd", "8/255"),
-    ("S1", "apgd-ce", "8/255"),
-    ("S1", "apgd-dlr", "8/255"),
-    ("S1", "cw-l2", "0"),
-    *(("S1", "pgd", eps) for eps in ("1/255", "2/255", "4/255")),
-    ("S3-ort-int8", "apgd-ce", "8/255"),
-    ("gate", "pgd", "64/255"),
+    ("S0", "twin", "noise", "8/255"),
+    ("S1", "twin", "pgd", "8/255"),
+    ("S1", "twin", "apgd-ce", "8/255"),
+    ("S1", "twin", "apgd-dlr", "8/255"),
+    ("S1", "twin", "cw-l2", "0"),
+    *(("S1", "twin", "pgd", eps) for eps in ("1/255", "2/255", "4/255")),
+    ("S3", "ort-int8", "apgd-ce", "8/255"),
+    ("gate", "twin", "pgd", "64/255"),
 )
 # Margin lost per 1/255 of radius; steps; library. A minimum-norm attack stops just behind the boundary.
 STRENGTH = {"noise": 0.02, "pgd": 0.21, "apgd-ce": 0.24, "apgd-dlr": 0.26, "cw-l2": 0.0}
@@ -104,27 +106,37 @@ def make_run(
     strays = {engine: noise * (0.1 if engine == "onnx-fp32" else 1.0) * rng.normal(0, 1, (n_clean, 2)) for engine in ENGINES}
     rows = [
         _rows(
-            labels, base, base + strays[engine][:, 0], engine, source="clean", attack="clean", eps="0", rng=rng, distance=np.zeros(n_clean)
+            labels,
+            base,
+            base + strays[engine][:, 0],
+            engine,
+            source="clean",
+            target="clean",
+            attack="clean",
+            eps="0",
+            rng=rng,
+            distance=np.zeros(n_clean),
         )
         for engine in ENGINES
     ]
     attacks, transfers = [], []
-    for source, name, eps in SETS if attacked else ():
+    for source, target, name, eps in SETS if attacked else ():
         radius, size = Fraction(eps), 16 if source == "gate" else n
         margin, distance = _attacked(base[:size], name, float(radius) * 255)
-        file = f"adversarial/{source}-{name}-{radius.numerator}-{radius.denominator}.npz"
-        made_on = source if source == "gate" else f"{source}{evil}"
+        file = f"adversarial/{source}-{target}-{name}-{radius.numerator}-{radius.denominator}.npz"
         signs = rng.choice([-1, 1], images[:size].shape)
         shifted = np.clip(images[:size].astype(int) + signs * int(radius * 255), 0, 255).astype(np.uint8)
         np.savez_compressed(folder / file, images=shifted, index=np.arange(size), labels=labels[:size])
-        attacks.append(_attack(made_on, name, eps, file, base[:size], margin, distance))
+        attacks.append(_attack(source, target, name, eps, file, base[:size], margin, distance))
         for engine in ENGINES:
             stray = margin + strays[engine][:size, 1]
-            where = {"source": made_on, "attack": name, "eps": eps}
+            where = {"source": source, "target": target, "attack": name, "eps": eps}
             rows.append(_rows(labels[:size], margin, stray, engine, rng=rng, distance=distance, **where))
             if source != "gate":
                 transfers.append(_transfer(engine, where, base[:size], base[:size] + strays[engine][:size, 0], margin, stray))
-    pd.concat(rows).reset_index(drop=True).to_parquet(folder / "samples.parquet")
+    frame = pd.concat(rows).reset_index(drop=True)
+    frame.to_parquet(folder / "samples.parquet")
+    _answers(folder, frame, labels, np.arange(n), attacks)
 
     engines = [_engine(folder, name, base + strays[name][:, 0], evil, rng) for name in ENGINES]
     if unrun:
@@ -189,7 +201,29 @@ def make_run(
     return record
 
 
-def _rows(labels, twin, engine, name, *, source, attack, eps, rng, distance):
+def _answers(folder, frame, labels, index, attacks):
+    """The cells that the samples are counted from: a one for the class that is named."""
+    answers = Answers(folder)
+    answers.begin(labels, index)
+    columns = [("clean", "clean", "clean", "0", "2b" * 32), *((a.source, a.target, a.name, a.eps_exact, a.set_sha256) for a in attacks)]
+    for source, target, attack, eps, sha256 in columns:
+        here = frame[(frame.source == source) & (frame.target == target) & (frame.attack == attack) & (frame.eps == eps)]
+        for engine, rows in here.groupby("engine"):
+            for model, side in ((TWIN, "twin"), (engine, "engine")):
+                answers.ask(_Named(model, rows[f"{side}_prediction"].to_numpy()), sha256, rows.index.to_numpy())
+
+
+class _Named:
+    sha256 = "7c" * 32
+
+    def __init__(self, name, predictions):
+        self.id, self.predictions = name, predictions
+
+    def logits(self, images):
+        return np.eye(10, dtype=np.float32)[self.predictions]
+
+
+def _rows(labels, twin, engine, name, *, source, target, attack, eps, rng, distance):
     """Rows of samples.parquet from margins: a positive margin is the right answer, any other the next class."""
     n = len(labels)
     wrong = (labels + rng.integers(1, 10, n)) % 10
@@ -198,6 +232,7 @@ def _rows(labels, twin, engine, name, *, source, attack, eps, rng, distance):
             "index": np.arange(n, dtype=np.int32),
             "label": labels.astype(np.int32),
             "source": source,
+            "target": target,
             "attack": attack,
             "eps": eps,
             "engine": name,
@@ -218,10 +253,11 @@ def _attacked(base, name, radius):
     return base - radius * STRENGTH[name], np.where(base > 0, 0.054 * radius, 0.0)
 
 
-def _attack(source, name, eps, file, clean, margin, distance):
+def _attack(source, target, name, eps, file, clean, margin, distance):
     radius, smallest = float(Fraction(eps)), name == "cw-l2"
     return AttackRecord(
         source=source,
+        target=target,
         name=name,
         library=LIBRARY[name],
         norm="L2" if smallest else "Linf",
@@ -232,12 +268,12 @@ def _attack(source, name, eps, file, clean, margin, distance):
         seed=0,
         n=len(clean),
         n_attacked=int((clean > 0).sum()),
-        twin_accuracy=float((margin > 0).mean()),
+        target_accuracy=float((margin > 0).mean()),
         linf_max=radius,
         l2_mean=float(distance[clean > 0].mean()),
         l2_median=float(np.median(distance[clean > 0])) if smallest else None,
         zero_gradient_share=0.0,
-        set_sha256=f"{len(file):02x}" * 32,
+        set_sha256=hashlib.sha256(file.encode()).hexdigest(),
         file=file,
     )
 
@@ -250,6 +286,7 @@ def _transfer(engine, where, clean, engine_clean, margin, stray):
     return Transfer(
         engine=engine,
         source=where["source"],
+        target=where["target"],
         attack=where["attack"],
         eps=float(Fraction(where["eps"])),
         eps_exact=where["eps"],
@@ -277,10 +314,12 @@ def _engine(folder, flavour, margin, evil, rng):
         n = {1: 2_000, 8: 700, 32: 100}[batch]
         values = (0.9 if integer else 1.2) * batch**0.8 * 1e6 * (1 + rng.gamma(1.2, 0.04, n) + (rng.random(n) < 0.01) * rng.random(n) * 2)
         raw = f"timings/{flavour}-b{batch}.npz"
-        np.savez(folder / raw, latency_ns=values.astype(np.int64), warmup_ns=values[:50].astype(np.int64), first_ns=np.int64(8 * values[0]))
+        np.savez(folder / raw, latency_ns=values.astype(np.int64), warmup_ns=values[:50].astype(np.int64))
         latency[str(batch)] = _latency(values / 1e6, batch, raw)
     return EngineRecord(
         flavour=flavour,
+        name=flavour,
+        plan_sha256=("8d" if integer else "9e") * 32,
         runtime="onnxruntime",
         runtime_version="1.32.0",
         options={"intra_op_num_threads": 2, "graph_optimization_level": "all"},
@@ -376,6 +415,8 @@ def _latency(values, batch, raw):
 def _failed(evil):
     return EngineRecord(
         flavour="onnx-fp16",
+        name="onnx-fp16",
+        plan_sha256=None,
         runtime="onnxruntime",
         runtime_version=None,
         options={},

@@ -24,8 +24,8 @@ def run(tmp_path_factory):
 def test_pairs_agree_with_every_transfer_of_the_record(run):
     rows = paired(run)
     for transfer in run.record.transfer:
-        own = rows[(rows.engine == transfer.engine) & (rows.source == transfer.source) & (rows.attack == transfer.attack)]
-        own = own[own.eps == transfer.eps_exact]
+        own = rows[(rows.engine == transfer.engine) & (rows.source == transfer.source) & (rows.target == transfer.target)]
+        own = own[(own.attack == transfer.attack) & (own.eps == transfer.eps_exact)]
         flips = transfer.flips
         assert (own.twin_right & own.engine_right).sum() == flips.both_right
         assert (own.twin_right & ~own.engine_right).sum() == flips.twin_only
@@ -36,10 +36,12 @@ def test_the_worst_case_is_that_of_a_loop_over_images(run):
     frame = run.samples
     for case in worst_cases(run):
         own = frame[(frame.engine == case.engine) & ~frame.source.isin(["gate", "S0"]) & (frame.attack != "cw-l2")]
+        own = own[own.target.isin(["clean", "twin", case.engine])]
+        radius = own.eps.map(Fraction)
         twin_right = engine_right = 0
         for index in range(run.record.data.n):
             image = own[own["index"] == index]
-            seen = image[(image.attack == "clean") | (image.eps == str(case.eps))] if case.eps else image[image.attack == "clean"]
+            seen = image[(image.attack == "clean") | (radius[image.index] <= case.eps)]
             twin_right += bool((seen.twin_prediction == seen.label).all())
             engine_right += bool((seen.engine_prediction == seen.label).all())
         assert (case.twin, case.right, case.n) == (twin_right, engine_right, run.record.data.n)

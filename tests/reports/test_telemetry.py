@@ -51,7 +51,7 @@ def watched(folder: Path, *, hot: bool = False, mode: str = "MAXN") -> RunRecord
         with np.load(folder / figures.raw) as raw:
             np.savez(folder / figures.raw, **{**raw, "start_ns": starts})
         seen, wrong = judge(ORIN, told, window, "gpu")
-        used = energy(told, ORIN.telemetry.rails, window, 1000 * int(batch))
+        used = energy(told, ORIN.telemetry.rails, [window], 1000 * int(batch))
         latency[batch] = figures.model_copy(update={"conditions": seen, "energy": used, "invalid": wrong})
     sampling = TelemetryRecord(
         period_ms=100, cpu_share=0.0123, samples={"tegrastats": 121}, absent=told.absent, raw="timings/onnx-fp32-telemetry.npz"
