@@ -19,13 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.files import sha256_file, write_whole
+from devices.plain import read_json
 
 SCHEMA = 4  # history of job.json: 1 - first; 2 - watch; 3 - batches and sparse, for runtimes that build; 4 - scenario
 JOB = "job.json"
 SILENCE_LIMIT_S = 120.0
 INFER_BATCH = 32
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+_MOST_JSON_BYTES = 1 << 24
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,199}")
+_PATH = re.compile(r"[\w][\w.+-]{0,205}(/[\w][\w.+-]{0,205}){0,3}")
 
 
 class FormatError(ValueError):
@@ -38,6 +41,10 @@ class File:
 
     path: str
     sha256: str
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.path, str) and _PATH.fullmatch(self.path) and isinstance(self.sha256, str)):
+            raise FormatError(f"{str(self.path)[:80]!r} is no path of a file in this folder")
 
     @classmethod
     def of(cls, folder: Path, path: str) -> File:
@@ -279,10 +286,12 @@ def read_versioned(path: Path, schema: int) -> dict[str, Any]:
         FormatError: missing, not a JSON object, or of another schema.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        if (size := path.stat().st_size) > _MOST_JSON_BYTES:
+            raise ValueError(f"it has {size} bytes; at most {_MOST_JSON_BYTES} are read")
+        raw = read_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise FormatError(f"cannot read {path}: {error}") from error
     found = raw.pop("schema", None) if isinstance(raw, dict) else type(raw).__name__
-    if found != schema:
+    if type(found) is not int or found != schema:
         raise FormatError(f"{path} has schema {found!r}; this version reads schema {schema}. Use the version that wrote it.")
     return dict(raw)

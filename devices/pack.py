@@ -10,6 +10,7 @@ from pathlib import Path
 # What the worker and the agent import; the rest of the package stays at home.
 WORKER_FILES = (
     "__init__.py",
+    "arrays.py",
     "beside.py",
     "cuda.py",
     "emulator.py",
@@ -25,9 +26,13 @@ WORKER_FILES = (
     "lock.py",
     "observed.py",
     "peaks.py",
+    "plain.py",
     "process.py",
+    "quota.py",
     "reader.py",
     "result.py",
+    "rules.py",
+    "table.py",
     "target/__init__.py",
     "target/agent.py",
     "target/store.py",

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from typing import IO
 
 from devices.errors import DeviceError
+from devices.plain import printable
 
 STDERR_LINES = 20
 LINE_LENGTH = 500
 
 _POLL_S = 0.01
+_WAITING = 10_000  # lines; a command that prints faster than it is heard waits
+_LONGEST = 1 << 20  # bytes of a line that are read at once
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def run_command(command: Sequence[str], folder: str, on_line: Callable[[str], No
         )
     except OSError as error:
         raise DeviceError(f"cannot run {command[0]} in {folder}: {error.strerror or error}") from error
-    lines: queue.Queue[str | None] = queue.Queue()
+    lines: queue.Queue[str | None] = queue.Queue(_WAITING)
     stderr: deque[str] = deque(maxlen=STDERR_LINES)
     readers = [_read(process.stdout, lines.put, lambda: lines.put(None)), _read(process.stderr, stderr.append, lambda: None)]
     hung = True
@@ -79,8 +82,8 @@ def _read(stream: IO[bytes] | None, take: Callable[[str], None], end: Callable[[
 
     def pump() -> None:
         with stream:
-            for line in stream:
-                take(line.decode(errors="replace").rstrip("\n")[:LINE_LENGTH])
+            while line := stream.readline(_LONGEST):  # a line without an end comes in pieces
+                take(printable(line.decode(errors="replace"), LINE_LENGTH))
         end()
 
     thread = threading.Thread(target=pump, daemon=True)

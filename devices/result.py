@@ -15,9 +15,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.arrays import read_npy, read_npz
 from devices.files import write_whole
 from devices.job import File, FormatError, read_versioned
-from devices.loadgen import Drive
+from devices.loadgen import SUMMARY, Drive
+from devices.plain import cleaned
+from devices.rules import check_result
 from devices.telemetry.series import Telemetry, read_arrays
 
 # History of result.json: 1 - first; 2 - parts of a call, device_bytes, peaks; 3 - starts of the calls, states, telemetry; 4 - loadgen.
@@ -188,36 +191,41 @@ class Result:
 
     @classmethod
     def load(cls, folder: Path) -> Result:
-        """Read `folder/result` and check every file against its hash.
+        """Read `folder/result`, check every file against its hash and every part against `devices.rules`.
 
         Raises:
-            FormatError: missing, damaged, changed, or of another schema.
+            FormatError: missing, damaged, changed, of another schema, or not what a result may hold.
         """
         inside = folder / RESULT
-        raw = read_versioned(inside / _FILE, SCHEMA)
+        raw = cleaned(read_versioned(inside / _FILE, SCHEMA))
         try:
-            graph = raw.pop("optimised_graph")
-            if graph is not None:
-                File(**graph).verify(inside)
-            checks, telemetry, loadgen = raw.pop("checks"), raw.pop("telemetry"), raw.pop("loadgen")
-            for log in loadgen.pop("logs") if loadgen else ():
-                File(**log).verify(inside)
-            result = cls(
-                checks=Checks(**checks) if checks else None,
-                outputs={name: np.load(File(**file).verify(inside), allow_pickle=False) for name, file in raw.pop("outputs").items()},
-                timings={int(batch): _load_timing(inside, **timing) for batch, timing in raw.pop("timings").items()},
-                optimised_graph=graph["path"] if graph else None,
-                telemetry=_load_telemetry(inside, **telemetry) if telemetry else None,
-                loadgen=Drive(**loadgen) if loadgen else None,
-                **raw,
-            )
+            result = cls._from_json(inside, raw)
+            check_result(result)
         except FormatError:
             raise
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise FormatError(f"{inside / _FILE} is damaged: {error}") from error
-        if result.status not in STATUSES:
-            raise FormatError(f"{inside / _FILE} has status {result.status!r}; expected one of {', '.join(STATUSES)}")
+        except Exception as error:
+            raise FormatError(f"{inside / _FILE} is damaged: {type(error).__name__}: {error}") from error
         return result
+
+    @classmethod
+    def _from_json(cls, inside: Path, raw: dict[str, Any]) -> Result:
+        if raw.get("status") not in STATUSES:
+            raise FormatError(f"{inside / _FILE} has status {raw.get('status')!r}; expected one of {', '.join(STATUSES)}")
+        graph = raw.pop("optimised_graph")
+        if graph is not None:
+            File(**graph).verify(inside)
+        checks, telemetry, loadgen = raw.pop("checks"), raw.pop("telemetry"), raw.pop("loadgen")
+        for log in _logs(loadgen.pop("logs")) if loadgen else ():
+            log.verify(inside)
+        return cls(
+            checks=Checks(**checks) if checks is not None else None,
+            outputs={name: _load_logits(inside, name, **file) for name, file in raw.pop("outputs").items()},
+            timings={int(batch): _load_timing(inside, batch, **timing) for batch, timing in raw.pop("timings").items()},
+            optimised_graph=graph["path"] if graph is not None else None,
+            telemetry=_load_telemetry(inside, **telemetry) if telemetry is not None else None,
+            loadgen=Drive(**loadgen) if loadgen is not None else None,
+            **raw,
+        )
 
 
 _PLAIN = (
@@ -234,14 +242,37 @@ def timing_arrays(timing: Timing) -> dict[str, Any]:
     return {"latency_ns": timing.latency_ns, "start_ns": timing.start_ns, "warmup_ns": timing.warmup_ns, "first_ns": first, **parts}
 
 
-def _load_timing(folder: Path, path: str, sha256: str, stable: bool) -> Timing:
-    with np.load(File(path, sha256).verify(folder), allow_pickle=False) as arrays:
-        parts = {name.removesuffix(_PART): arrays[name] for name in arrays.files if name.endswith(_PART)}
-        return Timing(arrays["latency_ns"], arrays["warmup_ns"], int(arrays["first_ns"]), stable, parts, arrays["start_ns"])
+def _logs(listed: list[dict[str, str]]) -> list[File]:
+    """LoadGen's logs, of which there is its summary at least."""
+    logs = [File(**log) for log in listed]
+    if f"{LOADGEN}/{SUMMARY}" not in {log.path for log in logs} or not all(log.path.startswith(f"{LOADGEN}/") for log in logs):
+        raise FormatError(f"{LOADGEN}/{SUMMARY} is not among the logs of LoadGen, or a log is elsewhere")
+    return logs
+
+
+def _load_logits(folder: Path, name: str, path: str, sha256: str) -> NDArray[np.float32]:
+    _same(path, f"outputs/{name}.npy")
+    return read_npy(File(path, sha256).verify(folder))
+
+
+def _load_timing(folder: Path, batch: str, path: str, sha256: str, stable: bool) -> Timing:
+    _same(path, f"timings/b{int(batch)}.npz")
+    arrays = read_npz(File(path, sha256).verify(folder))
+    first = arrays["first_ns"]
+    if first.dtype != np.int64 or first.shape:
+        raise FormatError(f"{path}: first_ns is {first.dtype} {first.shape}; expected one int64")
+    parts = {name.removesuffix(_PART): arrays[name] for name in arrays if name.endswith(_PART)}
+    return Timing(arrays["latency_ns"], arrays["warmup_ns"], int(first), stable, parts, arrays["start_ns"])
 
 
 def _load_telemetry(
     folder: Path, path: str, sha256: str, period_ms: int, cpu_share: float, idle_ns: list[int], absent: dict[str, str]
 ) -> Telemetry:
-    with np.load(File(path, sha256).verify(folder), allow_pickle=False) as arrays:
-        return Telemetry(period_ms, cpu_share, (int(idle_ns[0]), int(idle_ns[1])), read_arrays(dict(arrays)), absent)
+    _same(path, TELEMETRY)
+    begin, end = map(int, idle_ns)
+    return Telemetry(period_ms, cpu_share, (begin, end), read_arrays(read_npz(File(path, sha256).verify(folder))), absent)
+
+
+def _same(path: str, expected: str) -> None:
+    if path != expected:
+        raise FormatError(f"a file is said to be {str(path)[:80]!r}; expected {expected}")

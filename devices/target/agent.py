@@ -19,6 +19,7 @@ from typing import Any
 from devices.emulator import emulator
 from devices.files import sha256_file
 from devices.lock import DeviceLock, boot_id
+from devices.quota import usable_cpus
 from devices.target.store import DamagedError, Store
 from devices.target.supervise import FOLDER, Run
 from devices.wire import BEAT, BEAT_S, CHUNK, ClosedError, Wire
@@ -85,11 +86,17 @@ class Agent:
         return {
             "machine": platform.machine(),
             "python": platform.python_version(),
-            "cpus": len(os.sched_getaffinity(0)),
+            "cpus": usable_cpus(),
             "time": time.time(),
             "absent": [name for name in request["packages"] if importlib.util.find_spec(name) is None],
             "emulator": emulator(),
         }
+
+    def observe(self, request: Message) -> Message:
+        """The machine's state (see `devices.observed`) and the versions of packages. Needs numpy; `hello` says whether it is there."""
+        from devices.observed import observe_now
+
+        return observe_now(request["watch"], request["packages"])
 
     def lock(self, request: Message) -> Message:
         """Wait for the device, saying for whom. A lock that this very job holds (its worker outlived a connection) is no obstacle."""
@@ -97,9 +104,10 @@ class Agent:
         held, self._lock = self._lock, self._lock or DeviceLock()
         lock = self._lock
         while (holder := lock.acquire(self._who, self._token)) is not None and holder.get("token") != self._token:
-            if holder.get("who") != said:
-                said = holder.get("who")
-                self._wire.send({"waiting": said})
+            who = str(holder.get("who") or "a process that does not say whose it is")
+            if who != said:
+                said = who
+                self._wire.send({"waiting": who})
             self._wire.check(1.0)
             self._wire.send(BEAT)
         return {"left_over": None if held else lock.left_over}
@@ -142,11 +150,11 @@ class Agent:
 
         Where `adopt` is set, neither is the same command when it still runs, or ended well: it belongs to an earlier connection.
         """
-        run = self._run(request)
-        adopted = request["adopt"] and run.state.get("command") == request["command"] and (run.alive() or run.end.get("code") == 0)
+        run, command = self._run(request), from_here(request["command"])
+        adopted = request["adopt"] and run.state.get("command") == command and (run.alive() or run.end.get("code") == 0)
         if not adopted and run.state.get("key") != request["key"]:
             run.stop()
-            run.start(request["key"], request["command"], request["variables"], request["silence_limit_s"], self._wire.fds)
+            run.start(request["key"], command, request["variables"], request["silence_limit_s"], self._wire.fds)
         return {"key": run.state["key"]}
 
     def follow(self, request: Message) -> Message:
@@ -231,8 +239,17 @@ class Agent:
 
 OPERATIONS: dict[str, Callable[[Agent, Message], Message]] = {
     name: getattr(Agent, name)
-    for name in ("hello", "lock", "missing", "receive", "lay", "start", "follow", "stop", "list", "fetch", "remove")
+    for name in ("hello", "observe", "lock", "missing", "receive", "lay", "start", "follow", "stop", "list", "fetch", "remove")
 }
+
+
+def from_here(command: list[str]) -> list[str]:
+    """A command whose program, where it is a relative path, is found from the folder that this process began in: a login's home.
+
+    The command runs in the job's folder; `python = "venv/bin/python"` was looked for, and found, from the home folder.
+    """
+    program, *words = command
+    return [str(Path.cwd() / program) if "/" in program else program, *words]
 
 
 def _lines(path: Path, offset: int, *, last: bool) -> list[tuple[str, int]]:

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from devices.emulator import emulator
+from devices.observed import observe, versions
 from devices.process import Exit, run_command
-from devices.transports import Facts, Progress, Say
+from devices.quota import usable_cpus
+from devices.reader import Reader
+from devices.transports import Facts, Progress, Say, worth_observing
 
 if TYPE_CHECKING:
     from devices.profile import DeviceProfile
 
 
 class Local:
-    """See `devices.transports.Transport`. Nothing of the profile matters here, and nobody waits."""
+    """See `devices.transports.Transport`. Nobody waits here."""
 
     python: tuple[str, ...] = (sys.executable,)
 
     def __init__(self, profile: DeviceProfile | None = None, say: Say | None = None) -> None:
-        pass
+        self._profile = profile
 
     def __enter__(self) -> Self:
         return self
@@ -35,7 +37,11 @@ class Local:
 
     def facts(self) -> Facts:
         """Of this machine."""
-        return Facts(platform.machine(), len(os.sched_getaffinity(0)), emulator())
+        seen: dict[str, Any] = {}
+        if self._profile is not None and worth_observing(self._profile):
+            watch = self._profile.watch
+            seen = {"state": observe(Reader(), watch), "versions": versions(self._profile.runtimes)}
+        return Facts(platform.machine(), usable_cpus(), emulator(), **seen)
 
     def put(self, folder: Path, progress: Progress | None = None) -> str:
         """The folder itself."""

@@ -16,17 +16,20 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from devices.environment import CLOCK_SKEW
-from devices.errors import DeviceError
+from devices.errors import DeviceError, StuckError
 from devices.files import sha256_file
+from devices.plain import printable
 from devices.process import LINE_LENGTH, Exit
-from devices.transports import Facts, Progress, Say
-from devices.transports.openssh import Session, UnreachableError, check_host, drop_connection, printable
-from devices.wire import CHUNK, ClosedError, Wire
+from devices.rules import State, check_fields
+from devices.transports import Facts, Progress, Say, answers, worth_observing
+from devices.transports.answers import DamagedError, ask, follow_up
+from devices.transports.openssh import Session, UnreachableError, check_host, drop_connection
+from devices.wire import CHUNK, ClosedError, NonsenseError, Wire
 
 if TYPE_CHECKING:
     from devices.profile import DeviceProfile
@@ -34,31 +37,28 @@ if TYPE_CHECKING:
 RECONNECT_S = 300.0  # a board has restarted by then
 DROPS = 20  # of the connection, during one step
 MOST_FILES, MOST_BYTES = 1000, 8 << 30  # that are brought back from one folder
+MOST_HOLDERS = 1000  # for whom one run waits
 
 KEPT = "What is finished is kept; go on with --resume."
 
 _LONGEST_PAUSE_S = 15.0
-_PATH = re.compile(r"[A-Za-z0-9_][\w.+-]*(/[A-Za-z0-9_][\w.+-]*)*", re.ASCII)
+_PATH = re.compile(r"[A-Za-z0-9_][\w.+-]{0,205}(/[A-Za-z0-9_][\w.+-]{0,205}){0,3}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 T = TypeVar("T")
-Message = dict[str, Any]
-
-
-class _DamagedError(DeviceError):
-    """Bytes changed on the way."""
 
 
 class Ssh:
     """See `devices.transports.Transport`. A folder there is named after who sent it, from where, and every byte in it."""
 
     def __init__(self, profile: DeviceProfile, say: Say) -> None:
-        self.python = tuple(shlex.split(profile.python))
+        # A login begins in the home folder, and the agent there takes a relative program from it too.
+        self.python = tuple(word.removeprefix("~/") for word in shlex.split(profile.python))
         self._profile, self._say = profile, say
         self._host = profile.host or profile.name
         check_host(self._host)
         self._session: Session | None = None
-        self._hello: Message = {}
+        self._hello: answers.Hello | None = None
         self._skew_s = 0.0
         self._job = ""
         self._adopt = False
@@ -69,7 +69,7 @@ class Ssh:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None and self._job and self._session is not None:
-                _ask(self._session.wire, "remove", job=self._job)
+                ask(self._session.wire, answers.Done, "remove", job=self._job)
         except (ClosedError, DeviceError):
             self._say(f"the job's folder on {self._host} could not be removed; a run that needs the room does it")
         finally:
@@ -78,10 +78,18 @@ class Ssh:
     def facts(self) -> Facts:
         """Log in and ask."""
         self._steadily(lambda wire: None)
-        emulator = self._hello.get("emulator")
-        machine, cpus = printable(str(self._hello["machine"])), int(self._hello["cpus"])
-        absent = tuple(name for name in ("numpy", *self._profile.runtimes) if name in self._hello["absent"])
-        return Facts(machine, cpus, printable(str(emulator)) if emulator else None, self._skew_s, absent)
+        assert self._hello is not None  # noqa: S101 - a session begins with it
+        said, emulator = self._hello, self._hello.emulator
+        absent = tuple(name for name in ("numpy", *self._profile.runtimes) if name in said.absent)
+        seen = answers.Observed({}, {})
+        if "numpy" not in absent and worth_observing(self._profile):
+            watch = {"power_query": self._profile.power.query, "clocks_query": self._profile.clocks.query}
+            what = {**watch, "providers": self._profile.telemetry.providers}
+            seen = self._steadily(lambda wire: ask(wire, answers.Observed, "observe", watch=what, packages=self._profile.runtimes))
+            check_fields("state", seen.state, State)
+        return Facts(
+            printable(said.machine), said.cpus, printable(emulator) if emulator else None, self._skew_s, absent, seen.state, seen.versions
+        )
 
     def put(self, folder: Path, progress: Progress) -> str:
         """Send what the device does not have yet; files and folders whose name begins with a dot stay here."""
@@ -93,7 +101,7 @@ class Ssh:
         contents = {sha256: files[name] for name, sha256 in hashes.items()}
         self._steadily(self._take_lock)
         self._twice(_Upload(self._job, contents, progress))
-        self._steadily(lambda wire: _ask(wire, "lay", job=self._job, files=hashes))
+        self._steadily(lambda wire: ask(wire, answers.Done, "lay", job=self._job, files=hashes))
         return self._job
 
     def run(self, command: Sequence[str], there: str, on_line: Callable[[str], None], silence_limit_s: float) -> Exit:
@@ -105,17 +113,16 @@ class Ssh:
                 variables = {CLOCK_SKEW: f"{self._skew_s:.3f}"}
                 request = {**what, "key": uuid.uuid4().hex, "adopt": adopt and bool(tries_left), "variables": variables}
                 answer = self._steadily(_Follower(on_line, request))
-                if "end" in answer:
-                    return _exit(answer["end"], self._host)
-                why = f"{printable(str(answer['gone']))} while the worker ran on {self._host}"
+                if answer.end is not None:
+                    return _exit(answer.end, self._host)
+                why = f"{printable(str(answer.gone))} while the worker ran on {self._host}"
                 if tries_left:
                     self._say(f"{why}: it is started again")
-            free = int(answer.get("free_bytes", 0)) / 2**20
+            free = answer.free_bytes / 2**20
             raise DeviceError(f"{why}, twice. {free:.0f} MiB of its disk are free; is there enough memory, and does it restart by itself?")
-        except DeviceError:
-            raise
-        except BaseException:
-            self._stop(there)
+        except BaseException as error:
+            if isinstance(error, StuckError) or not isinstance(error, DeviceError):
+                self._stop(there)
             raise
 
     def get(self, there: str, folder: Path) -> None:
@@ -124,8 +131,8 @@ class Ssh:
         staging = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        listed = self._steadily(lambda wire: _ask(wire, "list", job=job, path=path))
-        for name, size, sha256 in checked_list(listed.get("files"), self._host):
+        listed = self._steadily(lambda wire: ask(wire, answers.Files, "list", job=job, path=path))
+        for name, size, sha256 in checked_list(listed.files, self._host):
             request = {"job": job, "path": f"{path}/{name}" if path else name, "size": size}
             self._twice(_Download(staging / name, sha256, request))
         staging.replace(folder)
@@ -134,7 +141,7 @@ class Ssh:
         """Take a step, and once more where bytes changed on the way."""
         try:
             return self._steadily(step)
-        except _DamagedError as error:
+        except DamagedError as error:
             self._say(f"bytes changed on the way to or from {self._host} ({error}); they are sent again")
             return self._steadily(step)
 
@@ -144,6 +151,9 @@ class Ssh:
             session = self._connected()
             try:
                 return step(session.wire)
+            except NonsenseError as error:
+                self._close()
+                raise DeviceError(f"{self._host} does not speak as the agent does: {printable(str(error))}. {KEPT}") from error
             except ClosedError:
                 fault = session.fault()
                 self._close()
@@ -162,7 +172,7 @@ class Ssh:
             try:
                 self._session = self._open()
             except UnreachableError as error:
-                if not (self._hello and error.passing):
+                if self._hello is None or not error.passing:
                     raise
                 if time.monotonic() + pause_s > stop:
                     raise DeviceError(f"{error}. {KEPT}") from error
@@ -174,10 +184,15 @@ class Ssh:
         """Log in; see that it is the right kind of machine; take the device's lock for the job."""
         session = Session(self._host, self.python)
         try:
-            again = bool(self._hello)
+            again = self._hello is not None
             self._greet(session.wire)
             if again and self._job:
                 self._take_lock(session.wire)
+        except NonsenseError as error:
+            session.close()
+            raise UnreachableError(
+                f"{self._host} does not speak as the agent does: {printable(str(error))}. {KEPT}", passing=False
+            ) from error
         except ClosedError:
             fault = session.fault()
             session.close()
@@ -189,23 +204,29 @@ class Ssh:
 
     def _greet(self, wire: Wire) -> None:
         before = time.time()
-        hello = _ask(wire, "hello", packages=["numpy", *self._profile.runtimes])
-        skew_s = float(hello["time"]) - (before + time.time()) / 2
+        hello = ask(wire, answers.Hello, "hello", packages=["numpy", *self._profile.runtimes])
+        skew_s = hello.time - (before + time.time()) / 2
         emulation = self._profile.emulation
-        if emulation is not None and hello["machine"] != emulation.machine:
+        if emulation is not None and hello.machine != emulation.machine:
             raise DeviceError(
-                f"{self._host} is {printable(str(hello['machine']))}, but {self._profile.name} is {emulation.machine}. "
+                f"{self._host} is {printable(hello.machine)}, but {self._profile.name} is {emulation.machine}. "
                 f"No job was sent. Choose another --device or another --host."
             )
         self._hello, self._skew_s = hello, skew_s
 
     def _take_lock(self, wire: Wire) -> None:
-        who = f"{getpass.getuser()}@{platform.node()}, process {os.getpid()}"
-        wire.send({"op": "lock", "job": self._job, "who": who})
-        while "waiting" in (answer := _answer(wire)):
-            self._say(f"{self._host} is in use by {printable(str(answer['waiting']))}; waiting for it")
-        if left_over := answer.get("left_over"):
-            self._say(f"took over {self._host} from a run that ended without a word: {printable(str(left_over))}")
+        """Take the device's lock for the job, however long another run has it; the user is told whose."""
+        who = f"{user_name()}@{platform.node()}, process {os.getpid()}"
+        answer = ask(wire, answers.Lock, "lock", job=self._job, who=who)
+        for _ in range(MOST_HOLDERS):
+            if answer.waiting is None:
+                break
+            self._say(f"{self._host} is in use by {printable(answer.waiting)}; waiting for it")
+            answer = follow_up(wire, answers.Lock, limit_s=None)
+        else:
+            raise DeviceError(f"{self._host} names a new run that has it, {MOST_HOLDERS} times over. {KEPT}")
+        if answer.left_over:
+            self._say(f"took over {self._host} from a run that ended without a word: {printable(answer.left_over)}")
 
     def _stop(self, there: str) -> None:
         """Stop what runs there, over a session of its own: what was under way on the other one is broken off."""
@@ -213,7 +234,7 @@ class Ssh:
         try:
             session = Session(self._host, self.python)
             try:
-                _ask(session.wire, "stop", job=there)
+                ask(session.wire, answers.Stopped, "stop", job=there)
             finally:
                 session.close()
         except (ClosedError, DeviceError) as error:
@@ -234,8 +255,10 @@ class _Upload:
         self._total = 0
 
     def __call__(self, wire: Wire) -> None:
-        missing: dict[str, int] = _ask(wire, "missing", job=self._job, files=self._sizes)["missing"]
-        left = sum(self._sizes[sha256] - int(begun) for sha256, begun in missing.items())
+        missing = ask(wire, answers.Missing, "missing", job=self._job, files=self._sizes).missing
+        if any(not 0 <= begun <= self._sizes.get(sha256, -1) for sha256, begun in missing.items()):
+            raise DeviceError(f"the device asks for files that there are not, or for more of one than it has: {printable(str(missing))}")
+        left = sum(self._sizes[sha256] - begun for sha256, begun in missing.items())
         self._total = self._total or left
         for sha256, begun in missing.items():
             wire.send({"op": "receive", "sha256": sha256, "size": self._sizes[sha256], "offset": begun})
@@ -245,78 +268,80 @@ class _Upload:
                     wire.write(piece)
                     left -= len(piece)
                     self._progress("upload", max(self._total - left, 0), self._total)
-            _answer(wire)
+            follow_up(wire, answers.Done)
 
 
 class _Follower:
     """Starts a command and passes its lines on. Called again after a drop, it goes on after the last line it had."""
 
-    def __init__(self, on_line: Callable[[str], None], request: Message) -> None:
+    def __init__(self, on_line: Callable[[str], None], request: dict[str, Any]) -> None:
         self._on_line, self._request = on_line, request
         self._key, self._offset = "", 0
+        self._limit_s = request["silence_limit_s"] + answers.LIMIT_S  # the supervisor there ends what is silent, and says so
 
-    def __call__(self, wire: Wire) -> Message:
-        key = str(_ask(wire, "start", **self._request)["key"])
+    def __call__(self, wire: Wire) -> answers.Told:
+        key = ask(wire, answers.Started, "start", **self._request).key
         if key != self._key:
             self._key, self._offset = key, 0
-        wire.send({"op": "follow", "job": self._request["job"], "offset": self._offset})
-        while "line" in (answer := _answer(wire)):
-            self._offset = int(answer["offset"])
-            self._on_line(printable(str(answer["line"]), LINE_LENGTH))
+        answer = ask(wire, answers.Told, "follow", self._limit_s, job=self._request["job"], offset=self._offset)
+        while answer.line is not None:
+            self._offset = answer.offset
+            self._on_line(printable(answer.line, LINE_LENGTH))
+            answer = follow_up(wire, answers.Told, self._limit_s)
+        if answer.end is None and answer.gone is None:
+            raise NonsenseError("neither a line of the worker nor its end")
         return answer
 
 
 class _Download:
     """Brings one file back, or the rest of it."""
 
-    def __init__(self, target: Path, sha256: str, request: Message) -> None:
+    def __init__(self, target: Path, sha256: str, request: dict[str, Any]) -> None:
         self._target, self._sha256, self._request = target, sha256, request
         target.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, wire: Wire) -> None:
         with self._target.open("ab") as file:
-            wire.send({"op": "fetch", **self._request, "offset": file.tell()})
-            if _answer(wire).get("size") != self._request["size"] - file.tell():
-                raise ClosedError("another size than was listed")
-            for piece in wire.read(self._request["size"] - file.tell()):
+            left = self._request["size"] - file.tell()
+            if ask(wire, answers.Size, "fetch", **self._request, offset=file.tell()).size != left:
+                raise NonsenseError("another size than was listed")
+            for piece in wire.read(left):
                 file.write(piece)
-        _answer(wire)
+        follow_up(wire, answers.Done)
         if (found := sha256_file(self._target)) != self._sha256:
             self._target.unlink()
-            raise _DamagedError(f"{self._target.name}: sha256 {found[:12]}…, expected {self._sha256[:12]}…")
+            raise DamagedError(f"{self._target.name}: sha256 {found[:12]}…, expected {self._sha256[:12]}…")
 
 
-def checked_list(files: Any, host: str) -> list[tuple[str, int, str]]:
+def checked_list(files: Sequence[answers.Listed], host: str) -> list[tuple[str, int, str]]:
     """The path, size and hash of every file that a device offers.
 
     Raises:
-        DeviceError: a path that could leave the folder, or more than the run folder should take.
+        DeviceError: a path that could leave the folder or be a file and a folder, or more than the run folder should take.
     """
-    try:
-        found = [(str(file["path"]), int(file["size"]), str(file["sha256"])) for file in files]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DeviceError(f"{host} sent no list of files: {error}") from error
+    found = [(file.path, file.size, file.sha256) for file in files]
     for path, size, sha256 in found:
         if not _PATH.fullmatch(path) or ".." in path.split("/") or size < 0 or not _SHA256.fullmatch(sha256):
             raise DeviceError(f"{host} offers a file that is refused: {printable(path)!r}, {size} bytes. Nothing was brought back.")
-    if len({path for path, _, _ in found}) < len(found) or len(found) > MOST_FILES or sum(size for _, size, _ in found) > MOST_BYTES:
-        raise DeviceError(f"{host} offers {len(found)} files, or too many bytes, or one name twice; at most {MOST_FILES} files are taken")
+    paths = {path for path, _, _ in found}
+    folders = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
+    if len(paths) < len(found) or paths & folders or len(found) > MOST_FILES or sum(size for _, size, _ in found) > MOST_BYTES:
+        raise DeviceError(
+            f"{host} offers {len(found)} files, or too many bytes, or one name twice; at most {MOST_FILES} files and "
+            f"{MOST_BYTES >> 30} GiB are taken"
+        )
     return found
 
 
-def _ask(wire: Wire, op: str, **request: Any) -> Message:
-    wire.send({"op": op, **request})
-    return _answer(wire)
+def user_name() -> str:
+    """Who runs this, for those who wait: a container may give a process a number that has no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return f"user {os.getuid()}"
 
 
-def _answer(wire: Wire) -> Message:
-    answer = wire.receive()
-    if "error" in answer:
-        raise (_DamagedError if answer.get("damaged") else DeviceError)(f"on the device: {printable(str(answer['error']), 1000)}")
-    return answer
-
-
-def _exit(end: Message, host: str) -> Exit:
-    if "error" in end:
-        raise DeviceError(f"{host}: {printable(str(end['error']))}")
-    return Exit(int(end["code"]), bool(end["hung"]), tuple(printable(str(line), LINE_LENGTH) for line in end["stderr"]))
+def _exit(end: answers.End, host: str) -> Exit:
+    if end.error is not None or end.code is None:
+        raise DeviceError(f"{host}: {printable(end.error or 'it does not say how the worker ended')}")
+    return Exit(end.code, end.hung, tuple(printable(line, LINE_LENGTH) for line in end.stderr))

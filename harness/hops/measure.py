@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ import numpy as np
 
 from devices.job import INFER_BATCH, SILENCE_LIMIT_S, LatencyPlan, Options, make_job
 from devices.profile import load_profile
+from devices.quota import usable_cpus
 from devices.result import Result
 from devices.run import run_job
 from export.artefact import Artefact
@@ -62,7 +62,7 @@ def measure(
     emulated = subject.profile.emulated
     scenario = "" if emulated or settings.scenario is None else settings.scenario
     plan = LatencyPlan(CLEAN, () if emulated else settings.batches, settings.plan.measure_s, settings.plan.warmup_s, scenario=scenario)
-    here = len(os.sched_getaffinity(0))
+    here = usable_cpus()
     measured = []
     for part in exported:
         artefact, place = part.artefact, folder / JOBS / part.artefact.flavour
@@ -81,7 +81,8 @@ def measure(
             silence_limit_s=EMULATED_SILENCE_S if slow or artefact.runtime in BUILDERS else SILENCE_LIMIT_S,
         )
         with _Steps(artefact.flavour) as steps:
-            result = run_job(load_profile(simulation.DEVICE) if simulated else subject.profile, job, place, steps, say)
+            profile = load_profile(simulation.DEVICE) if simulated else subject.profile
+            result = run_job(profile, job, place, steps, say, classes=subject.twin.classes)
         say(f"{artefact.flavour} {'simulated, not run' if simulated else f'on {subject.profile.name}'}: {outcome(result)}")
         measured.append(Measured(part, result, place, simulated))
     return measured
@@ -90,7 +91,7 @@ def measure(
 def _options(artefact: Artefact, settings: Settings, threads: int, simulated: bool) -> Options:
     if simulated:
         return Options(artefact.input_name, artefact.output_name, threads, simulation.GRAPH_OPTIMISATION)
-    timed = sorted(settings.batches)
+    timed = sorted(settings.batches) or [INFER_BATCH]
     return Options(
         artefact.input_name,
         artefact.output_name,

@@ -26,7 +26,9 @@ from devices.job import Job
 from devices.reach import reach
 from devices.result import RESULT
 from devices.run import run_job
+from devices.table import read_table
 from devices.transports import connect, ssh
+from devices.transports.answers import Files, Listed
 from devices.transports.ssh import Ssh, checked_list
 
 BIG = 12 << 20
@@ -603,9 +605,17 @@ def offer(path: Any, size: Any = 1, sha256: Any = HASH) -> dict[str, Any]:
 )
 def test_what_could_leave_the_run_folder_is_refused(files: Any) -> None:
     with pytest.raises(DeviceError, match=r"board (offers|sent)"):
-        checked_list(files, "board")
+        checked_list(listed(files), "board")
+
+
+def listed(files: Any) -> tuple[Listed, ...]:
+    """What the agent's answer to `list` is read as."""
+    try:
+        return read_table(Files, {"files": files}).files
+    except DeviceError as error:
+        raise DeviceError(f"board sent {error}") from error
 
 
 def test_good_names_are_taken() -> None:
     names = ["result.json", "outputs/clean.npy", "outputs/S1_apgd-ce+x.npy", "timings/b1.npz"]
-    assert [name for name, _, _ in checked_list([offer(name) for name in names], "board")] == names
+    assert [name for name, _, _ in checked_list(listed([offer(name) for name in names]), "board")] == names
