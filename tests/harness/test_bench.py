@@ -172,7 +172,7 @@ def test_an_engine_that_crashes_is_a_result_and_the_other_goes_on(tmp_path: Path
     monkeypatch.setattr(measure, "run_job", run_job)
     record = bench(SETTINGS, tmp_path / "run", ["harness"])
     assert [(e.flavour, e.status) for e in record.engines] == [("onnx-fp32", "ok"), ("ort-int8", "crashed")]
-    assert [c.verdict for c in record.claims][0] is Verdict.ENGINE_FAILED
+    assert record.claims[0].verdict is Verdict.ENGINE_FAILED
     assert record.verdict is Verdict.ENGINE_FAILED
     assert record.verdict.exit_code == 4
     assert "SIGSEGV" in (tmp_path / "run/report.md").read_text()
