@@ -20,3 +20,8 @@ def command(card: Card) -> str | None:
     if "method" in card:
         return str(card["method"]["command"]) if "command" in card["method"] else None
     return None if "command" not in card else str(card["command"])
+
+
+def rounds_activations(card: Card) -> bool:
+    """Whether the network rounds its activations to few bits (`resnet18x16:a4`), which hides gradients from an attack."""
+    return any(form[:1] == "a" and form[1:].isdigit() for form in str(card["arch"]).split(":")[1:])

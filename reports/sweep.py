@@ -61,6 +61,7 @@ def sections(record: SweepRecord) -> list[Section]:
 
 SIZE = (
     "γ is the parent's count over the network's, counted on the weights that were written, never taken from the rate that was asked for. "
+    "γ bits is of the bits that store the weights, a mask of one bit per weight included where zeros are left out. "
     "A ratio of another architecture than the parent's (distillation) compares two networks, not a compression of one."
 )
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from harness import __version__
 from harness.attacks.table import resolve
+from harness.audit.gates import query_attack, zero_gradient
 from harness.audit.metrics import Right
 from harness.audit.statistics import share
 from harness.data.dataset import Dataset
@@ -35,13 +36,13 @@ from harness.sweep.recommend import Candidate, recommend
 from harness.sweep.record import CellRow, Front
 from harness.sweep.run import fronts
 
-DISTANCE = "cw-l2"
+DISTANCE, QUERIES = "cw-l2", "square"
 # Every network faces all of them. The paper's, then two against gradients that a quantizer hides: the cross-entropy unsaturated, and
 # no gradient at all.
 ATTACKS = (
     *((name, PLAIN) for name in ("FB_pgd_at", "apgd-ce", "apgd-dlr", DISTANCE)),
     ("apgd-ce", TEMPERED),
-    ("square", PLAIN),
+    (QUERIES, PLAIN),
 )
 DELTA = 0.05  # robust accuracy that the recommendation may give up
 
@@ -139,7 +140,7 @@ class Reproduction:
     def record(self, words: list[str], measured: Sequence[CellRow] = ()) -> ReproduceRecord:
         """Everything put together, once every network was attacked."""
         kept = {network.sha256: self.known(network) for network in self.networks}
-        known = [Attacked(network, survives(kept[network.sha256])) for network in self.networks]
+        known = [Attacked(network, survives(own := kept[network.sha256]), unsound(own)) for network in self.networks]
         by_row = {name: [one for one in known if one.network in own] for name, own in self.rows.items()}
         placed = {network.sha256 for own in self.rows.values() for network in own}
         attacks = {key: found.attack for evaluations in kept.values() for key, found in evaluations.items()}
@@ -161,6 +162,7 @@ class Reproduction:
                     system=row.system,
                     name=row.name,
                     paper={**row.linf, **({"cw_l2": row.cw_l2} if row.cw_l2 is not None else {})},
+                    parameters=row.parameters,
                     ours=[our_row(one, kept[one.network.sha256]) for one in by_row[row.name]],
                     missing=None if self.rows[row.name] else command(row.ours, self.paper),
                 )
@@ -189,37 +191,55 @@ def survives(known: dict[str, Evaluation]) -> Right:
     return found
 
 
+def unsound(known: dict[str, Evaluation]) -> str | None:
+    """Which gates a network's evaluation fails, in words; None where its figures may be believed."""
+    bounded = {name: kept for name, kept in known.items() if kept.attack.norm == "Linf"}
+    white_box = {name: kept for name, kept in bounded.items() if name != QUERIES}
+    gates = [
+        zero_gradient({name: kept.attack.zero_gradient_share for name, kept in white_box.items()}),
+        query_attack(survives(white_box), bounded[QUERIES].survives),
+    ]
+    return "; ".join(f"{gate.name}: {gate.observed}" for gate in gates if gate.passed is False) or None
+
+
 def our_row(one: Attacked, known: dict[str, Evaluation]) -> OurRow:
     """One network's figures."""
     first = next(iter(known.values()))
     clean = mask(first.clean)
     card = one.network.card
+    size = card.get("size")
     return OurRow(
         network=one.network.name,
         arch=one.network.arch,
         sha256=one.network.sha256,
         parameters=int(card["parameters"]),
-        gamma=card["size"]["ratio"] if "size" in card else None,
+        nonzero=int(size["this"]["nonzero"] if size else card["parameters"]),
+        parent_nonzero=int(size["parent"]["nonzero"]) if size else None,
+        gamma=size["ratio"] if size else None,
         epochs=one.network.epochs,
         clean=share(int(clean.sum()), len(clean)),
         robust={key: share(int(kept.survives.sum()), len(clean)) for key, kept in known.items() if kept.attack.norm == "Linf"},
         worst=share(int(one.right.sum()), len(one.right)),
         cw_l2=known[DISTANCE].l2,
+        unsound=one.unsound,
         zero_gradient=max(kept.attack.zero_gradient_share for kept in known.values()),
     )
 
 
 def recommended(known: Sequence[Attacked], measured: Sequence[CellRow], eps: str) -> Iterator[Front]:
-    """The networks by the size of their weights; their engines, by what was measured on them, by latency and memory."""
-    sized = [Candidate(one.network.name, weight_bytes(one.network) / 1024, one.right) for one in known]
-    front = recommend(sized, "size", "size of the non-zero weights, networks in float32", "KiB", DELTA, eps)
+    """The networks by the size of their weights; their engines, by what was measured on them, by latency and memory.
+
+    A network that fails a gate is no candidate: what it has left is an upper bound.
+    """
+    sized = [Candidate(one.network.name, weight_bytes(one.network) / 1024, one.right) for one in known if one.unsound is None]
+    front = recommend(sized, "size", "size of the stored weights, networks attacked in float32", "KiB", DELTA, eps)
     if front is not None:
         yield front
     yield from (front for front in fronts(measured, DELTA, "1") if front.axis != "size")
 
 
 def weight_bytes(network: Network) -> float:
-    """Bytes of the non-zero weights at the bits that tell their levels apart; by the card, else all in float32."""
+    """Bytes that store the weights (`harness.compression.count.Size.weight_bits`); by the card, else all in float32."""
     card = network.card
     return float(card["size"]["this"]["weight_bits"]) / 8 if "size" in card else 4.0 * int(card["parameters"])
 
