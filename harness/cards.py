@@ -15,6 +15,11 @@ def epochs(card: Card) -> int | None:
     return int(card["epochs"]) if "epochs" in card else None
 
 
+def nonzero(card: Card) -> int:
+    """Parameters that are not zero; all of them where the card is of a version that did not count."""
+    return int(card["size"]["this"]["nonzero"] if "size" in card else card.get("nonzero", card["parameters"]))
+
+
 def command(card: Card) -> str | None:
     """The command that makes the network again; None where the card does not say."""
     if "method" in card:

@@ -193,14 +193,14 @@ def adaptive(record: ReproduceRecord) -> Table:
                 *(_share(one.robust[name]) for name in (*COLUMNS, *EXTRA)),
                 _share(one.worst),
                 percent(one.zero_gradient),
-                Cell(one.unsound, "bad") if one.unsound else NONE,
+                Cell("; ".join(one.failed), "bad" if one.unsound else "warn") if one.failed else NONE,
             )
             for one in every(record)
         ],
         numbers=range(1, 9),
         note="Temperature: the logits divided by the network's median margin, so that the cross-entropy does not saturate. Square asks for "
         "logits and takes no gradient. Where it leaves clearly fewer images than those that follow gradients, these measured "
-        "gradients, not robustness: the gate fails, and what is left is an upper bound.",
+        "gradients, not robustness: the gate fails, and what is left is an upper bound. Rounding: successes that no bytes near them keep.",
     )
 
 

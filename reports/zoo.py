@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harness.cards import Card, command, epochs, rounds_activations
+from harness.cards import Card, command, epochs, nonzero, rounds_activations
 from harness.records import Share
 from reports.format import NONE, count, estimate, significant
 from reports.markdown import document
@@ -47,7 +47,7 @@ def _row(name: str, card: Card) -> Iterator[str]:
     measured, size = card["measured"], card.get("size")
     pgd = next(figure for attack, figure in measured.items() if attack.startswith("pgd "))
     clean, alone, worst = (Share.model_validate(figure) for figure in (measured["clean"], pgd, measured["worst case of these"]))
-    yield from (name, card["arch"], count(size["this"]["nonzero"] if size else card["parameters"]))
+    yield from (name, card["arch"], count(nonzero(card)))
     yield significant(size["ratio"]["weight_bits"]) if size else NONE
     yield count(epochs(card))
     yield estimate(clean.accuracy, clean.ci95)

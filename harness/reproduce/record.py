@@ -37,7 +37,8 @@ class OurRow(Part):
     robust: dict[str, Share] = Field(description="attack -> accuracy left, right when clean and under the attack")
     worst: Share = Field(description="right when clean and under each of the L-inf attacks")
     cw_l2: Median | None = Field(description="L2 distance of the nearest images found that fool, pixels in [0, 1]")
-    unsound: str | None = Field(description="the gates that its evaluation fails, in words: what it has left is an upper bound")
+    failed: list[str] = Field(description="gates that its evaluation fails, with what was seen")
+    unsound: str | None = Field(description="those of them that the robustness rests on: what it has left is an upper bound")
     zero_gradient: float = Field(description="largest share, over the attacks, of images whose loss gradient at the start is zero")
 
 

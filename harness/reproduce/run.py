@@ -13,14 +13,16 @@ import numpy as np
 
 from harness import __version__
 from harness.attacks.table import resolve
-from harness.audit.gates import query_attack, zero_gradient
+from harness.audit import gates
 from harness.audit.metrics import Right
 from harness.audit.statistics import share
+from harness.cards import nonzero
 from harness.data.dataset import Dataset
 from harness.data.load import load_data, stratified
 from harness.errors import UsageError
 from harness.hops.subject import find_profile
 from harness.models.zoo import WEIGHTS
+from harness.records import Gate
 from harness.reproduce import claims
 from harness.reproduce.arithmetic import faults
 from harness.reproduce.claims import Attacked
@@ -191,15 +193,26 @@ def survives(known: dict[str, Evaluation]) -> Right:
     return found
 
 
-def unsound(known: dict[str, Evaluation]) -> str | None:
-    """Which gates a network's evaluation fails, in words; None where its figures may be believed."""
+def failed(known: dict[str, Evaluation]) -> list[Gate]:
+    """The gates that a network's evaluation fails."""
     bounded = {name: kept for name, kept in known.items() if kept.attack.norm == "Linf"}
     white_box = {name: kept for name, kept in bounded.items() if name != QUERIES}
-    gates = [
-        zero_gradient({name: kept.attack.zero_gradient_share for name, kept in white_box.items()}),
-        query_attack(survives(white_box), bounded[QUERIES].survives),
+    found = [
+        gates.zero_gradient({name: kept.attack.zero_gradient_share for name, kept in white_box.items()}),
+        gates.query_attack(survives(white_box), bounded[QUERIES].survives),
+        gates.rounding({name: (kept.attack.undone_by_rounding, kept.attack.n_attacked) for name, kept in known.items()}),
     ]
-    return "; ".join(f"{gate.name}: {gate.observed}" for gate in gates if gate.passed is False) or None
+    return [gate for gate in found if gate.passed is False]
+
+
+def unsound(known: dict[str, Evaluation]) -> str | None:
+    """Those that the robustness rests on, in words; None where its figures may be believed."""
+    return "; ".join(map(told, filter(gates.guards, failed(known)))) or None
+
+
+def told(gate: Gate) -> str:
+    """A gate's name and what was seen."""
+    return f"{gate.name}: {gate.observed}"
 
 
 def our_row(one: Attacked, known: dict[str, Evaluation]) -> OurRow:
@@ -213,7 +226,7 @@ def our_row(one: Attacked, known: dict[str, Evaluation]) -> OurRow:
         arch=one.network.arch,
         sha256=one.network.sha256,
         parameters=int(card["parameters"]),
-        nonzero=int(size["this"]["nonzero"] if size else card["parameters"]),
+        nonzero=nonzero(card),
         parent_nonzero=int(size["parent"]["nonzero"]) if size else None,
         gamma=size["ratio"] if size else None,
         epochs=one.network.epochs,
@@ -222,6 +235,7 @@ def our_row(one: Attacked, known: dict[str, Evaluation]) -> OurRow:
         worst=share(int(one.right.sum()), len(one.right)),
         cw_l2=known[DISTANCE].l2,
         unsound=one.unsound,
+        failed=[told(gate) for gate in failed(known)],
         zero_gradient=max(kept.attack.zero_gradient_share for kept in known.values()),
     )
 
@@ -232,7 +246,7 @@ def recommended(known: Sequence[Attacked], measured: Sequence[CellRow], eps: str
     A network that fails a gate is no candidate: what it has left is an upper bound.
     """
     sized = [Candidate(one.network.name, weight_bytes(one.network) / 1024, one.right) for one in known if one.unsound is None]
-    front = recommend(sized, "size", "size of the stored weights, networks attacked in float32", "KiB", DELTA, eps)
+    front = recommend(sized, "size", "stored size of the weights, networks run in float32", "KiB", DELTA, eps)
     if front is not None:
         yield front
     yield from (front for front in fronts(measured, DELTA, "1") if front.axis != "size")

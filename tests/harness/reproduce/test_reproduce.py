@@ -26,9 +26,9 @@ from harness.reproduce.evaluate import TEMPERED, Bench, Evaluation, Subject, Tem
 from harness.reproduce.measure import engines
 from harness.reproduce.networks import Network, networks
 from harness.reproduce.record import ReproduceRecord
-from harness.reproduce.run import Options, Reproduction, our_row, recommended, reproduce, unsound
+from harness.reproduce.run import Options, Reproduction, failed, our_row, recommended, reproduce, told, unsound
 from harness.sweep.cache import Cache
-from reports.reproduce import COLUMNS, our_cells, render_reproduction
+from reports.reproduce import COLUMNS, EXTRA, our_cells, render_reproduction
 from reports.reproduce_terminal import print_reproduction
 
 RECIPE = """
@@ -107,9 +107,9 @@ def test_rows_others_and_missing_ones(done: tuple[ReproduceRecord, Cache]) -> No
 def test_gamma_is_the_ratio_of_the_two_counts_that_stand_beside_it(network: Network) -> None:
     """Eq. 14, within a row of the report."""
     right = np.ones(4, dtype=bool)
-    attack = AttackRecord.model_construct(norm="Linf", zero_gradient_share=0.0)
+    attack = AttackRecord.model_construct(norm="Linf", zero_gradient_share=0.0, n_attacked=4, undone_by_rounding=0)
     evaluation = Evaluation.model_construct(clean=digits(right), right=digits(right), attack=attack, l2=None)
-    shown = our_row(Attacked(network, right), dict.fromkeys((*COLUMNS, "cw-l2"), evaluation))
+    shown = our_row(Attacked(network, right), dict.fromkeys((*COLUMNS, *EXTRA, "cw-l2"), evaluation))
     *_, parent, own, gamma, _, _ = our_cells(shown)
     assert f"{int(parent.replace(',', '')) / int(own.replace(',', '')):.2f}" == gamma
 
@@ -118,7 +118,11 @@ def gate_case(white: str, queries: str, share: float = 0.0) -> dict[str, Evaluat
     """A network under one attack that follows gradients, and under queries: one digit per image."""
     return {
         name: Evaluation.model_construct(
-            clean="1" * len(right), right=right, attack=AttackRecord.model_construct(norm="Linf", zero_gradient_share=zero)
+            clean="1" * len(right),
+            right=right,
+            attack=AttackRecord.model_construct(
+                norm="Linf", zero_gradient_share=zero, n_attacked=len(right), undone_by_rounding=20 * (name == "square")
+            ),
         )
         for name, right, zero in (("apgd-ce", white, share), ("square", queries, 1.0))
     }
@@ -136,7 +140,9 @@ def gate_case(white: str, queries: str, share: float = 0.0) -> dict[str, Evaluat
 )
 def test_gates_of_an_evaluation(white: int, queries: int, share: float, gate: str | None) -> None:
     """A query attack that wins more than a point over those that follow gradients, or gradients that are zero: an upper bound only."""
-    found = unsound(gate_case("1" * white + "0" * (100 - white), "1" * queries + "0" * (100 - queries), share))
+    known = gate_case("1" * white + "0" * (100 - white), "1" * queries + "0" * (100 - queries), share)
+    assert told(failed(known)[-1]) == "rounding: at most 20 of 100 attacked images (square)", "it is told, and guards nothing"
+    found = unsound(known)
     assert found is None if gate is None else found is not None and found.startswith(gate)
 
 
