@@ -134,14 +134,15 @@ def gate_case(white: str, queries: str, share: float = 0.0) -> dict[str, Evaluat
         (40, 40, 0.0, None),
         (40, 60, 0.0, None),
         (40, 39, 0.0, None),
-        (40, 38, 0.0, "query attack: 40.0% of 100 images right under the white-box attacks, 38.0%"),
-        (40, 40, 0.2, "zero gradient: at most 20.0% (apgd-ce)"),
+        (40, 38, 0.0, None),
+        (40, 30, 0.0, "query attack: 40.0% of 100 images right under the white-box attacks, 30.0%"),
+        (40, 40, 0.2, "zero gradient: "),
     ],
 )
 def test_gates_of_an_evaluation(white: int, queries: int, share: float, gate: str | None) -> None:
-    """A query attack that wins more than a point over those that follow gradients, or gradients that are zero: an upper bound only."""
+    """A query attack that wins beyond chance more than a point over those that follow gradients, or gradients of zero: a bound."""
     known = gate_case("1" * white + "0" * (100 - white), "1" * queries + "0" * (100 - queries), share)
-    assert told(failed(known)[-1]) == "rounding: at most 20 of 100 attacked images (square)", "it is told, and guards nothing"
+    assert told(failed(known)[-1]).startswith("rounding: "), "it is told, and guards nothing"
     found = unsound(known)
     assert found is None if gate is None else found is not None and found.startswith(gate)
 
