@@ -38,10 +38,10 @@ class Track:
         if console.is_terminal and not self.silent:
             self.bar = Progress(
                 SpinnerColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]} {task.fields[status]}"),
+                TextColumn("{task.fields[rate]} {task.fields[status]}", markup=False),
                 TimeRemainingColumn(),
                 console=console,
                 transient=True,

@@ -28,10 +28,16 @@ Stored = TypeVar("Stored", bound=BaseModel)
 
 
 def write_record(record: BaseModel, path: Path) -> None:
-    """Write a record as JSON, whole or not at all, and safe on the disk."""
+    """Write a record as JSON, whole or not at all, and safe on the disk.
+
+    Raises:
+        ValidationError: it could not be read again, as a NaN where a figure must be; the record that was there stays.
+    """
+    text = record.model_dump_json(indent=1, by_alias=True)
+    type(record).model_validate_json(text)
     temporary = path.with_suffix(".tmp")
-    with temporary.open("w") as file:
-        file.write(record.model_dump_json(indent=1, by_alias=True) + "\n")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -51,7 +57,7 @@ def read_record(kind: type[Stored], path: Path, schema: int, what: str) -> Store
         UntrustedError: it is damaged or of a schema this version does not know.
     """
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path.parent} is not {what}: {error.strerror or error} ({path.name})") from error
     except ValueError as error:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.records import EngineRecord, RunRecord
 from reports.format import NONE, WITHHELD, clean, count, estimate, milliseconds, points, size
@@ -16,10 +15,8 @@ from reports.run import Run
 from reports.sections.verdict import TONES, tag
 from reports.table import Cell, Section, Table, table
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 KEY = ["index", "source", "attack", "eps", "engine"]
+SetKey = tuple[str, str, str]  # source, attack, radius as a fraction
 # What must be the same for two runs' answers to be compared image by image.
 ALIKE = ("model", "data", "attacked images", "seed")
 
@@ -141,22 +138,42 @@ def _median(record: RunRecord, engine: EngineRecord, batch: str) -> str:
 
 
 def _labels(runs: Mapping[str, Run]) -> Section:
-    """How many images two devices label differently, per engine and set: the bytes shown were the same."""
-    answers = {name: run.samples.set_index(KEY)["engine_prediction"] for name, run in runs.items() if not run.samples.empty}
-    rows = [row for one, other in combinations(answers, 2) for row in _differing(one, other, answers[one], answers[other])]
-    note = "Every device was shown the same bytes by the same artefact; the adversarial images of all sources are counted together."
-    columns = ("Runs", "Engine", "Clean images", "labels differ", "Adversarial images", "labels differ")
+    """How many images two runs label differently, per engine, on the clean images and on the adversarial sets that are the same bytes."""
+    seen = {name: run for name, run in runs.items() if not run.samples.empty}
+    rows = [row for (one, first), (other, second) in combinations(seen.items(), 2) for row in _differing(one, other, first, second)]
+    note = (
+        "Artefact: whether the two engines are the same file, by its SHA-256; where it is another, two engines differ and not two devices. "
+        "Counted are images of the same bytes: the clean ones, and adversarial sets of the same SHA-256, all sources together. Sets of "
+        "other images are not compared."
+    )
+    columns = ("Runs", "Engine", "Artefact", "Clean images", "labels differ", "Adversarial images", "labels differ", "Sets of other images")
     return Section(
-        "labels", "Answers that differ", [], [table("The same images, another label", columns, rows, numbers=range(2, 6), note=note)]
+        "labels", "Answers that differ", [], [table("The same images, another label", columns, rows, numbers=range(3, 8), note=note)]
     )
 
 
-def _differing(one: str, other: str, first: pd.Series[int], second: pd.Series[int]) -> Iterator[tuple[str, ...]]:
+def _differing(one: str, other: str, first: Run, second: Run) -> Iterator[tuple[str, ...]]:
+    """The rows of two runs of the same data, one per engine that both have."""
     import pandas as pd
 
-    both = pd.concat([first.rename("first"), second.rename("second")], axis=1, join="inner").reset_index()
+    answers = [run.samples.set_index(KEY)["engine_prediction"].rename(name) for name, run in (("first", first), ("second", second))]
+    both = pd.concat(answers, axis=1, join="inner").reset_index()
     both["differs"] = both["first"] != both["second"]
+    same, unlike = _sets(first.record, second.record)
+    keys = zip(both["source"], both["attack"], both["eps"], strict=True)
+    shown = pd.Series([key in same for key in keys], index=both.index, dtype=bool)
     for engine, part in both.groupby("engine"):
         is_clean = part["attack"] == "clean"
-        counts = [(int(kind.sum()), int((part["differs"] & kind).sum())) for kind in (is_clean, ~is_clean)]
-        yield (f"{one} – {other}", str(engine), *(count(number) for pair in counts for number in pair))
+        kinds = (is_clean, ~is_clean & shown[part.index])
+        counts = [(int(kind.sum()), int((part["differs"] & kind).sum())) for kind in kinds]
+        files = {e.artefact_sha256 for run in (first, second) for e in run.record.engines if e.flavour == engine}
+        artefact = "the same" if len(files) == 1 else "another"
+        yield (f"{one} – {other}", str(engine), artefact, *(count(number) for pair in counts for number in pair), count(len(unlike)))
+
+
+def _sets(first: RunRecord, second: RunRecord) -> tuple[set[SetKey], set[SetKey]]:
+    """The adversarial sets, by source, attack and radius, that are the same bytes in two runs, and those that are not, or in one alone."""
+    hashes = [{(a.source, a.name, a.eps_exact): a.set_sha256 for a in record.attacks} for record in (first, second)]
+    every = hashes[0].keys() | hashes[1].keys()
+    same = {key for key in every if hashes[0].get(key) == hashes[1].get(key)}
+    return same, every - same

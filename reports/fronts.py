@@ -22,7 +22,7 @@ TONES: dict[str, Tone] = {KINDS[0]: "good", KINDS[1]: "strong", KINDS[2]: "muted
 def section(fronts: Sequence[Front]) -> Section:
     """Each front's answer in words, and its candidates."""
     if not fronts:
-        return Section(KEY, "Recommendation", ["None: it takes at least two engines that were attacked."])
+        return Section(KEY, "Recommendation", ["None: it takes at least two engines that were attacked and whose verdict is sound."])
     answers = [f"{title(front)}: {chosen(front)}. {front.reason}" for front in fronts]
     rules = list(dict.fromkeys(f"Rule. {front.rule}" for front in fronts))
     return Section(KEY, "Recommendation", [*answers, *rules], [_table(front) for front in fronts])

@@ -16,8 +16,9 @@ from reports.html import page
 from reports.markdown import document
 from reports.table import Cell, Section, Table, Tone, table
 
-TONES: dict[Answer, Tone] = {"CONFIRMED": "good", "REFUTED": "bad", "MIXED": "warn", "UNDECIDED": "warn"}
+TONES: dict[Answer, Tone] = {"REPRODUCED HERE": "good", "NOT REPRODUCED HERE": "bad", "MIXED": "warn", "UNDECIDED": "warn"}
 COLUMNS = {"FB_pgd_at": "fb_pgd", "apgd-ce": "apgd_ce", "apgd-dlr": "apgd_dlr"}
+SIZES = ("P of its parent", "P", "γ non-zero", "γ bits")
 EXTRA = {"apgd-ce T": "APGD-CE with a temperature", "square": "Square"}
 
 
@@ -42,7 +43,7 @@ def sections(record: ReproduceRecord) -> list[Section]:
         Section(
             "faults",
             "Where the paper's own figures do not hold",
-            ["Computed from the figures as printed, and from what the paper tells of its counts."],
+            ["Computed from the figures as printed, as far as they were transcribed (of P and γ only some), or noted from its tables."],
             [_faults(record)],
         ),
         Section("published", "What others published", [PUBLISHED], [_published(record)]),
@@ -52,7 +53,13 @@ def sections(record: ReproduceRecord) -> list[Section]:
 
 def _recommended(record: ReproduceRecord) -> Section:
     found = fronts.section(record.fronts)
-    return replace(found, paragraphs=[*found.paragraphs, ENGINES]) if len(record.fronts) > 1 else found
+    left_out = [f"{one.network} is no candidate by size, since a gate fails: {one.unsound}." for one in every(record) if one.unsound]
+    return replace(found, paragraphs=[*found.paragraphs, *left_out, *([ENGINES] if len(record.fronts) > 1 else [])])
+
+
+def every(record: ReproduceRecord) -> list[OurRow]:
+    """All our networks, once each: those beside rows, then the others."""
+    return list({one.sha256: one for one in (*(one for row in record.rows for one in row.ours), *record.others)}.values())
 
 
 ENGINES = (
@@ -77,9 +84,9 @@ def claims(record: ReproduceRecord) -> Table:
         "Claims",
         ("Claim", "Answer", "Why", "The paper's own figures", "Rows in no pair"),
         [(c.claim, Cell(c.answer, TONES[c.answer]), c.reason, c.paper, ", ".join(c.missing) or NONE) for c in record.claims],
-        note="CONFIRMED: every pair gains, p below 5 %. REFUTED: none gains and at least one loses so; for 'the most robust' one "
-        "loss is enough. MIXED: some gain, some do not. UNDECIDED: no pair shows either, or a row is in no pair. p: McNemar, exact, "
-        "two-sided, Holm over the pairs of a claim.",
+        note="REPRODUCED HERE: every pair gains, p below 5 %. NOT REPRODUCED HERE: none gains and at least one loses so; for 'the most "
+        "robust' one loss is enough. MIXED: some gain, some do not. UNDECIDED: no pair shows either, or a row is in no pair. p: McNemar, "
+        "exact, two-sided, Holm over the pairs of a claim. Here: of the networks that were tried, which are small.",
     )
 
 
@@ -111,13 +118,14 @@ def paper_beside_ours(record: ReproduceRecord) -> Table:
     """Every row of the paper, and under it ours."""
     return table(
         "Robust accuracy, the paper's and ours",
-        ("Row", "Network", "Clean", *COLUMNS, "Worst", "C&W-L2", "γ non-zero", "γ bits", "P", "Epochs"),
+        ("Row", "Network", "Clean", *COLUMNS, "Worst", "C&W-L2", *SIZES, "Epochs"),
         [line for row in record.rows for line in _lines(row)],
-        numbers=range(2, 12),
+        numbers=range(2, 13),
         note="Paper: in percent, n is probably 50 (±14 points), without intervals. Worst: right under each of the L-inf attacks that "
         "were run, those against hidden gradients too. C&W-L2: the paper prints an accuracy, ours is the median distance of the nearest "
-        "images that fool, with its 95 % interval; where none is found, it counts as infinitely far. γ non-zero and γ bits: counted on the "
-        "weights, against the network it came from. "
+        "images that fool, with its 95 % interval; where none is found, it counts as infinitely far. P: parameters that are not zero, "
+        "counted on the weights; γ non-zero: P of the network it came from over P (Eq. 14); γ bits: the same of the bits that store the "
+        "weights, with a mask of one bit per weight where zeros are left out. The paper's P and γ: only what was transcribed. "
         f"{_attacks(record)}",
     )
 
@@ -125,9 +133,21 @@ def paper_beside_ours(record: ReproduceRecord) -> Table:
 def _lines(row: TableRow) -> list[Sequence[str | Cell]]:
     figures = [f"{row.paper[key]:g}" if key in row.paper else NONE for key in COLUMNS.values()]
     l2 = f"{row.paper['cw_l2']:g} %" if "cw_l2" in row.paper else NONE
-    printed: list[str | Cell] = [Cell(row.name, "strong"), Cell("the paper", "muted"), NONE, *figures, NONE, l2, NONE, NONE, NONE, NONE]
+    printed: list[str | Cell] = [
+        Cell(row.name, "strong"),
+        Cell("the paper", "muted"),
+        NONE,
+        *figures,
+        NONE,
+        l2,
+        NONE,
+        _count(row.parameters),
+        NONE,
+        NONE,
+        NONE,
+    ]
     if not row.ours:
-        return [printed, ["", Cell("missing", "warn"), *[""] * 10]]
+        return [printed, ["", Cell("missing", "warn"), *[""] * 11]]
     return [printed, *(["", *our_cells(one)] for one in row.ours)]
 
 
@@ -139,10 +159,15 @@ def our_cells(one: OurRow) -> list[str]:
         *(_share(one.robust[name]) for name in COLUMNS),
         _share(one.worst),
         _distance(one.cw_l2),
+        _count(one.parent_nonzero),
+        _count(one.nonzero),
         *(NONE if one.gamma is None else f"{one.gamma[way]:.2f}" for way in ("nonzero", "weight_bits")),
-        f"{one.parameters:,}",
         NONE if one.epochs is None else str(one.epochs),
     ]
+
+
+def _count(parameters: int | None) -> str:
+    return NONE if parameters is None else f"{parameters:,}"
 
 
 def _share(share: Share) -> str:
@@ -158,10 +183,9 @@ def _distance(seen: Median | None) -> str:
 
 def adaptive(record: ReproduceRecord) -> Table:
     """What the attacks against hidden gradients left."""
-    ours = {one.sha256: one for one in (*(one for row in record.rows for one in row.ours), *record.others)}
     return table(
         "Attacks against hidden gradients",
-        ("Network", "Clean", *COLUMNS, *EXTRA.values(), "Worst", "Images without a gradient"),
+        ("Network", "Clean", *COLUMNS, *EXTRA.values(), "Worst", "Images without a gradient", "Fails"),
         [
             (
                 one.network,
@@ -169,20 +193,21 @@ def adaptive(record: ReproduceRecord) -> Table:
                 *(_share(one.robust[name]) for name in (*COLUMNS, *EXTRA)),
                 _share(one.worst),
                 percent(one.zero_gradient),
+                Cell("; ".join(one.failed), "bad" if one.unsound else "warn") if one.failed else NONE,
             )
-            for one in ours.values()
+            for one in every(record)
         ],
         numbers=range(1, 9),
         note="Temperature: the logits divided by the network's median margin, so that the cross-entropy does not saturate. Square asks for "
-        "logits and takes no gradient. Where one of them leaves clearly fewer images than the first three, those measured gradients, not "
-        "robustness.",
+        "logits and takes no gradient. Where it leaves clearly fewer images than those that follow gradients, these measured "
+        "gradients, not robustness: the gate fails, and what is left is an upper bound. Rounding: successes that no bytes near them keep.",
     )
 
 
 def beyond(record: ReproduceRecord) -> list[Table]:
     """Networks that the paper has no row for."""
-    columns = ("Network", "Clean", *COLUMNS, "Worst", "C&W-L2", "γ non-zero", "γ bits", "P", "Epochs")
-    return [table("Ours alone", columns, [our_cells(one) for one in record.others], numbers=range(1, 11))] if record.others else []
+    columns = ("Network", "Clean", *COLUMNS, "Worst", "C&W-L2", *SIZES, "Epochs")
+    return [table("Ours alone", columns, [our_cells(one) for one in record.others], numbers=range(1, 12))] if record.others else []
 
 
 def missing(record: ReproduceRecord) -> list[Table]:

@@ -12,7 +12,7 @@ from rich.text import Text
 from harness.reproduce.record import OurRow, ReproduceRecord
 from reports.format import NONE, clean, estimate, percent, significant
 from reports.fronts import title
-from reports.reproduce import COLUMNS, TONES
+from reports.reproduce import COLUMNS, TONES, every
 from reports.terminal import STYLES
 
 HEADS = ("clean", "FB", "CE", "DLR", "worst", "C&W", "γ")
@@ -64,7 +64,7 @@ def _tables(record: ReproduceRecord) -> Table:
 def _caption(record: ReproduceRecord) -> str:
     return (
         f"In percent. The paper: n probably 50. Ours: n = {record.samples}; intervals: below. C&W: the paper's accuracy, "
-        "our median L2 distance. γ: bits of the non-zero weights."
+        "our median L2 distance. γ: bits that store the weights."
     )
 
 
@@ -77,13 +77,12 @@ def _ours(one: OurRow) -> list[Text]:
 
 
 def _intervals(record: ReproduceRecord) -> Iterator[RenderableType]:
-    ours = {one.sha256: one for one in (*(one for row in record.rows for one in row.ours), *record.others)}
-    if ours:
+    if ours := every(record):
         yield Text(f"\nOurs with 95 % intervals, n = {record.samples}", style="bold")
-        result = _table("network", ("parameters", "clean", "worst"))
-        for one in ours.values():
+        result = _table("network", ("not zero", "clean", "worst"))
+        for one in ours:
             shares = [estimate(share.accuracy, share.ci95).replace(" %", "") for share in (one.clean, one.worst)]
-            result.add_row(Text(clean(one.network), style="cyan"), f"{one.parameters:,}", *map(Text, shares))
+            result.add_row(Text(clean(one.network), style="cyan"), f"{one.nonzero:,}", *map(Text, shares))
         yield result
 
 

@@ -61,6 +61,7 @@ def sections(record: SweepRecord) -> list[Section]:
 
 SIZE = (
     "γ is the parent's count over the network's, counted on the weights that were written, never taken from the rate that was asked for. "
+    "γ bits is of the bits that store the weights, a mask of one bit per weight included where zeros are left out. "
     "A ratio of another architecture than the parent's (distillation) compares two networks, not a compression of one."
 )
 
@@ -69,6 +70,13 @@ def answer(record: SweepRecord) -> Iterator[str]:
     """The sweep in a few sentences."""
     finished = [cell for cell in record.cells if cell.status == "finished"]
     yield f"{len(finished)} of {len(record.cells)} networks are finished."
+    if left := [
+        f"{cell.label}, {engine.flavour} ({engine.verdict or 'no verdict'})"
+        for cell in finished
+        for engine in cell.engines
+        if not engine.sound
+    ]:
+        yield f"No candidates, since their figures are not to be relied on: {'; '.join(left)}. Each run's own report says why."
     for front in record.fronts:
         yield f"{fronts.title(front)}: {fronts.chosen(front)}."
     if record.device.simulated:

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from devices.host.channel import Channel
 from devices.host.errors import DeviceError
+from devices.worker.plain import printable, read_json
 from devices.worker.wire import ClosedError
 
 Images = NDArray[np.uint8]
@@ -365,18 +366,18 @@ class EngineSession:
             if line is None:
                 self._fail("hung", f"it said nothing for {limit_s:g} s and was killed; give a slow device a longer limit")
             try:
-                message = json.loads(line)
-            except (ValueError, RecursionError):
+                message = read_json(line)
+            except ValueError:
                 message = None
             if not isinstance(message, dict):
                 raise self._wrong(f"{line[:60]!r}; expected one line of JSON")
             if "status" in message:
                 fault = self._checked(message, _Fault)
-                self._fail(fault.status, fault.error[:2000])
+                self._fail(fault.status, printable(fault.error, 2000))
             if "step" not in message:
                 return message
             step = self._checked(message, _Progress)
-            self.progress(step.step[:200], step.done, step.total)
+            self.progress(printable(step.step, 200), step.done, step.total)
 
     def _checked(self, message: dict[str, Any], kind: type[M]) -> M:
         try:
@@ -464,4 +465,4 @@ def _how_it_ended(code: int, hung: bool, stderr: tuple[str, ...], error: str) ->
         what = f"it died of {signal.Signals(-code).name} in native code"
     else:
         what = f"it ended with exit code {code}"
-    return f"{what}. Its last words: {' | '.join(stderr[-3:])}" if stderr else what
+    return f"{what}. Its last words: {printable(' | '.join(stderr[-3:]), 1000)}" if stderr else what

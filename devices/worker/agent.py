@@ -17,6 +17,7 @@ from typing import Any
 
 from devices.worker.emulator import emulator
 from devices.worker.lock import DeviceLock
+from devices.worker.quota import usable_cpus
 from devices.worker.store import DamagedError, Store
 from devices.worker.wire import BEAT, ClosedError, Wire
 
@@ -80,11 +81,17 @@ class Agent:
         return {
             "machine": platform.machine(),
             "python": platform.python_version(),
-            "cpus": len(os.sched_getaffinity(0)),
+            "cpus": usable_cpus(),
             "time": time.time(),
             "absent": [name for name in request["packages"] if importlib.util.find_spec(name) is None],
             "emulator": emulator(),
         }
+
+    def observe(self, request: Message) -> Message:
+        """The machine's state (see `devices.observed`) and the versions of packages. Needs numpy; `hello` says whether it is there."""
+        from devices.worker.observed import observe_now
+
+        return observe_now(request["watch"], request["packages"])
 
     def lock(self, request: Message) -> Message:
         """Wait for the device, saying for whom. A lock that this very job holds (its worker outlived a connection) is no obstacle."""
@@ -92,9 +99,10 @@ class Agent:
         held, self._lock = self._lock, self._lock or DeviceLock()
         lock = self._lock
         while (holder := lock.acquire(self._who, self._token)) is not None and holder.get("token") != self._token:
-            if holder.get("who") != said:
-                said = holder.get("who")
-                self._wire.send({"waiting": said})
+            who = str(holder.get("who") or "a process that does not say whose it is")
+            if who != said:
+                said = who
+                self._wire.send({"waiting": who})
             self._wire.check(1.0)
             self._wire.send(BEAT)
         return {"left_over": None if held else lock.left_over}
@@ -128,7 +136,7 @@ class Agent:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             self._store.link(sha256, target)
-        return {"folder": str(job.resolve())}
+        return {"folder": str(job.resolve()), "home": str(Path.cwd())}
 
     def remove(self, request: Message) -> Message:
         """Delete the run's folder. The store keeps its files."""
@@ -149,5 +157,5 @@ class Agent:
 
 
 OPERATIONS: dict[str, Callable[[Agent, Message], Message]] = {
-    name: getattr(Agent, name) for name in ("hello", "lock", "missing", "receive", "lay", "remove")
+    name: getattr(Agent, name) for name in ("hello", "observe", "lock", "missing", "receive", "lay", "remove")
 }

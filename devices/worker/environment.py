@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from devices.worker.emulator import EMULATED_CPU, emulator
+from devices.worker.quota import read_quota
 from devices.worker.reader import Reader
 
 # Extensions that choose other integer or half-precision kernels, x86-64 then AArch64 (asimd is NEON, asimddp its dot product).
@@ -42,6 +43,7 @@ def describe_machine(reader: Reader | None = None) -> dict[str, Any]:
         "isa_flags": [flag for flag in ISA_FLAGS if flag in flags],
         "cpus": os.cpu_count(),
         "affinity": sorted(os.sched_getaffinity(0)),
+        "quota_cpus": quota.cpus if (quota := read_quota(reader)) else None,
         "machine": platform.machine(),
         "emulator": emulator(),
         "kernel": platform.release(),

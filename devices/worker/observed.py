@@ -6,6 +6,8 @@ A fact that cannot be read is None, never a guess.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
 from devices.worker.environment import describe_machine
@@ -44,6 +46,27 @@ def observe(reader: Reader, watch: Watch) -> dict[str, Any]:
         "clocks_locked": locked(reader, clocks),
         "gpu": gpu(reader) if "nvidia-smi" in watch.providers else None,
     }
+
+
+def observe_now(watch: dict[str, Any], packages: Sequence[str]) -> dict[str, Any]:
+    """What is looked at before any work: `state`, as `observe` gives it, and `versions` of the packages that are there.
+
+    Args:
+        watch: `power_query`, `clocks_query` and `providers`, as in `devices.job.Watch`.
+        packages: import names.
+    """
+    power, clocks, providers = (tuple(map(str, watch[name])) for name in ("power_query", "clocks_query", "providers"))
+    seen = observe(Reader(), Watch(power_query=power, clocks_query=clocks, providers=providers))
+    return {"state": seen, "versions": versions(packages)}
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of packages by their import names, as their installers wrote them down; nothing is imported."""
+    found, providers = {}, metadata.packages_distributions()
+    for name in packages:
+        for distribution in providers.get(name, ())[:1]:
+            found[name] = metadata.version(distribution)
+    return found
 
 
 def parse_power_mode(shown: str) -> str | None:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from devices.worker.plain import read_json
+
 BEAT_S = 5.0
 BEAT = {"beat": 1}
 SILENCE_S = 45.0
@@ -22,6 +24,10 @@ _LONGEST = 1 << 24  # of a message; a list of a thousand files fits many times
 
 class ClosedError(Exception):
     """The other end is gone: a dropped connection, a reboot, or a process that ended."""
+
+
+class NonsenseError(ClosedError):
+    """The other end is there, but what it says is no message: opening the connection again would not help."""
 
 
 class Wire:
@@ -61,24 +67,27 @@ class Wire:
                 raise ClosedError(str(error)) from error
             self._spoke = time.monotonic()
 
-    def receive(self) -> dict[str, Any]:
+    def receive(self, limit_s: float | None = None) -> dict[str, Any]:
         """The next message that is not a beat. Sends a beat where this end has been silent for `BEAT_S`, however much the other one says.
 
         Raises:
-            ClosedError: the other end is gone, has been silent for `silence_s`, or says what is no message.
+            ClosedError: the other end is gone, or has been silent for `silence_s`.
+            NonsenseError: it says what is no message, or nothing but beats for `limit_s`.
         """
         began = time.monotonic()
         while time.monotonic() - max(self._heard, began) < self._silence_s:
+            if limit_s is not None and time.monotonic() - began > limit_s:
+                raise NonsenseError(f"nothing but beats came for {limit_s:g} s")
             if time.monotonic() - self._spoke > BEAT_S:
                 self.send(BEAT)
             if (line := self.line(BEAT_S)) is None:
                 continue
             try:
-                message = json.loads(line)
+                message = read_json(line)
             except ValueError as error:
-                raise ClosedError(f"not a message: {line[:80]!r}") from error
+                raise NonsenseError(f"not a message: {line[:80]!r} ({error})") from error
             if not isinstance(message, dict):
-                raise ClosedError(f"not a message: {line[:80]!r}")
+                raise NonsenseError(f"not a message: {line[:80]!r}")
             if message != BEAT:
                 return message
         raise ClosedError(f"nothing came for {self._silence_s:g} s")
@@ -96,12 +105,13 @@ class Wire:
         """The next line without its end, None where none is complete within `limit_s`.
 
         Raises:
-            ClosedError: the other end is gone, or the line has no end.
+            ClosedError: the other end is gone.
+            NonsenseError: the line has no end.
         """
         stop = time.monotonic() + limit_s
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > _LONGEST:
-                raise ClosedError("a message without an end")
+                raise NonsenseError("a message without an end")
             if not self._fill(stop - time.monotonic()):
                 return None
         line = bytes(self._buffer[:end])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,8 +23,9 @@ class Size:
     Attributes:
         parameters: all of them.
         nonzero: those that are not zero.
-        weight_bits: bits of the non-zero parameters: for each tensor its non-zeros times the bits that tell its levels apart, and the
-            table of the levels or scales in float32. Where the zeros stand is not counted.
+        weight_bits: bits that store the parameters: for each tensor its entries at float32 or at the bits that tell its levels apart, with
+            the table of the levels or scales in float32; where it takes less, only the entries that are not zero, with a mask of one bit
+            per entry that says where they stand.
         file_bytes: of the weights' packed file (`harness.models.packed`), which has float16 where nothing smaller holds the values.
         macs: multiply-accumulates for one image.
         macs_nonzero: those whose weight is not zero.
@@ -37,21 +39,21 @@ class Size:
     macs_nonzero: int
 
 
-def grid(tensor: Tensor) -> tuple[int, int]:
-    """(bits that tell the non-zero levels of a weight (outputs, …) apart: 1 to 8, or 32 for float; entries of its table)."""
+def encodings(tensor: Tensor) -> Iterator[tuple[int, int, int]]:
+    """The ways to write a weight (outputs, …): bits of an entry among those that are not zero, bits among all, entries of the table."""
+    yield FULL, FULL, 0
     if tensor.ndim < 2:
-        return FULL, 0
+        return
     if (levels := grids.levels(tensor)) is not None:
-        count = int(levels.count_nonzero())
-        return max(1, (count - 1).bit_length()), count
-    return (INT8_BITS, len(tensor)) if grids.int8(tensor) is not None else (FULL, 0)
+        yield grids.width(int(levels.count_nonzero())), grids.width(len(levels)), len(levels)
+    elif grids.int8(tensor) is not None:
+        yield INT8_BITS, INT8_BITS, len(tensor)
 
 
 def weight_bits(tensor: Tensor) -> int:
-    """Bits of the non-zero entries of one parameter, with its table; float where that is less."""
-    bits, table = grid(tensor)
-    nonzero = int(tensor.count_nonzero())
-    return min(FULL * nonzero, bits * nonzero + FULL * table)
+    """Bits that store one parameter, the least of every way: all entries, or a mask of one bit each and those that are not zero."""
+    entries, nonzero = tensor.numel(), int(tensor.count_nonzero())
+    return min(min(every * entries, entries + kept * nonzero) + FULL * table for kept, every, table in encodings(tensor))
 
 
 def size(network: nn.Module, input_shape: tuple[int, int, int]) -> Size:

@@ -16,6 +16,11 @@ def levels(tensor: Tensor) -> Tensor | None:
     return values if len(values) <= LEVELS and 2 * int(values.count_nonzero()) <= int(tensor.count_nonzero()) else None
 
 
+def width(count: int) -> int:
+    """Bits that tell `count` levels apart: at least one."""
+    return max(1, (count - 1).bit_length())
+
+
 def int8(tensor: Tensor) -> tuple[Tensor, Tensor] | None:
     """(codes, scales) of a tensor (outputs, …) whose every output is int8 codes, the largest 127 or -127, times a scale; None of others.
 

@@ -89,7 +89,11 @@ def _packed(tensor: Tensor) -> dict[str, Tensor]:
         return {"": tensor}
     shape = torch.tensor(tensor.shape, dtype=torch.int32)
     if (values := grids.levels(tensor)) is not None:
-        return {".codes": _to_bits(torch.searchsorted(values, tensor.flatten()), _width(values)), ".shape": shape, ".levels": values}
+        return {
+            ".codes": _to_bits(torch.searchsorted(values, tensor.flatten()), grids.width(len(values))),
+            ".shape": shape,
+            ".levels": values,
+        }
     if (grid := grids.int8(tensor)) is not None:
         codes, scale = grid
         return {".codes": codes, ".scale": scale}
@@ -99,11 +103,6 @@ def _packed(tensor: Tensor) -> dict[str, Tensor]:
         flat = tensor.flatten()
         return {".mask": _to_bits((flat != 0).long(), 1), ".shape": shape, ".values": flat[flat != 0].half()}
     return {"": tensor.half()}
-
-
-def _width(levels: Tensor) -> int:
-    """Bits that tell so many levels apart."""
-    return max(1, (len(levels) - 1).bit_length())
 
 
 def _to_bits(codes: Tensor, bits: int) -> Tensor:
@@ -138,7 +137,7 @@ def _from_mask(mask: Tensor, shape: Tensor, values: Tensor) -> Tensor:
 
 def _from_levels(codes: Tensor, shape: Tensor, levels: Tensor) -> Tensor:
     size = _size(shape)
-    index = _from_bits(codes, math.prod(size), _width(levels))
+    index = _from_bits(codes, math.prod(size), grids.width(len(levels)))
     if levels.ndim != 1 or (len(index) and int(index.max()) >= len(levels)):
         raise ValueError(f"a code beyond {len(levels)} levels")
     return levels.float()[index].view(size)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import count as numbers
+from math import floor
 from statistics import median
 
 import numpy as np
 from scipy.stats import binomtest, fisher_exact
 
-from harness.audit.statistics import ALPHA, wilson
-from harness.reproduce.paper import Paper, Published
+from harness.audit.statistics import ALPHA, mcnemar_p, wilson
+from harness.reproduce.paper import Paper, Published, Row
 from harness.reproduce.record import Fault
 
-NAMES = {"fb_pgd": "FB_pgd_at", "apgd_ce": "APGD-CE", "apgd_dlr": "APGD-DLR"}
 FAR = 15  # points beyond the usual step from APGD-CE to APGD-DLR
 
 
@@ -27,6 +28,8 @@ def faults(paper: Paper, others: Sequence[Published]) -> list[Fault]:
         *hydra(paper),
         *one_bit(paper),
         *mixed_ratios(paper),
+        *two_sizes(paper),
+        *(Fault(where=one.where, what=one.what) for one in paper.noted),
     ]
 
 
@@ -44,18 +47,29 @@ def sample_size(paper: Paper) -> Iterator[Fault]:
     )
     rows = [row for row in paper.row if row.fb_pgd is not None and row.cw_l2 is None and row.system != "HYDRA"]
     best, worst = (pick(rows, key=lambda row: row.fb_pgd or 0) for pick in (max, min))
-    p = fisher(best.fb_pgd or 0, worst.fb_pgd or 0, paper.n)
-    if p >= ALPHA:
-        yield Fault(
-            where="FB_pgd_at, all systems but HYDRA",
-            what=f"Even the best ({best.name}, {best.fb_pgd:g} %) and the worst ({worst.name}, {worst.fb_pgd:g} %) are not told apart "
-            f"at n = {paper.n} (Fisher, p = {p:.2g}): no ranking among these {len(rows)} rows follows from the table.",
-        )
+    apart, together = p_apart(best, worst, paper), p_together(best, worst, paper)
+    if apart < ALPHA:
+        return
+    if together is not None and together < ALPHA:
+        paired = f"On the same images a paired test might, at best with p = {together:.2g} (McNemar); the answers per image are not printed"
+    else:
+        paired = "Nor could a paired test, were the images the same"
+    yield Fault(
+        where="FB_pgd_at, all systems but HYDRA",
+        what=f"Even the best ({best.name}, {best.fb_pgd:g} %) and the worst ({worst.name}, {worst.fb_pgd:g} %) of {len(rows)} rows are not "
+        f"told apart as independent samples of {paper.n} images (Fisher, p = {apart:.2g}). {paired}: the figures show no ranking.",
+    )
 
 
-def fewest(figures: Sequence[float]) -> int:
-    """The smallest n of which every figure, in percent to one decimal, is a whole count."""
-    return next(n for n in numbers(1) if all(abs(round(f * n / 100) * 100 / n - f) < 0.05 for f in figures))
+def fewest(figures: Sequence[float], decimals: int = 0) -> int:
+    """The smallest n of which every figure, in percent to so many decimals, is a whole count."""
+    exact, half = [Fraction(str(figure)) for figure in figures], Fraction(1, 2 * 10**decimals)
+    return next(n for n in numbers(1) if all(abs(Fraction(100 * round(f * n / 100), n) - f) <= half for f in exact))
+
+
+def images(row: Row, paper: Paper) -> int:
+    """The fewest images that a row's figures can come from, the paper's n at least."""
+    return max(paper.n, fewest(row.figures, row.decimals))
 
 
 def order(paper: Paper) -> Iterator[Fault]:
@@ -102,7 +116,8 @@ def below_published(paper: Paper, others: Sequence[Published]) -> Iterator[Fault
             yield Fault(
                 where=row.name,
                 what=f"{figure:g} % under one attack, where {system.network} has {system.robust:g} % under all of AutoAttack "
-                f"({system.source}): p = {p:.1g} at n = {paper.n}. The network measured was not the published one, or not loaded as such.",
+                f"({system.source}): p = {p:.1g} at n = {paper.n}. The network measured was not the published one, or not loaded as such, "
+                "or the figure is a slip.",
             )
 
 
@@ -117,14 +132,17 @@ def hydra(paper: Paper) -> Iterator[Fault]:
             what=f"Robustness is printed as not falling with sparsity ({', '.join(f'{row.fb_pgd:g}' for row in rows)} % at "
             f"{', '.join(f'{100 * (row.sparsity or 0):g}' for row in rows)} % zeros); the published figures for it fall.",
         )
-    dense, name = paper.parameters["WRN-28-4"], "WRN-28-4"
-    kept = round(dense * (1 - (rows[-1].sparsity or 0)))
-    yield Fault(
-        where="HYDRA",
-        what="P and γ include the importance scores, one per weight, that training keeps and the network does not need. Counted so, "
-        f"for example, {name} at {100 * (rows[-1].sparsity or 0):g} % has {dense + kept:,} values for {dense:,} weights: γ = "
-        f"{dense / (dense + kept):.2f} instead of {dense / kept:.0f}.",
-    )
+    network, unused, scores = paper.parameters["WRN-28-4"], paper.hydra.unused, paper.hydra.scores
+    counted, last = network + unused + scores, rows[-1]
+    kept = 1 - (last.sparsity or 0)
+    if all(row.parameters == floor((1 - Fraction(str(row.sparsity))) * counted) for row in rows):
+        yield Fault(
+            where="P of HYDRA",
+            what=f"{', '.join(f'{row.parameters:,}' for row in rows)} are the shares kept of {counted:,}, rounded down: multiplied, not "
+            f"counted. WRN-28-4 has {network:,} parameters; the rest is a stage that the code builds and the forward never uses "
+            f"({unused:,}) and an importance score for each weight ({scores:,}), which training keeps and the network does not need. "
+            f"{100 * kept:.0f} % of the network would be {floor(kept * network):,}.",
+        )
 
 
 def one_bit(paper: Paper) -> Iterator[Fault]:
@@ -132,10 +150,11 @@ def one_bit(paper: Paper) -> Iterator[Fault]:
     row = paper.named("w1a1")
     if row.cw_l2 is None or row.fb_pgd is None:
         return
-    n = fewest([row.fb_pgd, row.cw_l2])
+    n = images(row, paper)
     yield Fault(
         where=row.name,
-        what=f"{row.cw_l2:g} % is no multiple of {100 / paper.n:g} %: it takes at least n = {n}, another sample than the other rows'.",
+        what=f"{row.cw_l2:.{row.decimals}f} % is no multiple of {100 / paper.n:g} %: to {row.decimals} decimals, it and "
+        f"{row.fb_pgd:.{row.decimals}f} % take at least n = {n}, another sample than the other rows'.",
     )
     yield Fault(
         where="C&W-L2",
@@ -152,16 +171,48 @@ def one_bit(paper: Paper) -> Iterator[Fault]:
 
 def mixed_ratios(paper: Paper) -> Iterator[Fault]:
     """Ratios of distillation compare architectures."""
-    teacher = paper.parameters["WRN-34-10"]
-    told = ", ".join(f"{name} {teacher / paper.parameters[name]:.1f}" for name in ("ResNet-18", "MobileNetV2"))
+    teacher = paper.parameters["WRN-28-10"]
+    known = next(one for one in paper.student if one.millions is not None)
+    other = next(one for one in paper.student if one.network != known.network)
     yield Fault(
         where="γ of RSLAD, ARD, IAD",
-        what=f"A ratio of two architectures, not a compression of one: WRN-34-10 over the student is {told}, whatever the method and "
-        "whatever it did. Such γ cannot be ranked beside those of pruning or quantization.",
+        what=f"A ratio of two architectures, not a compression of one, whatever the method and whatever it did: {known.gamma:g} and "
+        f"{other.gamma:g} are a teacher of {teacher:,} parameters (WRN-28-10) over {known.network} of {known.millions:g} M and "
+        f"{other.network} of {teacher / other.gamma / 1e6:.1f} M. Such γ cannot be ranked beside those of pruning or quantization.",
     )
 
 
-def fisher(one: float, other: float, n: int) -> float:
-    """Two-sided p of "no difference" between two figures in percent, each of its own n images (Fisher's exact test)."""
-    a, b = round(one / 100 * n), round(other / 100 * n)
-    return float(fisher_exact(np.array([[a, n - a], [b, n - b]])).pvalue)
+def two_sizes(paper: Paper) -> Iterator[Fault]:
+    """One student with several P and γ."""
+    teacher = paper.parameters["WRN-28-10"]
+    for name in dict.fromkeys(one.network for one in paper.student):
+        sized = [one for one in paper.student if one.network == name and one.millions is not None]
+        if len({(one.millions, one.gamma) for one in sized}) < 2:
+            continue
+        told = ", ".join(
+            f"{one.millions:g} M and {one.gamma:g}x in {one.tables} of the tables (that teacher gives {teacher / one.millions / 1e6:.2f}x)"
+            for one in sized
+            if one.millions
+        )
+        own = paper.parameters[name]
+        yield Fault(
+            where=f"P and γ of {name}",
+            what=f"The same student in two sizes: {told}. For CIFAR-10 it has {own:,} parameters: {teacher / own:.2f}x.",
+        )
+
+
+def p_apart(one: Row, other: Row, paper: Paper) -> float:
+    """Two-sided p of "no difference" between two rows under FB_pgd_at, each of its own images (Fisher's exact test)."""
+    (a, n), (b, m) = ((round((row.fb_pgd or 0) / 100 * images(row, paper)), images(row, paper)) for row in (one, other))
+    return float(fisher_exact(np.array([[a, n - a], [b, m - b]])).pvalue)
+
+
+def p_together(one: Row, other: Row, paper: Paper) -> float | None:
+    """The least two-sided p of McNemar's exact test that two rows under FB_pgd_at can have on the same images; None where n differs.
+
+    With d more right in one than in the other, p is least where no image goes the other way: 2 / 2^d.
+    """
+    n = images(one, paper)
+    if images(other, paper) != n:
+        return None
+    return mcnemar_p(abs(round((one.fb_pgd or 0) / 100 * n) - round((other.fb_pgd or 0) / 100 * n)), 0)

@@ -2,18 +2,20 @@
 
 An answer, with p McNemar's exact and two-sided, Holm-adjusted over the claim's pairs:
 
-    CONFIRMED    every pair gains, each with p < 5 %, and every row is in a pair
-    REFUTED      none gains with p < 5 %, and at least one loses so (for "the most robust of all": one loss refutes)
-    MIXED        some gain, some do not
-    UNDECIDED    no pair shows a gain or a loss, there is none to compare, or all gain and a row is in no pair
+    REPRODUCED HERE        every pair gains, each with p < 5 %, and every row is in a pair
+    NOT REPRODUCED HERE    none gains with p < 5 %, and at least one loses so (for "the most robust of all": one loss is enough)
+    MIXED                  some gain, some do not
+    UNDECIDED              no pair shows a gain or a loss, there is none to compare, or all gain and a row is in no pair
 
-p is over the images: how much two trainings of the same network differ is not in it, and the reason says so.
+It is about the networks that were tried, and says nothing of others: the reason names their size and training. p is over the images: how
+much two trainings of the same network differ is not in it. What a network that fails a gate has left is an upper bound: that it is the more
+robust one of a pair does not count, that it is the less robust one does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import NormalDist
@@ -21,7 +23,7 @@ from statistics import NormalDist
 from harness.audit.metrics import Right
 from harness.audit.paired import pair
 from harness.audit.statistics import ALPHA, POWER, holm, mcnemar_p
-from harness.reproduce.arithmetic import fisher
+from harness.reproduce.arithmetic import images, p_apart, p_together
 from harness.reproduce.networks import Network
 from harness.reproduce.paper import Paper, Row
 from harness.reproduce.record import Answer, ClaimAnswer, Pairing
@@ -32,15 +34,16 @@ PRUNING, DISTILLATION, ONE_BIT = (
     "Introspective distillation is better than ARD",
     "w1a1 is the most robust",
 )
-ONE_TRAINING = " One training of each network: the spread between trainings is not in p."
+FEW = 4  # pairs that are named
 
 
 @dataclass(frozen=True)
 class Attacked:
-    """A network, and bool (n,): it is right when clean and under every attack."""
+    """A network, and bool (n,): it is right when clean and under every attack. `unsound`: the gates that its evaluation fails, in words."""
 
     network: Network
     right: Right
+    unsound: str | None = None
 
 
 Rows = Mapping[str, Sequence[Attacked]]
@@ -53,8 +56,8 @@ def pruning(paper: Paper, rows: Rows, known: Sequence[Attacked]) -> ClaimAnswer:
     by_sha256 = {one.network.sha256: one for one in known}
     pairs = [(one, by_sha256[sha]) for name in names for one in rows[name] if (sha := str(one.network.parent_sha256)) in by_sha256]
     best = max((paper.named(name) for name in names if name.startswith("RAP")), key=lambda row: row.fb_pgd or 0)
-    own = unpaired(best, paper.named("RAP pre"), paper.n)
-    extra = " A retrained network has had more epochs than its parent: a gain would not be pruning's alone." if pairs else ""
+    own = printed(best, paper.named("RAP pre"), paper)
+    extra = "A retrained network has had more epochs than its parent: a gain would not be pruning's alone." if pairs else ""
     return decide(PRUNING, pairs, own, missing(names, rows, pairs), extra=extra)
 
 
@@ -66,7 +69,7 @@ def distillation(paper: Paper, rows: Rows) -> ClaimAnswer:
         for one, other in product((n for name in iad for n in rows[name]), (n for name in ard for n in rows[name]))
         if one.network.arch == other.network.arch and one.network.parent_sha256 == other.network.parent_sha256
     ]
-    own = " ".join(unpaired(paper.named(name), paper.named(ard[0]), paper.n) for name in iad)
+    own = " ".join(printed(paper.named(name), paper.named(ard[0]), paper) for name in iad)
     return decide(DISTILLATION, pairs, own, missing((*iad, ard[0]), rows, pairs), extra=unlike(pairs))
 
 
@@ -77,7 +80,7 @@ def one_bit(paper: Paper, rows: Rows, known: Sequence[Attacked]) -> ClaimAnswer:
     others = [other for other in known if other.network.sha256 not in mine]
     row = paper.named("w1a1")
     best = max((r for r in paper.row if r.system != row.system), key=lambda r: r.fb_pgd or 0)
-    own = unpaired(row, best, paper.n) + (
+    own = printed(row, best, paper) + (
         " Plain PGD on a one-bit network measures its gradients: the same kind of network fell from 78.01 % to 0.01 % under PGD++ (Gupta & "
         "Ajanthan 2022)."
     )
@@ -102,7 +105,7 @@ def unlike(pairs: Sequence[tuple[Attacked, Attacked]]) -> str:
             first, second = Stage(**stage).model_dump(), Stage(**other.network.stages[name]).model_dump()
             differ = [key for key in first if first[key] != second[key]]
             told += [f"{key} {first[key]} for {one.network.name}, {second[key]} for {other.network.name}" for key in differ]
-    return f" Their recipes differ: {'; '.join(told)}." if told else ""
+    return f"Their recipes differ: {'; '.join(told)}." if told else ""
 
 
 def decide(
@@ -116,8 +119,9 @@ def decide(
 ) -> ClaimAnswer:
     """Judge "the first of each pair is the more robust"; see the rule above."""
     found = compared(pairs)
-    gains = [one for one in found if one.p < ALPHA and one.gain > 0]
-    losses = [one for one in found if one.p < ALPHA and one.gain < 0]
+    shown = [(one, *both) for one, both in zip(found, pairs, strict=True) if one.p < ALPHA]
+    gains = [one for one, first, _ in shown if one.gain > 0 and first.unsound is None]
+    losses = [one for one, _, second in shown if one.gain < 0 and second.unsound is None]
     answer: Answer
     if not found:
         answer, reason = (
@@ -126,10 +130,10 @@ def decide(
         )
     elif losses and (any_loss_refutes or not gains):
         worst = min(losses, key=lambda one: one.gain)
-        answer = "REFUTED"
+        answer = "NOT REPRODUCED HERE"
         reason = f"{len(losses)} of {len(found)} pairs lose and {'none' if not gains else len(gains)} gain; the most: {words(worst)}."
     elif len(gains) == len(found):
-        answer = "UNDECIDED" if absent else "CONFIRMED"
+        answer = "UNDECIDED" if absent else "REPRODUCED HERE"
         but = f", but in no pair: {', '.join(absent)}" if absent else ""
         reason = f"all {len(found)} pairs gain{but}; the least: {words(min(gains, key=lambda one: one.gain))}."
     elif gains:
@@ -139,8 +143,31 @@ def decide(
         nearest = min(found, key=lambda one: one.p)
         needed = f" About {nearest.n_required:,} images would decide that one." if nearest.n_required else ""
         answer, reason = "UNDECIDED", f"no pair shows a gain or a loss; the clearest: {words(nearest)}.{needed}"
-    told = f"{reason}{ONE_TRAINING if found else ''}{extra}"
-    return ClaimAnswer(claim=claim, answer=answer, reason=told, paper=paper, pairs=found, missing=list(absent))
+    more = [open_pairs([one for one in found if one not in (*gains, *losses)]), *not_counted(pairs), *scope(pairs)] if found else []
+    return ClaimAnswer(
+        claim=claim, answer=answer, reason=" ".join(filter(None, [reason, *more, extra])), paper=paper, pairs=found, missing=list(absent)
+    )
+
+
+def open_pairs(left: Sequence[Pairing]) -> str:
+    """The pairs that show neither, where they are few."""
+    return f"Neither shown: {'; '.join(f'{one.first} less {one.second}' for one in left)}." if 0 < len(left) <= FEW else ""
+
+
+def not_counted(pairs: Sequence[tuple[Attacked, Attacked]]) -> Iterator[str]:
+    """The networks whose robustness is an upper bound."""
+    for one in {one.network.sha256: one for both in pairs for one in both if one.unsound is not None}.values():
+        yield f"{one.network.name} fails a gate ({one.unsound}): its robustness is an upper bound and counts only where it is the lower."
+
+
+def scope(pairs: Sequence[tuple[Attacked, Attacked]]) -> Iterator[str]:
+    """What kind of networks the answer is about."""
+    tried = {one.network.sha256: one.network for both in pairs for one in both}.values()
+    smallest, largest = (pick(int(network.card["parameters"]) for network in tried) for pick in (min, max))
+    steps = sorted(set().union(*(network.inner_steps for network in tried)))
+    against = f" against attacks of {' or '.join(map(str, steps))} steps" if steps else ""
+    between = f"{smallest:,} parameters" if smallest == largest else f"{smallest:,} to {largest:,} parameters"
+    yield f"Tried: networks of {between}, trained{against}. One training of each network: the spread between trainings is not in p."
 
 
 def words(one: Pairing) -> str:
@@ -181,10 +208,17 @@ def images_for(gain: float, discordant: float, alpha: float = ALPHA) -> int | No
     return math.ceil((root / gain) ** 2)
 
 
-def unpaired(one: Row, other: Row, n: int) -> str:
-    """What two of the paper's rows say under FB_pgd_at, if each figure is of n images (Fisher's exact test, unpaired)."""
+def printed(one: Row, other: Row, paper: Paper) -> str:
+    """What two of the paper's rows say under FB_pgd_at, on different images and, where their n may be one, at best on the same."""
     if one.fb_pgd is None or other.fb_pgd is None:
         return f"{one.name} or {other.name} has no figure."
-    p = fisher(one.fb_pgd, other.fb_pgd, n)
-    told = "which its own figures do show" if p < ALPHA else "which is no difference that its own figures can show"
-    return f"The paper: {one.name} {one.fb_pgd:g} %, {other.name} {other.fb_pgd:g} %, p = {p:.2g} at n = {n}, {told}."
+    figures = ", ".join(f"{row.name} {row.fb_pgd:g} % of {images(row, paper)}" for row in (one, other))
+    apart, together = p_apart(one, other, paper), p_together(one, other, paper)
+    paired = "" if together is None else f", at least {together:.2g} on the same (McNemar)"
+    if apart < ALPHA:
+        told = "a difference that its own figures do show"
+    elif together is not None and together < ALPHA:
+        told = "a difference that only its answers per image could show, which are not printed"
+    else:
+        told = "no difference that its own figures can show"
+    return f"The paper: {figures}: p = {apart:.2g} on different images (Fisher){paired}, {told}."

@@ -20,6 +20,7 @@ from harness.reproduce.paper import Ours, Paper
 
 NEEDED = ("arch", "classes", "input_shape", "parameters")  # of a card
 STANDARD = "standard"  # the training objective without an adversary
+STEPPED = ("pgd-at", "trades")  # those whose adversary takes several steps
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class Network:
         """The recipe that it was compressed by, stage by stage."""
         stages: dict[str, dict[str, Any]] = (self.method or {}).get("recipe", {}).get("stages", {})
         return stages
+
+    @property
+    def inner_steps(self) -> set[int]:
+        """Steps of the attacks that it was trained against, in any of its stages."""
+        recipes = [*self.stages.values(), self.card.get("recipe", {})]
+        return {int(recipe["steps"]) for recipe in recipes if recipe.get("objective") in STEPPED and "steps" in recipe}
 
     @property
     def epochs(self) -> int | None:

@@ -37,6 +37,8 @@ class Row(Part):
     apgd_dlr: float | None = None
     cw_l2: float | None = None
     sparsity: float | None = Field(default=None, description="share of zeros that the label stands for")
+    parameters: int | None = Field(default=None, description="P as printed")
+    decimals: int = Field(default=0, description="with which the figures are printed")
     ours: Ours
 
     @property
@@ -44,9 +46,37 @@ class Row(Part):
         """The L-inf figures there are, by attack."""
         return {name: value for name in LINF if (value := getattr(self, name)) is not None}
 
+    @property
+    def figures(self) -> list[float]:
+        """All accuracies there are, in percent."""
+        return [*self.linf.values(), *([] if self.cw_l2 is None else [self.cw_l2])]
+
+
+class Hydra(Part):
+    """What HYDRA's P counts besides the network: parameters of a block that is never used, and importance scores."""
+
+    unused: int
+    scores: int
+
+
+class Student(Part):
+    """A distilled network as tables print it. `millions`: its P; `gamma`: the teacher's P over its own; `tables`: in how many."""
+
+    network: str
+    gamma: float
+    millions: float | None = None
+    tables: int | None = None
+
+
+class Noted(Part):
+    """A fault that was seen in the paper, and that no figure here shows."""
+
+    where: str
+    what: str
+
 
 class Paper(Part):
-    """The paper. `n`: images behind each figure, as far as can be told."""
+    """The paper. `n`: images behind each figure, as far as can be told; see `harness.reproduce.arithmetic.images`."""
 
     title: str
     source: str
@@ -55,6 +85,9 @@ class Paper(Part):
     parent: str = Field(description="what our networks are made of where a row is missing")
     standard_teacher: str
     parameters: dict[str, int]
+    hydra: Hydra
+    student: tuple[Student, ...]
+    noted: tuple[Noted, ...]
     row: tuple[Row, ...]
 
     def named(self, name: str) -> Row:

@@ -1,6 +1,7 @@
 """The record of a reproduction, `reproduce.json`: what the report reads. Imports neither torch nor pandas.
 
-Format history (`schema`): 1 — first. 2 — the C&W distance has an interval, a front says at which radius.
+Format history (`schema`): 1 — first. 2 — the C&W distance has an interval, a front says at which radius. 3 — P is
+counted (without zeros) beside the parent's and stands for the paper's rows too; networks that fail a gate; answers are "here".
 
 Accuracies are shares in [0, 1] with 95 % intervals; the paper's own figures are in percent, as printed.
 """
@@ -15,10 +16,10 @@ from pydantic import ConfigDict, Field
 from harness.records import Interval, Median, Part, Share, write_record
 from harness.sweep.record import Front
 
-SCHEMA = 2
+SCHEMA = 3
 REPRODUCE = "reproduce.json"
 
-Answer = Literal["CONFIRMED", "REFUTED", "MIXED", "UNDECIDED"]
+Answer = Literal["REPRODUCED HERE", "NOT REPRODUCED HERE", "MIXED", "UNDECIDED"]
 
 
 class OurRow(Part):
@@ -27,13 +28,17 @@ class OurRow(Part):
     network: str
     arch: str
     sha256: str
-    parameters: int
-    gamma: dict[str, float] | None
+    parameters: int = Field(description="all of them, zeros too")
+    nonzero: int = Field(description="P: those that are not zero")
+    parent_nonzero: int | None = Field(description="P of the network it was made of, or learnt from; P x gamma by non-zeros (Eq. 14)")
+    gamma: dict[str, float] | None = Field(description="the parent's count over this one's, by every way of counting")
     epochs: int | None
     clean: Share
     robust: dict[str, Share] = Field(description="attack -> accuracy left, right when clean and under the attack")
     worst: Share = Field(description="right when clean and under each of the L-inf attacks")
     cw_l2: Median | None = Field(description="L2 distance of the nearest images found that fool, pixels in [0, 1]")
+    failed: list[str] = Field(description="gates that its evaluation fails, with what was seen")
+    unsound: str | None = Field(description="those of them that the robustness rests on: what it has left is an upper bound")
     zero_gradient: float = Field(description="largest share, over the attacks, of images whose loss gradient at the start is zero")
 
 
@@ -42,7 +47,8 @@ class TableRow(Part):
 
     system: str
     name: str
-    paper: dict[str, float]
+    paper: dict[str, float] = Field(description="accuracies in percent")
+    parameters: int | None = Field(description="P as the paper prints it, where it was transcribed")
     ours: list[OurRow]
     missing: str | None
 

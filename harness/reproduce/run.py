@@ -13,12 +13,15 @@ import numpy as np
 
 from harness import __version__
 from harness.attacks.table import resolve
+from harness.audit import gates
 from harness.audit.metrics import Right
 from harness.audit.statistics import share
+from harness.cards import nonzero
 from harness.data.dataset import Dataset
 from harness.data.load import load_data, stratified
 from harness.errors import UsageError
 from harness.models.zoo import WEIGHTS
+from harness.records import AttackRecord, Gate
 from harness.reproduce import claims
 from harness.reproduce.arithmetic import faults
 from harness.reproduce.claims import Attacked
@@ -35,13 +38,13 @@ from harness.sweep.recommend import Candidate, recommend
 from harness.sweep.record import CellRow, Front
 from harness.sweep.run import fronts
 
-DISTANCE = "cw-l2"
+DISTANCE, QUERIES = "cw-l2", "square"
 # Every network faces all of them. The paper's, then two against gradients that a quantizer hides: the cross-entropy unsaturated, and
 # no gradient at all.
 ATTACKS = (
     *((name, PLAIN) for name in ("FB_pgd_at", "apgd-ce", "apgd-dlr", DISTANCE)),
     ("apgd-ce", TEMPERED),
-    ("square", PLAIN),
+    (QUERIES, PLAIN),
 )
 DELTA = 0.05  # robust accuracy that the recommendation may give up
 
@@ -139,7 +142,7 @@ class Reproduction:
     def record(self, words: list[str], measured: Sequence[CellRow] = ()) -> ReproduceRecord:
         """Everything put together, once every network was attacked."""
         kept = {network.sha256: self.known(network) for network in self.networks}
-        known = [Attacked(network, survives(kept[network.sha256])) for network in self.networks]
+        known = [Attacked(network, survives(own := kept[network.sha256]), unsound(own)) for network in self.networks]
         by_row = {name: [one for one in known if one.network in own] for name, own in self.rows.items()}
         placed = {network.sha256 for own in self.rows.values() for network in own}
         attacks = {key: found.attack for evaluations in kept.values() for key, found in evaluations.items()}
@@ -161,6 +164,7 @@ class Reproduction:
                     system=row.system,
                     name=row.name,
                     paper={**row.linf, **({"cw_l2": row.cw_l2} if row.cw_l2 is not None else {})},
+                    parameters=row.parameters,
                     ours=[our_row(one, kept[one.network.sha256]) for one in by_row[row.name]],
                     missing=None if self.rows[row.name] else command(row.ours, self.paper),
                 )
@@ -189,37 +193,72 @@ def survives(known: dict[str, Evaluation]) -> Right:
     return found
 
 
+def failed(known: dict[str, Evaluation]) -> list[Gate]:
+    """The gates that a network's evaluation fails."""
+    bounded = {name: kept for name, kept in known.items() if kept.attack.norm == "Linf"}
+    white_box = {name: kept for name, kept in bounded.items() if name != QUERIES}
+    found = [
+        gates.zero_gradient({name: counted(kept.attack) for name, kept in white_box.items()}),
+        gates.query_attack(survives(white_box), bounded[QUERIES].survives),
+        gates.rounding({name: (kept.attack.undone_by_rounding, kept.attack.n_attacked) for name, kept in known.items()}),
+    ]
+    return [gate for gate in found if gate.passed is False]
+
+
+def counted(attack: AttackRecord) -> tuple[int, int]:
+    """Images whose gradient is zero at the start, images attacked."""
+    return round(attack.zero_gradient_share * attack.n_attacked), attack.n_attacked
+
+
+def unsound(known: dict[str, Evaluation]) -> str | None:
+    """Those that the robustness rests on, in words; None where its figures may be believed."""
+    return "; ".join(map(told, filter(gates.guards, failed(known)))) or None
+
+
+def told(gate: Gate) -> str:
+    """A gate's name and what was seen."""
+    return f"{gate.name}: {gate.observed}"
+
+
 def our_row(one: Attacked, known: dict[str, Evaluation]) -> OurRow:
     """One network's figures."""
     first = next(iter(known.values()))
     clean = mask(first.clean)
     card = one.network.card
+    size = card.get("size")
     return OurRow(
         network=one.network.name,
         arch=one.network.arch,
         sha256=one.network.sha256,
         parameters=int(card["parameters"]),
-        gamma=card["size"]["ratio"] if "size" in card else None,
+        nonzero=nonzero(card),
+        parent_nonzero=int(size["parent"]["nonzero"]) if size else None,
+        gamma=size["ratio"] if size else None,
         epochs=one.network.epochs,
         clean=share(int(clean.sum()), len(clean)),
         robust={key: share(int(kept.survives.sum()), len(clean)) for key, kept in known.items() if kept.attack.norm == "Linf"},
         worst=share(int(one.right.sum()), len(one.right)),
         cw_l2=known[DISTANCE].l2,
+        unsound=one.unsound,
+        failed=[told(gate) for gate in failed(known)],
         zero_gradient=max(kept.attack.zero_gradient_share for kept in known.values()),
     )
 
 
 def recommended(known: Sequence[Attacked], measured: Sequence[CellRow], eps: str) -> Iterator[Front]:
-    """The networks by the size of their weights; their engines, by what was measured on them, by latency and memory."""
-    sized = [Candidate(one.network.name, weight_bytes(one.network) / 1024, one.right) for one in known]
-    front = recommend(sized, "size", "size of the non-zero weights, networks in float32", "KiB", DELTA, eps)
+    """The networks by the size of their weights; their engines, by what was measured on them, by latency and memory.
+
+    A network that fails a gate is no candidate: what it has left is an upper bound.
+    """
+    sized = [Candidate(one.network.name, weight_bytes(one.network) / 1024, one.right) for one in known if one.unsound is None]
+    front = recommend(sized, "size", "stored size of the weights, networks run in float32", "KiB", DELTA, eps)
     if front is not None:
         yield front
     yield from (front for front in fronts(measured, DELTA, "1") if front.axis != "size")
 
 
 def weight_bytes(network: Network) -> float:
-    """Bytes of the non-zero weights at the bits that tell their levels apart; by the card, else all in float32."""
+    """Bytes that store the weights (`harness.compression.count.Size.weight_bits`); by the card, else all in float32."""
     card = network.card
     return float(card["size"]["this"]["weight_bits"]) / 8 if "size" in card else 4.0 * int(card["parameters"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from types import TracebackType
 from devices.host.profile import load_profile
 from devices.host.session import EngineError, EngineId, EngineSession
 from devices.host.station import Station, Wanted, own_engine
+from devices.worker.quota import usable_cpus
 from devices.worker.spec import BATCH, Options
 from export.artefact import Artefact
 from harness.measurement import simulation
@@ -139,7 +139,7 @@ def _stations(
         profile = load_profile(simulation.DEVICE) if simulated else subject.profile
         place = folder / ENGINES / ("simulated" if simulated else "device")
         found[simulated] = stack.enter_context(Station(profile, place, settings.seed, say))
-        here = len(os.sched_getaffinity(0))
+        here = usable_cpus()
         threads = settings.threads or (here if simulated else profile.cpu.threads or 1)
         wanted = {
             engine.id: Wanted(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from devices.host.arrays import read_npz
 from devices.host.rounds import Timing, TimingPlan, time_in_rounds
+from devices.host.rules import Environment, State, check_fields, check_peaks, check_telemetry
 from devices.host.session import EngineError, EngineId, EngineSession
+from devices.worker.spec import FormatError
 from devices.worker.telemetry.series import Telemetry, read_arrays
 from harness.answers import Images, Logits
 from harness.errors import UntrustedError
@@ -142,10 +144,28 @@ def _examine(engine: Engine, opened: Engines, timings: dict[int, Timing], subjec
     """Everything but the timing, of one engine."""
     session = opened.sessions[engine.name]
     try:
-        return _examined(engine, session, timings, subject, settings)
-    except EngineError as error:
-        _fail(opened, engine.name, error)
-        return Facts(status=error.status, error=str(error)), {}, {}
+        kept = _examined(engine, session, timings, subject, settings)
+        _check(kept, place)
+    except (EngineError, FormatError) as error:
+        fault = error if isinstance(error, EngineError) else EngineError("crashed", f"what it says of itself cannot be used: {error}")
+        _fail(opened, engine.name, fault)
+        return Facts(status=fault.status, error=str(fault)), {}, {}
+    return kept
+
+
+def _check(kept: Kept, place: Path) -> None:
+    """Raise FormatError or EngineError unless what came from the device is of the right form."""
+    facts, _, files = kept
+    check_fields("environment", facts.environment, Environment)
+    check_fields("before", facts.before, State)
+    check_fields("after", facts.after, State)
+    check_peaks(facts.peaks)
+    for name in files:
+        safe_name(name)
+    if facts.sampled is not None:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / TELEMETRY).write_bytes(files[TELEMETRY])
+        _telemetry(facts.sampled, place)
 
 
 def _examined(engine: Engine, session: EngineSession, timings: dict[int, Timing], subject: Subject, settings: Settings) -> Kept:
@@ -163,7 +183,7 @@ def _examined(engine: Engine, session: EngineSession, timings: dict[int, Timing]
             files |= {f"{LOADGEN}/{name}": raw for name, raw in logs.items()}
         rest, samples = session.call({"op": "rest"}, _Rest, session.limits.load_s)
         if rest.telemetry is not None:
-            files[TELEMETRY] = samples["telemetry"]
+            files[TELEMETRY] = samples.get("telemetry", b"")
     pool = _pool(subject, max(settings.batches, default=1))
     answers = session.logits(pool)
     checks = _checks(session, pool, answers, timings, own)
@@ -272,18 +292,18 @@ def load(engine: Engine, place: Path) -> Measured:
         timings = {batch: _read_timing(place / f"b{batch}.npz", stable) for batch, stable in facts.stable.items()}
         telemetry = None
         if facts.sampled is not None:
-            with np.load(io.BytesIO((place / TELEMETRY).read_bytes()), allow_pickle=False) as arrays:
-                sampled = facts.sampled
-                telemetry = Telemetry(
-                    sampled.period_ms,
-                    sampled.cpu_share,
-                    (sampled.idle_ns[0], sampled.idle_ns[1]),
-                    read_arrays(dict(arrays)),
-                    sampled.absent,
-                )
+            telemetry = _telemetry(facts.sampled, place)
     except (OSError, ValueError, KeyError) as error:
         raise UntrustedError(f"the measurement of {engine.name} in {place} is missing or damaged: {error}. Run again.") from error
     return Measured(engine, facts, place, timings, telemetry)
+
+
+def _telemetry(sampled: Sampled, place: Path) -> Telemetry:
+    """The samples that came from the device. Raises FormatError, a ValueError: not of the right form."""
+    series = read_arrays(read_npz(place / TELEMETRY))
+    told = Telemetry(sampled.period_ms, sampled.cpu_share, (sampled.idle_ns[0], sampled.idle_ns[1]), series, sampled.absent)
+    check_telemetry(told)
+    return told
 
 
 def timing_arrays(timing: Timing) -> dict[str, Any]:

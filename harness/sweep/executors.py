@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import Protocol
 
 from devices.worker.environment import describe_machine
+from devices.worker.quota import usable_cpus
 from harness.sweep.cache import Cache
 from harness.sweep.tasks import Outcome, Task, attempt
 
 
 def machine() -> str:
     """The computer, as far as it decides a latency: CPU model and the number of CPUs this process may use."""
-    return f"{describe_machine()['cpu_model']} x{len(os.sched_getaffinity(0))}"
+    return f"{describe_machine()['cpu_model']} x{usable_cpus()}"
 
 
 class Executor(Protocol):

@@ -56,6 +56,11 @@ class EngineRow(Part):
     simulated: bool
     against_parent: AgainstParent | None = Field(default=None, description="None for the parent itself, or where its engine did not run")
 
+    @property
+    def sound(self) -> bool:
+        """Whether its figures may be ranked and recommended: it ran, and its verdict is one to rely on."""
+        return self.status == "ok" and self.verdict is not None and self.verdict.sound
+
 
 class CellRow(Part):
     """One network. Where `status` is not `finished`, what it lacks is absent."""

@@ -127,7 +127,8 @@ def with_parents(rows: Sequence[CellRow]) -> list[CellRow]:
 
 
 def fronts(rows: Sequence[CellRow], delta: float, batch: str) -> list[Front]:
-    """The front over each cost, with every engine of every finished cell as a candidate; one for each radius that cells were attacked at.
+    """The front over each cost, one for each radius that cells were attacked at. Candidates are the engines of finished cells whose
+    verdict is sound: figures that a gate or a failure made worthless are no reason to choose a network.
 
     Args:
         rows: of the sweep.
@@ -139,7 +140,7 @@ def fronts(rows: Sequence[CellRow], delta: float, batch: str) -> list[Front]:
 
 
 def _fronts(rows: Sequence[CellRow], delta: float, batch: str, eps: str) -> list[Front]:
-    engines = [(row, engine) for row in rows if row.run is not None for engine in row.engines if engine.status == "ok"]
+    engines = [(row, engine) for row in rows if row.run is not None for engine in row.engines if engine.sound]
     right = {row.label: survivors(Run.open(Path(row.run))) for row, _ in engines if row.run is not None}
     costs: dict[Axis, tuple[str, str, dict[tuple[str, str], float | None]]] = {
         "size": ("artefact size", "KiB", {_of(r, e): e.artefact_bytes / 1024 for r, e in engines}),

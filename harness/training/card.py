@@ -96,6 +96,7 @@ def identity(twin: Twin, name: str, description: str, claim: str, class_names: S
         "class_names": list(class_names),
         "input_shape": twin.input_shape,
         "parameters": twin.parameters,
+        "nonzero": twin.nonzero_parameters,
         "macs": twin.macs,
         "eps": claim,
         "sha256": sha256_file(weights),

@@ -15,7 +15,7 @@ names = st.from_regex(r"[A-Za-z0-9][\w.+-]{0,20}", fullmatch=True)
 texts = st.text(max_size=20)
 counts = st.integers(1, 10**6)
 seconds = st.floats(0, 1e6)
-files = st.builds(File, texts, texts)
+files = st.builds(File, st.from_regex(r"[\w][\w.+-]{0,20}(/[\w][\w.+-]{0,9})?", fullmatch=True), texts)
 
 
 @st.composite
@@ -111,8 +111,12 @@ def test_a_file_must_be_there_unchanged_and_inside(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"one")
     file = File.of(folder, "a")
     assert file.verify(folder).read_bytes() == b"one"
+    for path in ("../b", "/etc/passwd", "a/../../b", "", "a\0", "x" * 300, 3):
+        with pytest.raises(FormatError, match="no path of a file in this folder"):
+            replace(file, path=path)  # type: ignore[arg-type]
+    (folder / "link").symlink_to(tmp_path / "b")
     with pytest.raises(FormatError, match="outside"):
-        replace(file, path="../b").verify(folder)
+        replace(file, path="link").verify(folder)
     with pytest.raises(FormatError, match="missing"):
         replace(file, path="c").verify(folder)
     (folder / "a").write_bytes(b"two")

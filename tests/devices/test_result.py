@@ -12,31 +12,56 @@ from hypothesis.extra.numpy import arrays
 
 from devices.worker.spec import FormatError
 from devices.result import RESULT, STATUSES, Checks, Result, Timing
+from devices.rules import MEASURED, PARTS
 
-counts = st.none() | st.integers(0, 2**62)
+counts = st.none() | st.integers(0, 2**50)
 finite = st.floats(allow_nan=False, allow_infinity=False)
+positive = st.floats(0, 1e18)
+texts = st.text(st.characters(categories=("L", "N", "P", "S")), max_size=8)
 values = st.dictionaries(
-    st.text(max_size=8), st.none() | st.booleans() | st.integers() | finite | st.text(max_size=8) | st.lists(st.integers()), max_size=3
+    texts, st.none() | st.booleans() | st.integers(-(2**60), 2**60) | finite | texts | st.lists(st.integers(0, 9)), max_size=3
 )
-calls = arrays(np.int64, st.integers(0, 5), elements=st.integers(0, 2**62))
-logits = arrays(np.float32, st.tuples(st.integers(0, 3), st.integers(1, 3)), elements=st.floats(width=32))
-results = st.builds(
-    Result,
-    job_sha256=st.text(max_size=8),
-    status=st.sampled_from(STATUSES),
-    error=st.none() | st.text(max_size=20),
-    runtime_version=st.none() | st.text(max_size=8),
-    options=values,
-    environment=values,
-    simulated=st.booleans(),
-    load_ns=counts,
-    baseline_bytes=counts,
-    peak_bytes=counts,
-    outputs=st.dictionaries(st.from_regex(r"[a-zA-Z0-9][\w.+-]{0,8}", fullmatch=True).map(str.lower), logits, max_size=2),
-    timings=st.dictionaries(st.integers(1, 100), st.builds(Timing, calls, calls, st.integers(0, 2**62), st.booleans()), max_size=2),
-    checks=st.none() | st.builds(Checks, st.booleans(), finite, finite, st.booleans(), st.integers(1, 9), st.none() | st.booleans()),
-    optimised_graph=st.none(),
+environments = st.fixed_dictionaries(
+    {}, optional={"cpu_model": texts, "cpus": st.integers(1, 999), "governor": st.none() | texts, "steal_share": finite}
 )
+logits = arrays(
+    np.float32, st.tuples(st.integers(1, 3), st.integers(1, 3)), elements=st.floats(allow_nan=False, allow_infinity=False, width=32)
+)
+
+
+def calls(n: int) -> st.SearchStrategy[np.ndarray]:
+    return arrays(np.int64, n, elements=st.integers(1, 10**15))
+
+
+@st.composite
+def timings(draw: st.DrawFn) -> Timing:
+    n = draw(st.integers(1, 5))
+    parts = {name: draw(calls(n)) for name in draw(st.sets(st.sampled_from(PARTS)))}
+    latency = draw(calls(n))
+    starts = np.concatenate([[0], np.cumsum(latency)[:-1]]).astype(np.int64) if draw(st.booleans()) else np.empty(0, np.int64)
+    return Timing(latency, draw(calls(draw(st.integers(0, 3)))), draw(st.integers(1, 10**15)), draw(st.booleans()), parts, starts)
+
+
+@st.composite
+def results(draw: st.DrawFn) -> Result:
+    status = draw(st.sampled_from(STATUSES))
+    named = st.dictionaries(st.from_regex(r"[a-z0-9][a-z0-9_.+-]{0,8}", fullmatch=True), logits, max_size=2)
+    checks = st.builds(Checks, st.none() | st.booleans(), positive, positive, st.booleans(), st.integers(1, 9), st.none() | st.booleans())
+    return Result(
+        job_sha256=draw(texts),
+        status=status,
+        error=None if status == "ok" else draw(texts),
+        runtime_version=draw(st.none() | texts),
+        options=draw(values),
+        environment=draw(environments),
+        simulated=draw(st.booleans()),
+        load_ns=draw(counts),
+        baseline_bytes=draw(counts),
+        peak_bytes=draw(counts),
+        outputs=draw(named) if status in MEASURED else {},
+        timings=draw(st.dictionaries(st.integers(1, 100), timings(), max_size=2)) if status in MEASURED else {},
+        checks=draw(checks) if status == "ok" else None,
+    )
 
 
 def same(left: Result, right: Result) -> bool:
@@ -52,14 +77,16 @@ def same(left: Result, right: Result) -> bool:
         and all(
             np.array_equal(value.latency_ns, right.timings[batch].latency_ns)
             and np.array_equal(value.warmup_ns, right.timings[batch].warmup_ns)
-            and (value.first_ns, value.stable) == (right.timings[batch].first_ns, right.timings[batch].stable)
+            and np.array_equal(value.start_ns, right.timings[batch].start_ns)
+            and (value.first_ns, value.stable, value.parts_ns.keys())
+            == (right.timings[batch].first_ns, right.timings[batch].stable, right.timings[batch].parts_ns.keys())
             for batch, value in left.timings.items()
         )
     )
 
 
 @settings(deadline=None)
-@given(results)
+@given(results())
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, result: Result) -> None:
     folder = tmp_path_factory.mktemp("job")
     result.save(folder)
@@ -68,7 +95,9 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, result: Result) ->
 
 def a_result(**changes: object) -> Result:
     timing = Timing(np.array([3, 4]), np.array([9]), 20, True)
-    settings = {"outputs": {"clean": np.ones((2, 3), np.float32)}, "timings": {1: timing}, "optimised_graph": "graph.onnx", **changes}
+    checks = Checks(True, 0.0, 1.0, True, 3, True)
+    outputs = {"clean": np.ones((2, 3), np.float32)}
+    settings = {"outputs": outputs, "timings": {1: timing}, "checks": checks, "optimised_graph": "graph.onnx", **changes}
     return Result("0" * 64, "ok", **settings)  # type: ignore[arg-type]
 
 
@@ -120,5 +149,5 @@ def test_an_array_is_never_unpickled(tmp_path: Path) -> None:
 
     raw["outputs"]["clean"]["sha256"] = sha256_file(inside / "outputs" / "clean.npy")
     (inside / "result.json").write_text(json.dumps(raw))
-    with pytest.raises(FormatError, match="allow_pickle=False"):
+    with pytest.raises(FormatError, match="holds object; expected numbers"):
         Result.load(tmp_path)

@@ -7,8 +7,10 @@ import pytest
 
 from export.flavours import export_flavour
 from export.session import open_session, to_input
-from harness.cards import command
+from harness.cards import command, nonzero
+from harness.compression.count import weight_bits
 from harness.data.load import load_data
+from harness.models.forms import QuantizedReLU
 from harness.models.load import load_twin
 from harness.models.zoo import WEIGHTS, cards
 from harness.predictions import logits
@@ -44,6 +46,29 @@ def test_the_clean_figure_of_the_card_is_what_the_weights_give(name: str) -> Non
 def test_the_page_of_the_zoo_is_what_the_cards_say() -> None:
     page = Path(__file__).parents[2] / "docs" / "zoo.md"
     assert page.read_text() == zoo_page(cards()), "run: harness models list --markdown > docs/zoo.md"
+
+
+@pytest.mark.parametrize("name", sorted(cards()))
+def test_the_size_of_the_card_is_what_the_weights_give(name: str) -> None:
+    twin = load_twin(name)
+    weights = [weight.detach() for weight in twin.module.parameters()]
+    assert nonzero(twin.card) == sum(int(weight.count_nonzero()) for weight in weights)
+    if (told := twin.card.get("size")) is None:
+        return
+    assert told["this"]["weight_bits"] == sum(map(weight_bits, weights))
+    assert told["this"]["file_bytes"] == (WEIGHTS / f"{name}.safetensors").stat().st_size
+    assert all(told["ratio"][way] == round(told["parent"][way] / told["this"][way], 3) for way in told["ratio"])
+
+
+def test_what_gradients_overstate_is_marked_and_said() -> None:
+    """The three attacks of a card follow gradients; the report of harness reproduce has one that does not."""
+    docs = Path(__file__).parents[2] / "docs"
+    page, report = ((docs / name).read_text() for name in ("zoo.md", "reproduction.md"))
+    marked = {line.split(" | ")[0].strip("| ") for line in page.splitlines() if "| ≤ " in line}
+    assert marked == {name for name, card in cards().items() if any(isinstance(m, QuantizedReLU) for m in load_twin(name).module.modules())}
+    one_bit = next(line for line in report.splitlines() if line.startswith("| resnet18x16-at-lowbit-w1a1 |")).split(" | ")
+    square = one_bit[6].split()[0]
+    assert f"of 256 images it leaves resnet18x16-at-lowbit-w1a1 {square} %" in page
 
 
 def test_every_network_tells_the_command_that_made_it() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.errors import UntrustedError, UsageError
-from harness.records import Share
+from harness.records import Share, Verdict
 from harness.sweep.record import SWEEP, AgainstParent, CellRow, DeviceRow, EngineRow, Front, Point, Size, SweepRecord
 from reports.markdown import document
 from reports.sweep import gains, render_sweep, sections
@@ -65,6 +65,13 @@ def test_latencies_that_do_not_count_say_why() -> None:
     text = document("", "", sections(whole))
     assert "INVALID: latencies of 1 engines do not count (net-hydra-0.9-s0 with ort-int8): another program took 40 % of the CPU" in text
     assert "| **INVALID** |" in text and not list(gains(whole))
+
+
+@pytest.mark.parametrize("verdict", [Verdict.UNTRUSTED, Verdict.ENGINE_FAILED, None])
+def test_what_is_no_candidate_is_named(verdict: Verdict | None) -> None:
+    whole = record(child(1.0, engines=[engine(None).model_copy(update={"verdict": verdict})]))
+    text = document("", "", sections(whole))
+    assert f"net-hydra-0.9-s0, ort-int8 ({verdict or 'no verdict'})" in text
 
 
 def front() -> Front:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from devices.host.channel import Channel
 from devices.host.errors import DeviceError
@@ -39,6 +39,8 @@ class Facts:
         emulator: what emulates it, None where nothing does.
         clock_skew_s: how far its clock is ahead of this machine's, to the time that a message takes.
         absent: of numpy and the profile's runtimes, those that its Python has not, as far as that is known before anything runs.
+        state: what `devices.observed.observe` saw; empty where nothing is declared that it could be held against.
+        versions: of the profile's runtimes, where `state` is not empty.
     """
 
     machine: str
@@ -46,6 +48,8 @@ class Facts:
     emulator: str | None
     clock_skew_s: float = 0.0
     absent: tuple[str, ...] = ()
+    state: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 class Transport(Protocol):
@@ -74,6 +78,13 @@ class Transport(Protocol):
 
     def open(self, command: Sequence[str], there: str) -> Channel:
         """Start `command` in the folder `there`, or in one below it, to talk to it. It ends with the channel, or with the connection."""
+
+
+def worth_observing(profile: DeviceProfile) -> bool:
+    """Whether the profile declares anything of the device's state, and that state is a real one."""
+    from devices.host.compare import declared  # which reads profiles, and those name transports
+
+    return bool(declared(profile)) and not profile.simulated_clock
 
 
 def connect(profile: DeviceProfile, say: Say | None = None) -> Transport:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from devices.host.channel import Channel
-from devices.host.transports import Facts, Progress, Say
+from devices.host.transports import Facts, Progress, Say, worth_observing
 from devices.worker.emulator import emulator
+from devices.worker.observed import observe, versions
+from devices.worker.quota import usable_cpus
+from devices.worker.reader import Reader
 
 if TYPE_CHECKING:
     from devices.host.profile import DeviceProfile
 
 
 class Local:
-    """See `devices.host.transports.Transport`. Nothing of the profile matters here, and nobody waits."""
+    """See `devices.host.transports.Transport`. Nobody waits here."""
 
     python: tuple[str, ...] = (sys.executable,)
 
     def __init__(self, profile: DeviceProfile | None = None, say: Say | None = None) -> None:
-        pass
+        self._profile = profile
 
     def __enter__(self) -> Self:
         return self
@@ -34,7 +36,11 @@ class Local:
 
     def facts(self) -> Facts:
         """Of this machine."""
-        return Facts(platform.machine(), len(os.sched_getaffinity(0)), emulator())
+        seen: dict[str, Any] = {}
+        if self._profile is not None and worth_observing(self._profile):
+            watch = self._profile.watch
+            seen = {"state": observe(Reader(), watch), "versions": versions(self._profile.runtimes)}
+        return Facts(platform.machine(), usable_cpus(), emulator(), **seen)
 
     def put(self, folder: Path, progress: Progress | None = None) -> str:
         """The folder itself."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import hashlib
-import json
 import os
 import re
 import shlex
@@ -23,7 +22,8 @@ from typing import IO, Any
 
 from devices.host.errors import DeviceError
 from devices.host.pack import worker_archive
-from devices.worker.wire import ClosedError, Wire
+from devices.worker.plain import printable, read_json
+from devices.worker.wire import ClosedError, NonsenseError, Wire
 
 CONFIG = "EDGE_HARNESS_SSH_CONFIG"  # a file that is read instead of ~/.ssh/config and /etc/ssh/ssh_config
 CONNECT_S = 10
@@ -110,10 +110,13 @@ class Session:
                 )
             if not hello["have"]:
                 self.wire.write(archive)
-        except ClosedError:
-            error = self.fault()
+        except NonsenseError as error:
             self.close()
-            raise error from None
+            raise UnreachableError(f"{host} does not speak as the agent does: {error}", passing=False) from error
+        except ClosedError:
+            fault = self.fault()
+            self.close()
+            raise fault from None
         except BaseException:
             self.close()
             raise
@@ -179,11 +182,6 @@ def drop_connection(host: str) -> None:
         )
 
 
-def printable(text: str, longest: int = 300) -> str:
-    """Text from elsewhere on one line, without control characters."""
-    return "".join(c if c.isprintable() else "?" for c in text.replace("\t", " ").rstrip("\r\n"))[:longest]
-
-
 def ssh_command(host: str) -> list[str]:
     """The client and its options. Those on the command line come before the user's own configuration."""
     if shutil.which("ssh") is None:
@@ -214,7 +212,7 @@ def _sockets() -> Path:
 
 def _checked_hello(line: bytes) -> dict[str, Any]:
     try:
-        hello = json.loads(line)
+        hello = read_json(line)
         return {"python": [int(part) for part in hello["python"]], "have": bool(hello["have"])}
     except (ValueError, KeyError, TypeError) as error:
-        raise ClosedError(f"not a message: {line[:80]!r}") from error
+        raise NonsenseError(f"not a message: {line[:80]!r}") from error

@@ -14,48 +14,49 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from devices.host.channel import Channel
 from devices.host.errors import DeviceError
-from devices.host.transports import Facts, Progress, Say
-from devices.host.transports.openssh import Session, UnreachableError, check_host, drop_connection, printable, ssh_command
+from devices.host.rules import State, check_fields
+from devices.host.transports import Facts, Progress, Say, answers, worth_observing
+from devices.host.transports.answers import DamagedError, ask, follow_up
+from devices.host.transports.openssh import Session, UnreachableError, check_host, drop_connection, ssh_command
 from devices.worker.environment import CLOCK_SKEW
 from devices.worker.files import sha256_file
-from devices.worker.wire import BEAT, BEAT_S, CHUNK, ClosedError, Wire
+from devices.worker.plain import printable
+from devices.worker.wire import BEAT, BEAT_S, CHUNK, ClosedError, NonsenseError, Wire
 
 if TYPE_CHECKING:
     from devices.host.profile import DeviceProfile
 
 RECONNECT_S = 300.0  # a board has restarted by then
 DROPS = 20  # of the connection, during one step
+MOST_HOLDERS = 1000  # for whom one run waits
 
 KEPT = "What is finished is kept; go on with --resume."
 
 _LONGEST_PAUSE_S = 15.0
 
 T = TypeVar("T")
-Message = dict[str, Any]
-
-
-class _DamagedError(DeviceError):
-    """Bytes changed on the way."""
 
 
 class Ssh:
     """See `devices.host.transports.Transport`. A folder there is named after who sent it, from where, and every byte in it."""
 
     def __init__(self, profile: DeviceProfile, say: Say) -> None:
-        self.python = tuple(shlex.split(profile.python))
+        # A login begins in the home folder, and the agent there takes a relative program from it too.
+        self.python = tuple(word.removeprefix("~/") for word in shlex.split(profile.python))
         self._profile, self._say = profile, say
         self._host = profile.host or profile.name
         check_host(self._host)
         self._session: Session | None = None
-        self._hello: Message = {}
+        self._hello: answers.Hello | None = None
         self._skew_s = 0.0
         self._job = ""
+        self._there = answers.Laid("", "")
         self._busy = threading.RLock()  # the connection serves one request, or one beat, at a time
         self._left = threading.Event()
         self._beats = threading.Thread(target=self._beat, daemon=True)
@@ -66,7 +67,7 @@ class Ssh:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None and self._job:
-                self._steadily(lambda wire: _ask(wire, "remove", job=self._job))
+                self._steadily(lambda wire: ask(wire, answers.Done, "remove", job=self._job))
         except (ClosedError, DeviceError):
             self._say(f"the job's folder on {self._host} could not be removed; a run that needs the room does it")
         finally:
@@ -77,10 +78,18 @@ class Ssh:
     def facts(self) -> Facts:
         """Log in and ask."""
         self._steadily(lambda wire: None)
-        emulator = self._hello.get("emulator")
-        machine, cpus = printable(str(self._hello["machine"])), int(self._hello["cpus"])
-        absent = tuple(name for name in ("numpy", *self._profile.runtimes) if name in self._hello["absent"])
-        return Facts(machine, cpus, printable(str(emulator)) if emulator else None, self._skew_s, absent)
+        assert self._hello is not None  # noqa: S101 - a session begins with it
+        said, emulator = self._hello, self._hello.emulator
+        absent = tuple(name for name in ("numpy", *self._profile.runtimes) if name in said.absent)
+        seen = answers.Observed({}, {})
+        if "numpy" not in absent and worth_observing(self._profile):
+            watch = {"power_query": self._profile.power.query, "clocks_query": self._profile.clocks.query}
+            what = {**watch, "providers": self._profile.telemetry.providers}
+            seen = self._steadily(lambda wire: ask(wire, answers.Observed, "observe", watch=what, packages=self._profile.runtimes))
+            check_fields("state", seen.state, State)
+        return Facts(
+            printable(said.machine), said.cpus, printable(emulator) if emulator else None, self._skew_s, absent, seen.state, seen.versions
+        )
 
     def put(self, folder: Path, progress: Progress) -> str:
         """Send what the device does not have yet; files and folders whose name begins with a dot stay here."""
@@ -92,22 +101,24 @@ class Ssh:
         contents = {sha256: files[name] for name, sha256 in hashes.items()}
         self._steadily(self._take_lock)
         self._twice(_Upload(self._job, contents, progress))
-        there = self._steadily(lambda wire: _ask(wire, "lay", job=self._job, files=hashes))["folder"]
+        self._there = self._steadily(lambda wire: ask(wire, answers.Laid, "lay", job=self._job, files=hashes))
         self._beats.start()
-        return printable(str(there), 4096)
+        return self._there.folder
 
     def open(self, command: Sequence[str], there: str) -> Channel:
         """Start it in a session of its own beside the agent's, which keeps the device's lock meanwhile."""
         self._steadily(lambda wire: None)
-        variables = [f"{CLOCK_SKEW}={self._skew_s:.3f}"]
-        words = shlex.join(["env", *variables, *command])
-        return Channel([*ssh_command(self._host), "-T", "--", self._host, f"cd {shlex.quote(there)} && exec {words}"], None, remote=True)
+        program, *words = command
+        if "/" in program:  # a relative program was looked for, and found, from the home folder, where a login begins
+            program = str(PurePosixPath(self._there.home, program))
+        line = shlex.join(["env", f"{CLOCK_SKEW}={self._skew_s:.3f}", program, *words])
+        return Channel([*ssh_command(self._host), "-T", "--", self._host, f"cd {shlex.quote(there)} && exec {line}"], None, remote=True)
 
     def _twice(self, step: Callable[[Wire], T]) -> T:
         """Take a step, and once more where bytes changed on the way."""
         try:
             return self._steadily(step)
-        except _DamagedError as error:
+        except DamagedError as error:
             self._say(f"bytes changed on the way to or from {self._host} ({error}); they are sent again")
             return self._steadily(step)
 
@@ -118,6 +129,9 @@ class Ssh:
                 session = self._connected()
                 try:
                     return step(session.wire)
+                except NonsenseError as error:
+                    self._close()
+                    raise DeviceError(f"{self._host} does not speak as the agent does: {printable(str(error))}. {KEPT}") from error
                 except ClosedError:
                     fault = session.fault()
                     self._close()
@@ -148,7 +162,7 @@ class Ssh:
             try:
                 self._session = self._open()
             except UnreachableError as error:
-                if not (self._hello and error.passing):
+                if self._hello is None or not error.passing:
                     raise
                 if time.monotonic() + pause_s > stop:
                     raise DeviceError(f"{error}. {KEPT}") from error
@@ -160,10 +174,15 @@ class Ssh:
         """Log in; see that it is the right kind of machine; take the device's lock for the job."""
         session = Session(self._host, self.python)
         try:
-            again = bool(self._hello)
+            again = self._hello is not None
             self._greet(session.wire)
             if again and self._job:
                 self._take_lock(session.wire)
+        except NonsenseError as error:
+            session.close()
+            raise UnreachableError(
+                f"{self._host} does not speak as the agent does: {printable(str(error))}. {KEPT}", passing=False
+            ) from error
         except ClosedError:
             fault = session.fault()
             session.close()
@@ -175,23 +194,29 @@ class Ssh:
 
     def _greet(self, wire: Wire) -> None:
         before = time.time()
-        hello = _ask(wire, "hello", packages=["numpy", *self._profile.runtimes])
-        skew_s = float(hello["time"]) - (before + time.time()) / 2
+        hello = ask(wire, answers.Hello, "hello", packages=["numpy", *self._profile.runtimes])
+        skew_s = hello.time - (before + time.time()) / 2
         emulation = self._profile.emulation
-        if emulation is not None and hello["machine"] != emulation.machine:
+        if emulation is not None and hello.machine != emulation.machine:
             raise DeviceError(
-                f"{self._host} is {printable(str(hello['machine']))}, but {self._profile.name} is {emulation.machine}. "
+                f"{self._host} is {printable(hello.machine)}, but {self._profile.name} is {emulation.machine}. "
                 f"No job was sent. Choose another --device or another --host."
             )
         self._hello, self._skew_s = hello, skew_s
 
     def _take_lock(self, wire: Wire) -> None:
-        who = f"{getpass.getuser()}@{platform.node()}, process {os.getpid()}"
-        wire.send({"op": "lock", "job": self._job, "who": who})
-        while "waiting" in (answer := _answer(wire)):
-            self._say(f"{self._host} is in use by {printable(str(answer['waiting']))}; waiting for it")
-        if left_over := answer.get("left_over"):
-            self._say(f"took over {self._host} from a run that ended without a word: {printable(str(left_over))}")
+        """Take the device's lock for the job, however long another run has it; the user is told whose."""
+        who = f"{user_name()}@{platform.node()}, process {os.getpid()}"
+        answer = ask(wire, answers.Lock, "lock", job=self._job, who=who)
+        for _ in range(MOST_HOLDERS):
+            if answer.waiting is None:
+                break
+            self._say(f"{self._host} is in use by {printable(answer.waiting)}; waiting for it")
+            answer = follow_up(wire, answers.Lock, limit_s=None)
+        else:
+            raise DeviceError(f"{self._host} names a new run that has it, {MOST_HOLDERS} times over. {KEPT}")
+        if answer.left_over:
+            self._say(f"took over {self._host} from a run that ended without a word: {printable(answer.left_over)}")
 
     def _close(self) -> None:
         if self._session is not None:
@@ -208,8 +233,10 @@ class _Upload:
         self._total = 0
 
     def __call__(self, wire: Wire) -> None:
-        missing: dict[str, int] = _ask(wire, "missing", job=self._job, files=self._sizes)["missing"]
-        left = sum(self._sizes[sha256] - int(begun) for sha256, begun in missing.items())
+        missing = ask(wire, answers.Missing, "missing", job=self._job, files=self._sizes).missing
+        if any(not 0 <= begun <= self._sizes.get(sha256, -1) for sha256, begun in missing.items()):
+            raise DeviceError(f"the device asks for files that there are not, or for more of one than it has: {printable(str(missing))}")
+        left = sum(self._sizes[sha256] - begun for sha256, begun in missing.items())
         self._total = self._total or left
         for sha256, begun in missing.items():
             wire.send({"op": "receive", "sha256": sha256, "size": self._sizes[sha256], "offset": begun})
@@ -219,16 +246,12 @@ class _Upload:
                     wire.write(piece)
                     left -= len(piece)
                     self._progress("upload", max(self._total - left, 0), self._total)
-            _answer(wire)
+            follow_up(wire, answers.Done)
 
 
-def _ask(wire: Wire, op: str, **request: Any) -> Message:
-    wire.send({"op": op, **request})
-    return _answer(wire)
-
-
-def _answer(wire: Wire) -> Message:
-    answer = wire.receive()
-    if "error" in answer:
-        raise (_DamagedError if answer.get("damaged") else DeviceError)(f"on the device: {printable(str(answer['error']), 1000)}")
-    return answer
+def user_name() -> str:
+    """Who runs this, for those who wait: a container may give a process a number that has no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return f"user {os.getuid()}"

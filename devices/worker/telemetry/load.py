@@ -1,10 +1,14 @@
-"""CPU time of all programs, of this job and of the hypervisor, from /proc: `ticks:busy`, `ticks:own`, `ticks:steal`, `ticks:total`."""
+"""CPU time of all programs, of this job and of the hypervisor, from /proc: `ticks:busy`, `ticks:own`, `ticks:steal`, `ticks:total`.
+
+And what this job's control group may have of it: `quota:cpus` (0: all), and of the periods so far `quota:periods` and `quota:throttled`.
+"""
 
 from __future__ import annotations
 
 import os
 
 from devices.worker.environment import cpu_ticks
+from devices.worker.quota import read_quota
 from devices.worker.reader import Reader
 from devices.worker.spec import Watch
 from devices.worker.telemetry.source import AbsentError, Poll, Sample
@@ -31,9 +35,17 @@ def open_source(reader: Reader, watch: Watch) -> Poll:
             "ticks:steal": float(ticks.steal),
             "ticks:total": float(ticks.total),
             "ticks:own": float(sum(_process_ticks(reader, pid) for pid in pids)),
+            **_quota(reader),
         }
 
     return Poll(sample)
+
+
+def _quota(reader: Reader) -> Sample:
+    """Nothing where the kernel does not tell."""
+    if (quota := read_quota(reader)) is None:
+        return {}
+    return {"quota:cpus": quota.cpus or 0.0, "quota:periods": float(quota.periods), "quota:throttled": float(quota.throttled)}
 
 
 def _process_ticks(reader: Reader, pid: int) -> int:

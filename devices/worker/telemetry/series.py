@@ -58,7 +58,7 @@ def read_arrays(arrays: dict[str, NDArray[Any]]) -> dict[str, Series]:
     """The series in what `Telemetry.arrays` wrote.
 
     Raises:
-        ValueError: a provider has no time, or columns of another length.
+        ValueError: a provider has no time, or columns of another length or type.
     """
     found: dict[str, dict[str, NDArray[Any]]] = {}
     for key, values in arrays.items():
@@ -66,11 +66,12 @@ def read_arrays(arrays: dict[str, NDArray[Any]]) -> dict[str, Series]:
         found.setdefault(provider, {})[name] = values
     result = {}
     for provider, columns in found.items():
-        if _TIME not in columns or any(values.shape != columns[_TIME].shape for values in columns.values()):
-            raise ValueError(f"telemetry of '{provider}' has no {_TIME}, or columns of another length")
-        result[provider] = Series(
-            columns.pop(_TIME).astype(np.int64), {name: values.astype(np.float64) for name, values in columns.items()}
-        )
+        time_ns = columns.pop(_TIME, np.empty(0))
+        if time_ns.dtype != np.int64 or time_ns.ndim != 1:
+            raise ValueError(f"telemetry of '{provider}' has no {_TIME}; expected int64 (n,)")
+        if any(values.shape != time_ns.shape or values.dtype != np.float64 for values in columns.values()):
+            raise ValueError(f"telemetry of '{provider}' has columns of another length or type; expected float64 ({len(time_ns)},)")
+        result[provider] = Series(time_ns, columns)
     return result
 
 

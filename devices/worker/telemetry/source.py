@@ -21,6 +21,7 @@ KINDS = {
     "events": "throttling events since boot",
     "throttled": "bits of the reasons for throttling now",
     "ticks": "CPU time since boot, in ticks of the kernel",
+    "quota": "CPUs that the control group may have, and its periods so far",
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from harness.reproduce.claims import Attacked, decide, distillation, images_for, one_bit, pruning
+from harness.reproduce.claims import Attacked, decide, distillation, images_for, one_bit, printed, pruning
 from harness.reproduce.networks import Network, beside, without_width
 from harness.reproduce.paper import Ours, paper
 
@@ -31,9 +31,9 @@ def network(called: str, tmp_path: Path, /, *, arch: str = "resnet18x16", parent
     return Network(called, file, card)
 
 
-def attacked(one: Network, right: int) -> Attacked:
+def attacked(one: Network, right: int, unsound: str | None = None) -> Attacked:
     """Right on the first `right` of N images: any difference is as discordant one way as it can be."""
-    return Attacked(one, np.arange(N) < right)
+    return Attacked(one, np.arange(N) < right, unsound)
 
 
 def rows(known: list[Attacked]) -> dict[str, list[Attacked]]:
@@ -43,7 +43,7 @@ def rows(known: list[Attacked]) -> dict[str, list[Attacked]]:
 
 @pytest.mark.parametrize(
     ("parent", "first", "second", "answer"),
-    [(160, 200, 190, "UNDECIDED"), (160, 120, 110, "REFUTED"), (160, 161, 159, "UNDECIDED"), (160, 200, 120, "MIXED")],
+    [(160, 200, 190, "UNDECIDED"), (160, 120, 110, "NOT REPRODUCED HERE"), (160, 161, 159, "UNDECIDED"), (160, 200, 120, "MIXED")],
 )
 def test_pruning_is_compared_with_what_was_pruned(tmp_path: Path, parent: int, first: int, second: int, answer: str) -> None:
     base = network("base", tmp_path)
@@ -66,19 +66,63 @@ def test_pruning_is_compared_with_what_was_pruned(tmp_path: Path, parent: int, f
 
 def test_a_claim_is_confirmed_only_when_no_row_is_missing(tmp_path: Path) -> None:
     pair = attacked(network("a", tmp_path), 200), attacked(network("b", tmp_path), 100)
-    assert decide("claim", [pair], "", []).answer == "CONFIRMED"
+    assert decide("claim", [pair], "", []).answer == "REPRODUCED HERE"
     partly = decide("claim", [pair], "", ["a row"])
     assert partly.answer == "UNDECIDED" and partly.reason.startswith("all 1 pairs gain, but in no pair: a row;")
     assert decide("claim", [], "", ["a row"]).reason == "nothing to compare; in no pair: a row."
-    assert decide("claim", [pair[::-1]], "", ["a row"]).answer == "REFUTED"
+    assert decide("claim", [pair[::-1]], "", ["a row"]).answer == "NOT REPRODUCED HERE"
 
 
 def test_holm_counts_the_pairs(tmp_path: Path) -> None:
     """A gain that is significant alone (p = 0.031) is not among five."""
     pairs = [(attacked(network(f"a{i}", tmp_path), 106 if i == 0 else 100), attacked(network(f"b{i}", tmp_path), 100)) for i in range(5)]
-    assert decide("claim", pairs[:1], "", []).answer == "CONFIRMED"
+    assert decide("claim", pairs[:1], "", []).answer == "REPRODUCED HERE"
     found = decide("claim", pairs, "", [])
     assert found.answer == "UNDECIDED" and found.pairs[0].p == pytest.approx(5 * binomtest(6, 6).pvalue)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "unsound", "answer"),
+    [
+        (200, 100, "first", "UNDECIDED"),
+        (200, 100, "second", "REPRODUCED HERE"),
+        (100, 200, "first", "NOT REPRODUCED HERE"),
+        (100, 200, "second", "UNDECIDED"),
+    ],
+)
+def test_a_bound_from_above_counts_only_below(tmp_path: Path, first: int, second: int, unsound: str, answer: str) -> None:
+    """What a network that fails a gate has left is at most that: it may lose a pair, and wins none."""
+    both = [
+        attacked(network(name, tmp_path), right, "a gate" if name == unsound else None)
+        for name, right in (("first", first), ("second", second))
+    ]
+    found = decide("claim", [(both[0], both[1])], "", [])
+    assert found.answer == answer and f"{unsound} fails a gate (a gate)" in found.reason
+
+
+def test_a_reason_names_what_was_tried_and_what_stayed_open(tmp_path: Path) -> None:
+    base = network("base", tmp_path)
+    base.card["recipe"] = {"objective": "pgd-at", "steps": 2}
+    base.card["parameters"] = 701466
+    recipe = {"stages": {"a": {"objective": "trades", "steps": 7}, "b": {"objective": "standard", "steps": 9}}}
+    small = network("small", tmp_path, parent=base, name="radmm", rate="8x", recipe=recipe)
+    known = [attacked(base, 200), attacked(small, 100), attacked(network("even", tmp_path, parent=base, name="radmm", rate="12x"), 200)]
+    reason = decide("claim", [(known[1], known[0]), (known[2], known[0])], "", []).reason
+    assert "1 of 2 pairs lose and none gain; the most: small less base" in reason and "Neither shown: even less base." in reason
+    assert "Tried: networks of 1 to 701,466 parameters, trained against attacks of 2 or 7 steps. One training of each" in reason
+
+
+def test_the_papers_own_figures_are_tested_both_ways() -> None:
+    """Fisher's test takes two rows for independent samples; on the same images the least p of McNemar's is 2 / 2^difference."""
+    figures = paper().named
+    near = printed(figures("RAP fine 8x"), figures("RAP pre"), paper())
+    assert "RAP fine 8x 48 % of 50, RAP pre 44 % of 50: p = 0.84 on different images (Fisher), at least 0.5 on the same" in near
+    assert near.endswith("no difference that its own figures can show.")
+    far = printed(figures("IAD-I"), figures("RAP prune 12x"), paper())
+    assert "at least 0.031 on the same" in far and far.endswith("only its answers per image could show, which are not printed.")
+    assert printed(figures("IAD-I"), figures("HYDRA 90x"), paper()).endswith("a difference that its own figures do show.")
+    other = printed(figures("w1a1"), figures("IAD-I"), paper())
+    assert "w1a1 56 % of 250, IAD-I 52 % of 50: p = " in other and "McNemar" not in other, "another n is another sample"
 
 
 def test_distillation_compares_like_with_like(tmp_path: Path) -> None:
@@ -91,7 +135,7 @@ def test_distillation_compares_like_with_like(tmp_path: Path) -> None:
     ]
     found = distillation(paper(), rows(known))
     assert [(one.first, one.second) for one in found.pairs] == [("iad", "ard")]
-    assert (found.answer, found.missing) == ("REFUTED", ["IAD-II"])
+    assert (found.answer, found.missing) == ("NOT REPRODUCED HERE", ["IAD-II"])
 
 
 def test_unlike_recipes_are_told(tmp_path: Path) -> None:
@@ -116,7 +160,7 @@ def test_a_student_of_another_teacher_leaves_the_claim_open(tmp_path: Path) -> N
     assert (found.answer, found.missing) == ("UNDECIDED", ["IAD-II"]) and "but in no pair: IAD-II" in found.reason
 
 
-@pytest.mark.parametrize(("bits", "rival", "answer"), [(200, 100, "UNDECIDED"), (200, 300, "REFUTED"), (200, 201, "MIXED")])
+@pytest.mark.parametrize(("bits", "rival", "answer"), [(200, 100, "UNDECIDED"), (200, 300, "NOT REPRODUCED HERE"), (200, 201, "MIXED")])
 def test_one_rival_refutes_the_most_robust_of_all(tmp_path: Path, bits: int, rival: int, answer: str) -> None:
     one = attacked(network("w1a1", tmp_path, name="lowbit", rate="w1a1"), bits)
     known = [one, attacked(network("weak", tmp_path), 10), attacked(network("rival", tmp_path, name="lowbit", rate="w4a4"), rival)]
@@ -129,7 +173,7 @@ def test_the_most_robust_of_all_rows(tmp_path: Path) -> None:
     one = attacked(network("w1a1", tmp_path, name="lowbit", rate="w1a1"), 200)
     others = {row.name: attacked(network(f"n{i}", tmp_path), 100) for i, row in enumerate(paper().row) if row.name != "w1a1"}
     every = {name: [other] for name, other in others.items()} | {"w1a1": [one]}
-    assert one_bit(paper(), every, [one, *others.values()]).answer == "CONFIRMED"
+    assert one_bit(paper(), every, [one, *others.values()]).answer == "REPRODUCED HERE"
 
 
 def test_missing_rows_leave_a_claim_undecided() -> None:

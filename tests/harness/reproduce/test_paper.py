@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
-from harness.reproduce.arithmetic import faults, fewest, fisher
+from harness.audit.statistics import mcnemar_p
+from harness.models.architectures import build
+from harness.models.wide_resnet import WideResNet
+from harness.reproduce.arithmetic import faults, fewest, p_apart, p_together
 from harness.reproduce.networks import command
 from harness.reproduce.paper import Paper, paper, published
 
@@ -43,8 +48,10 @@ def test_the_figures_are_those_of_the_tables() -> None:
         ("RSLAD → ResNet", "51.49 %", "RSLAD → ResNet", {"apgd_dlr": 40.0}),
         ("HYDRA 99x", "38.8 %", "HYDRA 99x", {"fb_pgd": 40.0, "apgd_ce": 36.0, "apgd_dlr": 34.0}),
         ("HYDRA", "not falling with sparsity (4, 8, 8 %", "HYDRA 90x", {"fb_pgd": 44.0}),
-        ("w1a1", "49.2 % is no multiple of 2 %", "w1a1", {"cw_l2": None}),
-        ("FB_pgd_at, all", "no ranking among these 13 rows", "IAD-I", {"fb_pgd": 80.0}),
+        ("w1a1", "49.20 % is no multiple of 2 %: to 2 decimals, it and 56.00 % take at least n = 250", "w1a1", {"cw_l2": None}),
+        ("FB_pgd_at, all", "at best with p = 0.031 (McNemar)", "IAD-I", {"fb_pgd": 80.0}),
+        ("FB_pgd_at, all", "independent samples of 50 images (Fisher, p = 0.32)", "IAD-I", {"fb_pgd": 80.0}),
+        ("P of HYDRA", "1,222,839, 611,419, 122,283 are the shares kept of 12,228,394", "HYDRA 95x", {"parameters": 611_420}),
     ],
 )
 def test_a_fault_is_found_and_is_gone_when_the_figure_is_mended(where: str, words: str, row: str, figures: dict[str, float]) -> None:
@@ -54,18 +61,79 @@ def test_a_fault_is_found_and_is_gone_when_the_figure_is_mended(where: str, word
 
 def test_ratios_and_labels_are_computed() -> None:
     assert about(paper(), "HYDRA", "90x is 10x, 95x is 20x, 99x is 100x")
-    assert about(paper(), "γ of RSLAD", "ResNet-18 4.1, MobileNetV2 20.1")
     assert about(paper(), "tables 3 to 8", "All 48 L-inf figures are multiples of 2 %")
+    assert about(paper(), "P of HYDRA", "1 % of the network would be 58,490")
+    assert about(paper(), "γ of RSLAD", "3.12 and 10.7 are a teacher of 36,479,194 parameters (WRN-28-10) over ResNet-18 of 11.7 M")
+    assert about(paper(), "P and γ of ResNet-18", "11 M and 3.4x in 1 of the tables (that teacher gives 3.32x)")
+    assert about(paper(), "P of RAP-ADMM", "Divided, not counted") and about(paper(), "table 2", "RAP-ADMM and HYDRA")
 
 
-@pytest.mark.parametrize(("figures", "n"), [([50.0], 2), ([4, 8, 46], 50), ([33.3], 3), ([0, 100], 1), ([49.2], 59)])
-def test_the_fewest_images_that_give_such_figures(figures: list[float], n: int) -> None:
-    assert fewest(figures) == n
+def test_one_student_in_one_size_is_no_fault() -> None:
+    once = paper().model_copy(update={"student": tuple(one for one in paper().student if one.millions != 11)})
+    assert not about(once, "P and γ of ResNet-18", "")
+
+
+def wide(depth: int, widen: int) -> WideResNet:
+    with torch.device("meta"):
+        return WideResNet(depth, widen)
+
+
+def test_what_hydra_counts_is_wrn_28_4_with_an_unused_stage_and_a_score_per_weight() -> None:
+    """12,228,394 to the unit, from the network itself; and the rows are its shares, rounded down."""
+    network, counts = wide(28, 4), paper().hydra
+    parts = [network, network.stages[0]]  # the first stage is built twice
+    every, unused = (sum(p.numel() for p in part.parameters()) for part in parts)
+    weights = sum(layer.weight.numel() for part in parts for layer in part.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
+    assert (every, unused, weights) == (paper().parameters["WRN-28-4"], counts.unused, counts.scores)
+    assert every + unused + weights == 12_228_394
+    printed = {row.sparsity: row.parameters for row in paper().row if row.system == "HYDRA"}
+    assert printed == {0.9: 12_228_394 // 10, 0.95: 12_228_394 // 20, 0.99: 12_228_394 // 100}
+
+
+def test_the_teacher_that_the_ratios_fit_is_wrn_28_10() -> None:
+    teacher = sum(p.numel() for p in wide(28, 10).parameters())
+    assert teacher == paper().parameters["WRN-28-10"] == 36_479_194
+    assert [round(teacher / 1e6 / millions, 2) for millions in (11.7, 11)] == [3.12, 3.32], "11 M does not give 3.4x"
+    assert round(teacher / 3.4e6, 1) == 10.7
+    assert sum(p.numel() for p in build("resnet18x64", 10).parameters()) == paper().parameters["ResNet-18"]
+
+
+@pytest.mark.parametrize(
+    ("figures", "decimals", "n"),
+    [
+        ([50.0], 0, 2),
+        ([4, 8, 46], 0, 24),
+        ([4, 8, 46], 1, 50),
+        ([33.3], 1, 3),
+        ([33.3], 2, 871),
+        ([0, 100], 0, 1),
+        ([49.2], 1, 59),
+        ([56.0, 49.2], 1, 191),
+        ([56.0, 49.2], 2, 250),
+    ],
+)
+def test_the_fewest_images_that_give_such_figures(figures: list[float], decimals: int, n: int) -> None:
+    """Fewer images give the same figures for no counts; and so many do."""
+
+    def given(count: int) -> bool:
+        return {f"{100 * k / count:.{decimals}f}" for k in range(count + 1)} >= {f"{figure:.{decimals}f}" for figure in figures}
+
+    assert fewest(figures, decimals) == n and given(n) and not any(map(given, range(1, n)))
 
 
 def test_fisher_is_unpaired_and_two_sided() -> None:
-    assert fisher(48, 44, 50) == fisher(44, 48, 50) == pytest.approx(0.8412, abs=1e-3)
-    assert fisher(90, 10, 50) < 1e-9
+    one, other = paper().named("RAP fine 8x"), paper().named("RAP pre")
+    assert p_apart(one, other, paper()) == p_apart(other, one, paper()) == pytest.approx(0.8412, abs=1e-3)
+    assert p_apart(paper().named("IAD-I"), paper().named("HYDRA 90x"), paper()) < 1e-6
+
+
+@pytest.mark.parametrize("difference", range(8))
+def test_no_arrangement_of_the_same_images_has_a_smaller_p(difference: int) -> None:
+    """McNemar's p of every number of images that go the other way, against the least."""
+    rows = [paper().named("IAD-I").model_copy(update={"fb_pgd": 40.0 + 2 * more}) for more in (difference, 0)]
+    least = p_together(rows[0], rows[1], paper())
+    assert least == pytest.approx(min(mcnemar_p(difference + back, back) for back in range(50)))
+    assert p_together(paper().named("w1a1"), rows[0], paper()) is None
 
 
 def test_every_missing_row_has_a_command_that_the_harness_accepts() -> None:

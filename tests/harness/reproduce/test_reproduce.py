@@ -20,13 +20,15 @@ from harness.data.load import load_data
 from harness.errors import UsageError
 from harness.models.load import load_twin
 from harness.models.zoo import WEIGHTS
-from harness.reproduce.evaluate import TEMPERED, Bench, Evaluation, Subject, Tempered
+from harness.records import AttackRecord
+from harness.reproduce.claims import Attacked
+from harness.reproduce.evaluate import TEMPERED, Bench, Evaluation, Subject, Tempered, digits
 from harness.reproduce.measure import engines
-from harness.reproduce.networks import networks
+from harness.reproduce.networks import Network, networks
 from harness.reproduce.record import ReproduceRecord
-from harness.reproduce.run import Options, Reproduction, reproduce
+from harness.reproduce.run import Options, Reproduction, failed, our_row, recommended, reproduce, told, unsound
 from harness.sweep.cache import Cache
-from reports.reproduce import render_reproduction
+from reports.reproduce import COLUMNS, EXTRA, our_cells, render_reproduction
 from reports.reproduce_terminal import print_reproduction
 
 RECIPE = """
@@ -92,8 +94,63 @@ def test_rows_others_and_missing_ones(done: tuple[ReproduceRecord, Cache]) -> No
     assert parent.clean.n == 4
     assert all(parent.worst.correct <= share.correct <= parent.clean.correct for share in parent.robust.values())
     assert one_bit.gamma is not None and one_bit.gamma["weight_bits"] > 4
+    assert (parent.nonzero, parent.parent_nonzero, parent.gamma) == (parent.parameters, None, None)
+    assert one_bit.parent_nonzero == parent.nonzero
+    assert {row.name: row.parameters for row in record.rows if row.parameters} == {
+        "HYDRA 90x": 1_222_839, "HYDRA 95x": 611_419, "HYDRA 99x": 122_283,
+    }  # fmt: skip
     assert [front.axis for front in record.fronts] == ["size"]
     assert [claim.answer for claim in record.claims[:2]] == ["UNDECIDED", "UNDECIDED"]
+
+
+@pytest.mark.parametrize("network", [one for one in networks([WEIGHTS]) if one.method], ids=lambda one: one.name)
+def test_gamma_is_the_ratio_of_the_two_counts_that_stand_beside_it(network: Network) -> None:
+    """Eq. 14, within a row of the report."""
+    right = np.ones(4, dtype=bool)
+    attack = AttackRecord.model_construct(norm="Linf", zero_gradient_share=0.0, n_attacked=4, undone_by_rounding=0)
+    evaluation = Evaluation.model_construct(clean=digits(right), right=digits(right), attack=attack, l2=None)
+    shown = our_row(Attacked(network, right), dict.fromkeys((*COLUMNS, *EXTRA, "cw-l2"), evaluation))
+    *_, parent, own, gamma, _, _ = our_cells(shown)
+    assert f"{int(parent.replace(',', '')) / int(own.replace(',', '')):.2f}" == gamma
+
+
+def gate_case(white: str, queries: str, share: float = 0.0) -> dict[str, Evaluation]:
+    """A network under one attack that follows gradients, and under queries: one digit per image."""
+    return {
+        name: Evaluation.model_construct(
+            clean="1" * len(right),
+            right=right,
+            attack=AttackRecord.model_construct(
+                norm="Linf", zero_gradient_share=zero, n_attacked=len(right), undone_by_rounding=20 * (name == "square")
+            ),
+        )
+        for name, right, zero in (("apgd-ce", white, share), ("square", queries, 1.0))
+    }
+
+
+@pytest.mark.parametrize(
+    ("white", "queries", "share", "gate"),
+    [
+        (40, 40, 0.0, None),
+        (40, 60, 0.0, None),
+        (40, 39, 0.0, None),
+        (40, 38, 0.0, None),
+        (40, 30, 0.0, "query attack: 40.0% of 100 images right under the white-box attacks, 30.0%"),
+        (40, 40, 0.2, "zero gradient: "),
+    ],
+)
+def test_gates_of_an_evaluation(white: int, queries: int, share: float, gate: str | None) -> None:
+    """A query attack that wins beyond chance more than a point over those that follow gradients, or gradients of zero: a bound."""
+    known = gate_case("1" * white + "0" * (100 - white), "1" * queries + "0" * (100 - queries), share)
+    assert told(failed(known)[-1]).startswith("rounding: "), "it is told, and guards nothing"
+    found = unsound(known)
+    assert found is None if gate is None else found is not None and found.startswith(gate)
+
+
+def test_a_network_that_fails_a_gate_is_no_candidate(folder: Path) -> None:
+    known = [Attacked(one, np.ones(4, dtype=bool), "masked" if one.name == "one-bit" else None) for one in networks([folder])]
+    (front,) = recommended(known, [], "8/255")
+    assert {point.name for point in front.points} == {"parent", "int8"}
 
 
 def test_a_second_run_attacks_nothing(options: Options, done: tuple[ReproduceRecord, Cache], monkeypatch: pytest.MonkeyPatch) -> None:

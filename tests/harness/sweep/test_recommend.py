@@ -6,8 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.audit.statistics import tango
+from harness.records import Verdict
+from harness.sweep import run
+from harness.sweep.figures import Survivors
 from harness.sweep.recommend import Candidate, recommend
-from harness.sweep.record import Front
+from harness.sweep.record import CellRow, EngineRow, Front
 
 
 def nested(name: str, cost: float, right: int, n: int = 200) -> Candidate:
@@ -73,3 +76,29 @@ def test_front_and_rule_by_brute_force_in_any_order(drawn: list[tuple[int, list[
     assert all(point.given_up_at_most >= delta for point in cheaper)
     random.shuffle(candidates)  # type: ignore[attr-defined]
     assert front(*candidates, delta=delta) == found
+
+
+@pytest.mark.parametrize("verdict", [Verdict.UNTRUSTED, Verdict.ENGINE_FAILED, None])
+def test_figures_that_are_not_to_be_relied_on_are_no_candidates(verdict: Verdict | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The most robust and the cheapest of all, by a run whose gates failed: it is in no front."""
+    kept = {"a": 0.4, "b": 0.5, "masked": 1.0}
+    verdicts = {"a": Verdict.NOT_REFUTED, "b": Verdict.FAILS, "masked": verdict}
+    answers = {name: Survivors(np.arange(100) < 100 * kept[name], {"ort-int8": np.arange(100) < 100 * kept[name]}) for name in kept}
+    monkeypatch.setattr(run.Run, "open", lambda folder: folder.name)
+    monkeypatch.setattr(run, "survivors", answers.__getitem__)
+    rows = [
+        CellRow(label=name, parent="p", status="finished", eps="8/255", run=f"/runs/{name}", engines=[engine(verdicts[name], size)])
+        for size, name in enumerate(("masked", "a", "b"), start=1)
+    ]
+    found = run.fronts(rows, 0.05, "1")
+    assert [front.axis for front in found] == ["size", "latency", "memory"]
+    for one in found:
+        assert {point.name for point in one.points} == {"a, ort-int8", "b, ort-int8"}
+        assert "masked" not in one.recommended
+
+
+def engine(verdict: Verdict | None, size: int) -> EngineRow:
+    return EngineRow(
+        flavour="ort-int8", status="ok", error=None, precision="int8", clean=None, robust=None, verdict=verdict,
+        latency_ms={"1": float(size)}, memory_bytes=size, artefact_bytes=size, simulated=False,
+    )  # fmt: skip

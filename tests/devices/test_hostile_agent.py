@@ -1,0 +1,137 @@
+"""The real agent, whose answers are changed on the way, one field of one message at a time: never more than a `DeviceError`."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devices.errors import DeviceError
+from devices.profile import load_profile
+from devices.transports import answers, ssh
+from devices.transports.openssh import UnreachableError
+from devices.wire import Wire
+
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+WRONG: list[Any] = [None, -7, 1 << 63, "../..", [[]], {"a": 1}]
+FIELDS = {
+    "hello": ("machine", "python", "cpus", "time", "absent", "emulator"),
+    "lock": ("waiting", "left_over", "error"),
+    "missing": ("missing", "error"),
+    "receive": ("anything", "error"),
+    "lay": ("anything", "error"),
+    "start": ("key",),
+    "follow": ("line", "offset", "end", "gone", "free_bytes"),
+    "list": ("files",),
+    "fetch": ("size", "error"),
+}
+
+
+class Doctored(Wire):
+    """Changes what the agent answers to one operation."""
+
+    def __init__(self, read_fd: int, write_fd: int, op: str, change: Change) -> None:
+        super().__init__(read_fd, write_fd)
+        self._op, self._change, self._asked = op, change, ""
+
+    def send(self, message: dict[str, Any]) -> None:
+        self._asked = message.get("op", self._asked)
+        super().send(message)
+
+    def receive(self, limit_s: float | None = None) -> dict[str, Any]:
+        message = super().receive(limit_s)
+        return self._change(message) if self._asked == self._op else message
+
+
+@pytest.fixture
+def through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Change], None]:
+    """Put a folder there, run a command, and bring it back, while the answers to `op` are changed."""
+    folder = tmp_path / "job"
+    folder.mkdir()
+    (folder / "a").write_text("content")
+    code = f"from devices.target.agent import serve; serve({str(tmp_path / 'cache')!r})"
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def transfer(op: str, change: Change) -> None:
+        class Session:
+            def __init__(self, host: str, python: Any) -> None:
+                self._process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                assert self._process.stdout is not None and self._process.stdin is not None
+                self.wire = Doctored(self._process.stdout.fileno(), self._process.stdin.fileno(), op, change)
+
+            def fault(self) -> UnreachableError:
+                return UnreachableError("gone", passing=False)
+
+            def close(self) -> None:
+                self._process.kill()
+                self._process.communicate()
+
+        monkeypatch.setattr(ssh, "Session", Session)
+        with ssh.Ssh(load_profile("host"), lambda line: None) as transport:
+            transport.facts()
+            there = transport.put(folder, lambda *_: None)
+            transport.run(["sh", "-c", "echo line; mkdir -p out; echo b > out/b"], there, lambda line: None, 30.0)
+            transport.get(f"{there}/out", tmp_path / "back")
+
+    return transfer
+
+
+def test_an_honest_agent_is_served(through: Callable[[str, Change], None], tmp_path: Path) -> None:
+    through("", lambda message: message)
+    assert (tmp_path / "back/b").read_text() == "b\n"
+
+
+@pytest.mark.parametrize(("op", "field"), [(op, field) for op, fields in FIELDS.items() for field in fields])
+def test_no_field_of_a_message_can_do_harm(
+    op: str, field: str, through: Callable[[str, Change], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the error of an unreachable or strange device, or as if nothing were wrong: no other exception, and no file elsewhere."""
+    # A device may say for ever that another run has it, as the user is told; here nobody waits so long.
+    monkeypatch.setattr(ssh, "follow_up", lambda wire, kind, limit_s=0.5: answers.follow_up(wire, kind, 0.5))
+    before = {path for path in tmp_path.iterdir() if path.name != "back"}
+    for wrong in WRONG:
+        said = []
+
+        def change(message: dict[str, Any], wrong: Any = wrong, said: list[int] = said) -> dict[str, Any]:
+            said.append(1)
+            return {**message, field: wrong} if len(said) < 50 else message
+
+        try:
+            through(op, change)
+        except DeviceError as error:
+            assert str(error).isprintable()
+        shutil.rmtree(tmp_path / "back", ignore_errors=True)
+    left = {path for path in tmp_path.iterdir() if not path.name.startswith(".")} - {tmp_path / "edge-harness.lock"}
+    assert left == before
+
+
+@pytest.mark.parametrize("files", [["code"], [{"path": "b"}], [{"path": "/etc/passwd", "size": 1, "sha256": "0" * 64}]])
+def test_a_list_of_files_that_is_none_is_refused(files: Any, through: Callable[[str, Change], None]) -> None:
+    with pytest.raises(DeviceError):
+        through("list", lambda message: {"files": files})
+
+
+@pytest.mark.parametrize("flood", ['{"beat": 1}', '{"waiting": "someone"}', '{"line": "x", "offset": 1}', "[" * 2000, "NaN", "\xff"])
+def test_a_flood_of_anything_comes_to_an_end(flood: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beats, waiting lines, lines and nonsense without end, from a process that never stops talking."""
+    monkeypatch.setattr(ssh, "ask", partial(answers.ask, limit_s=1.0))
+
+    for kind, limit_s in ((answers.Hello, 1.0), (answers.Lock, 1.0)):
+        with subprocess.Popen(["sh", "-c", f"exec yes {shlex.quote(flood)}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None and process.stdin is not None
+            wire, start = Wire(process.stdout.fileno(), process.stdin.fileno()), time.monotonic()
+            transport = ssh.Ssh(load_profile("host"), lambda line: None)
+            with pytest.raises(Exception, match=r"beats|not a message|answer that cannot be used|names a new run") as error:
+                answers.follow_up(wire, kind, limit_s) if kind is answers.Hello else transport._take_lock(wire)
+            assert isinstance(error.value, (DeviceError, ssh.NonsenseError))
+            assert time.monotonic() - start < 20
+            process.kill()

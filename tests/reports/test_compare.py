@@ -1,0 +1,71 @@
+"""Runs side by side: only bytes that are the same are compared, and an artefact is the same by its hash alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import make_run
+
+from reports.compare import to_text
+
+
+def changed(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A synthetic run in `folder`, whose record was changed."""
+    make_run(folder)
+    raw = json.loads((folder / "record.json").read_text())
+    change(raw)
+    (folder / "record.json").write_text(json.dumps(raw))
+    return folder
+
+
+def row(text: str, engine: str) -> list[str]:
+    """The cells of the engine's row under "The same images, another label"."""
+    lines = text[text.index("### The same images, another label") :].splitlines()
+    (line,) = [line for line in lines if f"| {engine} |" in line]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def nothing(raw: dict[str, Any]) -> None:
+    pass
+
+
+def other_set(raw: dict[str, Any]) -> None:
+    (one,) = [a for a in raw["attacks"] if a["source"] == "S3-ort-int8"]
+    one["set_sha256"] = "0" * 64
+
+
+def other_artefact(raw: dict[str, Any]) -> None:
+    for engine in raw["engines"]:
+        if engine["flavour"] == "ort-int8":
+            engine["artefact_sha256"] = "0" * 64
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Path:
+    return changed(tmp_path / "first", nothing)
+
+
+def test_the_same_run_twice_differs_nowhere(first: Path, tmp_path: Path) -> None:
+    text = to_text({"first": first, "second": changed(tmp_path / "second", nothing)})
+    for engine in ("onnx-fp32", "ort-int8"):
+        _, _, artefact, clean, differ, adversarial, differ_too, others = row(text, engine)
+        assert (artefact, differ, differ_too, others) == ("the same", "0", "0", "0")
+        assert int(clean) and int(adversarial)
+
+
+def test_a_set_of_other_bytes_is_not_compared(first: Path, tmp_path: Path) -> None:
+    same = row(to_text({"first": first, "second": changed(tmp_path / "same", nothing)}), "ort-int8")
+    other = row(to_text({"first": first, "second": changed(tmp_path / "other", other_set)}), "ort-int8")
+    assert int(same[5]) - int(other[5]) == 64, "the images of the set that is another"
+    assert (other[2], other[3], other[7]) == ("the same", same[3], "1")
+
+
+def test_another_artefact_is_said(first: Path, tmp_path: Path) -> None:
+    text = to_text({"first": first, "second": changed(tmp_path / "other", other_artefact)})
+    assert row(text, "ort-int8")[2] == "another"
+    assert row(text, "onnx-fp32")[2] == "the same"
+    assert "by the same artefact" not in text
