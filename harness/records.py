@@ -388,7 +388,7 @@ class AttackRecord(Part):
     step_size: str
     seed: int
     n: int
-    n_attacked: int = Field(description="images the twin classified correctly; the rest stay as they are")
+    n_attacked: int = Field(description="the rest, which the attacked model has wrong, stay as they are")
     twin_accuracy: float
     linf_max: float
     l2_mean: float = Field(description="mean ||x' - x||_2 over the attacked images")
@@ -401,6 +401,15 @@ class AttackRecord(Part):
     )
     set_sha256: str
     file: str
+
+
+def in_claim(source: str, engine: str) -> bool:
+    """Whether a set of that source is part of the engine's claim: made on the twin, or on the engine's own graph (S3-FLAVOUR).
+
+    Sets that are aimed at another engine are replayed and reported. A verdict must not depend on the company an engine keeps.
+    """
+    _, aimed, flavour = source.partition("-")
+    return not aimed or flavour == engine
 
 
 class Flips(Part):
@@ -416,8 +425,8 @@ class Transfer(Part):
     """One adversarial set replayed on one engine.
 
     An image counts as right where the model is right on the clean image and on x'.
-    `transfer_rate`: of the images both have right when clean and that fool the twin, the share that fools the engine too;
-    None if there is none.
+    `transfer_rate`: of the images that the model which the set was made on and the engine have right when clean, and that fool that
+    model, the share that fools the engine too; None if there is none.
     """
 
     engine: str

@@ -18,23 +18,19 @@ Tier = Literal["quick", "bench", "qualify"]
 
 @dataclass(frozen=True)
 class TierPlan:
-    """What a tier spends: attacked images, non-inferiority margin, attack iterations, measuring time per batch size.
-
-    `ste_attacks` are made on the STE twins too; None: every attack of the run is.
-    """
+    """What a tier spends: attacked images, non-inferiority margin, attack iterations, measuring time per batch size."""
 
     samples: int
     margin: float
     apgd_steps: int
-    ste_attacks: tuple[str, ...] | None
     measure_s: float
     warmup_s: float
 
 
 TIERS: dict[Tier, TierPlan] = {
-    "quick": TierPlan(samples=256, margin=0.05, apgd_steps=50, ste_attacks=("apgd-dlr",), measure_s=2.0, warmup_s=0.5),
-    "bench": TierPlan(samples=1000, margin=0.02, apgd_steps=100, ste_attacks=None, measure_s=10.0, warmup_s=2.0),
-    "qualify": TierPlan(samples=1000, margin=0.02, apgd_steps=100, ste_attacks=None, measure_s=60.0, warmup_s=5.0),
+    "quick": TierPlan(samples=256, margin=0.05, apgd_steps=50, measure_s=2.0, warmup_s=0.5),
+    "bench": TierPlan(samples=1000, margin=0.02, apgd_steps=100, measure_s=10.0, warmup_s=2.0),
+    "qualify": TierPlan(samples=1000, margin=0.02, apgd_steps=100, measure_s=60.0, warmup_s=5.0),
 }
 
 DEFAULT_FLAVOURS = ("onnx-fp32", "ort-int8")

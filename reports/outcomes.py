@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.records import Interval
+from harness.records import Interval, in_claim
 from reports.run import GATE_SOURCE, NOISE_SOURCE, Run
 
 if TYPE_CHECKING:
@@ -82,12 +82,14 @@ def paired(run: Run) -> pd.DataFrame:
 
 
 def worst_cases(run: Run) -> list[WorstCase]:
-    """The worst case per engine and L-inf radius, in the record's order of engines; radius 0 is the attacked images when clean."""
+    """The worst case per engine and L-inf radius over the sets of its claim, in the record's order of engines; radius 0 is the attacked
+    images when clean."""
     rows = paired(run)
     rows = rows[(rows["norm"] == "Linf") & (rows["source"] != NOISE_SOURCE)]
     found = []
     for engine in dict.fromkeys(e.flavour for e in run.record.engines):
-        own = rows[rows["engine"] == engine]
+        aimed = np.array([in_claim(source, engine) for source in rows["source"]], dtype=bool)
+        own = rows[(rows["engine"] == engine) & aimed]
         if own.empty:
             continue
         found.append(_tally(engine, Fraction(0), 0, own.groupby("index")[["twin_clean", "engine_clean"]].min()))

@@ -30,7 +30,7 @@ class Attacked:
 
     Attributes:
         images: uint8 (n, h, w, c); those that were not attacked are the clean ones.
-        attacked: the module has the clean image right, and the caller asked for it.
+        attacked: the caller asked for it and, unless for everyone, the module has the clean image right.
         right: attacked, and still right.
         zero_gradient: attacked, and the loss gradient at the clean image is zero in more than 99 % of its entries.
         undone: attacked, and the attack's own image, in floats, fools, but no bytes near it do.
@@ -44,7 +44,16 @@ class Attacked:
 
 
 def attack_batch(
-    module: nn.Module, gradients: nn.Module, images: Images, labels: Labels, attack: Attack, levels: int | None, seed: int, wanted: Mask
+    module: nn.Module,
+    gradients: nn.Module,
+    images: Images,
+    labels: Labels,
+    attack: Attack,
+    levels: int | None,
+    seed: int,
+    wanted: Mask,
+    *,
+    everyone: bool = False,
 ) -> Attacked:
     """Attack those of `images` that are `wanted` and that `module` has right. Never ends with a larger margin than the clean image's.
 
@@ -55,20 +64,22 @@ def attack_batch(
         labels: int64 (n,).
         levels: radius in levels of 1/255, None for a minimum-norm attack. At 0 nothing is attempted.
         wanted: bool (n,), the survivors of earlier attacks.
+        everyone: attack those that `module` has wrong as well, for another model that may have them right; not by a minimum-norm attack,
+            which has found what it looks for there.
 
     Raises:
         UsageError: the module's output is not finite logits (n, classes) for these labels, or a gradient is not finite.
         UntrustedError: an image left the ball.
     """
     right, margin = judge(module, images, labels)
-    attacked = right & wanted
+    attacked = wanted & (right | (everyone and attack.bounded))
     zero, undone = np.zeros_like(attacked), np.zeros_like(attacked)
     result, still = images.copy(), attacked.copy()
     where = np.flatnonzero(attacked)
     if where.size and levels != 0:
         exact = module if isinstance(gradients, FastForm) and gradients.bf16 else gradients
         zero[where] = _zero_gradient(exact, images[where], labels[where])
-        best = _Best(module, images[where], labels[where], margin[where], levels)
+        best = _Best(module, images[where], labels[where], margin[where], right[where], levels)
         in_floats = np.zeros(len(where), dtype=bool)
 
         def attempt(form: nn.Module, rows: NDArray[np.intp]) -> None:
@@ -117,9 +128,12 @@ def _fools_in_floats(module: nn.Module, clean: Images, found: Tensor, labels: La
 class _Best:
     """The bytes kept so far for each image under attack, at first the clean ones; their margins, and who is still right."""
 
-    def __init__(self, module: nn.Module, clean: Images, labels: Labels, margin: NDArray[np.float32], levels: int | None) -> None:
+    def __init__(
+        self, module: nn.Module, clean: Images, labels: Labels, margin: NDArray[np.float32], right: Mask, levels: int | None
+    ) -> None:
         self.module, self.clean, self.labels, self.levels = module, clean, labels, levels
-        self.images, self.margin, self.right = clean.copy(), margin.copy(), np.ones(len(clean), dtype=bool)
+        self.images, self.margin, self.right = clean.copy(), margin.copy(), right.copy()
+        self.wrong = ~right  # at first: of these the smallest margin is kept throughout
 
     def offer(self, rows: NDArray[np.intp], adversarial: Tensor) -> None:
         """Take, for the images at `rows`, the best of the candidates near `adversarial`, float (n, c, h, w).
@@ -128,12 +142,13 @@ class _Best:
         """
         for candidate in candidates(self.clean[rows], adversarial.permute(0, 2, 3, 1).numpy(), self.levels):
             check_ball(self.clean[rows], candidate, self.levels)
-            open_ = np.flatnonzero(self.right[rows] | self._nearer(rows, candidate))
+            open_ = np.flatnonzero(self.right[rows] | self.wrong[rows] | self._nearer(rows, candidate))
             if not open_.size:
                 continue
             todo = rows[open_]
             right, margin = judge(self.module, candidate[open_], self.labels[todo])
-            better = ~right | (self.right[todo] & (margin < self.margin[todo]))
+            lower = margin < self.margin[todo]
+            better = np.where(self.wrong[todo], lower, ~right | (self.right[todo] & lower))
             taken = todo[better]
             self.images[taken], self.margin[taken], self.right[taken] = candidate[open_[better]], margin[better], right[better]
 

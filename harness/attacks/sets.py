@@ -45,10 +45,11 @@ def make_set(
     folder: Path,
     batch: int | None = None,
     survivors: Mask | None = None,
+    everyone: bool = False,
 ) -> tuple[AttackRecord, Images]:
     """Attack the images of `data` at `index` and store them in `folder/SOURCE-NAME-EPS.npz`.
 
-    Only images that `module` has right are attacked; the rest stay as they are. A finished set is read back, a begun one
+    Only images that `module` has right are attacked, unless `everyone`; the rest stay as they are. A finished set is read back, a begun one
     goes on after its last finished batch.
 
     Args:
@@ -76,7 +77,7 @@ def make_set(
         raise UsageError(f"the survivors' mask has shape {survivors.shape}; expected ({len(index)},)")
     batch = batch or batch_size(module, data.images)
     wanted = np.ones(len(index), dtype=bool) if survivors is None else survivors
-    job = _Job(module, data, index, attack, eps if attack.bounded else Fraction(0), seed, source, folder, batch, wanted)
+    job = _Job(module, data, index, attack, eps if attack.bounded else Fraction(0), seed, source, folder, batch, wanted, everyone)
     return job.finished() or job.run()
 
 
@@ -99,6 +100,7 @@ class _Job:
     folder: Path
     batch: int
     wanted: Mask
+    everyone: bool
 
     @property
     def file(self) -> Path:
@@ -115,7 +117,7 @@ class _Job:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything the set's bytes follow from, so that parts of another set are never picked up."""
-        settings = (self.attack, str(self.eps), self.seed, self.batch, self.source, self.data.sha256, device().type)
+        settings = (self.attack, str(self.eps), self.seed, self.batch, self.source, self.data.sha256, device().type, self.everyone)
         digest = hashlib.sha256(repr(settings).encode())
         digest.update(np.ascontiguousarray(self.index, dtype="<i8").data)
         digest.update(np.ascontiguousarray(self.wanted).data)
@@ -167,7 +169,8 @@ class _Job:
         where = self.index[piece]
         images, labels = self.data.images[where], self.data.labels[where]
         seed = batch_seed(self.seed, number)
-        return attack_batch(self.module, gradients, images, labels, self.attack, self.levels, seed, self.wanted[piece])
+        wanted = self.wanted[piece]
+        return attack_batch(self.module, gradients, images, labels, self.attack, self.levels, seed, wanted, everyone=self.everyone)
 
     def record(self, made: Attacked) -> AttackRecord:
         """The record of the merged set."""

@@ -54,15 +54,16 @@ def flips(twin_right: Right, engine_right: Right) -> Flips:
 
 
 def transfer_rate(
-    labels: Labels, twin_clean: Labels, engine_clean: Labels, twin_adversarial: Labels, engine_adversarial: Labels
+    labels: Labels, source_clean: Labels, engine_clean: Labels, source_adversarial: Labels, engine_adversarial: Labels
 ) -> Share | None:
-    """Of the images both have right when clean and that fool the twin, how many fool the engine too; None if there is no such image.
+    """Of the images both have right when clean and that fool the source, how many fool the engine too; None if there is no such image.
 
-    TR(S -> T) = #{both clean-correct, S fooled, T fooled} / #{both clean-correct, S fooled}. All arrays are int (n,).
+    TR(S -> T) = #{both clean-correct, S fooled, T fooled} / #{both clean-correct, S fooled}, S the model that the set was made on. All
+    arrays are int (n,).
     """
-    fooled_twin = (twin_clean == labels) & (engine_clean == labels) & (twin_adversarial != labels)
-    n = int(fooled_twin.sum())
-    return share(int(np.sum(fooled_twin & (engine_adversarial != labels))), n) if n else None
+    fooled = (source_clean == labels) & (engine_clean == labels) & (source_adversarial != labels)
+    n = int(fooled.sum())
+    return share(int(np.sum(fooled & (engine_adversarial != labels))), n) if n else None
 
 
 def transfer(
@@ -72,6 +73,7 @@ def transfer(
     twin_adversarial: Labels,
     engine_adversarial: Labels,
     *,
+    made_on: tuple[Labels, Labels] | None = None,
     engine: str,
     source: str,
     attack: str,
@@ -79,7 +81,8 @@ def transfer(
 ) -> Transfer:
     """The record of one set on one engine, from labels and predictions, int (n,) each, in the order of the set.
 
-    `ci95` is the Wilson interval of the engine's accuracy; `label_disagreement` compares the two predictions on x'.
+    `made_on`: predictions, clean and adversarial, of the model that the set was made on, where that is not the twin; the transfer rate is
+    about it. `ci95` is the Wilson interval of the engine's accuracy; `label_disagreement` compares the two predictions on x'.
 
     Raises:
         ValueError: the arrays are not of one length, or empty.
@@ -87,7 +90,8 @@ def transfer(
     twin_right = right(labels, twin_clean, twin_adversarial)
     engine_right = right(labels, engine_clean, engine_adversarial)
     table, n = flips(twin_right, engine_right), len(labels)
-    rate = transfer_rate(labels, twin_clean, engine_clean, twin_adversarial, engine_adversarial)
+    source_clean, source_adversarial = made_on or (twin_clean, twin_adversarial)
+    rate = transfer_rate(labels, source_clean, engine_clean, source_adversarial, engine_adversarial)
     return Transfer(
         engine=engine,
         source=source,

@@ -31,13 +31,14 @@ GATE_IMAGES = 64
 
 @dataclass(frozen=True)
 class Planned:
-    """An adversarial set to be made. `source`: S0, S1, S3-FLAVOUR or `gate`."""
+    """An adversarial set to be made. `source`: S0, S1, S3-FLAVOUR or `gate`. `everyone`: images that the module has wrong as well."""
 
     source: str
     module: nn.Module
     attack: Attack
     eps: Fraction
     index: NDArray[np.int64]
+    everyone: bool = False
 
 
 MakeSet = Callable[[Planned, Dataset, int, Path], tuple[AttackRecord, Images]]
@@ -67,33 +68,28 @@ def ste_twin(artefact: Artefact) -> nn.Module:
     return read_onnx(artefact.path).eval()
 
 
-def plan_sets(subject: Subject, settings: Settings, exported: list[Exported]) -> Iterator[Planned]:
+def plan_sets(subject: Subject, exported: list[Exported]) -> Iterator[Planned]:
     """Every set of the run, in the order they are made.
 
     Where a robustness claim is tested: noise (S0), each attack on the twin at the primary radius (S1), PGD at the other radii
-    of the curve, the tier's share of the attacks on the STE twin of each INT8 artefact (S3), and the gate of a very large radius.
+    of the curve, the same attacks on the STE twin of each INT8 artefact (S3), and the gate of a very large radius. Every image is
+    attacked, whether its target has it right or not: an engine may have right what the twin has wrong, and must face the attack too.
     """
     if not subject.attacks:
         return
     twin, eps, index = subject.twin.module, subject.eps, subject.index
     curve = resolve("pgd")
-    yield Planned("S0", twin, resolve("noise"), eps, index)
+    yield Planned("S0", twin, resolve("noise"), eps, index, everyone=True)
     for attack in subject.attacks:
-        yield Planned("S1", twin, attack, eps, index)
+        yield Planned("S1", twin, attack, eps, index, everyone=True)
     for radius in sorted({*CURVE} - {eps}):
-        yield Planned("S1", twin, curve, radius, index)
+        yield Planned("S1", twin, curve, radius, index, everyone=True)
     for part in exported:
         if part.artefact.precision == "int8":
             ste = ste_twin(part.artefact)
-            for attack in ste_attacks(subject, settings):
-                yield Planned(f"S3-{part.artefact.flavour}", ste, attack, eps, index)
+            for attack in subject.attacks:
+                yield Planned(f"S3-{part.artefact.flavour}", ste, attack, eps, index, everyone=True)
     yield Planned(GATE, twin, curve, GATE_EPS, index[:GATE_IMAGES])
-
-
-def ste_attacks(subject: Subject, settings: Settings) -> list[Attack]:
-    """The attacks that are made on STE twins too: those the tier names, or all where it names none of this run's."""
-    names = settings.plan.ste_attacks or ()
-    return [attack for attack in subject.attacks if attack.name in names] or list(subject.attacks)
 
 
 def make_one(planned: Planned, data: Dataset, seed: int, folder: Path) -> tuple[AttackRecord, Images]:
@@ -102,7 +98,17 @@ def make_one(planned: Planned, data: Dataset, seed: int, folder: Path) -> tuple[
     Raises:
         UsageError, UntrustedError: see `harness.attacks.sets.make_set`.
     """
-    return make_set(planned.module, data, planned.index, planned.attack, planned.eps, seed, source=planned.source, folder=folder)
+    return make_set(
+        planned.module,
+        data,
+        planned.index,
+        planned.attack,
+        planned.eps,
+        seed,
+        source=planned.source,
+        folder=folder,
+        everyone=planned.everyone,
+    )
 
 
 def make_sets(
@@ -110,13 +116,13 @@ def make_sets(
 ) -> list[AdversarialSet]:
     """Make the run's sets in `folder/adversarial`, each by `make`.
 
-    Every set attacks all images that its twin has right, not the survivors of another attack: an engine must face every
-    attack on every image, or an early failure of the twin would shield it.
+    Every set attacks all images, not the survivors of another attack: an engine must face every attack on every image, or an early
+    failure of the twin would shield it.
     """
     place = folder / "adversarial"
     place.mkdir(exist_ok=True)
     save_clean(subject, place)
-    planned = plan_sets(subject, settings, exported)
+    planned = plan_sets(subject, exported)
     sets = [AdversarialSet(*make(one, subject.test, settings.seed, place)) for one in planned]
     if not sets:
         say("no attacks: latency, memory and clean accuracy only")

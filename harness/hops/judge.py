@@ -21,7 +21,7 @@ from harness.hops.engines import engine_records
 from harness.hops.measure import CLEAN, Measured
 from harness.hops.subject import Subject, describe_device
 from harness.predictions import logits, margins
-from harness.records import AttackRecord, EngineRecord, Gate, RunRecord, Share, Step, Transfer
+from harness.records import AttackRecord, EngineRecord, Gate, RunRecord, Share, Step, Transfer, in_claim
 from harness.settings import Settings
 from harness.simulation import NOT_RUN
 
@@ -44,12 +44,14 @@ def judge(
     replayed = [s for s in sets if s.record.source != GATE]
     twin = Answers(logits(subject.twin.module, subject.test.images), {s.key: logits(subject.twin.module, s.images) for s in replayed})
     engines = {m.exported.artefact.flavour: Answers(m.result.outputs[CLEAN], m.result.outputs) for m in measured if m.result.status == "ok"}
+    bounded = [s.key for s in replayed if s.record.norm == "Linf"]
+    made_on = _sources(subject, replayed, twin, measured)
     samples.save([part for flavour, answers in engines.items() for part in _samples(subject, replayed, twin, answers, flavour)], folder)
 
     records = engine_records(subject, measured, settings.batches, folder)
     found = [
         *_twin_gates(subject, sets, twin),
-        *(g for m, e in zip(measured, records, strict=True) for g in _engine_gates(subject, replayed, twin, m, e)),
+        *(g for m, e in zip(measured, records, strict=True) for g in _engine_gates(subject, made_on, bounded, twin, m, e)),
     ]
     found += gates.untested(found, f"not part of this run (tier {settings.tier})")
     judged = claims(_comparisons(subject, replayed, twin, engines, measured), found, settings.plan.margin) if replayed else []
@@ -59,12 +61,24 @@ def judge(
             "status": Step.FINISHED,
             "device": with_states(describe_device(subject.profile, observed), subject.profile, measured),
             "engines": records,
-            "transfer": [t for flavour, answers in engines.items() for t in _transfers(subject, replayed, twin, answers, flavour)],
+            "transfer": [t for flavour, answers in engines.items() for t in _transfers(subject, replayed, twin, made_on, answers, flavour)],
             "gates": found,
             "claims": judged,
             "verdict": overall(judged) if judged else None,
         }
     )
+
+
+def _sources(subject: Subject, replayed: list[AdversarialSet], twin: Answers, measured: list[Measured]) -> dict[str, Answers]:
+    """By source, what the model that its sets were made on answers to the attacked images and to those sets."""
+    found = {source: Answers(twin.clean[subject.index], twin.sets) for source in ("S0", "S1")}
+    for m in measured:
+        source = f"S3-{m.exported.artefact.flavour}"
+        own = [s for s in replayed if s.record.source == source]
+        if own:
+            ste = ste_twin(m.exported.artefact)
+            found[source] = Answers(logits(ste, subject.attacked.images), {s.key: logits(ste, s.images) for s in own})
+    return found
 
 
 def _samples(subject: Subject, replayed: list[AdversarialSet], twin: Answers, engine: Answers, flavour: str) -> Iterator[pd.DataFrame]:
@@ -81,15 +95,19 @@ def _samples(subject: Subject, replayed: list[AdversarialSet], twin: Answers, en
         )  # fmt: skip
 
 
-def _transfers(subject: Subject, replayed: list[AdversarialSet], twin: Answers, engine: Answers, flavour: str) -> Iterator[Transfer]:
+def _transfers(
+    subject: Subject, replayed: list[AdversarialSet], twin: Answers, made_on: dict[str, Answers], engine: Answers, flavour: str
+) -> Iterator[Transfer]:
     labels, index = subject.attacked.labels, subject.index
     for s in replayed:
+        source = made_on[s.record.source]
         yield metrics.transfer(
             labels,
             twin.clean[index].argmax(1),
             engine.clean[index].argmax(1),
             twin.sets[s.key].argmax(1),
             engine.sets[s.key].argmax(1),
+            made_on=(source.clean.argmax(1), source.sets[s.key].argmax(1)),
             engine=flavour,
             source=s.record.source,
             attack=s.record.name,
@@ -98,7 +116,7 @@ def _transfers(subject: Subject, replayed: list[AdversarialSet], twin: Answers, 
 
 
 def _deciding(subject: Subject, replayed: list[AdversarialSet]) -> list[AdversarialSet]:
-    """The sets a claim rests on: every gradient attack at the primary radius, whichever twin it was made on."""
+    """The sets that claims rest on: every attack at the primary radius, whichever twin it was made on."""
     return [s for s in replayed if s.record.norm == "Linf" and s.eps == subject.eps and s.record.source != "S0"]
 
 
@@ -113,21 +131,23 @@ def _comparisons(
     sets = _deciding(subject, replayed)
     if not sets:
         return []
-    twin_right = _worst(subject, sets, twin)
     reduced = any(m.exported.artefact.precision != REFERENCE for m in measured)
-    return [
-        Comparison(
-            engine=m.exported.artefact.flavour,
+
+    def compare(m: Measured) -> Comparison:
+        flavour = m.exported.artefact.flavour
+        own = [s for s in sets if in_claim(s.record.source, flavour)]
+        return Comparison(
+            engine=flavour,
             eps_exact=str(subject.eps),
-            twin_right=twin_right,
-            engine_right=_worst(subject, sets, engines[m.exported.artefact.flavour]) if m.exported.artefact.flavour in engines else None,
-            sources=frozenset(s.record.source.removesuffix(f"-{m.exported.artefact.flavour}") for s in sets),
+            twin_right=_worst(subject, own, twin),
+            engine_right=_worst(subject, own, engines[flavour]) if flavour in engines else None,
+            sources=frozenset(s.record.source.removesuffix(f"-{flavour}") for s in own),
             error=m.result.error or "",
             simulated=m.simulated,
             control=reduced and m.exported.artefact.precision == REFERENCE,
         )
-        for m in measured
-    ]
+
+    return [compare(m) for m in measured]
 
 
 def _twin_gates(subject: Subject, sets: list[AdversarialSet], twin: Answers) -> Iterator[Gate]:
@@ -174,7 +194,9 @@ def _called(record: AttackRecord) -> str:
     return f"{record.source} {record.name}"
 
 
-def _engine_gates(subject: Subject, replayed: list[AdversarialSet], twin: Answers, m: Measured, engine: EngineRecord) -> Iterator[Gate]:
+def _engine_gates(
+    subject: Subject, made_on: dict[str, Answers], bounded: list[str], twin: Answers, m: Measured, engine: EngineRecord
+) -> Iterator[Gate]:
     """The gates that concern one engine."""
     flavour, result = engine.flavour, m.result
     yield gates.artefact_proof(flavour, engine.proof)
@@ -196,13 +218,14 @@ def _engine_gates(subject: Subject, replayed: list[AdversarialSet], twin: Answer
         yield gates.determinism(flavour, result.checks.repeats, result.checks.deterministic)
         yield gates.timed_outputs(flavour, result.checks.timed_outputs_equal_accuracy_outputs, result.checks.timed_max_logit_error)
         yield gates.repeated_inputs(flavour, result.checks.repeated_to_fresh_latency)
-    own = [s for s in replayed if s.record.source == f"S3-{flavour}" and s.record.norm == "Linf"]
-    if own:
-        ste = ste_twin(m.exported.artefact)
+    ste = made_on.get(f"S3-{flavour}")
+    # Minimum-norm images lie on the STE twin's boundary, where any two models differ.
+    keys = [key for key in ste.sets if key in bounded] if ste is not None else []
+    if ste is not None and keys:
         yield gates.twin_fidelity(
             flavour,
-            logits(ste, subject.attacked.images).argmax(1),
+            ste.clean.argmax(1),
             clean[subject.index].argmax(1),
-            np.concatenate([logits(ste, s.images).argmax(1) for s in own]),
-            np.concatenate([result.outputs[s.key].argmax(1) for s in own]),
+            np.concatenate([ste.sets[key].argmax(1) for key in keys]),
+            np.concatenate([result.outputs[key].argmax(1) for key in keys]),
         )

@@ -15,7 +15,7 @@ from harness.cards import epochs
 from harness.compression import count
 from harness.compression.count import ratios, size
 from harness.models.load import load_twin
-from harness.records import EngineRecord, RunRecord, Share
+from harness.records import EngineRecord, RunRecord, Share, in_claim
 from harness.sweep.cells import Cell
 from harness.sweep.plan import Network
 from harness.sweep.record import AgainstParent, CellRow, EngineRow, Size
@@ -32,10 +32,14 @@ class Survivors:
 
 
 def survivors(run: Run) -> Survivors | None:
-    """Per image, of one run; None where no L-inf attack was made or no engine answered."""
+    """Per image, of one run, each engine under the sets of its own claim and the twin under all of them.
+
+    None where no L-inf attack was made or no engine answered.
+    """
     radii = {claim.eps_exact for claim in run.record.claims}
     rows = paired(run)
     rows = rows[(rows["norm"] == "Linf") & (rows["source"] != NOISE_SOURCE) & rows["eps"].isin(radii)]
+    rows = rows[[in_claim(source, engine) for source, engine in zip(rows["source"], rows["engine"], strict=True)]]
     if rows.empty:
         return None
     worst = rows.groupby(["engine", "index"])[["twin_right", "engine_right"]].min()

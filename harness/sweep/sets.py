@@ -44,6 +44,7 @@ def made(planned: Planned, data: Dataset, seed: int, cache: Cache) -> Path:
             "index": hashlib.sha256(planned.index.astype("<i8").tobytes()).hexdigest(),
             "attack": repr(planned.attack),
             "source": planned.source,
+            "everyone": planned.everyone,
             "eps": str(planned.eps),
             "seed": seed,
             "batch": batch_size(planned.module, data.images),

@@ -88,8 +88,9 @@ def _replayed(run: Run) -> Table:
             for t in replays(run.record)
         ],
         numbers=range(3, 10),
-        note="Transfer rate: of the images both have right when clean and that fool the twin, the share that fools the engine too "
-        "(– where none fools the twin). A low rate is no proof of robustness. "
+        note="Transfer rate: of the images that the engine and the model the set was made on have right when clean, and "
+        "that fool that model, the share that fools the engine too "
+        "(– where there is none). A low rate is no proof of robustness. "
         "Labels differ: twin and engine answer differently, right or wrong.",
     )
 

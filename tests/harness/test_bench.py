@@ -18,8 +18,11 @@ import pytest
 
 from devices.result import Result
 from harness.bench import bench, resume
+from harness.data.load import load_data
 from harness.errors import UntrustedError, UsageError
 from harness.hops import measure
+from harness.models.onnx_graph import read_onnx
+from harness.predictions import logits
 from harness.records import RunRecord, Step, Verdict
 from harness.settings import Settings
 
@@ -89,15 +92,45 @@ def test_counts_can_be_made_again_from_the_samples(finished: tuple[Path, RunReco
 
 
 def test_the_claim_is_about_the_worst_case_of_every_gradient_attack(finished: tuple[Path, RunRecord]) -> None:
+    """The sets made on the twin, and those made on the engine's own graph; not those aimed at another engine."""
     _, record = finished
-    weakest = min(t.twin_accuracy for t in record.transfer if t.eps_exact == "8/255" and t.source != "S0")
     assert [(c.engine, c.control) for c in record.claims] == [("ort-int8", False), ("onnx-fp32", True)]
     for claim in record.claims:
-        assert claim.twin_robust is not None
-        assert claim.twin_robust.accuracy <= weakest
+        own = [
+            t for t in record.transfer if t.eps_exact == "8/255" and t.source in ("S1", f"S3-{claim.engine}") and t.engine == claim.engine
+        ]
+        assert claim.twin_robust is not None and claim.engine_robust is not None
+        assert claim.twin_robust.accuracy <= min(t.twin_accuracy for t in own)
+        assert claim.engine_robust.accuracy <= min(t.engine_accuracy for t in own)
         assert claim.n == 24
         assert claim.verdict is not Verdict.HOLDS  # transfer alone never earns it
     assert {t.source for t in record.transfer} == {"S0", "S1", "S3-ort-int8"}
+
+
+def test_the_int8_graph_is_attacked_as_the_twin_is_and_every_image_is(finished: tuple[Path, RunRecord]) -> None:
+    _, record = finished
+    primary = [a for a in record.attacks if a.eps_exact == "8/255" and a.source != "S0"]
+    assert {a.name for a in primary if a.source == "S1"} == {a.name for a in primary if a.source == "S3-ort-int8"} == {"fgsm", "pgd-5"}
+    assert all(a.n_attacked == a.n for a in record.attacks if a.source != "gate")
+
+
+def test_the_transfer_rate_is_about_the_model_that_the_set_was_made_on(finished: tuple[Path, RunRecord]) -> None:
+    """Of the sets made on the INT8 graph, that is this graph read back, whose answers the samples do not hold."""
+    folder, record = finished
+    clean, _ = load_data("cifar10-sample", input_shape=(3, 32, 32), classes=10, seed=0)
+    ste = read_onnx(next((folder / "artefacts").rglob("*ort-int8*.onnx"))).eval()
+    table = pd.read_parquet(folder / "samples.parquet")
+    for t in record.transfer:
+        if t.source != "S3-ort-int8":
+            continue
+        made = next(a for a in record.attacks if (a.source, a.name) == (t.source, t.attack))
+        with np.load(folder / made.file) as file:
+            images, index, labels = file["images"], file["index"], file["labels"]
+        mine = table[table.engine == t.engine].set_index("index")
+        first = mine[mine.source == "clean"].engine_prediction.loc[index].to_numpy()
+        then = mine[(mine.source == t.source) & (mine.attack == t.attack)].engine_prediction.loc[index].to_numpy()
+        fooled = (logits(ste, clean.images[index]).argmax(1) == labels) & (logits(ste, images).argmax(1) != labels) & (first == labels)
+        assert t.transfer_rate == pytest.approx((then != labels)[fooled].mean())
 
 
 def test_every_image_that_was_replayed_is_stored(finished: tuple[Path, RunRecord]) -> None:
@@ -164,10 +197,10 @@ def test_a_changed_model_or_data_set_is_not_resumed(finished: tuple[Path, RunRec
 def test_an_engine_that_crashes_is_a_result_and_the_other_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = measure.run_job
 
-    def run_job(profile: Any, job: Any, folder: Path, *listeners: Any) -> Result:
+    def run_job(profile: Any, job: Any, folder: Path, *listeners: Any, **options: Any) -> Result:
         if job.flavour == "ort-int8":
             return Result(job.digest, "crashed", "the worker died of SIGSEGV")
-        return real(profile, job, folder, *listeners)
+        return real(profile, job, folder, *listeners, **options)
 
     monkeypatch.setattr(measure, "run_job", run_job)
     record = bench(SETTINGS, tmp_path / "run", ["harness"])

@@ -25,6 +25,15 @@ def test_right_asks_for_both_the_clean_and_the_adversarial_image() -> None:
     assert np.flatnonzero(right(LABELS, ENGINE_CLEAN, ENGINE_ADVERSARIAL)).tolist() == [0, 2, 5]
 
 
+def test_the_transfer_rate_is_about_the_model_that_the_set_was_made_on() -> None:
+    """An STE twin that is right everywhere when clean, and fooled on images 0 to 3 and 5."""
+    fooled = np.array([1, 1, 1, 1, 0, 1, 0, 0, 0, 0])
+    found = transfer(*ALL, made_on=(LABELS, fooled), engine="e", source="S3-e", attack="pgd", eps=Fraction(8, 255))
+    # the engine has all five right when clean, and is fooled on 1 and 3
+    assert found.transfer_rate == 2 / 5
+    assert found.flips == transfer(*ALL, engine="e", source="S1", attack="pgd", eps=Fraction(8, 255)).flips
+
+
 def test_the_record_of_one_set() -> None:
     found = transfer(*ALL, engine="ort-int8", source="S1", attack="pgd", eps=Fraction(8, 255))
     assert (found.n, found.twin_accuracy, found.engine_accuracy) == (10, 4 / 10, 3 / 10)
