@@ -11,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.answers import TWIN
 from harness.audit.statistics import share, wilson
 from harness.records import Flips, Share, Transfer
 
@@ -26,16 +27,6 @@ def right(labels: Labels, clean: Labels, adversarial: Labels) -> Right:
     """
     _check_lengths(labels=labels, clean=clean, adversarial=adversarial)
     return np.asarray((clean == labels) & (adversarial == labels), dtype=np.bool_)
-
-
-def worst_case(rights: Sequence[Right]) -> Right:
-    """Right under every source: the product of r_s over the sources, bool (n,). Its mean is the worst-case robust accuracy RA*.
-
-    Raises:
-        ValueError: there is no source, or the sources do not hold the same number of images.
-    """
-    _check_lengths(**{f"source {i}": one for i, one in enumerate(rights)})
-    return np.asarray(np.logical_and.reduce(rights), dtype=np.bool_)
 
 
 def flips(twin_right: Right, engine_right: Right) -> Flips:
@@ -69,22 +60,21 @@ def transfer_rate(
 def transfer(
     labels: Labels,
     twin_clean: Labels,
-    twin_adversarial: Labels,
     engine_clean: Labels,
+    twin_adversarial: Labels,
     engine_adversarial: Labels,
-    source_clean: Labels,
-    source_adversarial: Labels,
     *,
+    made_on: tuple[Labels, Labels] | None = None,
     engine: str,
     source: str,
-    target: str,
+    target: str = TWIN,
     attack: str,
     eps: Fraction,
 ) -> Transfer:
     """The record of one set on one engine, from labels and predictions, int (n,) each, in the order of the set.
 
-    `ci95` is the Wilson interval of the engine's accuracy; `label_disagreement` compares the two predictions on x'. The transfer rate is
-    conditioned on the model that the set was made on.
+    `made_on`: predictions, clean and adversarial, of the model that the set was made on, where that is not the twin; the transfer rate is
+    about it. `ci95` is the Wilson interval of the engine's accuracy; `label_disagreement` compares the two predictions on x'.
 
     Raises:
         ValueError: the arrays are not of one length, or empty.
@@ -92,6 +82,7 @@ def transfer(
     twin_right = right(labels, twin_clean, twin_adversarial)
     engine_right = right(labels, engine_clean, engine_adversarial)
     table, n = flips(twin_right, engine_right), len(labels)
+    source_clean, source_adversarial = made_on or (twin_clean, twin_adversarial)
     rate = transfer_rate(labels, source_clean, engine_clean, source_adversarial, engine_adversarial)
     return Transfer(
         engine=engine,

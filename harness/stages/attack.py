@@ -116,10 +116,12 @@ class Cascade:
             first=self._warm(planned, index) if planned.warm and len(index) else None,
         )
 
-    def _pool(self, planned: Planned) -> tuple[NDArray[np.int64], Panel]:
+    def _pool(self, planned: Planned) -> tuple[NDArray[np.int64], Panel | None]:
         """The images on which a model of a claim holds out, and who is fooled on each already."""
         index = self.context.subject.index
-        if self.exhaustive or not planned.attack.bounded:
+        if not planned.attack.bounded:
+            return index, None
+        if self.exhaustive:
             return index, Panel((), np.zeros((len(index), 0), np.bool_))
         judges: list[Model] = [self.context.twin, *(self.context.engines[name] for name in self._claims(planned))]
         holds = np.stack([self._holds(model.id, planned) for model in judges], axis=1)

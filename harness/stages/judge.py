@@ -90,11 +90,14 @@ def _transfer(evidence: Evidence, column: Column, engine: str) -> Transfer:
     def predicted(model: str) -> tuple[metrics.Labels, metrics.Labels]:
         return matrix.logits(model)[column.index].argmax(1), matrix.logits(model, column).argmax(1)
 
+    (twin_clean, twin_adversarial), (engine_clean, engine_adversarial) = predicted(TWIN), predicted(engine)
     return metrics.transfer(
         labels,
-        *predicted(TWIN),
-        *predicted(engine),
-        *predicted(aimed_at(record)),
+        twin_clean,
+        engine_clean,
+        twin_adversarial,
+        engine_adversarial,
+        made_on=predicted(aimed_at(record)),
         engine=engine,
         source=record.source,
         target=record.target,

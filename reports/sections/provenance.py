@@ -90,7 +90,8 @@ def _attacks(record: RunRecord) -> Table:
         ),
         map(_attack, record.attacks),
         numbers=(4, *range(6, 15)),
-        note="The attacked model is the one under 'Made on'. Attacked: images it has right when clean; the others stay as they are. "
+        note="The attacked model is the one under 'Made on'. Attacked: every image, since an engine may have right "
+        "what this model has wrong; by a minimum-norm attack, and at the gate's radius, those it has right. "
         "L∞ used is in units of 1/255. Mean L2 is over the attacked images, median over those that were fooled. "
         "Zero gradient: share of attacked images whose gradient at the start vanishes, a sign of masking. "
         "Undone by rounding: attacked images that the attack's own floats fool while no bytes near them do.",

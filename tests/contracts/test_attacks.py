@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.attacks.batch import judge
+from harness.attacks.batch import Panel, judge
 from harness.attacks.gradient import held
 from harness.attacks.parts import load_set
 from harness.attacks.search import NearestSearch, Search
@@ -148,3 +148,18 @@ def test_a_radius_of_zero_changes_no_byte(attack: Attack, tmp_path: Path) -> Non
     record, images = make_set(model, data, INDEX, attack, Fraction(0), 0, source="gate", folder=tmp_path, batch=10)
     np.testing.assert_array_equal(images, data.images[INDEX])
     assert record.target_accuracy == (INDEX % 6 != 0).mean()
+
+
+def test_every_image_is_attacked_where_another_model_may_have_it_right(attack: Attack, tmp_path: Path) -> None:
+    """Those the model has wrong are driven further from their label; a minimum-norm attack has found what it looks for there."""
+    model, data = subject()
+    alone, _ = make_set(model, data, INDEX, attack, EPS, 0, source="S1", folder=tmp_path / "right", batch=10)
+    panel = Panel((), np.zeros((len(INDEX), 0), np.bool_)) if attack.bounded else None
+    record, images = make_set(model, data, INDEX, attack, EPS, 0, source="S1", folder=tmp_path / "all", batch=10, panel=panel)
+    clean, labels, wrong = data.images[INDEX], data.labels[INDEX], INDEX % 6 == 0
+    before, after = judge(model, clean, labels)[1], judge(model, images, labels)[1]
+    assert (after <= before + 1e-5).all()
+    assert record.n_attacked == (len(INDEX) if attack.bounded else (~wrong).sum())
+    if attack.bounded and attack.name != "square":  # a query attack asks no more about an image that fools
+        assert (after[wrong] < before[wrong]).all()
+    assert record.target_accuracy == pytest.approx(alone.target_accuracy, abs=0.1), "an image that was wrong at first counts as right"
