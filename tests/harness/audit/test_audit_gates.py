@@ -44,9 +44,9 @@ right = np.ones(100, dtype=bool)
 MARGINS = np.linspace(-0.3, 0.7, 101)[1:]
 
 SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] = {
-    "artefact proof": (
-        lambda: gates.artefact_proof("e", proof(True)),
-        lambda: gates.artefact_proof("e", proof(False)),
+    "artefact parity": (
+        lambda: gates.artefact_parity("e", proof(True)),
+        lambda: gates.artefact_parity("e", proof(False)),
         "same label on 80.0%",
     ),
     "logits": (
