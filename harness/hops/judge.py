@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from devices.compare import declared
-from harness import samples
+from devices.compare import declared, voids_time_only
+from harness import conditions, samples
 from harness.audit import causes, gates, metrics
 from harness.audit.verdict import Comparison, claims, overall
 from harness.hops import readings
@@ -204,9 +204,13 @@ def _engine_gates(
         return
     clean = result.outputs[CLEAN]
     wrong = state_mismatches(subject.profile, m)
-    yield gates.device_state(flavour, wrong, read=bool(result.before) and not m.simulated, declared=bool(declared(subject.profile)))
-    watched = {batch: latency.invalid[len(wrong) :] for batch, latency in engine.latency.items() if latency.conditions}
-    yield gates.conditions(flavour, watched)
+    another = [w for w in wrong if not voids_time_only(w.what)]
+    yield gates.device_state(flavour, another, read=bool(result.before) and not m.simulated, declared=bool(declared(subject.profile)))
+    watched = {batch: latency for batch, latency in engine.latency.items() if latency.conditions or latency.invalid}
+    told = set(map(gates.in_words, another))
+    invalid = {batch: [reason for reason in latency.invalid if reason not in told] for batch, latency in watched.items()}
+    seen = {batch: latency.conditions for batch, latency in watched.items() if latency.conditions}
+    yield gates.conditions(flavour, invalid, {batch: conditions.unchecked(found) for batch, found in seen.items()})
     yield gates.logits_not_probabilities(clean, flavour)
     yield gates.clean_parity(flavour, subject.test.labels, twin.clean.argmax(1), clean.argmax(1))
     if m.simulated:

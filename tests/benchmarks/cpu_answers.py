@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from devices.environment import describe_machine
 from devices.profile import load_profile
 from devices.result import Result
 from harness.attacks.sets import make_set
@@ -60,7 +61,8 @@ def main() -> None:
         answers[device] = {m.exported.artefact.flavour: m.result for m in measured}
 
     labels = subject.test.labels
-    print(f"\n{record.name} at {record.eps_exact}, {len(labels)} clean and adversarial images each; twin {record.twin_accuracy:.1%} right")
+    print(f"\nCompared with {reference()}.")
+    print(f"{record.name} at {record.eps_exact}, {len(labels)} clean and adversarial images each; twin {record.twin_accuracy:.1%} right")
     print("| device | flavour | other labels, clean | adversarial | images with another logit | largest difference | robust here | there |")
     print("|---|---|---|---|---|---|---|---|")
     for device, results in answers.items():
@@ -75,6 +77,18 @@ def main() -> None:
             robust = [int(right(result, attacked.key, labels).sum()) for result in (here, there)]
             cells = (device, flavour, *labelled, int((apart > 0).sum()), f"{apart.max():.2f}", *robust)
             print(f"| {' | '.join(map(str, cells))} |")
+
+
+def reference() -> str:
+    """What this CPU is, as far as INT8 depends on it: without VNNI it saturates itself, and is no reference for `ort-int8`."""
+    seen = describe_machine()
+    flags = [flag for flag in ("avx512_vnni", "avx_vnni", "asimddp", "i8mm") if flag in seen["isa_flags"]]
+    if flags:
+        return f"this CPU: {seen['cpu_model']}, with {', '.join(flags)}"
+    return (
+        f"this CPU: {seen['cpu_model']}, WITHOUT VNNI. Its own ort-int8 saturates, so agreement in that row says nothing against "
+        "saturation; ort-int8-precise and ort-int8-rr do not"
+    )
 
 
 def right(result: Result, key: str, labels: np.ndarray) -> np.ndarray:
