@@ -69,7 +69,7 @@ def load_artefact(manifest: Path) -> Artefact:
         ExportError: unreadable manifest, unknown schema, missing file, or a file that changed since.
     """
     try:
-        raw = json.loads(manifest.read_text())
+        raw = json.loads(manifest.read_text(encoding="utf-8"))
         if raw.pop("schema") != MANIFEST_SCHEMA:
             raise ExportError(f"{manifest} has an unknown schema; this version reads {MANIFEST_SCHEMA}")
         raw["path"], raw["input_shape"] = manifest.parent / Path(raw["path"]).name, tuple(raw["input_shape"])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -12,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from devices.host.errors import DeviceError
-from export.errors import ExportError
 from harness.allocator import keep_freed_memory
 from harness.commands import compare, compress, devices, lint, models, reproduce, sweep
 from harness.commands.interruption import going_on
@@ -43,7 +39,7 @@ from harness.commands.options import (
     Threads,
     Tier,
 )  # fmt: skip
-from harness.errors import HarnessError, UsageError
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.records import RunRecord
@@ -53,14 +49,8 @@ BENCH_EPILOG = """
 Example: harness bench --model my.safetensors --arch mobilenet_v3_small --data images/ --normalize imagenet --eps 2/255
 
 Exit codes: 0 nothing refuted · 1 a claim fails or is degraded · 2 wrong usage or input · 3 inconclusive or untrusted
-· 4 device or engine failed
+· 4 device or engine failed · 70 a fault of this program · 130 interrupted · 141 the reader of its output went away
 """
-
-# What a path or a disk can be blamed for; any other OSError is a fault of this program and shows its traceback.
-DISK_FAULTS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG,
-    errno.EFBIG,
-)  # fmt: skip
 
 app = typer.Typer(
     help="Does a compressed classifier's robustness still hold on the engine that is deployed, and what does it cost there?",
@@ -353,21 +343,13 @@ def exit_code(record: RunRecord) -> int:
 
 
 def main() -> None:
-    """Entry point of `harness`. Every expected error becomes one line on standard error and its exit code."""
+    """Entry point of `harness`. Every error becomes one line on standard error and its exit code; see `harness.ending`."""
+    from harness.ending import end_well
+
     debug = "--debug" in sys.argv
     keep_freed_memory()
-    try:
-        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
-    except (HarnessError, ExportError, DeviceError) as error:
-        if debug:
-            raise
-        print(f"harness: {error}", file=sys.stderr)
-        sys.exit(error.exit_code if isinstance(error, HarnessError) else 4 if isinstance(error, DeviceError) else 2)
-    except OSError as error:
-        if debug or error.errno not in DISK_FAULTS:
-            raise
-        print(f"harness: {error.filename or 'disk'}: {os.strerror(error.errno)}", file=sys.stderr)
-        sys.exit(2)
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    sys.exit(end_well(lambda: app(args=arguments), debug=debug))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from devices.host.transports import SSH
 from harness import bench as spine
+from harness.ending import DEVICE_FAILED, INTERNAL, INTERRUPTED
 from harness.errors import UsageError
 from harness.records import RECORD, RunRecord, Step, read_record, write_record
 from harness.run import now
@@ -31,8 +32,7 @@ from reports.compare import render_comparison
 
 SCHEMA = 1  # of fleet.json. 1: first version
 SHARED = ("artefacts", "adversarial")
-DEVICE_FAILED = 4
-ORDER = (1, DEVICE_FAILED, 2, 3, 0)  # of exit codes: the first that any member has is the fleet's
+ORDER = (1, DEVICE_FAILED, INTERNAL, INTERRUPTED, 2, 3, 0)  # of exit codes: the first that any member has is the fleet's
 
 
 class Member(BaseModel):
@@ -78,7 +78,8 @@ class FleetRecord(BaseModel):
     def exit_code(self) -> int:
         """The gravest of the members'."""
         codes = {DEVICE_FAILED if entry.exit_code is None else entry.exit_code for entry in self.members}
-        return next((code for code in ORDER if code in codes), DEVICE_FAILED)
+        codes = {code if code in ORDER else INTERNAL for code in codes}  # killed, for instance
+        return next(code for code in ORDER if code in codes)
 
 
 def members(devices: list[str], file: Path | None, *, host: str | None, emulate: bool) -> list[Member]:

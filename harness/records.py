@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UntrustedError, UsageError
 
-SCHEMA = 2  # 2: an attack counts the successes that rounding undid
+SCHEMA = 2  # 2: an attack counts the successes that rounding undid; conditions tell of the CPU quota, and of what no sensor saw
 RECORD = "record.json"
 
 Interval = tuple[float, float]
@@ -256,7 +256,10 @@ class Conditions(Part):
     clock_first_hz: float | None = Field(description="its median in the first quarter of the time")
     clock_last_hz: float | None = Field(description="its median in the last quarter")
     clock_drop: float | None
-    throttled: list[str]
+    throttled: list[str] | None = Field(description="reasons why the hardware throttled itself; None: no sensor tells whether it did")
+    quota_cpus: float | None = Field(default=None, description="CPUs that the worker's control group may have; 0: as many as there are")
+    quota_periods: int | None = Field(default=None, description="of the quota, while it was timed")
+    quota_throttled: int | None = Field(default=None, description="periods in which the quota stopped the worker")
 
 
 class TelemetryRecord(Part):

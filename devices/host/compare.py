@@ -19,6 +19,8 @@ State = dict[str, Any]
 MEMORY_SHARE = (0.85, 1.05)  # of the module's memory that Linux sees: firmware and carve-outs take the rest
 GIB = 1 << 30
 UNREADABLE = "could not be read"
+MODE, CLOCKS = "power mode", "clocks"
+MEANWHILE = "during the run"  # after what must not change
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ def mismatches(profile: DeviceProfile, before: State, after: State, runtime: str
             *_changed(before, after),
         ]
     return found
+
+
+def voids_time_only(what: str) -> bool:
+    """Whether a difference by that name makes latency and energy those of another mode, and leaves every answer as it is."""
+    return what in (MODE, CLOCKS) or what.endswith(MEANWHILE)
 
 
 def declared(profile: DeviceProfile) -> dict[str, str]:
@@ -125,11 +132,11 @@ def _power(profile: DeviceProfile, state: State) -> Iterator[Mismatch]:
         remedy = f"Run there: {power.remedy()}"
         if mode is None:
             remedy = f"See that this login may run there: {' '.join(power.query)}. To select the mode: {power.remedy()}"
-        yield Mismatch("power mode", power.required, mode or UNREADABLE, remedy)
+        yield Mismatch(MODE, power.required, mode or UNREADABLE, remedy)
     if clocks.locked and not state.get("clocks_locked"):
         free = state.get("clocks_locked") is False
         remedy = f"Run there: {' '.join(clocks.lock)} (afterwards, to undo it: {' '.join(clocks.restore)})"
-        yield Mismatch("clocks", "locked", "not locked" if free else UNREADABLE, remedy)
+        yield Mismatch(CLOCKS, "locked", "not locked" if free else UNREADABLE, remedy)
 
 
 def _changed(before: State, after: State) -> Iterator[Mismatch]:
@@ -137,9 +144,7 @@ def _changed(before: State, after: State) -> Iterator[Mismatch]:
     for what, key in (("power mode", "power_mode"), ("governors", "governors"), ("limits of the clocks", "clocks_hz")):
         if after and before.get(key) != after.get(key):
             was, now = _short(before.get(key), after.get(key)), _short(after.get(key), before.get(key))
-            yield Mismatch(
-                f"{what} during the run", f"unchanged: {was}", now, "Something changed it meanwhile: stop that, and measure again."
-            )
+            yield Mismatch(f"{what} {MEANWHILE}", f"unchanged: {was}", now, "Something changed it meanwhile: stop that, and measure again.")
 
 
 def _short(value: Any, other: Any) -> str:

@@ -19,6 +19,7 @@ class System:
         l4t: first line of /etc/nv_tegra_release, on a Jetson.
         managed: pip refuses to install beside the system's packages (PEP 668).
         venv: the Python asked is one of a virtual environment.
+        home: the home folder of the login.
     """
 
     name: str = ""
@@ -26,6 +27,7 @@ class System:
     l4t: str = ""
     managed: bool = False
     venv: bool = False
+    home: str = "~"
 
 
 def remedies(absent: Sequence[str], system: System, python: str) -> list[str]:
@@ -60,7 +62,8 @@ def _pip(packages: Sequence[str], system: System, python: str) -> str:
         return f"{python} -m pip install {wanted}"
     if not system.managed:
         return f"sudo apt-get install -y python3-pip && {python} -m pip install --user {wanted}"
+    venv = f"{system.home}/{VENV}"  # absolute: what starts Python stands in other folders than the login
     return (
-        f"sudo apt-get install -y python3-venv && {python} -m venv --system-site-packages ~/{VENV} && "
-        f'~/{VENV}/bin/python -m pip install {wanted}, then write python = "{VENV}/bin/python" into the device\'s profile'
+        f"sudo apt-get install -y python3-venv && {python} -m venv --system-site-packages {venv} && "
+        f'{venv}/bin/python -m pip install {wanted}, then write python = "{venv}/bin/python" into the device\'s profile'
     )

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
+from devices.host.compare import Mismatch, mismatches, voids_time_only
 from devices.host.errors import DeviceError
 from devices.host.gpus import require_gpu
 from devices.host.profile import DeviceProfile
-from devices.host.transports import Say, connect
+from devices.host.transports import Facts, Say, connect
 
 SKEW_S = 5.0  # a clock that is wrong by more is spoken of
 
 
-def reach(profile: DeviceProfile, say: Say) -> DeviceProfile:
+def reach(profile: DeviceProfile, say: Say, runtimes: Collection[str] = ()) -> DeviceProfile:
     """Reach the device once.
 
     Args:
         profile: what is declared.
-        say: called with a line when there is something to know.
+        say: called with a line when there is something to know, such as a power mode that is not the one declared.
+        runtimes: that will run; the versions of others do not matter.
 
     Returns:
         the profile as it turned out: with the threads that the device has, without the runtimes that it has not, and emulated where it
@@ -45,5 +48,22 @@ def reach(profile: DeviceProfile, say: Say) -> DeviceProfile:
     if abs(facts.clock_skew_s) > SKEW_S:
         how = f"{abs(facts.clock_skew_s):.0f} s {'ahead of' if facts.clock_skew_s > 0 else 'behind'}"
         say(f"the clock of {profile.name} is {how} this machine's; the record keeps it, nothing depends on it")
-    runtimes = tuple(name for name in profile.runtimes if name not in facts.absent)
-    return replace(profile, runtimes=runtimes, cpu=replace(profile.cpu, threads=profile.cpu.threads or facts.cpus))
+    for wrong in differences(profile, facts, runtimes):
+        void = "latency and energy will not count" if voids_time_only(wrong.what) else "the verdict will be UNTRUSTED"
+        say(f"{profile.name} is not as declared, so {void}: {in_words(wrong)}")
+    there = tuple(name for name in profile.runtimes if name not in facts.absent)
+    threads = profile.cpu.threads or min(facts.cpus, len(profile.cpu.affinity) or facts.cpus)
+    return replace(profile, runtimes=there, cpu=replace(profile.cpu, threads=threads))
+
+
+def differences(profile: DeviceProfile, facts: Facts, runtimes: Collection[str] = ()) -> list[Mismatch]:
+    """Where the device as it is before any work differs from its profile; nothing where its state was not looked at."""
+    found = [
+        wrong for runtime in (runtimes or ("",)) for wrong in mismatches(profile, facts.state, {}, runtime, facts.versions.get(runtime))
+    ]
+    return list(dict.fromkeys(found))
+
+
+def in_words(wrong: Mismatch) -> str:
+    """A difference as a sentence, with its remedy."""
+    return f"{wrong.what}: declared {wrong.declared}, observed {wrong.observed}. {wrong.remedy}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,18 @@ from devices.host.channel import Channel, Exit
 from devices.host.errors import DeviceError
 from devices.host.install import System, remedies
 from devices.host.pack import worker_archive
+from devices.host.preflight import differences, in_words
 from devices.host.profile import DeviceProfile
+from devices.host.rules import State, check_fields
 from devices.host.sysroot import Sysroot
-from devices.host.transports import EMULATED, SSH, Say, connect
+from devices.host.table import read_table
+from devices.host.transports import EMULATED, SSH, Facts, Say, connect, worth_observing
 from devices.host.transports.emulated import find_qemu
+from devices.worker.plain import cleaned, printable, read_json
 from devices.worker.wire import ClosedError
 
 LIMIT_S = 120.0
+MOST_LINES = 10_000
 OLDEST_PYTHON = (3, 10)
 
 _WORKER = "worker.pyz"
@@ -36,25 +41,40 @@ except OSError:
     system = ""
 venv = sys.prefix != sys.base_prefix
 found = {{"python": platform.python_version(), "machine": platform.machine(), "system": system}}
-asked = {{"name": system, "machine": platform.machine(), "l4t": first_line("/etc/nv_tegra_release"), "venv": venv,
+asked = {{"name": system, "home": os.path.expanduser("~"), "machine": platform.machine(), "venv": venv,
+          "l4t": first_line("/etc/nv_tegra_release"),
           "managed": not venv and os.path.exists(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED"))}}
-for name in sys.argv[1:]:
+for name in sys.argv[2:]:
     try:
         found[name] = importlib.import_module(name).__version__
     except Exception as error:
         found[name] = None
         print(name, type(error).__name__, error, file=sys.stderr)
+state = {{}}
 if found.get("numpy"):
     sys.path.insert(0, "{_WORKER}")
     from devices.worker.environment import describe_machine
-    from devices.worker.observed import gpu
+    from devices.worker.observed import gpu, observe
     from devices.worker.reader import Reader
+    from devices.worker.spec import Watch
+    watch = {{name: tuple(value) for name, value in json.loads(sys.argv[1]).items()}}
+    if watch:
+        state = observe(Reader(), Watch(**watch))
     machine = describe_machine()
     card = None if machine["emulator"] else gpu(Reader())
     found = machine | {{f"gpu_{{name}}": value for name, value in (card or {{}}).items()}} | found
 print("{_ANSWER}")
-print(json.dumps({{"found": found, "system": asked}}, indent=0))
+print(json.dumps({{"found": found, "system": asked, "state": state}}, indent=0))
 """
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the device prints."""
+
+    found: dict[str, Any]
+    system: System
+    state: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -64,10 +84,12 @@ class Probe:
     Attributes:
         found: facts by name; a package that cannot be imported is None.
         missing: what a job would need and the device lacks, one sentence with its remedy each.
+        different: what is not as the profile declares it: power mode, clocks, memory, versions, with the remedy.
     """
 
     found: dict[str, Any]
     missing: list[str]
+    different: list[str] = field(default_factory=list)
 
 
 def probe(profile: DeviceProfile, say: Say | None = None) -> Probe:
@@ -81,18 +103,26 @@ def probe(profile: DeviceProfile, say: Say | None = None) -> Probe:
         folder = Path(name)
         (folder / _WORKER).write_bytes(worker_archive())
         there = transport.put(folder, lambda step, done, total: None)
-        ended = _run(transport.open([*transport.python, "-c", _ASK, "numpy", *profile.runtimes], there), lines)
+        watched = profile.watch if worth_observing(profile) else None
+        asked = {} if watched is None else {name: getattr(watched, name) for name in ("power_query", "clocks_query", "providers")}
+        ended = _run(transport.open([*transport.python, "-c", _ASK, json.dumps(asked), "numpy", *profile.runtimes], there), lines)
     if ended.hung or ended.code != 0 or _ANSWER not in lines:
         why = f"was silent for {LIMIT_S:g} s" if ended.hung else f"ended with code {ended.code}"
         raise DeviceError(f"Python on {profile.name} {why}: {' | '.join(ended.stderr[-2:])}")
-    answer = json.loads("\n".join(lines[lines.index(_ANSWER) + 1 :]))
-    return Probe(answer["found"], _missing(profile, answer["found"], System(**answer["system"])))
+    try:
+        answer = read_table(_Answer, cleaned(read_json("\n".join(lines[lines.index(_ANSWER) + 1 :]))))
+        check_fields("state", answer.state, State)
+        missing = _missing(profile, answer.found, answer.system)
+    except (ValueError, KeyError, TypeError, AttributeError, DeviceError) as error:
+        raise DeviceError(f"{profile.name} gave an answer that cannot be used: {printable(str(error))}") from error
+    facts = Facts("", 1, None, state=answer.state, versions={name: answer.found[name] for name in profile.runtimes if answer.found[name]})
+    return Probe(answer.found, missing, [in_words(wrong) for wrong in differences(profile, facts, profile.runtimes)])
 
 
 def _run(channel: Channel, lines: list[str]) -> Exit:
-    """Read a program's lines until it ends, or is silent for `LIMIT_S`."""
+    """Read a program's lines until it ends, is silent for `LIMIT_S`, or has printed `MOST_LINES`."""
     try:
-        while (line := channel.line(LIMIT_S)) is not None:
+        while len(lines) < MOST_LINES and (line := channel.line(LIMIT_S)) is not None:
             lines.append(line.decode(errors="replace"))
     except ClosedError:
         return channel.end()

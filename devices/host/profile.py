@@ -244,8 +244,14 @@ def device_aliases() -> dict[str, str]:
 
 
 def user_folder() -> Path:
-    """Where a user's own profiles lie: `$XDG_CONFIG_HOME/edge-harness/devices`, by default `~/.config/edge-harness/devices`."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edge-harness" / "devices"
+    """Where a user's own profiles lie: `$XDG_CONFIG_HOME/edge-harness/devices`, by default `~/.config/edge-harness/devices`.
+
+    A user without a home folder, as containers have them, has none: then nothing lies there.
+    """
+    try:
+        return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edge-harness" / "devices"
+    except RuntimeError:
+        return Path(os.devnull) / "edge-harness"
 
 
 def _files() -> dict[str, Path]:

@@ -160,8 +160,15 @@ class Sysroot:
 
 
 def cache_folder() -> Path:
-    """Where what can be downloaded again is kept: `$XDG_CACHE_HOME/edge-harness`, by default `~/.cache/edge-harness`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-harness"
+    """Where what can be downloaded again is kept: `$XDG_CACHE_HOME/edge-harness`, by default `~/.cache/edge-harness`.
+
+    Raises:
+        DeviceError: this user has no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-harness"
+    except RuntimeError as error:
+        raise DeviceError("this user has no home folder to keep downloads in: set HOME or XDG_CACHE_HOME") from error
 
 
 def _run(*command: str) -> None:

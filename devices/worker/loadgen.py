@@ -99,7 +99,7 @@ def read_summary(path: Path) -> tuple[bool, dict[str, str]]:
         RefusedError: there is none, or it says neither VALID nor INVALID.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise RefusedError(f"LoadGen left no {path.name}: {error.strerror}") from error
     figures = {m[1].strip(): m[2].strip() for line in lines if (m := re.match(r"([^:=]+?)\s*[:=]\s(.+)", line))}

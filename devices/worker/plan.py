@@ -130,7 +130,10 @@ def _seal(facts: dict[str, Any]) -> str:
 
 def _key() -> bytes:
     """This user's key on this machine, made at first use: `$XDG_STATE_HOME/edge-harness/plan.key`, readable by the user alone."""
-    path = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "edge-harness" / "plan.key"
+    try:
+        path = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "edge-harness" / "plan.key"
+    except RuntimeError as error:
+        raise BuildError("this user has no home folder for the key that seals plans: set HOME or XDG_STATE_HOME") from error
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with contextlib.suppress(FileExistsError), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

@@ -120,11 +120,12 @@ GATES: dict[str, Kind] = {
         guards=False,
     ),
     "device state": Kind(
-        "before and after the run, the device is as its profile declares it: power mode, clocks, instructions, memory, versions",
-        "Do what the reason says, then measure again: the figures are those of another device, or of another power mode.",
+        "before and after the run, the device is as its profile declares it: instructions, memory, versions",
+        "Do what the reason says, then measure again: the figures are those of another device.",
     ),
     "conditions": Kind(
-        "no throttling, no lost clock, no heat beyond the profile's limits and no other program's load while it was timed",
+        "the declared power mode and clocks; while it was timed no throttling, no lost clock, no heat beyond the profile's limits, no "
+        "other program's load and no CPU quota that stopped it",
         "The measurement is INVALID and its latency and energy are withheld. Do what the reason says, then measure again.",
         guards=False,
     ),
@@ -356,7 +357,10 @@ def repeated_inputs(engine: str, repeated_to_fresh: float | None) -> Gate:
 
 
 def device_state(engine: str, wrong: Sequence[Mismatch], *, read: bool = True, declared: bool = True) -> Gate:
-    """Whether the device was in the state that its profile declares. `read`: its state was looked at; `declared`: there is one."""
+    """Whether the device is the one that its profile declares. `read`: its state was looked at; `declared`: there is one.
+
+    `wrong` holds what makes the answers another device's; a power mode changes no answer, and is for `conditions`.
+    """
     if not read:
         return not_tested("device state", "the device's state was not read", engine)
     return _gate(
@@ -372,13 +376,21 @@ def in_words(wrong: Mismatch) -> str:
     return f"{wrong.what}: declared {wrong.declared}, observed {wrong.observed}. {wrong.remedy}"
 
 
-def conditions(engine: str, invalid: Mapping[str, Sequence[str]]) -> Gate:
-    """Whether every timed batch size counts; `invalid`: batch size -> why it does not, for those whose conditions were watched."""
+def conditions(engine: str, invalid: Mapping[str, Sequence[str]], unchecked: Mapping[str, Sequence[str]]) -> Gate:
+    """Whether every timed batch size counts.
+
+    Args:
+        engine: a flavour.
+        invalid: batch size -> why it does not count, for those whose conditions were watched.
+        unchecked: batch size -> what no sensor tells of.
+    """
     if not invalid:
         return not_tested("conditions", "nothing was sampled beside the timing", engine)
     reasons = [f"batch {batch}: {reason}" for batch, found in invalid.items() for reason in found]
     sound = f"nothing against {len(invalid)} batch size{'s' if len(invalid) > 1 else ''}"
-    return _gate("conditions", not reasons, "; ".join(reasons) or sound, engine)
+    unseen = list(dict.fromkeys(name for names in unchecked.values() for name in names))
+    seen = [*(reasons or [sound]), *([f"not checked: {', '.join(unseen)}"] if unseen else [])]
+    return _gate("conditions", not reasons, "; ".join(seen), engine)
 
 
 def _worst(name: str, limit: float, counts: Mapping[str, tuple[int, int]]) -> Gate:

@@ -5,7 +5,6 @@ r_s^M(i) = 1[M(x_i) = y_i and M(x'_s,i) = y_i]: model M is right on image i unde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np

@@ -51,7 +51,7 @@ def show_device(name: Annotated[str, typer.Argument(help="a device profile or an
 def probe_device(
     name: Annotated[str, typer.Argument(help="a device profile")], emulate: Emulate = False, host: Host = None, as_json: AsJson = False
 ) -> None:
-    """What a device has, and what it lacks for a job. Exit code 4 where something is missing."""
+    """What a device has, what it lacks for a job, and what is not as declared. Exit code 4 where there is anything of these two."""
     from dataclasses import asdict
 
     from devices.host.probe import probe
@@ -65,7 +65,9 @@ def probe_device(
             print(f"{key:16} {' '.join(map(str, value)) if isinstance(value, list) else value}")
         for line in seen.missing:
             print(f"MISSING          {line}")
-    if seen.missing:
+        for line in seen.different:
+            print(f"NOT AS DECLARED  {line}")
+    if seen.missing or seen.different:
         raise typer.Exit(4)
 
 

@@ -7,6 +7,7 @@ figures are withheld. The limits are the profile's (`devices.host.profile.Limits
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,13 +40,19 @@ def conditions(told: Telemetry, window_ns: tuple[int, int], unit: str = "cpu") -
         clock_first_hz=first_hz,
         clock_last_hz=last_hz,
         clock_drop=drop,
-        throttled=sorted(_throttled(told, window_ns)),
+        throttled=sorted(_throttled(told, window_ns)) if _watched(told) else None,
+        **_quota(told, window_ns),
     )
 
 
 def faults(seen: Conditions, limits: Limits, clocks: Clocks) -> Iterator[str]:
     """Why a measurement does not count, one sentence with its remedy each; none where it does."""
-    for name in seen.throttled:
+    if seen.quota_throttled:
+        yield (
+            f"the CPU quota of {seen.quota_cpus:g} CPUs (cpu.max of its control group) stopped it in {seen.quota_throttled} of "
+            f"{seen.quota_periods} periods: take the limit away, or raise it (docker --cpus, limits.cpu of Kubernetes, systemd's CPUQuota=)"
+        )
+    for name in seen.throttled or ():
         yield f"the hardware throttled itself ({name}): cool it, or give it a stronger power supply, and measure again"
     if seen.others_share is not None and seen.others_share > limits.others_share:
         yield f"other programs took {seen.others_share:.0%} of the CPU time (limit {limits.others_share:.0%}): stop them"
@@ -64,6 +71,19 @@ def faults(seen: Conditions, limits: Limits, clocks: Clocks) -> Iterator[str]:
         first, last = (seen.clock_first_hz or 0.0) / 1e6, (seen.clock_last_hz or 0.0) / 1e6
         remedy = f"lock the clocks: {' '.join(clocks.lock)}" if clocks.lock else "fix the clocks: cpupower frequency-set -g performance"
         yield f"the {seen.clock.upper() if seen.clock else ''} clock went from {first:,.0f} to {last:,.0f} MHz meanwhile: {remedy}"
+
+
+def unchecked(seen: Conditions) -> list[str]:
+    """What nobody checked, because no sensor tells of it here or the time was too short."""
+    told = {
+        "other programs": seen.others_share,
+        "the hypervisor": seen.steal_share,
+        "the CPU quota": seen.quota_cpus,
+        "temperature": seen.start_temperature_c,
+        "the clock": seen.clock_drop,
+        "throttling": seen.throttled,
+    }
+    return [name for name, value in told.items() if value is None]
 
 
 def judge(
@@ -113,14 +133,42 @@ def _drop(course: NDArray[np.float64]) -> tuple[float, float, float]:
     return first, last, (first - last) / first if first > 0 else 0.0
 
 
+def _watched(told: Telemetry) -> bool:
+    """Whether anything tells of throttling."""
+    return any(channel.startswith(("events:", "throttled:")) for series in told.series.values() for channel in series.values)
+
+
+def _quota(told: Telemetry, window_ns: tuple[int, int]) -> dict[str, Any]:
+    """CPUs of the quota, its periods and those in which it stopped the worker, from the sample before the window to the one after."""
+    series = told.series.get("load")
+    if series is None or "quota:cpus" not in series.values:
+        return {}
+    around = _around(series.time_ns, window_ns)
+    grown = {}
+    for name in ("periods", "throttled"):
+        counts = series.values[f"quota:{name}"][around] if f"quota:{name}" in series.values else np.empty(0)
+        counts = counts[~np.isnan(counts)]
+        grown[name] = max(int(counts[-1] - counts[0]), 0) if len(counts) else 0
+    cpus = series.values["quota:cpus"][around]
+    return {
+        "quota_cpus": float(np.nanmin(cpus)) if not np.isnan(cpus).all() else None,
+        "quota_periods": grown["periods"],
+        "quota_throttled": grown["throttled"],
+    }
+
+
+def _around(time_ns: NDArray[np.int64], window_ns: tuple[int, int]) -> slice:
+    """The samples of a window, with the one before it and the one after."""
+    before, after = np.flatnonzero(time_ns <= window_ns[0]), np.flatnonzero(time_ns >= window_ns[1])
+    return slice(int(before[-1]) if len(before) else 0, int(after[0]) + 1 if len(after) else len(time_ns))
+
+
 def _throttled(told: Telemetry, window_ns: tuple[int, int]) -> Iterator[str]:
     """Counters that grew, and states that were not 0, in the window. A counter is read from the sample before it to the one after."""
     for series in told.series.values():
         for channel, values in series.values.items():
             kind, _, name = channel.partition(":")
-            before = np.flatnonzero(series.time_ns <= window_ns[0])
-            after = np.flatnonzero(series.time_ns >= window_ns[1])
-            around = values[before[-1] if len(before) else 0 : (after[0] + 1) if len(after) else len(values)]
+            around = values[_around(series.time_ns, window_ns)]
             around = around[~np.isnan(around)]
             if len(around) and ((kind == "events" and around[-1] > around[0]) or (kind == "throttled" and around.any())):
                 yield f"{name}: {around[-1] - around[0]:.0f} events" if kind == "events" else f"{name}: state 0x{int(around.max()):x}"

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from devices.host.compare import declared
+from devices.host.compare import declared, voids_time_only
 from harness import samples
 from harness.answers import TWIN, Column, Logits, Matrix, Right
 from harness.audit import causes, gates, metrics
 from harness.audit.verdict import Comparison, claims, overall
+from harness.measurement import conditions
 from harness.measurement.ratios import ratios
 from harness.measurement.simulation import NOT_RUN
 from harness.predictions import margins
-from harness.records import AttackRecord, EngineRecord, Gate, RunRecord, Share, Step, Transfer
+from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, RunRecord, Share, Step, Transfer
 from harness.settings import Settings
 from harness.sources import SOURCES, deciding, lacking
 from harness.stages import readings
@@ -216,6 +217,15 @@ def called(record: AttackRecord) -> str:
     return f"{record.source} {record.name}" + ("" if record.target == TWIN else f" on {record.target}")
 
 
+def _conditions(engine: EngineRecord, wrong: Sequence[Mismatch]) -> Gate:
+    """The gate of what the engine was timed under; what makes the device another one than declared is told by a gate of its own."""
+    told = {gates.in_words(one) for one in wrong if not voids_time_only(one.what)}
+    watched = {batch: latency for batch, latency in engine.latency.items() if latency.conditions or latency.invalid}
+    invalid = {batch: [reason for reason in latency.invalid if reason not in told] for batch, latency in watched.items()}
+    seen = {batch: latency.conditions for batch, latency in watched.items() if latency.conditions}
+    return gates.conditions(engine.name, invalid, {batch: conditions.unchecked(found) for batch, found in seen.items()})
+
+
 def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iterator[Gate]:
     """The gates that concern one engine."""
     name, facts, subject, matrix = engine.name, m.facts, evidence.subject, evidence.matrix
@@ -225,9 +235,11 @@ def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iter
         return
     wrong = state_mismatches(subject.profile, m)
     if m.engine.exported is not None:
-        yield gates.device_state(name, wrong, read=bool(facts.before) and not m.engine.simulated, declared=bool(declared(subject.profile)))
-    watched = {batch: latency.invalid[len(wrong) :] for batch, latency in engine.latency.items() if latency.conditions}
-    yield gates.conditions(name, watched)
+        another = [w for w in wrong if not voids_time_only(w.what)]
+        yield gates.device_state(
+            name, another, read=bool(facts.before) and not m.engine.simulated, declared=bool(declared(subject.profile))
+        )
+    yield _conditions(engine, wrong)
     clean = matrix.logits(name)
     yield gates.logits_not_probabilities(clean, name)
     yield gates.clean_parity(name, subject.test.labels, matrix.logits(TWIN).argmax(1), clean.argmax(1))

@@ -107,7 +107,8 @@ def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
     """
     attacks, profile = check_names(settings)
     if not all(is_simulated(FLAVOURS[flavour].runtime, profile) for flavour in settings.exported):
-        profile = reach(profile, lambda line: print(f"harness: {line}", file=sys.stderr))
+        runtimes = dict.fromkeys(FLAVOURS[flavour].runtime for flavour in settings.exported)
+        profile = reach(profile, lambda line: print(f"harness: {line}", file=sys.stderr), runtimes)
         check_simulated(settings.exported, profile)  # again: a device reached by SSH may turn out to be emulated
         _check_runtimes(settings, profile)
     ball_levels(settings.radius(None))  # refuses a wrong --eps before anything is loaded

@@ -62,7 +62,9 @@ def _seen(seen: Conditions | None) -> tuple[str, str, str, str, str]:
     warmth = NONE if start is None else f"{start:.1f}{'' if rise is None else f', {rise:+.1f}'.replace('-', '−')}"
     first, last = seen.clock_first_hz, seen.clock_last_hz
     clock = NONE if first is None or last is None else f"{first / 1e6:,.0f} to {last / 1e6:,.0f} ({seen.clock})"
-    throttled = "; ".join(seen.throttled) or "no"
+    throttled = NONE if seen.throttled is None else "; ".join(seen.throttled) or "no"
+    if seen.quota_throttled:
+        throttled = f"{throttled}; by its CPU quota in {seen.quota_throttled} of {seen.quota_periods} periods"
     return percent(seen.others_share), percent(seen.steal_share), warmth, clock, throttled
 
 

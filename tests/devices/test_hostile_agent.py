@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from devices.errors import DeviceError
-from devices.profile import load_profile
-from devices.transports import answers, ssh
-from devices.transports.openssh import UnreachableError
-from devices.wire import Wire
+from devices.host.errors import DeviceError
+from devices.host.profile import load_profile
+from devices.host.transports import answers, ssh
+from devices.host.transports.openssh import UnreachableError
+from devices.worker.wire import Wire
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 WRONG: list[Any] = [None, -7, 1 << 63, "../..", [[]], {"a": 1}]

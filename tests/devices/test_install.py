@@ -5,13 +5,16 @@ import pytest
 from devices.host.install import System, remedies
 
 JETPACK_6 = System("Ubuntu 22.04.5 LTS", "aarch64", "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64")
-JETPACK_7 = System("Ubuntu 24.04.2 LTS", "aarch64", "# R38 (release), REVISION: 2.0, GCID: 1, BOARD: generic", managed=True)
-PI = System("Debian GNU/Linux 12 (bookworm)", "aarch64", managed=True)
+JETPACK_7 = System(
+    "Ubuntu 24.04.2 LTS", "aarch64", "# R38 (release), REVISION: 2.0, GCID: 1, BOARD: generic", managed=True, home="/home/me"
+)
+PI = System("Debian GNU/Linux 12 (bookworm)", "aarch64", managed=True, home="/home/me")
 PI_32 = System("Raspbian GNU/Linux 12 (bookworm)", "armv7l", managed=True)
 UBUNTU = System("Ubuntu 22.04.5 LTS", "x86_64")
 VENV = (
-    "sudo apt-get install -y python3-venv && python3 -m venv --system-site-packages ~/edge-harness-python && "
-    '~/edge-harness-python/bin/python -m pip install {}, then write python = "edge-harness-python/bin/python" into the device\'s profile'
+    "sudo apt-get install -y python3-venv && python3 -m venv --system-site-packages /home/me/edge-harness-python && "
+    "/home/me/edge-harness-python/bin/python -m pip install {}, "
+    'then write python = "/home/me/edge-harness-python/bin/python" into the device\'s profile'
 )
 
 

@@ -179,12 +179,11 @@ def test_exit_codes(status: str, gate: str, passed: bool | None, verdict: Verdic
     assert cli.exit_code(RunRecord.model_construct(verdict=verdict, engines=[engine], gates=[check])) == code
 
 
-def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.errors import UsageError
-
-    monkeypatch.setattr(sys, "argv", ["harness", "bench", "--debug", "--eps", "8"])
-    with pytest.raises(UsageError):
-        cli.main()
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, _, err = run(capsys, monkeypatch, "bench", "--debug", "--eps", "8")
+    assert code == 2
+    assert "Traceback" in err
+    assert "UsageError" in err
 
 
 def test_help_imports_no_heavy_library() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from devices.host.profile import Clocks, Limits, load_profile
 from devices.worker.telemetry.series import Series, Telemetry
-from harness.measurement.conditions import conditions, faults, judge
+from harness.measurement.conditions import conditions, faults, judge, unchecked
 
 S = 1_000_000_000
 TIMES = np.arange(0, 6 * S, S // 10)
@@ -21,6 +21,10 @@ ORIN = load_profile("jetson-orin")
 def course(before: float, inside: float, after: float | None = None) -> np.ndarray:
     """One value before the window, one in it and one after."""
     return np.where(WINDOW[0] > TIMES, before, np.where(WINDOW[1] >= TIMES, inside, inside if after is None else after))
+
+
+def quota(cpus: float, throttled: np.ndarray) -> dict[str, np.ndarray]:
+    return {"quota:cpus": np.full(N, cpus), "quota:periods": np.arange(N) * 1.0, "quota:throttled": throttled}
 
 
 def ramp(start: float, end: float) -> np.ndarray:
@@ -46,7 +50,7 @@ QUIET: dict[str, np.ndarray] = {
 
 def told(**changes: np.ndarray) -> Telemetry:
     values = {**QUIET, **{name.replace("__", ":"): value for name, value in changes.items()}}
-    ticks = {name: value for name, value in values.items() if name.startswith("ticks:")}
+    ticks = {name: value for name, value in values.items() if name.startswith(("ticks:", "quota:"))}
     rest = {name: value for name, value in values.items() if name not in ticks}
     return Telemetry(100, 0.004, (0, S), {"load": Series(TIMES, ticks), "other": Series(TIMES, rest)})
 
@@ -68,6 +72,12 @@ NOISY: dict[str, tuple[dict[str, np.ndarray], str, str, str]] = {
         "stop them",
     ),
     "hypervisor": ({f"ticks__{k[6:]}": v for k, v in load(steal=0.08).items()}, "cpu", "the hypervisor took 8.0%", "bare metal"),
+    "a CPU quota": (
+        {name.replace(":", "__"): values for name, values in quota(0.5, course(3.0, 545.0)).items()},
+        "cpu",
+        "the CPU quota of 0.5 CPUs (cpu.max of its control group) stopped it in 542 of",
+        "docker --cpus",
+    ),
     "over-current": ({"events__oc1": course(7.0, 9.0)}, "gpu", "throttled itself (oc1: 2 events)", "power supply"),
     "under-voltage": ({"throttled__firmware": course(0.0, 5.0, 0.0)}, "cpu", "throttled itself (firmware: state 0x5)", "power supply"),
     "a hot start": ({"temperature_c__tj": np.full(N, 71.0)}, "cpu", "it began at 71.0 °C (limit 60)", "cool for longer"),
@@ -118,6 +128,20 @@ def test_limits_are_the_profiles() -> None:
 def test_too_short_a_window_tells_no_share() -> None:
     seen = conditions(told(**{f"ticks__{k[6:]}": v for k, v in load(others=0.4).items()}), (2 * S, 2 * S + S // 5))
     assert (seen.others_share, seen.steal_share) == (None, None)
+
+
+def test_what_no_sensor_tells_is_said_to_be_unchecked() -> None:
+    quiet = conditions(told(**{name.replace(":", "__"): values for name, values in quota(0.0, np.zeros(N)).items()}), WINDOW)
+    assert (unchecked(quiet), quiet.quota_cpus, quiet.quota_throttled, quiet.throttled) == ([], 0.0, 0, [])
+    bare = conditions(Telemetry(100, 0.0, (0, S), {"load": Series(TIMES, load())}), WINDOW)
+    assert unchecked(bare) == ["the CPU quota", "temperature", "the clock", "throttling"]
+    assert bare.throttled is None
+    assert len(unchecked(conditions(Telemetry(100, 0.0, (0, S)), WINDOW))) == 6
+
+
+def test_a_quota_that_stopped_nothing_is_no_fault() -> None:
+    _, wrong = judge(ORIN, told(**{name.replace(":", "__"): values for name, values in quota(0.5, np.full(N, 7.0)).items()}), WINDOW)
+    assert wrong == []
 
 
 def test_without_sensors_nothing_is_said_and_nothing_is_invalid() -> None:

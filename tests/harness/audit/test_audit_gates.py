@@ -125,9 +125,9 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
         "power mode: declared MAXN, observed MODE_15W. Run there: sudo nvpmodel -m 0",
     ),
     "conditions": (
-        lambda: gates.conditions("e", {"1": [], "8": []}),
-        lambda: gates.conditions("e", {"1": [], "8": ["the hardware throttled itself (oc1: 2 events): cool it"]}),
-        "batch 8: the hardware throttled itself (oc1: 2 events): cool it",
+        lambda: gates.conditions("e", {"1": [], "8": []}, {}),
+        lambda: gates.conditions("e", {"1": [], "8": ["the hardware throttled itself (oc1: 2 events): cool it"]}, {"1": ["temperature"]}),
+        "batch 8: the hardware throttled itself (oc1: 2 events): cool it; not checked: temperature",
     ),
     "repeated inputs": (
         lambda: gates.repeated_inputs("e", 0.95),
@@ -269,7 +269,7 @@ def test_logits_that_happen_to_sum_to_one_are_logits() -> None:
         gates.rounding({"S1 pgd": (0, 0)}),
         gates.precision_evidence("e", None),
         gates.device_state("e", [], read=False),
-        gates.conditions("e", {}),
+        gates.conditions("e", {}, {}),
         not_tested("query attack", "tier quick runs none"),
     ],
 )

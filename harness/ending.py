@@ -1,0 +1,115 @@
+"""How a command of `harness` ends: the one place where errors of every room are caught, and what becomes of output that nobody takes.
+
+Imports no heavy library.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+import typer
+
+from devices.host.errors import DeviceError
+from export.errors import ExportError
+from harness.errors import HarnessError
+
+USAGE, DEVICE_FAILED = 2, 4
+INTERNAL = 70  # EX_SOFTWARE of sysexits.h: none of the answers, 0 to 4
+INTERRUPTED = 130  # as a shell has it: 128 and the number of SIGINT
+BROKEN_PIPE = 141  # 128 and the number of SIGPIPE
+
+# What a path or a disk can be blamed for; any other OSError is a fault of this program.
+DISK_FAULTS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG,
+    errno.EFBIG,
+)  # fmt: skip
+
+
+def end_well(command: Callable[[], object], *, debug: bool) -> int:
+    """Run a command to its exit code. With `debug` an error shows its traceback; one of this program does so always."""
+    escape_what_cannot_be_written()
+    try:
+        code = _run(command)
+        sys.stdout.flush()
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it gets its own exit code
+        code = _code(error)
+        _say(error, code, debug)
+    return code
+
+
+def escape_what_cannot_be_written() -> None:
+    """Let what the terminal's encoding lacks be written as \\u03b5, which is valid in JSON too, instead of failing."""
+    codecs.register_error("harness.escape", _escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="harness.escape")
+
+
+def _run(command: Callable[[], object]) -> int:
+    """The exit code of a command of typer, which hides some errors behind `SystemExit(1)`: here they come out again."""
+    try:
+        command()
+    except SystemExit as stop:
+        hidden = stop.__context__
+        if isinstance(hidden, typer.Abort):
+            hidden = hidden.__cause__ or hidden
+        if isinstance(hidden, (EOFError, typer.Abort)) or (isinstance(hidden, OSError) and hidden.errno == errno.EPIPE):
+            raise hidden from None
+        return stop.code if isinstance(stop.code, int) else INTERNAL if stop.code else 0
+    return 0
+
+
+def _code(error: BaseException) -> int:
+    if isinstance(error, HarnessError):
+        return error.exit_code
+    if isinstance(error, DeviceError):
+        return DEVICE_FAILED
+    if isinstance(error, ExportError | BuildError):
+        return USAGE
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    return USAGE if isinstance(error, OSError) and error.errno in DISK_FAULTS else INTERNAL
+
+
+def _say(error: BaseException, code: int, debug: bool) -> None:
+    if code == BROKEN_PIPE:
+        _discard(sys.stdout)
+        return
+    text = f"{error.filename or 'disk'}: {os.strerror(error.errno)}" if isinstance(error, OSError) and error.errno else str(error)
+    if code == INTERRUPTED:
+        text = "interrupted"
+    elif code == INTERNAL:
+        text = f"a fault of this program, not of your input: {type(error).__name__}: {text}. What was finished is kept. Please report it."
+    try:
+        if debug or code == INTERNAL:
+            traceback.print_exception(error)
+        print(f"harness: {text}", file=sys.stderr, flush=True)
+    except OSError:
+        _discard(sys.stderr)
+    if isinstance(error, OSError):  # a full disk may be that of standard output: what is left of it cannot be written at the end either
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _discard(sys.stdout)
+
+
+def _discard(stream: object) -> None:
+    """Let the rest of a stream go nowhere: Python writes it when it ends, and would complain."""
+    if isinstance(stream, io.TextIOWrapper):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """UTF-16 units, each \\uXXXX, as JSON writes them."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2)), error.end

@@ -1,0 +1,141 @@
+"""How the program ends: every exit code by its exact value, and output that nobody takes or that cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+
+from devices.host.errors import DeviceError
+from export.errors import ExportError
+from harness.ending import end_well
+from harness.errors import UntrustedError, UsageError
+from harness.fleet import Entry, FleetRecord, Member
+
+CODES = {
+    "usage": (UsageError("no"), 2),
+    "export": (ExportError("no"), 2),
+    "untrusted": (UntrustedError("no"), 3),
+    "device": (DeviceError("no"), 4),
+    "no such file": (FileNotFoundError(errno.ENOENT, "no", "x"), 2),
+    "full disk": (OSError(errno.ENOSPC, "no"), 2),
+    "device file": (OSError(errno.EIO, "no"), 70),
+    "zero": (ZeroDivisionError("no"), 70),
+    "memory": (MemoryError(), 70),
+    "depth": (RecursionError("no"), 70),
+    "cut file": (EOFError("no"), 70),
+    "assertion": (AssertionError("no"), 70),
+    "interrupted": (KeyboardInterrupt(), 130),
+    "broken pipe": (BrokenPipeError(errno.EPIPE, "no"), 141),
+    "text": (SystemExit("no"), 70),
+    "claim fails": (typer.Exit(1), 1),
+    "well": (typer.Exit(0), 0),
+}
+
+
+@pytest.mark.parametrize("case", CODES)
+def test_every_ending_has_its_exit_code(case: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised within a real command: typer turns some of them into exit code 1, the one for a claim that fails."""
+    error, expected = CODES[case]
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command()
+    def command() -> None:
+        raise error
+
+    assert end_well(lambda: app(args=[]), debug=False) == expected
+    said = capsys.readouterr().err
+    assert ("Traceback" in said) == (expected == 70 and case != "text")
+    if expected == 70 and case != "text":
+        assert "a fault of this program, not of your input" in said
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [([0, 0], 0), ([0, 3], 3), ([0, 70], 70), ([0, -9], 70), ([0, 130], 130), ([70, 1], 1), ([4, 70], 4), ([None, 0], 4), ([0, 120], 70)],
+)
+def test_a_fleet_ends_as_its_gravest_member(codes: list[int | None], expected: int) -> None:
+    members = [Entry(member=Member(name="host"), folder=str(i), exit_code=code) for i, code in enumerate(codes)]
+    assert FleetRecord(created="", command=[], settings={}, members=members).exit_code == expected
+
+
+def start(*words: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", *words],
+        env={**os.environ, **variables}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [("devices", "list"), ("devices", "list", "--json"), ("models", "list")])
+def test_a_reader_that_goes_away_ends_it_quietly(words: tuple[str, ...]) -> None:
+    process = start(*words)
+    assert process.stdout is not None
+    process.stdout.close()  # before a word is written
+    assert process.stderr is not None
+    said = process.stderr.read()
+    assert (process.wait(), said) == (141, "")
+
+
+def test_a_full_disk_behind_the_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "harness", "devices", "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (2, "harness: disk: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "latin-1"}],
+)
+def test_an_encoding_that_lacks_a_character_has_it_escaped(variables: dict[str, str]) -> None:
+    process = start("devices", "show", "jetson-orin", **variables)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "60 \\u00b0C" in out or "60 \N{REPLACEMENT CHARACTER}C" in out  # Latin-1 has it, and is not what is read here
+    code = 'import sys; from harness.ending import end_well; sys.exit(end_well(lambda: print(\'{"eps": "ε ≤ 𝔼 · \\udc80"}\'), debug=False))'
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == {"eps": "ε ≤ 𝔼 · \udc80"}
+
+
+def test_a_user_without_home_or_name_can_look_around() -> None:
+    """As a container gives them to a process: a number, no entry in the list of users, no HOME."""
+    code = (
+        "import os, sys\n"
+        "os.environ.pop('HOME', None); os.environ.pop('USER', None); os.environ.pop('LOGNAME', None)\n"
+        "import pwd, getpass\n"
+        "def unknown(*_): raise KeyError('no such user')\n"
+        "pwd.getpwuid = unknown\n"
+        "from devices.host.transports.ssh import user_name\n"
+        "print(user_name(), file=sys.stderr)\n"
+        "sys.argv = ['harness', *sys.argv[1:]]\n"
+        "from harness.cli import main\n"
+        "main()\n"
+    )
+    for words in (["devices", "list"], ["devices", "show", "null"], ["models", "list"]):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == f"user {os.getuid()}\n"
+
+
+def test_ctrl_c_ends_it_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start("bench", "--model", "resnet8", "--device", "null", "--samples", "256", "--out", str(out))
+    stop = time.monotonic() + 120
+    while not (out / "record.json").exists() and time.monotonic() < stop:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert f"go on with: harness bench --resume {out}" in err

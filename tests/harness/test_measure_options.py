@@ -1,0 +1,22 @@
+"""What a runtime is told, for any batch sizes that a run times."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from devices.job import INFER_BATCH
+from harness.stages.engines import _options
+from harness.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("timed", "expected"),
+    [((), (1, INFER_BATCH, INFER_BATCH)), ((4,), (1, 4, INFER_BATCH)), ((1, 8, 64), (1, 8, 64)), ((64, 1), (1, 64, 64))],
+)
+def test_a_runtime_that_builds_is_told_smallest_usual_and_largest_batch(timed: tuple[int, ...], expected: tuple[int, int, int]) -> None:
+    """Nothing may be timed at all: then it builds for the batch that everything is classified in."""
+    artefact: Any = SimpleNamespace(input_name="input", output_name="logits", options={})
+    assert _options(artefact, Settings(model="resnet8", batches=timed), 1, False).batches == expected
