@@ -16,6 +16,7 @@ from collections.abc import Callable
 import typer
 
 from devices.host.errors import DeviceError
+from devices.worker.errors import BuildError
 from export.errors import ExportError
 from harness.errors import HarnessError
 
