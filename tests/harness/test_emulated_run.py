@@ -12,10 +12,10 @@ import torch
 from commandline import harness
 from safetensors.torch import save_file
 
+from devices.host.station import EMULATED_LIMITS
 from devices.host.transports.emulated import INSTALL_QEMU
 from harness.models.zoo import ARCHITECTURES
 from harness.records import RunRecord, Step, Verdict
-from harness.stages.measure import EMULATED_SILENCE_S
 
 pytestmark = pytest.mark.skipif(
     not any(map(shutil.which, ("qemu-x86_64-static", "qemu-x86_64"))), reason=f"qemu-x86_64-static is not installed: {INSTALL_QEMU}"
@@ -64,7 +64,7 @@ def test_the_report_says_so(run: Path) -> None:
 
 
 def test_the_limit_on_silence_is_generous() -> None:
-    assert EMULATED_SILENCE_S >= 600
+    assert EMULATED_LIMITS.answer_s >= 600
 
 
 def test_what_is_missing_is_told_before_any_work(

@@ -64,7 +64,7 @@ def test_rails_are_added_and_rest_is_taken_off() -> None:
     told = telemetry(
         ina3221={"power_w:A": np.where(busy, 7.0, 3.0), "power_w:B": np.where(busy, 3.0, 1.0), "power_w:C": np.full(len(TIMES), 9.0)}
     )
-    found = energy(told, ("A", "B"), (3 * S, 5 * S), 1000)
+    found = energy(told, ("A", "B"), [(3 * S, 5 * S)], 1000)
     assert found is not None
     assert (found.sensor, found.inferences) == ("A + B", 1000)
     assert (found.gross_mj, found.net_mj) == (pytest.approx(20.0), pytest.approx(12.0))
@@ -76,28 +76,39 @@ def test_without_rails_the_packages_counters_come_before_the_gpus_power() -> Non
         rapl={"energy_j:package-0": 30.0 * TIMES / S, "energy_j:package-1": 10.0 * TIMES / S},
         nvidia_smi={"power_w:gpu": np.full(len(TIMES), 100.0)},
     )
-    found = energy(told, (), (2 * S, 4 * S), 8)
+    found = energy(told, (), [(2 * S, 4 * S)], 8)
     assert found is not None
     assert (found.sensor, found.gross_mj, found.net_mj) == ("package-0 + package-1", pytest.approx(10_000.0), pytest.approx(0.0, abs=1e-6))
-    only_gpu = energy(telemetry(nvidia_smi={"power_w:gpu": np.full(len(TIMES), 100.0)}), (), (2 * S, 4 * S), 8)
+    only_gpu = energy(telemetry(nvidia_smi={"power_w:gpu": np.full(len(TIMES), 100.0)}), (), [(2 * S, 4 * S)], 8)
     assert only_gpu is not None
     assert only_gpu.sensor == "gpu"
 
 
 def test_a_rail_that_is_missing_gives_no_figure() -> None:
     told = telemetry(ina3221={"power_w:A": np.ones(len(TIMES))})
-    assert energy(told, ("A", "B"), (2 * S, 4 * S), 8) is None
-    assert energy(telemetry(), (), (2 * S, 4 * S), 8) is None
+    assert energy(told, ("A", "B"), [(2 * S, 4 * S)], 8) is None
+    assert energy(telemetry(), (), [(2 * S, 4 * S)], 8) is None
 
 
 def test_rest_counts_from_the_first_sample_on() -> None:
     """Opening the sensors takes a moment: rest begins before anything is sampled."""
-    found = energy(telemetry((-S, 2 * S), ina3221={"power_w:A": np.where(TIMES <= 2 * S, 1.0, 3.0)}), ("A",), (3 * S, 5 * S), 2)
+    found = energy(telemetry((-S, 2 * S), ina3221={"power_w:A": np.where(TIMES <= 2 * S, 1.0, 3.0)}), ("A",), [(3 * S, 5 * S)], 2)
     assert found is not None
     assert (found.idle_w, found.net_mj) == (pytest.approx(1.0), pytest.approx(2000.0))
 
 
 def test_where_rest_was_not_watched_only_the_gross_is_given() -> None:
-    found = energy(telemetry((0, 0), ina3221={"power_w:A": np.ones(len(TIMES))}), ("A",), (2 * S, 4 * S), 1)
+    found = energy(telemetry((0, 0), ina3221={"power_w:A": np.ones(len(TIMES))}), ("A",), [(2 * S, 4 * S)], 1)
     assert found is not None
     assert (found.gross_mj, found.net_mj, found.idle_w) == (pytest.approx(2000.0), None, None)
+
+
+def test_energy_of_several_turns_is_that_of_their_windows_alone() -> None:
+    """1 W while the engine had its turns, 9 W while another one had them."""
+    watts = np.where((TIMES // S) % 2 == 0, 1.0, 9.0)
+    steps = telemetry((0, 0), ina3221={"power_w:A": watts})
+    inside = [(2 * S + S // 10, 2 * S + 8 * S // 10), (4 * S + S // 10, 4 * S + 8 * S // 10)]
+    found = energy(steps, ("A",), inside, 10)
+    assert found is not None
+    assert found.mean_w == pytest.approx(1.0)
+    assert found.gross_mj == pytest.approx(1e3 * 1.4 / 10)

@@ -17,7 +17,7 @@ from harness.settings import Settings
 from reports.compare import render_comparison
 
 COMMON = Settings(model="resnet8", attacks=("fgsm",), samples=12, batches=(1,))
-PROFILES = Path(__file__).parents[2] / "devices/profiles"
+PROFILES = Path(__file__).parents[2] / "devices/host/profiles"
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from devices.job import INFER_BATCH
+from devices.worker.spec import BATCH
 from harness.stages.engines import _options
 from harness.settings import Settings
 
 
 @pytest.mark.parametrize(
     ("timed", "expected"),
-    [((), (1, INFER_BATCH, INFER_BATCH)), ((4,), (1, 4, INFER_BATCH)), ((1, 8, 64), (1, 8, 64)), ((64, 1), (1, 64, 64))],
+    [((), (1, BATCH, BATCH)), ((4,), (1, 4, BATCH)), ((1, 8, 64), (1, 8, 64)), ((64, 1), (1, 64, 64))],
 )
 def test_a_runtime_that_builds_is_told_smallest_usual_and_largest_batch(timed: tuple[int, ...], expected: tuple[int, int, int]) -> None:
     """Nothing may be timed at all: then it builds for the batch that everything is classified in."""

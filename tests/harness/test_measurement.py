@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from devices.result import Checks, Result, Timing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from devices.host.rounds import Timing
+from harness.measurement.facts import Checks, Facts
 from harness.measurement.latency import MINIMUM_CALLS, outliers, summarise, variation, warnings
 
 MS = 1_000_000
@@ -18,7 +17,7 @@ calls = arrays(np.int64, st.integers(1, 300), elements=st.integers(1, 10**12))
 
 def timing(latency_ns: np.ndarray, first_ns: int | None = None, stable: bool = True) -> Timing:
     first = int(np.median(latency_ns)) if first_ns is None else first_ns
-    return Timing(np.asarray(latency_ns, np.int64), np.array([7], np.int64), first, stable)
+    return Timing(np.asarray(latency_ns, np.int64), np.zeros(len(latency_ns), np.int16), np.array([first], np.int64), stable)
 
 
 def fewest_calls(share: float) -> int:
@@ -75,53 +74,59 @@ def test_outliers_are_counted_on_the_slow_side_only() -> None:
 
 
 STEADY = np.array([100 * MS + step for step in range(-50, 50)])
-GOOD = Checks(True, 0.0, 1.0, True, 3, True)
+GOOD = Checks(
+    timed_max_logit_error=0.0, timed_outputs_equal_accuracy_outputs=True, repeated_to_fresh_latency=1.0, repeats=3, graph_equal=True
+)
 
 
-def result(**changes: object) -> Result:
-    return replace(Result("0", "ok", timings={8: timing(STEADY)}, checks=GOOD, environment={"cpus": 2}), **changes)  # type: ignore[arg-type]
+def against(timings: dict[int, Timing] | None = None, **changes: object) -> list[str]:
+    facts = Facts(status="ok", checks=GOOD, environment={"cpus": 2}).model_copy(update=changes)
+    return warnings(facts, {8: timing(STEADY)} if timings is None else timings)
 
 
 def test_a_quiet_measurement_has_nothing_against_it() -> None:
-    assert warnings(result()) == []
+    assert against() == []
     quiet = {"others_share_before": 0.04, "others_share_meanwhile": 0.09, "steal_share": 0.001, "governor": "performance"}
-    assert warnings(result(environment=quiet)) == []
-    assert warnings(result(environment=dict.fromkeys(quiet))) == []
+    assert against(environment=quiet) == []
+    assert against(environment=dict.fromkeys(quiet)) == []
 
 
 NOISY = [
     ({"timings": {8: timing(STEADY, stable=False)}}, "Batch 8: the warm-up reached its cap", "longer warm-up"),
     ({"timings": {8: timing(np.array([95, 105] * 50) * MS)}}, "Batch 8: latency varies by 5.0% (limit 2.5%)", "Stop other programs"),
     ({"timings": {8: timing(np.concatenate([STEADY, [101 * MS] * 2]))}}, "Batch 8: 2 of 102 calls are slow outliers", "stop it"),
-    ({"timings": {8: timing(STEADY, first_ns=450 * MS)}}, "Batch 8: the first call took 4.5x the median", "Make one call before"),
+    ({"timings": {1: timing(STEADY)}, "first_ns": 450 * MS}, "The first call took 4.5x the median", "Make one call before"),
     ({"environment": {"others_share_before": 0.45}}, "took 45% of the CPU time right before", "Stop them"),
     ({"environment": {"others_share_meanwhile": 0.12}}, "took 12% of the CPU time during", "Stop them"),
     ({"environment": {"steal_share": 0.05}}, "took 5.0% of the CPU time", "bare metal"),
     ({"environment": {"governor": "powersave"}}, "governor is 'powersave'", "cpupower"),
-    ({"checks": replace(GOOD, repeated_to_fresh_latency=0.5)}, "0.50x the time of a fresh one", "cache off"),
-    ({"checks": replace(GOOD, timed_outputs_equal_accuracy_outputs=False, timed_max_logit_error=0.8)}, "by up to 0.8", "batch size"),
-    ({"checks": replace(GOOD, deterministic=False)}, "3 passes over the same images differ", "one thread"),
-    ({"checks": replace(GOOD, graph_equal=False)}, "saved graph gives other logits", "Do not trust"),
+    ({"checks": GOOD.model_copy(update=dict(repeated_to_fresh_latency=0.5))}, "0.50x the time of a fresh one", "cache off"),
+    (
+        {"checks": GOOD.model_copy(update=dict(timed_outputs_equal_accuracy_outputs=False, timed_max_logit_error=0.8))},
+        "by up to 0.8",
+        "batch size",
+    ),
+    ({"checks": GOOD.model_copy(update=dict(deterministic=False))}, "3 passes over the same images differ", "one thread"),
+    ({"checks": GOOD.model_copy(update=dict(graph_equal=False))}, "saved graph gives other logits", "Do not trust"),
 ]
 
 
 @pytest.mark.parametrize(("change", "fault", "remedy"), NOISY, ids=[fault for _, fault, _ in NOISY])
 def test_each_fault_is_told_once_with_its_remedy(change: dict[str, object], fault: str, remedy: str) -> None:
-    (warning,) = warnings(result(**change))
+    (warning,) = against(**change)  # type: ignore[arg-type]
     assert fault in warning
     assert remedy in warning
 
 
 def test_a_load_average_that_the_harness_itself_left_behind_is_no_fault() -> None:
     busy = {"cpus": 2, "load_average_before": 9.0, "load_average_after": 9.0, "others_share_before": 0.0, "others_share_meanwhile": 0.0}
-    assert warnings(result(environment=busy)) == []
+    assert against(environment=busy) == []
 
 
 def test_a_simulated_measurement_says_only_that() -> None:
-    noisy = result(simulated=True, timings={8: timing(STEADY, stable=False)}, environment={"governor": "powersave"})
-    (warning,) = warnings(noisy)
+    (warning,) = against({8: timing(STEADY, stable=False)}, simulated=True, environment={"governor": "powersave"})
     assert "simulated" in warning
 
 
 def test_a_result_without_checks_or_timings_has_nothing_to_say() -> None:
-    assert warnings(Result("0", "crashed", "it broke")) == []
+    assert warnings(Facts(status="crashed", error="it broke"), {}) == []

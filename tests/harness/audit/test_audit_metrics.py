@@ -71,4 +71,3 @@ def test_the_flip_matrix_adds_up(pairs: list[tuple[bool, bool]]) -> None:
 def test_arrays_that_are_not_one_value_per_image_are_refused(arrays: tuple[np.ndarray, np.ndarray]) -> None:
     with pytest.raises(ValueError, match="one value per image"):
         flips(*arrays)
-

@@ -11,6 +11,7 @@ from harness.audit.gates import not_tested
 from harness.audit.statistics import bootstrap_ratio, holm, mcnemar_p, tango, tango_p
 from harness.audit.verdict import Comparison, claims, overall
 from harness.records import Claim, Gate, Verdict
+from harness.sources import lacking
 
 ADAPTIVE = frozenset({"S1", "S3", "S4"})
 TRANSFER = frozenset({"S0", "S1"})
@@ -33,6 +34,7 @@ def compare(
         twin_right=np.repeat([True, True, False, False], counts),
         engine_right=np.repeat([True, False, True, False], counts),
         sources=sources,
+        missing=tuple(lacking(sources, quantized=True)),
         control=control,
     )
 
@@ -221,11 +223,12 @@ REASONS = {
     ),
     "nothing lost, transferred only": (
         "Twin right and engine wrong on 1 of 256 images, the reverse on 1: gap 0.0 points, at most 1.4 with 95 % confidence, margin 5. "
-        "The attacks were transferred: without attacks on the STE twin (S3) and on the engine itself (S4), no better verdict can be earned."
+        "No better verdict can be earned: low transfer may be misaligned gradients: the engine's own graph was not attacked (S3); "
+        "the engine itself was not attacked (S4)."
     ),
     "nothing lost, STE twin but no attack on the engine": (
         "Twin right and engine wrong on 1 of 256 images, the reverse on 1: gap 0.0 points, at most 1.4 with 95 % confidence, margin 5. "
-        "The attacks were transferred: without attacks on the engine itself (S4), no better verdict can be earned."
+        "No better verdict can be earned: the engine itself was not attacked (S4)."
     ),
     "lost more than the margin": (
         "Twin right and engine wrong on 40 of 256 images, the reverse on 1: gap 15.2 points, at least 11.7 with 95 % confidence, "

@@ -58,9 +58,16 @@ def nearly(model: nn.Module, noise: float) -> nn.Module:
     return other
 
 
-def context(model: nn.Module, data: Dataset, engines: dict[str, Any], attacks: tuple[str, ...] = ("fgsm", "pgd"), eps: Fraction = EPS) -> Context:
+def context(
+    model: nn.Module, data: Dataset, engines: dict[str, Any], attacks: tuple[str, ...] = ("fgsm", "pgd"), eps: Fraction = EPS
+) -> Context:
     subject: Any = SimpleNamespace(
-        attacks=tuple(map(resolve, attacks)), eps=eps, index=np.arange(len(data)), test=data, attacked=data, twin=SimpleNamespace(module=model)
+        attacks=tuple(map(resolve, attacks)),
+        eps=eps,
+        index=np.arange(len(data)),
+        test=data,
+        attacked=data,
+        twin=SimpleNamespace(module=model),
     )
     return Context(subject, Settings(model="linear", attacks=attacks), ModuleTarget(model), engines)
 
