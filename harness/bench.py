@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from harness import __version__
 from harness.errors import UntrustedError
 from harness.hops.attack import AdversarialSet, MakeSet, make_one, make_sets
@@ -14,8 +12,8 @@ from harness.hops.judge import judge
 from harness.hops.measure import measure, remove_jobs
 from harness.hops.subject import Subject, describe_data, describe_device, describe_model, load_subject
 from harness.records import RunRecord, Step
-from harness.run import Run, check_space, environment, now
-from harness.settings import CURVE, Settings
+from harness.run import Run, check_links, check_space, environment, now
+from harness.settings import CURVE, Settings, stored_settings
 from reports.render import render
 
 
@@ -42,20 +40,16 @@ def resume(folder: Path, make: MakeSet = make_one) -> RunRecord:
     """Go on with an interrupted run; what was finished is not repeated. `make`: as in `bench`.
 
     Raises:
-        UsageError: `folder` holds no run.
+        UsageError: `folder` holds no run, or a link that leads out of it.
         UntrustedError: the model or the data are no longer those of the record.
     """
+    check_links(folder)
     record = RunRecord.load(folder)
     if record.status == Step.FINISHED:
         remove_jobs(folder)
         render(folder, ("html", "md"))
         return record
-    try:
-        settings = Settings.model_validate(record.settings)
-    except ValidationError as error:
-        raise UntrustedError(
-            f"the settings in {folder} are not those of this version: {error.errors()[0]['msg']}. Start a new run."
-        ) from error
+    settings = stored_settings(record.settings, folder)
     subject = load_subject(settings)
     now_is = {"model": subject.twin.sha256, "data": subject.test.sha256, "calibration": subject.calibration.sha256}
     was = {"model": record.model.sha256, "data": record.data.sha256, "calibration": record.data.calibration_sha256}

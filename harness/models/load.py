@@ -19,6 +19,7 @@ from harness.models.architectures import image_size_of
 from harness.models.normalisation import with_normalisation
 from harness.models.onnx_graph import read_onnx
 from harness.models.pt2 import read_pt2
+from harness.models.pt2_sizes import check_sizes
 from harness.models.weights import network_from
 from harness.models.zoo import cards, weights_file
 
@@ -238,6 +239,7 @@ def _pt2(path: Path, options: Options) -> tuple[nn.Module, Shape]:
     if options.image_size is not None:
         _check_size(path, fixed, options.image_size)
         height = width = options.image_size
+        check_sizes(path, program.network, (channels, height, width))
     return program.network, (channels, height, width)
 
 

@@ -137,7 +137,7 @@ class Bench:
         file = made(Planned(source, target, attack, self.eps, self.index), self.data, self.seed, self.cache)
         arrays = parts.read(file)
         assert arrays is not None  # noqa: S101  # made just now, or its record would have been refused
-        record = AttackRecord.model_validate_json(arrays["record"].item())
+        record = parts.record_of(arrays, file)
         at_first = in_parts(module, clean, labels)
         under = in_parts(module, arrays["images"], labels)
         distance = np.where(under, np.inf, distance_l2(clean, arrays["images"]))[at_first]
