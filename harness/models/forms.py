@@ -13,23 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.errors import UsageError
+from harness.models.straight import straight_round
 
 FILTERS = "filters"
 RELUS = (nn.ReLU, nn.ReLU6)
 
 
-def straight_round(x: Tensor) -> Tensor:
-    """Rounding forward (halves to even), the identity backward: the straight-through estimator (Bengio et al., 2013)."""
-    rounded: Tensor = x.detach().round()
-    if x.requires_grad:
-        rounded = rounded + (x - x.detach())  # the bracket is exactly zero
-    return rounded
-
-
 def quantize(x: Tensor, bits: int) -> Tensor:
     """`x` in [0, 1] on 2^bits levels, with a straight-through gradient (Zhou et al., "DoReFa-Net", 2016, equation 5)."""
     levels = 2**bits - 1
-    return straight_round(x * levels) / levels  # type: ignore[no-any-return]
+    steps: Tensor = straight_round(x * levels) / levels
+    return steps
 
 
 class QuantizedReLU(nn.Module):

@@ -5,6 +5,7 @@ Own code because no kept library does both: onnx2torch (1.5.15, its last, of 202
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,45 +18,49 @@ from torch import Tensor, nn
 from export.checked import load_checked
 from export.errors import ExportError
 from harness.errors import UsageError
-from harness.models.onnx_operators import OPERATORS, OPSET
-from harness.models.onnx_sizes import SIZE_OPERATORS, as_size, is_size
+from harness.models.onnx_operators import OPERATORS
+from harness.models.onnx_sizes import MAX_SIZES, SIZE_OPERATORS, as_size, as_tensor, can_be_size, on_sizes
+from harness.models.onnx_straight import STEPS, StepFunction, straight_nodes
+from harness.models.onnx_support import OPERATOR, OPSET, OUTPUTS, SIZE_INPUTS, TENSORS_TOO, check_node, refusal, title
 from harness.models.steps import Ref, Step, StepNetwork
+from harness.models.weights import refuse_non_finite
 
-MIN_OPSET = 11
+MASKS = {"Add", "Clip", "Max", "Min", "Pad", "Where"}  # may hold infinity on purpose: a bound, a mask before a softmax
 
 
 class OnnxGraph(StepNetwork):
     """A graph of one image input and one output.
 
     Floating-point constants of more than one element are parameters (but the running statistics of a batch norm), all others
-    buffers. Whatever depends on constants alone, dequantized weights included, is computed once, here.
+    buffers. Whatever depends on constants alone, dequantized weights included, is computed once, here; so is what an operator takes as
+    numbers (`onnx_support.SIZE_INPUTS`).
 
     Args:
-        model: checked, its weights inside (see `export.onnx.load_checked`).
+        model: checked, its weights inside (see `export.checked.load_checked`).
         name: of the file, for errors.
 
     Attributes:
         input_shape: (channels, height, width) of the file; None for a size it leaves open.
 
     Raises:
-        UsageError: operators that are not in the table (all listed), another operator set, or not one input and one output.
+        UsageError: operators that are not in the table (all listed), another operator set, not one input and one output, what of an
+            operator is not implemented, or weights that are not finite.
     """
 
     def __init__(self, model: ModelProto, name: str = "the ONNX graph") -> None:
         graph = model.graph
-        opset = _opset(model, name)
         _check_operators(graph, name)
         source, shape = _input(graph, name)
         if len(graph.output) != 1:
             raise UsageError(
                 f"{name} has {len(graph.output)} outputs ({', '.join(o.name for o in graph.output)}); expected one, the logits"
             )
-        constants: dict[str, Any] = {tensor.name: as_size(to_torch(tensor, name)) for tensor in graph.initializer}
-        steps = _fold(graph, opset, constants, name)
+        reader = _Reader(model, name)
+        steps = reader.steps()
         used = {argument.name for step in steps for argument in step.arguments if isinstance(argument, Ref)}
         statistics = {node.input[i] for node in graph.node if node.op_type == "BatchNormalization" for i in (3, 4)}
-        weights = {key: _weight(value, key in statistics) for key, value in constants.items() if key in used}
-        if graph.output[0].name in constants:
+        weights = {key: _weight(value, key in statistics) for key, value in reader.constants.items() if key in used}
+        if graph.output[0].name in reader.constants:
             raise UsageError(f"{name} returns a constant; expected logits computed from the images")
         super().__init__(steps, weights, source, graph.output[0].name)
         self.input_shape = shape[1:]
@@ -86,13 +91,6 @@ def to_torch(tensor: TensorProto, name: str) -> Tensor:
         raise UsageError(f"{name}: cannot read tensor '{tensor.name}' of type {kind}: {error}") from error
 
 
-def _opset(model: ModelProto, name: str) -> int:
-    version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    if version < MIN_OPSET:
-        raise UsageError(f"{name} uses operator set {version}; expected {MIN_OPSET} or newer. Convert it with onnx.version_converter.")
-    return version
-
-
 def _check_operators(graph: GraphProto, name: str) -> None:
     unknown = {node.op_type for node in graph.node if node.op_type not in OPERATORS and node.domain in ("", "ai.onnx")}
     unknown |= {f"{node.domain}::{node.op_type}" for node in graph.node if node.domain not in ("", "ai.onnx")}
@@ -105,6 +103,8 @@ def _check_operators(graph: GraphProto, name: str) -> None:
 def _input(graph: GraphProto, name: str) -> tuple[str, list[int | None]]:
     """(name, [n, c, h, w]) of the one input that has no initial value; None for a size left open."""
     stored = {tensor.name for tensor in graph.initializer}
+    if graph.sparse_initializer:
+        raise UsageError(f"{name} stores sparse tensors ('{graph.sparse_initializer[0].values.name}' …); expected dense ones")
     inputs = [value for value in graph.input if value.name not in stored]
     if len(inputs) != 1:
         raise UsageError(f"{name} has {len(inputs)} inputs ({', '.join(v.name for v in inputs)}); expected one, the images")
@@ -116,49 +116,116 @@ def _input(graph: GraphProto, name: str) -> tuple[str, list[int | None]]:
     return inputs[0].name, shape
 
 
-def _fold(graph: GraphProto, opset: int, constants: dict[str, Any], name: str) -> list[Step]:
-    """Turn nodes into steps; compute those that depend on constants alone and add their results to `constants`."""
-    steps = []
-    for node in graph.node:
-        function = partial(run_operator, node.op_type, {OPSET: opset, **_attributes(node, name)})
-        outputs = tuple(node.output)
-        if all(key in constants for key in node.input if key):
-            arguments = [constants[key] if key else None for key in node.input]
-            with torch.no_grad():
-                result = _guarded(function, arguments, node, name)
-            constants.update(zip(outputs, (result,) if len(outputs) == 1 else result, strict=False))
-            continue
-        steps.append(Step(function, tuple(_argument(key, constants) for key in node.input), {}, _needed(node)))
-    return steps
+class _Reader:
+    """Turns nodes into steps.
 
+    Every value is one of three: a constant (a tensor, computed here), a size (an array of Python numbers, made of the shapes of tensors
+    when the network runs), or a tensor.
+    """
 
-def _needed(node: NodeProto) -> tuple[str, ...]:
-    """Only Split yields several values; of any other operator the optional outputs (mask, mean …) must be unused."""
-    return tuple(node.output) if node.op_type == "Split" else tuple(node.output)[:1]
+    def __init__(self, model: ModelProto, name: str) -> None:
+        self.nodes, self.name = model.graph.node, name
+        self.opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+        self.constants = {tensor.name: to_torch(tensor, name) for tensor in model.graph.initializer}
+        self.sizes: set[str] = set()
+        self.read = {key for node in self.nodes for key in node.input} | {output.name for output in model.graph.output}
+        self.straight = straight_nodes(self.nodes, {value.name for value in model.graph.output})
 
+    def steps(self) -> list[Step]:
+        """The steps of all nodes that depend on the images; the others are computed, into `constants`."""
+        return [step for node in self.nodes for step in self._steps(node)]
 
-def _guarded(function: Any, arguments: list[Any], node: NodeProto, name: str) -> Any:
-    try:
-        return function(*arguments)
-    except (NotImplementedError, RuntimeError, ValueError, TypeError, IndexError, KeyError, ZeroDivisionError, MemoryError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UsageError(f"{name}: cannot compute {node.op_type} '{node.name}': {reason}") from error
+    def _steps(self, node: NodeProto) -> list[Step]:
+        attributes = _attributes(node, self.name)
+        check_node(node, attributes, self.read, self.name)
+        attributes = {OPERATOR: node.op_type, OPSET: self.opset, OUTPUTS: len(node.output), **attributes}
+        self._check_constants(node)
+        if all(key in self.constants for key in node.input if key):
+            self._fold(node, attributes)
+            return []
+        if self._is_size(node, attributes):
+            self.sizes.add(node.output[0])
+            return [
+                Step(partial(on_sizes, SIZE_OPERATORS[node.op_type], attributes), tuple(map(self._size, node.input)), {}, (node.output[0],))
+            ]
+        if node.op_type in ("Shape", "Size"):
+            self.sizes.add(node.output[0])
+        lifted: list[Step] = []
+        arguments = tuple(self._tensor(node, place, lifted) for place in range(len(node.input)))
+        # Only Split yields several values; the optional outputs of any other operator are unused.
+        outputs = tuple(node.output) if node.op_type == "Split" else tuple(node.output)[:1]
+        return [*lifted, Step(partial(self._function(node), attributes), arguments, {}, outputs)]
 
+    def _function(self, node: NodeProto) -> Callable[..., Any]:
+        found: StepFunction = STEPS[node.op_type] if node.output[0] in self.straight else OPERATORS[node.op_type]
+        return found
 
-def _argument(key: str, constants: dict[str, Any]) -> Any:
-    if not key:
-        return None
-    return constants[key] if key in constants and is_size(constants[key]) else Ref(key)
+    def _is_size(self, node: NodeProto, attributes: dict[str, Any]) -> bool:
+        """Whether a node computes sizes from sizes: of a stored tensor expanded to a computed shape the result is data."""
+        numbers = SIZE_INPUTS.get(node.op_type, ())
+        data = [key for place, key in enumerate(node.input) if key and (place not in numbers or node.op_type == "ConstantOfShape")]
+        if not can_be_size(node.op_type, attributes) or not any(key in self.sizes for key in data):
+            return False
+        return all(key in self.sizes or self._is_short(key) for key in node.input if key)
 
+    def _is_short(self, key: str) -> bool:
+        """Whether a value is a constant of few enough numbers to be taken as sizes."""
+        return key in self.constants and self.constants[key].numel() <= MAX_SIZES
 
-def run_operator(name: str, attributes: dict[str, Any], *values: Any) -> Any:
-    """One operator: on sizes alone as Python arithmetic, otherwise on tensors."""
-    if name in SIZE_OPERATORS and values and all(map(is_size, values)):
+    def _size(self, key: str) -> Any:
+        """An input of an operator on sizes."""
+        if not key:
+            return None
+        return as_size(self.constants[key]) if key in self.constants else Ref(key)
+
+    def _tensor(self, node: NodeProto, place: int, lifted: list[Step]) -> Any:
+        """An input of an operator on tensors: a number where the operator takes one, else a tensor (of a size: by a step of its own).
+
+        Raises:
+            UsageError: what must be a number is computed from the images.
+        """
+        key = node.input[place]
+        if not key:
+            return None
+        if place in SIZE_INPUTS.get(node.op_type, ()):
+            if key in self.sizes or self._is_short(key):
+                return self._size(key)
+            if node.op_type not in TENSORS_TOO:
+                what = "is computed from the images" if key not in self.constants else f"has {self.constants[key].numel():,} numbers"
+                raise refusal(node, self.name, f"whose input '{key}' {what}", "input", f"expected constants, at most {MAX_SIZES}")
+        if key not in self.sizes:
+            return Ref(key)
+        lifted.append(Step(as_tensor, (Ref(key),), {}, (f"{key}/{node.output[0]}",)))
+        return Ref(f"{key}/{node.output[0]}")
+
+    def _fold(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        """Compute a node whose inputs are all constants.
+
+        Raises:
+            UsageError: it cannot be computed.
+        """
+        numbers = SIZE_INPUTS.get(node.op_type, ())
+        inputs = [self.constants[key] if key else None for key in node.input]
+        bound = [as_size(value) if value is not None and place in numbers else value for place, value in enumerate(inputs)]
         try:
-            return SIZE_OPERATORS[name](attributes, *values)
-        except NotImplementedError:
-            pass
-    return OPERATORS[name](attributes, *values)
+            with torch.no_grad():
+                result = OPERATORS[node.op_type](attributes, *bound)
+        except (NotImplementedError, RuntimeError, ValueError, TypeError, IndexError, KeyError, ZeroDivisionError, MemoryError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UsageError(f"{self.name}: cannot compute {title(node)}: {reason}") from error
+        results = result if node.op_type == "Split" else [result]
+        for key, value in zip(node.output, results, strict=False):
+            self.constants[key] = value if isinstance(value, Tensor) else as_tensor(value)
+
+    def _check_constants(self, node: NodeProto) -> None:
+        """Refuse weights that are not finite, and a dropout that drops."""
+        for key in node.input:
+            if key in self.constants:
+                refuse_non_finite({key: self.constants[key]}, self.name, infinite=node.op_type in MASKS)
+        if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
+            training = self.constants.get(node.input[2])
+            if training is None or bool(training):
+                raise refusal(node, self.name, "with training_mode = true", "training_mode", "expected false")
 
 
 def _attributes(node: NodeProto, name: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The table of ONNX operators: name -> function of (attributes, *inputs). Each is differentiable wherever PyTorch's own form is.
 
-Inputs are tensors, or sizes (see `onnx_sizes`) where an operator takes axes, shapes or indices. Written for operator sets 11 to 26.
+Inputs are tensors, but those of `onnx_support.SIZE_INPUTS`, which are sizes (see `onnx_sizes`); what of each operator is implemented stands
+in `onnx_support` too. Written for operator sets 7 to 26.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from torch.nn import functional as F
 
 from harness.models import onnx_windows as windows
 from harness.models.onnx_quantize import dequantize, quantize
-from harness.models.onnx_sizes import Size, as_size, ints
-
-Attributes = dict[str, Any]
-OPSET = "_opset"  # attribute that carries the operator set's version
+from harness.models.onnx_sizes import Attributes, Size, as_size, as_tensor, numbers, slices
+from harness.models.onnx_support import OPSET, OUTPUTS
+from harness.models.straight import finite_gradient, straight_ceil, straight_floor, straight_round, straight_sign
 
 # Numbers of onnx.TensorProto.
 DTYPES = {
@@ -45,47 +45,49 @@ def bounded(sizes: list[int]) -> None:
         raise NotImplementedError(f"a tensor of {elements:,} elements; expected at most {MAX_ELEMENTS:,}")
 
 
-def tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
-    """A size as a tensor; a tensor as it is."""
-    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=dtype)
-
-
 def unary(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
     """An operator of one tensor and no attributes."""
-    return lambda attributes, x: function(tensor(x))
+    return lambda attributes, x: function(x)
+
+
+def pole(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """As `unary`, of a function whose derivative has a pole."""
+    return lambda attributes, x: function(finite_gradient(x))
 
 
 def binary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
     """An operator of two broadcast tensors and no attributes."""
-    return lambda attributes, a, b: function(tensor(a), tensor(b))
+    return lambda attributes, a, b: function(a, b)
 
 
 def variadic(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
     """An operator of one or more broadcast tensors."""
-    return lambda attributes, *values: reduce(function, map(tensor, values))
+    return lambda attributes, *values: reduce(function, values)
 
 
 def divide(a: Tensor, b: Tensor) -> Tensor:
     """Div: integers towards zero."""
-    return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
+    if not a.is_floating_point():
+        return torch.div(a, b, rounding_mode="trunc")
+    return finite_gradient(a) / finite_gradient(b)
 
 
-def axes_of(attributes: Attributes, given: Any) -> list[int] | None:
+def axes_of(attributes: Attributes, given: Size | None) -> list[int] | None:
     """Axes: an attribute in older operator sets, an input in newer ones, absent for all."""
     if given is not None:
-        return ints(given)
+        return numbers(given)
     axes: list[int] | None = attributes.get("axes")
     return axes
 
 
 def reduction(function: Callable[[Tensor, list[int], bool], Tensor]) -> Callable[..., Tensor]:
-    """ReduceX: over the given axes, or all, or none where `noop_with_empty_axes` says so."""
+    """ReduceX: over the given axes, or all; where `noop_with_empty_axes` says so an absent list is an empty one."""
 
-    def apply(attributes: Attributes, x: Any, axes: Any = None) -> Tensor:
-        data, chosen = tensor(x), axes_of(attributes, axes)
+    def apply(attributes: Attributes, x: Tensor, axes: Size | None = None) -> Tensor:
+        chosen = axes_of(attributes, axes)
         if not chosen and attributes.get("noop_with_empty_axes", 0):
-            return data
-        return function(data, chosen or list(range(data.ndim)), bool(attributes.get("keepdims", 1)))
+            return function(x.unsqueeze(-1), [-1], False)
+        return function(x, chosen or list(range(x.ndim)), bool(attributes.get("keepdims", 1)))
 
     return apply
 
@@ -98,8 +100,6 @@ def _prod(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 def batch_norm(attributes: Attributes, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """BatchNormalization, inference form."""
-    if attributes.get("training_mode", 0):
-        raise NotImplementedError("BatchNormalization in training mode")
     return F.batch_norm(x, mean, variance, scale, bias, False, 0.0, attributes.get("epsilon", 1e-5))
 
 
@@ -108,6 +108,18 @@ def layer_norm(attributes: Attributes, x: Tensor, scale: Tensor, bias: Tensor | 
     axis = attributes.get("axis", -1) % x.ndim
     normal = F.layer_norm(x, x.shape[axis:], None, None, attributes.get("epsilon", 1e-5)) * scale
     return normal if bias is None else normal + bias
+
+
+def rms_norm(attributes: Attributes, x: Tensor, scale: Tensor) -> Tensor:
+    """RMSNormalization over `axis` and all after it."""
+    axis = attributes.get("axis", -1) % x.ndim
+    return F.rms_norm(x, x.shape[axis:], None, attributes.get("epsilon", 1e-5)) * scale
+
+
+def lp_normalization(attributes: Attributes, x: Tensor) -> Tensor:
+    """LpNormalization: x / its norm of order `p` along `axis`; 0 where the norm is 0."""
+    norm = torch.linalg.vector_norm(x, attributes.get("p", 2), attributes.get("axis", -1), keepdim=True)
+    return torch.where(norm == 0, 0, x / torch.where(norm == 0, 1, norm))
 
 
 def instance_norm(attributes: Attributes, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
@@ -133,11 +145,16 @@ def gemm(attributes: Attributes, a: Tensor, b: Tensor, c: Tensor | None = None) 
     return product if c is None else product + beta * c
 
 
-def clip(attributes: Attributes, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-    """Clip; a bound that is absent does not bound."""
-    lowest = float(low) if low is not None else None
-    highest = float(high) if high is not None else None
-    return x if lowest is None and highest is None else x.clamp(lowest, highest)
+def clip(attributes: Attributes, x: Tensor, low: Size | Tensor | None = None, high: Size | Tensor | None = None) -> Tensor:
+    """Clip; a bound that is absent does not bound. Bounds are attributes before operator set 11; the upper one decides where they cross."""
+    least, most = (
+        bound if isinstance(bound, Tensor) else bound.item() if bound is not None else attributes.get(key)
+        for bound, key in ((low, "min"), (high, "max"))
+    )
+    if isinstance(least, Tensor) or isinstance(most, Tensor):
+        x = x if least is None else torch.maximum(x, torch.as_tensor(least))
+        return x if most is None else torch.minimum(x, torch.as_tensor(most))
+    return x if least is None and most is None else x.clamp(least, most)
 
 
 def hard_sigmoid(attributes: Attributes, x: Tensor) -> Tensor:
@@ -169,12 +186,12 @@ def softmax(function: Callable[[Tensor, int], Tensor]) -> Callable[..., Tensor]:
     return apply
 
 
-def reshape(attributes: Attributes, x: Any, shape: Any) -> Tensor:
+def reshape(attributes: Attributes, x: Tensor, shape: Size) -> Tensor:
     """Reshape: 0 keeps a size, -1 is what is left."""
-    data, wanted = tensor(x), ints(shape)
+    wanted = numbers(shape)
     if not attributes.get("allowzero", 0):
-        wanted = [data.shape[i] if isinstance(size, int) and size == 0 else size for i, size in enumerate(wanted)]
-    return data.reshape(wanted)
+        wanted = [x.shape[i] if isinstance(size, int) and size == 0 else size for i, size in enumerate(wanted)]
+    return x.reshape(wanted)
 
 
 def transpose(attributes: Attributes, x: Tensor) -> Tensor:
@@ -182,129 +199,142 @@ def transpose(attributes: Attributes, x: Tensor) -> Tensor:
     return x.permute(attributes.get("perm", list(range(x.ndim))[::-1]))
 
 
-def concat(attributes: Attributes, *parts: Any) -> Tensor:
+def concat(attributes: Attributes, *parts: Tensor) -> Tensor:
     """Concat."""
-    return torch.cat([tensor(part) for part in parts], dim=attributes["axis"])
+    return torch.cat(parts, dim=attributes["axis"])
 
 
-def split(attributes: Attributes, x: Tensor, sizes: Any = None) -> Any:
+def split(attributes: Attributes, x: Tensor, sizes: Size | None = None) -> Any:
     """Split into the given sizes, else into `num_outputs` equal parts (the last may be smaller)."""
     axis, wanted = attributes.get("axis", 0), sizes if sizes is not None else attributes.get("split")
     if wanted is not None:
-        return torch.split(x, ints(wanted), dim=axis)
-    return torch.split(x, -(-x.shape[axis] // attributes["num_outputs"]), dim=axis)
+        return torch.split(x, numbers(wanted), dim=axis)
+    count: Any = attributes.get("num_outputs", attributes.get(OUTPUTS))
+    return torch.split(x, -(-x.shape[axis] // count), dim=axis)
 
 
-def slice_(attributes: Attributes, x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Tensor:
-    """Slice, any step but 0."""
-    data, first, last = tensor(x), ints(starts), ints(ends)
-    chosen = ints(axes) if axes is not None else list(range(len(first)))
-    strides = ints(steps) if steps is not None else [1] * len(first)
-    for axis, start, end, step in zip(chosen, first, last, strides, strict=True):
-        if step > 0:
-            index: list[Any] = [slice(None)] * data.ndim
-            index[axis] = slice(start, end, step)
-            data = data[tuple(index)]
+def slice_(attributes: Attributes, x: Tensor, starts: Any = None, ends: Any = None, axes: Any = None, steps: Any = None) -> Tensor:
+    """Slice, any step but 0. Its numbers are attributes before operator set 10."""
+    if starts is None:
+        starts, ends, axes = attributes["starts"], attributes["ends"], attributes.get("axes")
+    for axis, part in enumerate(slices(x.ndim, starts, ends, axes, steps)):
+        if part.step is None or part.step > 0:
+            x = x if part == slice(None) else x[(slice(None),) * axis + (part,)]
         else:
-            backwards = range(*slice(start, end, step).indices(data.shape[axis]))
-            data = data.index_select(axis, torch.tensor(list(backwards), dtype=torch.int64))
-    return data
+            x = x.index_select(axis, torch.tensor(list(range(*part.indices(x.shape[axis]))), dtype=torch.int64))
+    return x
 
 
-def gather(attributes: Attributes, x: Any, index: Any) -> Tensor:
+def gather(attributes: Attributes, x: Tensor, index: Size | Tensor) -> Tensor:
     """Gather: rows of an axis; the index's shape takes the axis's place."""
-    data, rows = tensor(x), tensor(index)
-    axis = attributes.get("axis", 0) % data.ndim
-    if isinstance(index, int):
-        return data.select(axis, index)
-    rows = torch.where(rows < 0, rows + data.shape[axis], rows)
-    return data.index_select(axis, rows.flatten()).reshape(*data.shape[:axis], *rows.shape, *data.shape[axis + 1 :])
+    axis = attributes.get("axis", 0) % x.ndim
+    if not isinstance(index, Tensor):
+        if index.ndim == 0:
+            return x.select(axis, index.item())
+        index = torch.tensor(numbers(index), dtype=torch.int64).reshape(index.shape)
+    rows = torch.where(index < 0, index + x.shape[axis], index)
+    return x.index_select(axis, rows.flatten()).reshape(*x.shape[:axis], *rows.shape, *x.shape[axis + 1 :])
 
 
-def scatter_nd(attributes: Attributes, x: Any, index: Tensor, updates: Any) -> Tensor:
+def gather_nd(attributes: Attributes, x: Tensor, index: Tensor) -> Tensor:
+    """GatherND: the rows at the indices that the last axis of `index` holds."""
+    return x[tuple(index.unbind(-1))]
+
+
+def scatter_nd(attributes: Attributes, x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
     """ScatterND: a copy of x with the rows at `index` replaced."""
-    if attributes.get("reduction", "none") != "none":
-        raise NotImplementedError("ScatterND with a reduction")
-    return tensor(x).index_put(tuple(tensor(index).unbind(-1)), tensor(updates))
+    return x.index_put(tuple(index.unbind(-1)), updates)
 
 
-def squeeze(attributes: Attributes, x: Any, axes: Any = None) -> Tensor:
+def squeeze(attributes: Attributes, x: Tensor, axes: Size | None = None) -> Tensor:
     """Squeeze the given axes, or every axis of size 1."""
     chosen = axes_of(attributes, axes)
-    return tensor(x).squeeze() if chosen is None else tensor(x).squeeze(chosen)
+    return x.squeeze() if chosen is None else x.squeeze(chosen)
 
 
-def unsqueeze(attributes: Attributes, x: Any, axes: Any = None) -> Tensor:
+def unsqueeze(attributes: Attributes, x: Tensor, axes: Size | None = None) -> Tensor:
     """Unsqueeze: the axes count in the result."""
-    data, chosen = tensor(x), axes_of(attributes, axes) or []
-    for axis in sorted(axis % (data.ndim + len(chosen)) for axis in chosen):
-        data = data.unsqueeze(axis)
-    return data
+    chosen = axes_of(attributes, axes) or []
+    for axis in sorted(axis % (x.ndim + len(chosen)) for axis in chosen):
+        x = x.unsqueeze(axis)
+    return x
 
 
-def expand(attributes: Attributes, x: Any, shape: Any) -> Tensor:
+def expand(attributes: Attributes, x: Tensor, shape: Size) -> Tensor:
     """Expand: broadcast against `shape`, both ways."""
-    data, wanted = tensor(x), ints(shape)
-    rank = max(data.ndim, len(wanted))
-    own, other = [1] * (rank - data.ndim) + list(data.shape), [1] * (rank - len(wanted)) + wanted
-    return data.expand([a if isinstance(b, int) and b == 1 else b for a, b in zip(own, other, strict=True)])
+    wanted = numbers(shape)
+    rank = max(x.ndim, len(wanted))
+    own, other = [1] * (rank - x.ndim) + list(x.shape), [1] * (rank - len(wanted)) + wanted
+    return x.expand([a if isinstance(b, int) and b == 1 else b for a, b in zip(own, other, strict=True)])
 
 
-def tile(attributes: Attributes, x: Tensor, repeats: Any) -> Tensor:
+def tile(attributes: Attributes, x: Tensor, repeats: Size) -> Tensor:
     """Tile."""
-    bounded([x.numel(), *ints(repeats)])
-    return x.repeat(ints(repeats))
+    bounded([x.numel(), *numbers(repeats)])
+    return x.repeat(numbers(repeats))
 
 
-def shape_of(attributes: Attributes, x: Any) -> Size:
+def shape_of(attributes: Attributes, x: Tensor) -> Size:
     """Shape, from `start` to `end`."""
-    sizes = [len(x)] if isinstance(x, list) else list(x.shape) if isinstance(x, Tensor) else []
-    return sizes[slice(attributes.get("start", 0), attributes.get("end"))]
+    return as_size(list(x.shape)[slice(attributes.get("start", 0), attributes.get("end"))])
 
 
-def constant(attributes: Attributes) -> Any:
+def constant(attributes: Attributes) -> Tensor:
     """Constant: a tensor, a number, or a list of numbers."""
-    for name, dtype in (("value_float", torch.float32), ("value_floats", torch.float32), ("value_int", None), ("value_ints", None)):
+    for name, dtype in (
+        ("value_float", torch.float32), ("value_floats", torch.float32), ("value_int", torch.int64), ("value_ints", torch.int64)
+    ):  # fmt: skip
         if name in attributes:
-            return as_size(torch.tensor(attributes[name], dtype=dtype))
-    if "value" not in attributes:
-        raise NotImplementedError(f"Constant with {', '.join(set(attributes) - {OPSET})}")
-    return as_size(attributes["value"])
+            return torch.tensor(attributes[name], dtype=dtype)
+    value: Tensor = attributes["value"]
+    return value
 
 
-def constant_of_shape(attributes: Attributes, shape: Any) -> Any:
+def constant_of_shape(attributes: Attributes, shape: Size) -> Tensor:
     """ConstantOfShape: the one number, float32 0 by default, everywhere."""
     value: Tensor = attributes.get("value", torch.zeros(1))
-    sizes = ints(shape)
+    sizes = numbers(shape)
     bounded(sizes)
-    if value.dtype == torch.int64 and len(sizes) <= 1 and all(isinstance(size, int) for size in sizes):
-        return [int(value)] * sizes[0] if sizes else int(value)
     return torch.full(sizes, value.item(), dtype=value.dtype)
 
 
-def cast(attributes: Attributes, x: Any) -> Tensor:
+def cast(attributes: Attributes, x: Tensor) -> Tensor:
     """Cast."""
-    if attributes["to"] not in DTYPES:
-        raise NotImplementedError(f"Cast to type {attributes['to']}")
-    return tensor(x).to(DTYPES[attributes["to"]])
+    return x.to(DTYPES[attributes["to"]])
 
 
-def range_(attributes: Attributes, start: Any, limit: Any, delta: Any) -> Any:
+def range_(attributes: Attributes, start: Size, limit: Size, delta: Size) -> Tensor:
     """Range."""
-    first, last, step = (v.item() if isinstance(v, Tensor) else v for v in (start, limit, delta))
+    first, last, step = (value.item() for value in (start, limit, delta))
     bounded([int((last - first) / step)] if all(isinstance(v, int | float) for v in (first, last, step)) else [])
-    return torch.arange(first, last, step, dtype=start.dtype if isinstance(start, Tensor) else torch.int64)
+    return torch.arange(first, last, step, dtype=torch.float32 if isinstance(first, float) else torch.int64)
 
 
-def where(attributes: Attributes, condition: Any, a: Any, b: Any) -> Tensor:
+def where(attributes: Attributes, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Where."""
-    return torch.where(tensor(condition, torch.bool), tensor(a), tensor(b))
+    return torch.where(condition, a, b)
 
 
-def power(attributes: Attributes, base: Any, exponent: Any) -> Tensor:
+def power(attributes: Attributes, base: Tensor, exponent: Size | Tensor) -> Tensor:
     """Pow; the result has the base's type."""
-    data = tensor(base)
-    return data.pow(tensor(exponent)).to(data.dtype)
+    if not isinstance(exponent, Tensor):
+        exponent = exponent.item() if exponent.size == 1 and exponent.ndim <= base.ndim else as_tensor(exponent)
+    return finite_gradient(base).pow(exponent).to(base.dtype)
+
+
+def prelu(attributes: Attributes, x: Tensor, slope: Tensor) -> Tensor:
+    """PRelu."""
+    return torch.where(x < 0, x * slope, x)
+
+
+def celu(attributes: Attributes, x: Tensor) -> Tensor:
+    """Celu."""
+    return F.celu(x, attributes.get("alpha", 1.0))
+
+
+def thresholded_relu(attributes: Attributes, x: Tensor) -> Tensor:
+    """ThresholdedRelu."""
+    return torch.where(x > attributes.get("alpha", 1.0), x, 0)
 
 
 def einsum(attributes: Attributes, *values: Tensor) -> Tensor:
@@ -321,6 +351,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "GlobalMaxPool": windows.global_max_pool,
     "Pad": windows.pad,
     "Resize": windows.resize,
+    "Upsample": windows.upsample,
     "DepthToSpace": windows.depth_to_space,
     "SpaceToDepth": windows.space_to_depth,
     "LRN": windows.local_response,
@@ -330,12 +361,17 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Einsum": einsum,
     "BatchNormalization": batch_norm,
     "LayerNormalization": layer_norm,
+    "RMSNormalization": rms_norm,
+    "LpNormalization": lp_normalization,
     "InstanceNormalization": instance_norm,
     "GroupNormalization": group_norm,
     # activations
     "Relu": unary(F.relu),
     "LeakyRelu": lambda attributes, x: F.leaky_relu(x, attributes.get("alpha", 0.01)),
-    "PRelu": binary(lambda x, slope: torch.where(x < 0, x * slope, x)),
+    "PRelu": prelu,
+    "ThresholdedRelu": thresholded_relu,
+    "Celu": celu,
+    "Softsign": unary(F.softsign),
     "Elu": lambda attributes, x: F.elu(x, attributes.get("alpha", 1.0)),
     "Selu": selu,
     "Sigmoid": unary(torch.sigmoid),
@@ -357,15 +393,19 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Mul": binary(torch.mul),
     "Div": binary(divide),
     "Pow": power,
-    "Sqrt": unary(torch.sqrt),
-    "Reciprocal": unary(torch.reciprocal),
+    "Sqrt": pole(torch.sqrt),
+    "Reciprocal": pole(torch.reciprocal),
     "Neg": unary(torch.neg),
     "Abs": unary(torch.abs),
     "Exp": unary(torch.exp),
-    "Log": unary(torch.log),
-    "Floor": unary(torch.floor),
-    "Ceil": unary(torch.ceil),
-    "Round": unary(torch.round),
+    "Log": pole(torch.log),
+    "Sin": unary(torch.sin),
+    "Cos": unary(torch.cos),
+    "Mod": binary(torch.remainder),
+    "Floor": unary(straight_floor),
+    "Ceil": unary(straight_ceil),
+    "Round": unary(straight_round),
+    "Sign": unary(straight_sign),
     "Min": variadic(torch.minimum),
     "Max": variadic(torch.maximum),
     "Sum": variadic(torch.add),
@@ -377,6 +417,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "LessOrEqual": binary(torch.le),
     "And": binary(torch.logical_and),
     "Or": binary(torch.logical_or),
+    "Xor": binary(torch.logical_xor),
     "Not": unary(torch.logical_not),
     "Where": where,
     # reductions
@@ -384,10 +425,15 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "ReduceSum": reduction(lambda x, axes, keep: x.sum(axes, keep)),
     "ReduceMax": reduction(lambda x, axes, keep: x.amax(axes, keep)),
     "ReduceMin": reduction(lambda x, axes, keep: x.amin(axes, keep)),
-    "ReduceL2": reduction(lambda x, axes, keep: x.square().sum(axes, keep).sqrt()),
+    "ReduceL1": reduction(lambda x, axes, keep: x.abs().sum(axes, keep)),
+    "ReduceL2": reduction(lambda x, axes, keep: torch.linalg.vector_norm(x, 2, axes, keep)),
+    "ReduceSumSquare": reduction(lambda x, axes, keep: x.square().sum(axes, keep)),
+    "ReduceLogSum": reduction(lambda x, axes, keep: finite_gradient(x.sum(axes, keep)).log()),
+    "ReduceLogSumExp": reduction(lambda x, axes, keep: x.logsumexp(axes, keep)),
     "ReduceProd": reduction(_prod),
     # shape
     "Shape": shape_of,
+    "Size": lambda attributes, x: as_size(x.numel()),
     "Flatten": windows.flatten,
     "Reshape": reshape,
     "Transpose": transpose,
@@ -395,6 +441,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Split": split,
     "Slice": slice_,
     "Gather": gather,
+    "GatherND": gather_nd,
     "ScatterND": scatter_nd,
     "Squeeze": squeeze,
     "Unsqueeze": unsqueeze,
@@ -405,6 +452,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Constant": constant,
     "ConstantOfShape": constant_of_shape,
     "Cast": cast,
+    "CastLike": lambda attributes, x, like: x.to(like.dtype),
     "Identity": lambda attributes, x: x,
     # quantization
     "QuantizeLinear": quantize,

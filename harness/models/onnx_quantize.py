@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.models.straight import straight_through
+
 ZERO_POINT_TYPES = {0: torch.uint8, 2: torch.uint8, 3: torch.int8, 4: torch.uint16, 5: torch.int16}  # numbers of onnx.TensorProto
 
 
@@ -30,12 +32,10 @@ def quantize(attributes: dict[str, Any], x: Tensor, scale: Tensor, zero_point: T
     limits, axis = torch.iinfo(dtype), attributes.get("axis", 1)
     zero = per_axis(zero_point.float(), x, axis) if zero_point is not None else torch.zeros(())
     scaled = x / per_axis(scale, x, axis)
-    # scaled + (round - scaled) is exactly round, since the two differ by at most one half.
-    rounded = scaled + (scaled.round() - scaled).detach()
-    steps = rounded + zero
+    steps = scaled.detach().round() + zero
+    stepped = steps.clamp(limits.min, limits.max)
     # torch's own clamp has no gradient at the bounds themselves (2.14): an image's brightest activations would be lost to an attack.
-    inside = (steps >= limits.min) & (steps <= limits.max)
-    return torch.where(inside, steps, steps.detach().clamp(limits.min, limits.max))
+    return straight_through(torch.where(steps == stepped, scaled, stepped), stepped) if x.requires_grad else stepped
 
 
 def dequantize(attributes: dict[str, Any], x: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from math import ceil, floor, prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.models.onnx_sizes import ints
+from harness.models.onnx_sizes import numbers
+from harness.models.onnx_support import OPSET
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -35,9 +37,14 @@ def pads(attributes: dict[str, Any], x: Tensor, kernel: Sequence[int]) -> tuple[
     return (small, large) if mode == "SAME_UPPER" else (large, small)
 
 
+def _torch_pads(before: Sequence[int], after: Sequence[int]) -> list[int]:
+    """PyTorch lists the last axis first."""
+    return [p for pair in zip(reversed(before), reversed(after), strict=True) for p in pair]
+
+
 def pad_spatial(x: Tensor, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> Tensor:
-    """Pad the spatial axes with a constant; PyTorch lists the last axis first."""
-    return F.pad(x, [p for pair in zip(reversed(before), reversed(after), strict=True) for p in pair], value=value)
+    """Pad the last axes with a constant."""
+    return F.pad(x, _torch_pads(before, after), value=value)
 
 
 def conv(attributes: dict[str, Any], x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -67,29 +74,44 @@ def _ceil_extra(x: Tensor, attributes: dict[str, Any], before: list[int], after:
 
 
 def max_pool(attributes: dict[str, Any], x: Tensor) -> Tensor:
-    """MaxPool, without the indices."""
+    """MaxPool, without the indices. Nothing is padded with -infinity: a quantizer behind would see it."""
     kernel = attributes["kernel_shape"]
     n = len(kernel)
+    pool, strides, dilations = MAX_POOLS[n], attributes.get("strides", [1] * n), attributes.get("dilations", [1] * n)
     before, after = pads(attributes, x, kernel)
     extra = _ceil_extra(x, attributes, before, after, kernel)
-    if any(before) or any(after) or any(extra):
-        x = pad_spatial(x, before, [a + e for a, e in zip(after, extra, strict=True)], -torch.inf)
-    return MAX_POOLS[n](x, kernel, attributes.get("strides", [1] * n), 0, attributes.get("dilations", [1] * n))
+    after = [a + e for a, e in zip(after, extra, strict=True)]
+    if before == after and all(2 * p <= d * (k - 1) + 1 for p, d, k in zip(before, dilations, kernel, strict=True)):
+        return pool(x, kernel, strides, before, dilations)
+    if any(d != 1 for d in dilations):
+        return _wide_max_pool(x, kernel, strides, before, after, dilations)
+    # Every window holds a pixel of the image, and the edge beside it wherever it holds padding: repeating the edge changes no maximum.
+    return pool(F.pad(x, _torch_pads(before, after), mode="replicate"), kernel, strides, 0)
+
+
+def _wide_max_pool(x: Tensor, kernel: list[int], strides: list[int], before: list[int], after: list[int], dilations: list[int]) -> Tensor:
+    """A dilated window with unequal pads: the windows of stride 1 with more padding, and of them those that are asked for."""
+    wide = [max(b, a) for b, a in zip(before, after, strict=True)]
+    if any(2 * p > d * (k - 1) + 1 for p, d, k in zip(wide, dilations, kernel, strict=True)):
+        raise NotImplementedError(f"MaxPool with pads {before + after} and dilations {dilations}")
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    ends = [size + b + a - r + 1 for size, b, a, r in zip(x.shape[2:], before, after, reach, strict=True)]
+    index = [slice(w - b, w - b + end, step) for w, b, end, step in zip(wide, before, ends, strides, strict=True)]
+    return MAX_POOLS[len(kernel)](x, kernel, 1, wide, dilations)[(slice(None), slice(None), *index)]
 
 
 def average_pool(attributes: dict[str, Any], x: Tensor) -> Tensor:
     """AveragePool. The mean over what counts is the mean over the padded window divided by the share of it that counts."""
     kernel = attributes["kernel_shape"]
     n = len(kernel)
-    if any(d != 1 for d in attributes.get("dilations", [])):
-        raise NotImplementedError("AveragePool with dilations")
     pool, strides = AVERAGE_POOLS[n], attributes.get("strides", [1] * n)
     before, after = pads(attributes, x, kernel)
     extra = _ceil_extra(x, attributes, before, after, kernel)
-    if not (any(before) or any(after) or any(extra)):
-        return pool(x, kernel, strides)
+    included = bool(attributes.get("count_include_pad", 0))
+    if before == after and not any(extra) and all(2 * p <= k for p, k in zip(before, kernel, strict=True)):
+        return pool(x, kernel, strides, before, False, included)
     counted = torch.ones_like(x[:1, :1])
-    if attributes.get("count_include_pad", 0):
+    if included:
         counted, x = pad_spatial(counted, before, after, 1.0), pad_spatial(x, before, after)
         before = after = [0] * n
     behind = [a + e for a, e in zip(after, extra, strict=True)]
@@ -106,18 +128,23 @@ def global_max_pool(attributes: dict[str, Any], x: Tensor) -> Tensor:
     return x.amax(dim=list(range(2, x.ndim)), keepdim=True)
 
 
-def pad(attributes: dict[str, Any], x: Tensor, amounts: Any, value: Any = None, axes: Any = None) -> Tensor:
-    """Pad: constant, reflect or edge, also with negative amounts (a crop)."""
-    listed, chosen = ints(amounts), ints(axes) if axes is not None else list(range(x.ndim))
+def pad(attributes: dict[str, Any], x: Tensor, amounts: Any = None, value: Any = None, axes: Any = None) -> Tensor:
+    """Pad: constant, reflect or edge, also with negative amounts (a crop). Amounts and value are attributes before operator set 11."""
+    listed = numbers(amounts if amounts is not None else attributes["pads"])
+    fill = value.item() if value is not None else attributes.get("value", 0.0)
+    chosen = numbers(axes) if axes is not None else list(range(x.ndim))
     before, after = [0] * x.ndim, [0] * x.ndim
     for place, axis in enumerate(chosen):
         before[axis], after[axis] = listed[place], listed[len(chosen) + place]
     mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}[attributes.get("mode", "constant")]
     if mode == "constant":
-        return pad_spatial(x, before, after, float(value) if value is not None else 0.0)
+        outer = next(
+            (axis for axis in range(x.ndim) if isinstance(before[axis] + after[axis], torch.SymInt) or before[axis] or after[axis]), x.ndim
+        )
+        return pad_spatial(x, before[outer:], after[outer:], fill)
     if any(before[:2]) or any(after[:2]):
         raise NotImplementedError(f"Pad of batch or channels with mode {mode}")
-    return F.pad(x, [p for pair in zip(reversed(before[2:]), reversed(after[2:]), strict=True) for p in pair], mode=mode)
+    return F.pad(x, _torch_pads(before[2:], after[2:]), mode=mode)
 
 
 def _coordinates(mode: str, out: int, size: int, scale: float) -> Tensor:
@@ -145,37 +172,60 @@ ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def resize(attributes: dict[str, Any], x: Tensor, roi: Any = None, scales: Any = None, sizes: Any = None) -> Tensor:
-    """Resize, nearest or linear, one axis after the other."""
-    method = attributes.get("mode", "nearest")
-    if (
-        method not in ("nearest", "linear")
-        or attributes.get("antialias", 0)
-        or attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch"
-    ):
-        raise NotImplementedError(f"Resize with mode {method}, antialias or an aspect ratio policy")
+    """Resize, one axis after the other. In operator set 10 the second input is the scales, and the grid is asymmetric."""
+    if attributes[OPSET] < 11:
+        return upsample(attributes, x, roi)
     axes = attributes.get("axes", list(range(x.ndim)))
-    if sizes is not None:
-        factors = [out / x.shape[axis] for out, axis in zip(ints(sizes), axes, strict=True)]
-        outs = ints(sizes)
+    if sizes is not None and sizes.size:
+        outs = numbers(sizes)
+        # An axis that keeps its size, the batch above all, may be symbolic.
+        factors = [1.0 if out == x.shape[axis] else out / x.shape[axis] for out, axis in zip(outs, axes, strict=True)]
     else:
-        factors = ints(scales)
-        outs = [x.shape[axis] if f == 1 else floor(x.shape[axis] * f) for f, axis in zip(factors, axes, strict=True)]
+        factors = numbers(scales)
+        outs = [x.shape[axis] if factor == 1 else floor(x.shape[axis] * factor) for factor, axis in zip(factors, axes, strict=True)]
     for axis, out, factor in zip(axes, outs, factors, strict=True):
         if factor != 1:
-            x = _resize_axis(attributes, x, axis, int(out), factor, method)
+            x = _resize_axis(attributes, x, axis, int(out), factor)
     return x
 
 
-def _resize_axis(attributes: dict[str, Any], x: Tensor, axis: int, out: int, factor: float, method: str) -> Tensor:
+def upsample(attributes: dict[str, Any], x: Tensor, scales: Any = None) -> Tensor:
+    """Upsample (until operator set 9) and the first Resize (10): as resize with asymmetric coordinates, nearest rounded down."""
+    newer = {"mode": attributes.get("mode", "nearest"), "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor", OPSET: 11}
+    return resize(newer, x, None, scales if scales is not None else np.array(attributes["scales"], dtype=object))
+
+
+def _resize_axis(attributes: dict[str, Any], x: Tensor, axis: int, out: int, factor: float) -> Tensor:
     size = x.shape[axis]
     place = _coordinates(attributes.get("coordinate_transformation_mode", "half_pixel"), out, size, factor)
-    if method == "nearest":
+    mode = attributes.get("mode", "nearest")
+    if mode == "nearest":
         index = ROUNDINGS[attributes.get("nearest_mode", "round_prefer_floor")](place)
         return x.index_select(axis, index.long().clamp(0, size - 1))
     low = place.floor()
-    share = (place - low).view([-1 if a == axis else 1 for a in range(x.ndim)])
-    left, right = (x.index_select(axis, i.long().clamp(0, size - 1)) for i in (low, low + 1))
-    return left * (1 - share) + right * share
+    shares = _linear_shares(place - low) if mode == "linear" else _cubic_shares(place - low, attributes.get("cubic_coeff_a", -0.75))
+    total: Tensor | None = None
+    for offset, share in shares.items():
+        part = x.index_select(axis, (low + offset).long().clamp(0, size - 1)) * share.view([-1 if a == axis else 1 for a in range(x.ndim)])
+        total = part if total is None else total + part
+    return x if total is None else total
+
+
+def _linear_shares(share: Tensor) -> dict[int, Tensor]:
+    """Neighbour -> its weight, for a point that lies `share` of a pixel behind pixel 0."""
+    return {0: 1 - share, 1: share}
+
+
+def _cubic_shares(share: Tensor, a: float) -> dict[int, Tensor]:
+    """As `_linear_shares`, by cubic convolution (Keys, 1981)."""
+
+    def near(t: Tensor) -> Tensor:
+        return torch.as_tensor(((a + 2) * t - (a + 3)) * t * t + 1)
+
+    def far(t: Tensor) -> Tensor:
+        return torch.as_tensor(((a * t - 5 * a) * t + 8 * a) * t - 4 * a)
+
+    return {-1: far(1 + share), 0: near(share), 1: near(1 - share), 2: far(2 - share)}
 
 
 def depth_to_space(attributes: dict[str, Any], x: Tensor) -> Tensor:
@@ -205,5 +255,6 @@ def local_response(attributes: dict[str, Any], x: Tensor) -> Tensor:
 
 def flatten(attributes: dict[str, Any], x: Tensor) -> Tensor:
     """Flatten to a matrix: the axes before `axis`, and the rest."""
-    axis = attributes.get("axis", 1) % (x.ndim + 1) if attributes.get("axis", 1) >= 0 else attributes["axis"] + x.ndim
+    axis = attributes.get("axis", 1)
+    axis = axis + x.ndim if axis < 0 else axis
     return x.flatten(1) if axis == 1 and x.ndim > 1 else x.reshape(prod(x.shape[:axis]), -1)

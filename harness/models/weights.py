@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from harness.models.architectures import build, head_keys
 from harness.models.forms import FILTERS, fit_to, split
 from harness.models.packed import is_packed, unpack
 
+WEIGHT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SHOWN = 3  # keys named in an error; the rest are counted
 
 
@@ -59,6 +61,7 @@ def network_with(weights: dict[str, Tensor], place: str, arch: str, classes: int
     if FILTERS in split(arch)[1]:
         fit_to(network, weights)
     check_keys(network.state_dict(), weights, place, arch)
+    refuse_non_finite(weights, place)
     network.load_state_dict(weights, strict=False)
     return network
 
@@ -70,10 +73,10 @@ def classes_in(weights: dict[str, Tensor], arch: str, image_size: int | None) ->
 
 
 def check_keys(expected: dict[str, Tensor], weights: dict[str, Tensor], place: str, arch: str) -> None:
-    """Keys and shapes must be equal; only batch-norm step counters, which inference never reads, may be absent.
+    """Keys and shapes must be equal, floats be floats; only batch-norm step counters, which inference never reads, may be absent.
 
     Raises:
-        UsageError: they are not; lists missing, unexpected and misshapen ones.
+        UsageError: they are not; lists missing, unexpected, misshapen and mistyped ones.
     """
     missing = [key for key in expected if key not in weights and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in weights if key not in expected]
@@ -82,15 +85,40 @@ def check_keys(expected: dict[str, Tensor], weights: dict[str, Tensor], place: s
         for key, tensor in expected.items()
         if key in weights and weights[key].shape != tensor.shape
     ]
-    faults = [
-        f"{len(keys)} {what} ({_some(keys)})"
-        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if keys
+    types = [
+        f"{key} {str(weights[key].dtype).removeprefix('torch.')}"
+        for key, tensor in expected.items()
+        if key in weights and tensor.is_floating_point() and weights[key].dtype not in WEIGHT_TYPES
     ]
+    found = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes), ("of a type that is no weight's", types))
+    faults = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in found if keys]
     if faults:
         prefix = next((p for p in ("module.", "_orig_mod.", "model.") if all(key.startswith(p) for key in weights)), None)
         hint = f" All keys of the file start with '{prefix}': save the state dict of the module inside." if prefix else ""
         raise UsageError(f"the weights in {place} do not fit --arch {arch}: {'; '.join(faults)}.{hint}")
+
+
+def refuse_non_finite(weights: Mapping[str, Tensor], place: str, *, infinite: bool = False) -> None:
+    """Refuse NaN and infinity, which a layer often hides: an infinite variance silences its channel without a word.
+
+    Args:
+        weights: by name.
+        place: where they come from, for messages.
+        infinite: infinity alone is accepted.
+
+    Raises:
+        UsageError: names the tensor and counts what is not finite in it.
+    """
+    for key, tensor in weights.items():
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            continue
+        wrong = tensor.isnan() if infinite else ~tensor.isfinite()
+        if bool(wrong.any()):
+            what = "NaN" if infinite else "NaN or infinity"
+            raise UsageError(
+                f"{place}: {int(wrong.sum()):,} of the {tensor.numel():,} values of '{key}' are {what}. "
+                "Saved in float16, values above 65,504 become infinite: save it in float32 or bfloat16. Else the training diverged."
+            )
 
 
 def _some(keys: Iterable[str]) -> str:

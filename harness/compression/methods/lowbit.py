@@ -10,7 +10,8 @@ from harness.compression.job import Job
 from harness.compression.masks import bake, hold, layers_with_weights, pruned_before
 from harness.compression.rate import FULL
 from harness.models import grids
-from harness.models.forms import quantize, quantize_activations, straight_round, with_form
+from harness.models.forms import quantize, quantize_activations, with_form
+from harness.models.straight import straight_round
 
 EDGES = "INT8"  # the first and the last layer's weights, unless the whole network is in float
 

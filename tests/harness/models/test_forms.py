@@ -7,10 +7,11 @@ from torch import nn
 
 from harness.errors import UsageError
 from harness.models.architectures import build, family, head_keys, image_size_of
-from harness.models.forms import QuantizedReLU, fit_to, quantize, shape, split, straight_round, with_form
+from harness.models.forms import QuantizedReLU, fit_to, quantize, shape, split, with_form
 from harness.models.load import load_twin
 from harness.models.mobilenet import scaled
 from harness.models.probe import takes
+from harness.models.straight import straight_round
 
 
 @pytest.mark.parametrize(

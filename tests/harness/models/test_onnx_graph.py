@@ -274,7 +274,42 @@ REFUSED: dict[str, tuple[Callable[[], ModelProto], str]] = {
         lambda: classifier([helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")], {}, IMAGE),
         "com.microsoft::Gelu",
     ),
-    "an old operator set": (lambda: classifier([relu()], {}, IMAGE, opset=9), "operator set 9; expected 11 or newer"),
+    "batch norm that trains": (
+        lambda: classifier(
+            [helper.make_node("BatchNormalization", ["x", *"sbmv"], ["y"], "norm", training_mode=1)],
+            {k: np.ones(3, np.float32) for k in "sbmv"},
+            IMAGE,
+        ),
+        r"BatchNormalization 'norm' with training_mode = 1 is not implemented; expected 0\. .*model\.eval\(\)",
+    ),
+    "a dropout that drops": (
+        lambda: classifier(
+            [helper.make_node("Dropout", ["x", "r", "t"], ["y"], "drop")], {"r": np.float32(0.5), "t": np.array(True)}, IMAGE
+        ),
+        r"Dropout 'drop' with training_mode = true is not implemented; expected false\. .*model\.eval\(\)",
+    ),
+    "the indices of a pool": (
+        lambda: classifier(
+            [helper.make_node("MaxPool", ["x"], ["p", "i"], kernel_shape=[2, 2]), helper.make_node("Cast", ["i"], ["y"], to=1)], {}, IMAGE
+        ),
+        "MaxPool 'p' whose output 'i' is used is not implemented",
+    ),
+    "a shape made of pixels": (
+        lambda: classifier([helper.make_node("Cast", ["x"], ["s"], to=7), helper.make_node("Reshape", ["x", "s"], ["y"])], {}, IMAGE),
+        "Reshape 'y' whose input 's' is computed from the images is not implemented",
+    ),
+    "an infinite weight": (
+        lambda: classifier(
+            [helper.make_node("Mul", ["x", "w"], ["y"])], {"w": np.array([1, np.inf, np.nan], np.float32)[:, None, None]}, IMAGE
+        ),
+        r"2 of the 3 values of 'w' are NaN or infinity",
+    ),
+    "a mask of NaN": (
+        lambda: classifier(
+            [helper.make_node("Add", ["x", "w"], ["y"])], {"w": np.array([-np.inf, np.nan, 0], np.float32)[:, None, None]}, IMAGE
+        ),
+        r"1 of the 3 values of 'w' are NaN",
+    ),
     "two inputs": (
         lambda: add_input(classifier([helper.make_node("Add", ["x", "z"], ["y"])], {}, IMAGE)),
         r"2 inputs \(x, z\)",

@@ -1,0 +1,161 @@
+"""What of each ONNX operator is implemented: its attributes, and which inputs are numbers. The one place where a node is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onnx import NodeProto
+
+from harness.errors import UsageError
+
+Choices = tuple[Any, ...] | None  # of an attribute's value; None: any
+
+# Attributes of our own, in each node's: its operator, which tells two steps apart where they are printed, the operator set, and its
+# number of outputs.
+OPERATOR, OPSET, OUTPUTS = "_operator", "_opset", "_outputs"
+DTYPES = (1, 2, 3, 5, 6, 7, 9, 10, 11, 16)  # of onnx.TensorProto: those of `onnx_operators.DTYPES`
+_WINDOW: dict[str, Choices] = {
+    "auto_pad": ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"),
+    "kernel_shape": None,
+    "pads": None,
+    "strides": None,
+}
+_REDUCTION: dict[str, Choices] = {"axes": None, "keepdims": None, "noop_with_empty_axes": None}
+_AXIS: dict[str, Choices] = {"axis": None}
+_EPSILON: dict[str, Choices] = {"epsilon": None}
+_ALPHA: dict[str, Choices] = {"alpha": None}
+_FLOAT8: dict[str, Choices] = {"saturate": None, "round_mode": None}  # concern casts to float8 alone, which is no type here
+
+REDUCTIONS = (
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+    "ReduceSumSquare",
+)  # fmt: skip
+
+# Operator -> attribute -> values that are implemented. What is not listed is refused; an operator without an entry has no attribute.
+ATTRIBUTES: dict[str, dict[str, Choices]] = {
+    "Conv": {**_WINDOW, "dilations": None, "group": None},
+    "MaxPool": {**_WINDOW, "ceil_mode": None, "dilations": None, "storage_order": None},  # the order of the indices, which are refused
+    "AveragePool": {**_WINDOW, "ceil_mode": None, "count_include_pad": None, "dilations": ([1], [1, 1], [1, 1, 1])},
+    "Pad": {"mode": ("constant", "reflect", "edge"), "pads": None, "value": None},
+    "Resize": {
+        "mode": ("nearest", "linear", "cubic"),
+        "coordinate_transformation_mode": ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"),
+        "nearest_mode": ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
+        "axes": None,
+        "antialias": (0,),
+        "exclude_outside": (0,),
+        "keep_aspect_ratio_policy": ("stretch",),
+        "cubic_coeff_a": None,
+        "extrapolation_value": None,  # of tf_crop_and_resize alone
+    },
+    "Upsample": {"mode": ("nearest", "linear"), "scales": None},
+    "DepthToSpace": {"blocksize": None, "mode": ("DCR", "CRD")},
+    "SpaceToDepth": {"blocksize": None},
+    "LRN": {"alpha": None, "beta": None, "bias": None, "size": None},
+    "Gemm": {"alpha": None, "beta": None, "transA": None, "transB": None},
+    "Einsum": {"equation": None},
+    "BatchNormalization": {**_EPSILON, "momentum": None, "training_mode": (0,), "spatial": (1,)},  # momentum: of training alone
+    "LayerNormalization": {**_EPSILON, **_AXIS, "stash_type": (1,)},
+    "RMSNormalization": {**_EPSILON, **_AXIS, "stash_type": (1,)},
+    "InstanceNormalization": _EPSILON,
+    "GroupNormalization": {**_EPSILON, "num_groups": None, "stash_type": (1,)},
+    "LpNormalization": {**_AXIS, "p": (1, 2)},
+    "LeakyRelu": _ALPHA,
+    "ThresholdedRelu": _ALPHA,
+    "Elu": _ALPHA,
+    "Celu": _ALPHA,
+    "Selu": {**_ALPHA, "gamma": None},
+    "HardSigmoid": {**_ALPHA, "beta": None},
+    "Swish": _ALPHA,
+    "Gelu": {"approximate": ("none", "tanh")},
+    "Softmax": _AXIS,
+    "LogSoftmax": _AXIS,
+    "Clip": {"min": None, "max": None},
+    "Dropout": {"ratio": None, "seed": None},  # of training alone
+    "Mod": {"fmod": (0,)},
+    **dict.fromkeys(REDUCTIONS, _REDUCTION),
+    "Shape": {"start": None, "end": None},
+    "Flatten": _AXIS,
+    "Reshape": {"allowzero": None},
+    "Transpose": {"perm": None},
+    "Concat": _AXIS,
+    "Split": {**_AXIS, "num_outputs": None, "split": None},
+    "Slice": {"axes": None, "ends": None, "starts": None},
+    "Gather": _AXIS,
+    "GatherND": {"batch_dims": (0,)},
+    "ScatterND": {"reduction": ("none",)},
+    "Squeeze": {"axes": None},
+    "Unsqueeze": {"axes": None},
+    "Constant": {"value": None, "value_float": None, "value_floats": None, "value_int": None, "value_ints": None},
+    "ConstantOfShape": {"value": None},
+    "Cast": {"to": DTYPES, **_FLOAT8},
+    "CastLike": _FLOAT8,
+    "QuantizeLinear": {**_AXIS, "block_size": (0,), "output_dtype": (0, 2, 3, 4, 5), "precision": (0, 1), "saturate": None},
+    "DequantizeLinear": {**_AXIS, "block_size": (0,), "output_dtype": (0, 1)},
+}  # fmt: skip
+
+# Operator -> its inputs that are numbers (axes, sizes, bounds), not tensors: bound when the file is read, or computed as sizes.
+SIZE_INPUTS: dict[str, tuple[int, ...]] = {
+    "Clip": (1, 2),
+    "ConstantOfShape": (0,),
+    "Dropout": (1, 2),
+    "Expand": (1,),
+    "Gather": (1,),
+    "Pad": (1, 2, 3),
+    "Pow": (1,),
+    "Range": (0, 1, 2),
+    **dict.fromkeys(REDUCTIONS, (1,)),
+    "Reshape": (1,),
+    "Resize": (1, 2, 3),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Squeeze": (1,),
+    "Tile": (1,),
+    "Unsqueeze": (1,),
+    "Upsample": (1,),
+}
+# Those of them that may be tensors computed from the images.
+TENSORS_TOO = {"Clip", "Gather", "Pow"}
+SHOWN = 60  # characters of a value in an error
+EVAL = "The file was exported while training: call model.eval() and export it again."
+REMEDIES = {("BatchNormalization", "training_mode"): EVAL, ("Dropout", "training_mode"): EVAL}
+
+
+def check_node(node: NodeProto, attributes: dict[str, Any], used: set[str], place: str) -> None:
+    """Refuse what would otherwise be ignored: an attribute, or a value of one, or an output that is not implemented.
+
+    Args:
+        node: of an operator of the table.
+        attributes: its attributes by name, as Python values.
+        used: names of all values that something reads.
+        place: the file, for errors.
+
+    Raises:
+        UsageError: names the node, the operator, the attribute and what is implemented.
+    """
+    known = ATTRIBUTES.get(node.op_type, {})
+    for key, value in attributes.items():
+        choices = known.get(key, ())
+        if choices is not None and value not in choices:
+            raise refusal(
+                node, place, f"with {key} = {str(value)[:SHOWN]}", key, f"expected {_listed(choices)}" if choices else "expected it absent"
+            )
+    if node.op_type != "Split":
+        extra = [output for output in node.output[1:] if output in used]
+        if extra:
+            raise refusal(node, place, f"whose output '{extra[0]}' is used", "output", "expected its first output alone")
+
+
+def refusal(node: NodeProto, place: str, what: str, key: str, expected: str) -> UsageError:
+    """The error for a node that is not implemented in that form."""
+    remedy = REMEDIES.get((node.op_type, key), "Export the model without it.")
+    return UsageError(f"{place}: {title(node)} {what} is not implemented; {expected}. {remedy}")
+
+
+def title(node: NodeProto) -> str:
+    """What a node is called in errors; nodes without a name by their output."""
+    return f"{node.op_type} '{node.name or node.output[0]}'"
+
+
+def _listed(choices: tuple[Any, ...]) -> str:
+    return " or ".join(map(str, choices))

@@ -1,0 +1,68 @@
+"""Straight-through gradients: a step forward, the derivative of something smooth backward (Bengio et al., 2013, arXiv:1308.3432)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class _StraightThrough(torch.autograd.Function):
+    """The second argument forward, the gradient of the first backward."""
+
+    @staticmethod
+    def forward(context: Any, smooth: Tensor, stepped: Tensor) -> Tensor:
+        return stepped.view_as(stepped)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+def straight_through(smooth: Tensor, stepped: Tensor) -> Tensor:
+    """`stepped`, whose gradient goes to `smooth`, of the same shape. Where no gradient is asked for, `stepped` alone: nothing of this is
+    in an exported graph."""
+    if not smooth.requires_grad:
+        return stepped
+    result: Tensor = _StraightThrough.apply(smooth, stepped)
+    return result
+
+
+def straight_round(x: Tensor) -> Tensor:
+    """Rounding forward (halves to even), the identity backward."""
+    return straight_through(x, x.detach().round())
+
+
+def straight_floor(x: Tensor) -> Tensor:
+    """Rounding down forward, the identity backward."""
+    return straight_through(x, x.detach().floor())
+
+
+def straight_ceil(x: Tensor) -> Tensor:
+    """Rounding up forward, the identity backward."""
+    return straight_through(x, x.detach().ceil())
+
+
+def straight_sign(x: Tensor) -> Tensor:
+    """The sign forward, backward the derivative of clip(x, -1, 1) (Hubara et al., "Binarized Neural Networks", 2016, equation 4)."""
+    return straight_through(F.hardtanh(x), x.detach().sign()) if x.requires_grad else x.sign()
+
+
+def straight_cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """A float cast to an integer type and back: rounding towards zero forward, the identity backward. x keeps its type."""
+    return straight_through(x, x.detach().to(dtype).to(x.dtype))
+
+
+def finite_gradient(x: Tensor) -> Tensor:
+    """`x`, to which a NaN or infinite gradient is 0.
+
+    For operators with a point where the derivative has a pole (a root at 0): 0 is PyTorch's own choice for a norm at 0, and one
+    such value would make the gradient of the whole image NaN.
+    """
+    if not x.requires_grad:
+        return x
+    alias = x.view_as(x)
+    alias.register_hook(lambda gradient: gradient.nan_to_num(0.0, 0.0, 0.0))  # type: ignore[no-untyped-call]
+    return alias
