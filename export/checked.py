@@ -1,10 +1,11 @@
-"""Reading an ONNX file that may be damaged or hostile. Nothing of it is executed here, and no other file is opened."""
+"""Reading an ONNX file that may be damaged or hostile. Nothing of it is executed here, and no file is opened but those in its folder."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, inliner
@@ -19,15 +20,15 @@ STANDARD_DOMAINS = ("", "ai.onnx")
 
 
 def load_checked(path: Path) -> ModelProto:
-    """Read an ONNX file, with its local functions inlined.
+    """Read an ONNX file, with its local functions inlined and the weights that lie in a file beside it put inside.
 
     Raises:
-        ExportError: not a readable file, truncated, not ONNX, larger than 2 GB, with external data, of an operator set that is not
-            supported, with operators outside the ONNX standard (listed), with tensors that do not hold what they declare, or invalid
-            for `onnx.checker`.
+        ExportError: not a readable file, truncated, not ONNX, larger than 2 GB, with external data that is not in its folder or not of
+            the size declared, of an operator set that is not supported, with operators outside the ONNX standard (listed), with
+            tensors that do not hold what they declare, or invalid for `onnx.checker`.
     """
     model = parse_onnx(path)
-    refuse_external_data(model, path.name)
+    load_external_data(model, path)
     _check_opset(model, path.name)
     check_size(model, path.name)
     if model.functions:
@@ -54,6 +55,92 @@ def refuse_external_data(model: ModelProto, name: str) -> None:
                 f"{name}: tensor '{tensor.name}' is stored outside of the file, in '{place}'. Expected all weights in one file. "
                 "Save it again with onnx.save(model, path, save_as_external_data=False)."
             )
+
+
+def load_external_data(model: ModelProto, path: Path) -> None:
+    """Put the weights that `path` says lie in files beside it (as PyTorch's exporter writes large and small models) into the model.
+
+    Raises:
+        ExportError: a place outside of the file's folder or behind a link, no such file, fewer bytes than the tensor declares, or more
+            than 2 GB in all.
+    """
+    files: dict[str, bytes] = {}
+    total = path.stat().st_size
+    for tensor in all_tensors(model):
+        if tensor.data_location != TensorProto.EXTERNAL and not tensor.external_data:
+            continue
+        told = {entry.key: entry.value for entry in tensor.external_data}
+        location = told.get("location", "")
+        if location not in files:
+            place = _beside(path, location, tensor.name)
+            if place.stat().st_size > MAX_BYTES:
+                raise ExportError(f"{place} has {place.stat().st_size / 1e9:.1f} GB; models above 2 GB are not supported")
+            files[location] = place.read_bytes()
+        total += (needed := _bytes_of(tensor, path.name))
+        if total > MAX_BYTES:  # many tensors may name the same bytes
+            raise ExportError(f"{path.name} and the weights beside it hold {total / 1e9:.1f} GB; models above 2 GB are not supported")
+        tensor.raw_data = _part(files[location], told, needed, f"{path.name}: tensor '{tensor.name}' in '{location}'")
+        tensor.ClearField("external_data")
+        tensor.data_location = TensorProto.DEFAULT
+
+
+def external_files(model: ModelProto, path: Path) -> list[Path]:
+    """The files beside `path` that its weights lie in, as the model names them."""
+    entries = (entry for tensor in all_tensors(model) for entry in tensor.external_data)
+    return [path.parent / name for name in sorted({entry.value for entry in entries if entry.key == "location"})]
+
+
+def _beside(path: Path, location: str, tensor: str) -> Path:
+    """The file at `location`, relative to the folder of `path`.
+
+    Raises:
+        ExportError: it leads out of that folder, is a link or behind one, or is no file.
+    """
+    parts = PurePosixPath(location).parts
+    wanted = f"{path.name}: tensor '{tensor}' is stored outside of the file, in '{location[:200]}'"
+    if not parts or ".." in parts or PurePosixPath(location).is_absolute() or "\\" in location or "\0" in location:
+        raise ExportError(
+            f"{wanted}. Expected a file in the model's folder, or all weights in one file: onnx.save(onnx.load(path), path), "
+            "or torch.onnx.export(…, external_data=False)."
+        )
+    places = [path.parent.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+    if any(place.is_symlink() for place in places):
+        raise ExportError(f"{wanted}, which is a link. Expected the file itself.")
+    if not places[-1].is_file():
+        raise ExportError(f"{wanted}, and there is no such file. Put it beside the model: the two belong together.")
+    return places[-1]
+
+
+def _part(data: bytes, told: dict[str, str], needed: int, what: str) -> bytes:
+    """The bytes of one tensor.
+
+    Raises:
+        ExportError: offset or length are no numbers, or not those of the tensor and the file.
+    """
+    offset, length = told.get("offset", "0"), told.get("length", str(needed))
+    if not all(text.isascii() and text.isdigit() and len(text) < 20 for text in (offset, length)) or int(length) != needed:
+        raise ExportError(f"{what} declares offset {offset[:20]} and length {length[:20]}; expected {needed:,} bytes of its shape and type")
+    if int(offset) + needed > len(data):
+        raise ExportError(
+            f"{what} needs bytes up to {int(offset) + needed:,}; the file has {len(data):,}. It is truncated, or another model's."
+        )
+    return data[int(offset) : int(offset) + needed]
+
+
+def _bytes_of(tensor: TensorProto, name: str) -> int:
+    """How many bytes a tensor of its shape and type takes, packed.
+
+    Raises:
+        ExportError: a type without a fixed size.
+    """
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except KeyError as error:
+        raise ExportError(f"{name}: tensor '{tensor.name}' is of no known type ({tensor.data_type})") from error
+    if dtype.kind == "O" or min(tensor.dims, default=0) < 0:
+        raise ExportError(f"{name}: tensor '{tensor.name}' of shape {tuple(tensor.dims)} cannot be stored outside of the file")
+    bits = math.prod(tensor.dims) * onnx_bits(tensor.data_type, dtype.itemsize)
+    return int(bits + 7) // 8
 
 
 def parse_onnx(path: Path) -> ModelProto:
@@ -135,14 +222,9 @@ def _check_tensors(model: ModelProto, name: str) -> None:
     for tensor in all_tensors(model):
         try:
             onnx.checker.check_tensor(tensor)
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        except (onnx.checker.ValidationError, KeyError) as error:
+        except onnx.checker.ValidationError as error:
             raise ExportError(f"{name}: tensor '{tensor.name}' is damaged: {str(error).strip().splitlines()[0][:200]}") from error
-        elements = 1
-        for dim in tensor.dims:
-            elements *= dim
-        bits = onnx_bits(tensor.data_type, dtype.itemsize)
-        if tensor.HasField("raw_data") and len(tensor.raw_data) != (elements * bits + 7) // 8:
+        if tensor.HasField("raw_data") and len(tensor.raw_data) != _bytes_of(tensor, name):
             shape = tuple(tensor.dims)
             raise ExportError(
                 f"{name}: tensor '{tensor.name}' declares shape {shape} but holds {len(tensor.raw_data):,} bytes; the file is damaged"

@@ -156,7 +156,7 @@ def _stored(folder: Path, flavour: str, made: dict[str, Any]) -> Artefact | None
     for manifest in sorted(folder.glob(f"{flavour}-*.json")):
         with contextlib.suppress(ExportError):
             found = load_artefact(manifest)
-            if all(getattr(found, key) == value for key, value in made.items()):
+            if found.flavour == flavour and all(getattr(found, key) == value for key, value in made.items()):
                 return found
     return None
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from harness import __version__
 from harness.answers import TWIN, Answers
 from harness.attacks.target import EngineTarget, ModuleTarget
 from harness.errors import UntrustedError
 from harness.models.onnx_graph import read_onnx
 from harness.records import RunRecord, Step
-from harness.run import Run, check_space, environment, now
-from harness.settings import CURVE, Settings
+from harness.run import Run, check_links, check_space, environment, now
+from harness.settings import CURVE, Settings, stored_settings
 from harness.sources.planned import Context
 from harness.stages.attack import Cascade
 from harness.stages.engines import Engine, Engines, open_engines, plan_engines
@@ -46,19 +44,15 @@ def resume(folder: Path) -> RunRecord:
     """Go on with an interrupted run; what was finished is not repeated.
 
     Raises:
-        UsageError: `folder` holds no run.
+        UsageError: `folder` holds no run, or a link that leads out of it.
         UntrustedError: the model or the data are no longer those of the record.
     """
+    check_links(folder)
     record = RunRecord.load(folder)
     if record.status == Step.FINISHED:
         render(folder, ("html", "md"))
         return record
-    try:
-        settings = Settings.model_validate(record.settings)
-    except ValidationError as error:
-        raise UntrustedError(
-            f"the settings in {folder} are not those of this version: {error.errors()[0]['msg']}. Start a new run."
-        ) from error
+    settings = stored_settings(record.settings, folder)
     subject = load_subject(settings)
     now_is = {"model": subject.twin.sha256, "data": subject.test.sha256, "calibration": subject.calibration.sha256}
     was = {"model": record.model.sha256, "data": record.data.sha256, "calibration": record.data.calibration_sha256}

@@ -7,6 +7,7 @@ an interruption, a device that fails and a second try are what they always are.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,14 +25,15 @@ from harness import bench as spine
 from harness.ending import DEVICE_FAILED, INTERNAL, INTERRUPTED
 from harness.errors import UsageError
 from harness.records import RECORD, RunRecord, Step, read_record, write_record
-from harness.run import now
-from harness.settings import FLEET, Settings
+from harness.run import check_links, now
+from harness.settings import FLEET, Settings, stored_settings
 from harness.stages.subject import check_names, load_subject
 from harness.toml import read_toml
 from reports.compare import render_comparison
 
 SCHEMA = 1  # of fleet.json. 1: first version
 SHARED = ("artefacts", "adversarial")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 ORDER = (1, DEVICE_FAILED, INTERNAL, INTERRUPTED, 2, 3, 0)  # of exit codes: the first that any member has is the fleet's
 
 
@@ -139,10 +141,31 @@ def resume(folder: Path) -> FleetRecord:
     """Go on with an interrupted fleet: members that have finished are not run again.
 
     Raises:
-        UsageError: `folder` holds no fleet.
+        UsageError: `folder` holds no fleet, or one that would write elsewhere.
         UntrustedError: `fleet.json` is damaged or of an unknown schema.
     """
-    return go_on(read_record(FleetRecord, folder / FLEET, SCHEMA, "the folder of a fleet"), folder)
+    fleet = read_record(FleetRecord, folder / FLEET, SCHEMA, "the folder of a fleet")
+    check_members(fleet, folder)
+    check_links(folder)
+    return go_on(fleet, folder)
+
+
+def check_members(fleet: FleetRecord, folder: Path) -> None:
+    """Refuse a stored fleet whose run folders are not those that `bench` made: a file from elsewhere must not say where to write.
+
+    Raises:
+        UsageError: no member, a run folder of another name than its device's, or the same one twice.
+    """
+    names = [entry.folder for entry in fleet.members]
+    for entry in fleet.members:
+        expected = folder_name(entry.member)
+        if entry.folder != expected or not PLAIN_NAME.fullmatch(expected):
+            raise UsageError(
+                f"{folder / FLEET}: the run folder of device {entry.member.name!r} is {entry.folder!r}; "
+                f"expected {expected!r}, one plain name. The file was changed: start a new run."
+            )
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"{folder / FLEET}: its members are {', '.join(names) or 'none'}; expected each device once. Start a new run.")
 
 
 def go_on(fleet: FleetRecord, folder: Path) -> FleetRecord:
@@ -169,7 +192,7 @@ def go_on(fleet: FleetRecord, folder: Path) -> FleetRecord:
 
 def prepare(fleet: FleetRecord, folder: Path) -> None:
     """Make artefacts and adversarial sets in the first member's run folder and share them; open the others' run folders."""
-    common = Settings.model_validate(fleet.settings)
+    common = stored_settings(fleet.settings, folder)
     first, *others = [(entry.member.settings(common), folder / entry.folder) for entry in fleet.members]
     if not (first[1] / RECORD).exists() or RunRecord.load(first[1]).status in (Step.STARTED, Step.EXPORTED):
         spine.prepare(*first, fleet.command)
@@ -192,7 +215,7 @@ def share(source: str, target: str) -> None:
 
 def computer(entry: Entry, folder: Path) -> str:
     """Which computer a member's device is: the runs on one take turns."""
-    settings = Settings.model_validate(RunRecord.load(folder / entry.folder).settings)
+    settings = stored_settings(RunRecord.load(folder / entry.folder).settings, folder / entry.folder)
     _, profile = check_names(settings)
     return profile.host or entry.member.name if profile.transport == SSH else "this computer"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import platform
 import shutil
 import sys
@@ -22,7 +23,7 @@ class Run:
     """One run folder, held by this process alone. Use as a context manager.
 
     Raises:
-        UsageError: another process is writing to the folder.
+        UsageError: another process is writing to the folder, or a link in it leads elsewhere.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,6 +32,7 @@ class Run:
 
     def __enter__(self) -> Run:
         self.folder.mkdir(parents=True, exist_ok=True)
+        check_links(self.folder)
         self._lock = (self.folder / LOCK).open("a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,6 +73,19 @@ def environment() -> dict[str, Any]:
         "gradients": placement.name(),
         **{name: version(name) for name in LIBRARIES},
     }
+
+
+def check_links(folder: Path) -> None:
+    """Refuse a folder to write in that holds a link out of it: one from elsewhere must not say where to write.
+
+    Raises:
+        UsageError: names the link.
+    """
+    root = folder.resolve()
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise UsageError(f"{path} is a link that leads out of {folder}, where this command would write. Remove it, or start anew.")
 
 
 def check_space(folder: Path, needed_bytes: int) -> None:

@@ -6,12 +6,12 @@ import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.eps import parse_eps
-from harness.errors import UsageError
+from harness.errors import UntrustedError, UsageError
 
 Tier = Literal["quick", "bench", "qualify"]
 
@@ -89,6 +89,20 @@ class Settings(BaseModel):
     def radius(self, card_eps: str | None) -> Fraction:
         """The primary radius: the option, else the claim on the model's card, else 8/255."""
         return parse_eps(self.eps or card_eps or DEFAULT_EPS)
+
+
+def stored_settings(stored: dict[str, Any], folder: Path) -> Settings:
+    """The settings that a record in `folder` holds.
+
+    Raises:
+        UntrustedError: they are not those of this version.
+    """
+    try:
+        return Settings.model_validate(stored)
+    except ValidationError as error:
+        raise UntrustedError(
+            f"the settings in {folder} are not those of this version: {error.errors()[0]['msg']}. Start a new run."
+        ) from error
 
 
 def check_numbers(settings: Settings) -> None:

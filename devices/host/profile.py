@@ -305,9 +305,12 @@ def _raw(path: Path, below: tuple[str, ...] = ()) -> dict[str, Any]:
     """The TOML of a profile, with what it inherits: `extends` names another one, whose tables are overridden key by key.
 
     Raises:
-        DeviceError: it extends an unknown profile, or itself in the end.
+        DeviceError: it extends an unknown profile, or itself in the end, or nests too deep.
     """
-    raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise DeviceError("its tables and lists nest too deep") from None
     base = raw.pop("extends", None)
     if base is None:
         return raw

@@ -88,7 +88,7 @@ class Agent:
         }
 
     def observe(self, request: Message) -> Message:
-        """The machine's state (see `devices.observed`) and the versions of packages. Needs numpy; `hello` says whether it is there."""
+        """The machine's state (see `devices.worker.observed`) and the versions of packages. Needs numpy; `hello` says whether it is there."""
         from devices.worker.observed import observe_now
 
         return observe_now(request["watch"], request["packages"])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from devices.worker.engines import RefusedError
 from devices.worker.environment import Load
 from devices.worker.observed import observe
 from devices.worker.reader import Reader
@@ -20,6 +21,14 @@ from devices.worker.telemetry.source import AbsentError
 Tell = Callable[[str, int, int], None]
 
 _ASK_S = 1.0
+
+
+def _bind(cpus: tuple[int, ...]) -> None:
+    try:
+        os.sched_setaffinity(0, cpus)
+    except (OSError, ValueError, OverflowError) as error:
+        there = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+        raise RefusedError(f"cpu.affinity of the profile is {list(cpus)}; this process may use CPUs {there} here: {error}") from error
 
 
 class Beside:
@@ -47,7 +56,7 @@ class Beside:
     def begin(self) -> None:
         """Bind the process to its CPUs, read the state, start the sampler, then rest for the idle time. Before any runtime is imported."""
         if self._watch.affinity:
-            os.sched_setaffinity(0, self._watch.affinity)
+            _bind(self._watch.affinity)
         if self._real:
             self.before = observe(self._reader, self._watch)
         if self._timed:

@@ -52,7 +52,7 @@ def observe_now(watch: dict[str, Any], packages: Sequence[str]) -> dict[str, Any
     """What is looked at before any work: `state`, as `observe` gives it, and `versions` of the packages that are there.
 
     Args:
-        watch: `power_query`, `clocks_query` and `providers`, as in `devices.job.Watch`.
+        watch: `power_query`, `clocks_query` and `providers`, as in `devices.worker.spec.Watch`.
         packages: import names.
     """
     power, clocks, providers = (tuple(map(str, watch[name])) for name in ("power_query", "clocks_query", "providers"))

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from harness.errors import UntrustedError, UsageError
+from harness.records import AttackRecord
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -42,6 +44,18 @@ def read(path: Path) -> Arrays | None:
             return dict(file)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
+
+
+def record_of(arrays: Arrays, path: Path) -> AttackRecord:
+    """The record that is stored with a finished set.
+
+    Raises:
+        UntrustedError: it is damaged; `path` is the set's.
+    """
+    try:
+        return AttackRecord.model_validate_json(str(arrays["record"]))
+    except (KeyError, ValidationError) as error:
+        raise UntrustedError(f"the record in {path} is damaged. Delete it and run the attack again.") from error
 
 
 def set_digest(images: NDArray[np.uint8], index: NDArray[np.int64], labels: NDArray[np.int64]) -> str:

@@ -114,6 +114,11 @@ class _Task:
         return self.folder / f"{self.source}-{self.target}-{self.attack.name}-{slug(self.eps)}.npz"
 
     @property
+    def stored_as(self) -> str:
+        """The file, as records name it."""
+        return f"{self.folder.name}/{self.file.name}"
+
+    @property
     def parts_folder(self) -> Path:
         return self.folder / f"{self.file.stem}-{self.fingerprint[:12]}.parts"
 
@@ -141,12 +146,14 @@ class _Task:
         if not self.file.exists():
             return None
         arrays = parts.read(self.file)
-        if arrays is None or "record" not in arrays:
+        if arrays is None or not {"record", "fingerprint"} <= arrays.keys():
             raise UntrustedError(f"adversarial set {self.file} is damaged. Delete it and run the attack again.")
-        if arrays["fingerprint"].item() != self.fingerprint:
+        if str(arrays["fingerprint"]) != self.fingerprint:
             raise UntrustedError(f"{self.file} holds another set: the twin, data, seed or settings differ. Choose another folder.")
         shutil.rmtree(self.parts_folder, ignore_errors=True)  # left where the process died between merging and tidying up
-        record = AttackRecord.model_validate_json(arrays["record"].item())
+        record = parts.record_of(arrays, self.file)
+        if record.file != self.stored_as:
+            raise UntrustedError(f"{self.file} says that it is {record.file!r}; expected {self.stored_as!r}. Delete it and attack again.")
         return record, parts.load_set(self.file, record.set_sha256)[0]
 
     def run(self) -> tuple[AttackRecord, Images]:
@@ -219,7 +226,7 @@ class _Task:
             zero_gradient_share=float(made.zero_gradient.sum()) / max(n_attacked, 1),
             undone_by_rounding=int(made.undone.sum()),
             set_sha256=parts.set_digest(made.images, self.data.place(self.index), self.data.labels[self.index]),
-            file=f"{self.folder.name}/{self.file.name}",
+            file=self.stored_as,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +14,14 @@ from pydantic import BaseModel
 from torch import nn
 
 from export.artefact import sha256_file
+from export.checked import external_files, parse_onnx
 from harness.errors import UsageError
 from harness.models import probe
 from harness.models.architectures import image_size_of
 from harness.models.normalisation import with_normalisation
 from harness.models.onnx_graph import read_onnx
 from harness.models.pt2 import read_pt2
+from harness.models.pt2_sizes import check_sizes
 from harness.models.weights import network_from
 from harness.models.zoo import cards, weights_file
 
@@ -39,7 +42,7 @@ class Twin:
         arch: the architecture's name where there is one.
         module: float32, in eval mode, images (n, c, h, w) in [0, 1] -> logits (n, classes). Its parameters take no gradient
             (attacks need the images' alone); training turns them on again.
-        sha256: of the weights' file.
+        sha256: of the weights' file; of an ONNX model in several files, over all of them.
         input_shape: (channels, height, width).
         classes: number of logits.
         parameters, nonzero_parameters: of the module.
@@ -178,7 +181,7 @@ def _finish(
         source=source,
         arch=arch,
         module=network,
-        sha256=sha256_file(path),
+        sha256=_sha256(path),
         input_shape=shape,
         classes=found,
         parameters=total,
@@ -186,6 +189,14 @@ def _finish(
         macs=probe.macs(network, shape),
         card=card,
     )
+
+
+def _sha256(path: Path) -> str:
+    """Of the file; of an ONNX model whose weights lie beside it, over the hashes of all its files."""
+    beside = external_files(parse_onnx(path), path) if path.suffix == ".onnx" else []
+    if not beside:
+        return sha256_file(path)
+    return hashlib.sha256("".join(map(sha256_file, (path, *beside))).encode()).hexdigest()
 
 
 def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, Options], tuple[nn.Module, Shape]]:
@@ -238,6 +249,7 @@ def _pt2(path: Path, options: Options) -> tuple[nn.Module, Shape]:
     if options.image_size is not None:
         _check_size(path, fixed, options.image_size)
         height = width = options.image_size
+        check_sizes(path, program.network, (channels, height, width))
     return program.network, (channels, height, width)
 
 

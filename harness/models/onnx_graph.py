@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from export.checked import load_checked
 from export.errors import ExportError
 from harness.errors import UsageError
+from harness.models.onnx_batch import check_free, freed
 from harness.models.onnx_operators import OPERATORS
 from harness.models.onnx_sizes import MAX_SIZES, SIZE_OPERATORS, as_size, as_tensor, can_be_size, on_sizes
 from harness.models.onnx_straight import STEPS, StepFunction, straight_nodes
@@ -25,6 +26,7 @@ from harness.models.onnx_support import OPERATOR, OPSET, OUTPUTS, SIZE_INPUTS, T
 from harness.models.steps import Ref, Step, StepNetwork
 from harness.models.weights import refuse_non_finite
 
+LOWEST = -3e38  # float32's own, as some exporters write it, or -infinity
 MASKS = {"Add", "Clip", "Max", "Min", "Pad", "Where"}  # may hold infinity on purpose: a bound, a mask before a softmax
 
 
@@ -38,8 +40,10 @@ class OnnxGraph(StepNetwork):
     Args:
         model: checked, its weights inside (see `export.checked.load_checked`).
         name: of the file, for errors.
+        free_batch: put a free batch in the place of the file's fixed one in the sizes it stores.
 
     Attributes:
+        batch: the batch size that the file fixes; None where it leaves it open.
         input_shape: (channels, height, width) of the file; None for a size it leaves open.
 
     Raises:
@@ -47,7 +51,7 @@ class OnnxGraph(StepNetwork):
             operator is not implemented, or weights that are not finite.
     """
 
-    def __init__(self, model: ModelProto, name: str = "the ONNX graph") -> None:
+    def __init__(self, model: ModelProto, name: str = "the ONNX graph", *, free_batch: bool = False) -> None:
         graph = model.graph
         _check_operators(graph, name)
         source, shape = _input(graph, name)
@@ -55,7 +59,7 @@ class OnnxGraph(StepNetwork):
             raise UsageError(
                 f"{name} has {len(graph.output)} outputs ({', '.join(o.name for o in graph.output)}); expected one, the logits"
             )
-        reader = _Reader(model, name)
+        reader = _Reader(model, name, shape[0] if free_batch else None)
         steps = reader.steps()
         used = {argument.name for step in steps for argument in step.arguments if isinstance(argument, Ref)}
         statistics = {node.input[i] for node in graph.node if node.op_type == "BatchNormalization" for i in (3, 4)}
@@ -63,17 +67,24 @@ class OnnxGraph(StepNetwork):
         if graph.output[0].name in reader.constants:
             raise UsageError(f"{name} returns a constant; expected logits computed from the images")
         super().__init__(steps, weights, source, graph.output[0].name)
-        self.input_shape = shape[1:]
+        self.batch, *self.input_shape = shape
 
 
 def read_onnx(path: Path) -> OnnxGraph:
-    """Read an ONNX file into a module. Nothing of it is executed and no other file is opened.
+    """Read an ONNX file into a module. Nothing of it is executed and no file is opened but its own weights' beside it.
+
+    A file of a fixed batch is read with a free one (see `onnx_batch`).
 
     Raises:
         UsageError: the file is not a graph this can read; says why.
     """
     try:
-        return OnnxGraph(load_checked(path), str(path))
+        model = load_checked(path)
+        graph = OnnxGraph(model, str(path))
+        if graph.batch is None:
+            return graph
+        free = OnnxGraph(model, str(path), free_batch=True)
+        return check_free(graph.eval(), free.eval(), graph.batch, graph.input_shape, str(path))
     except ExportError as error:
         raise UsageError(str(error)) from error
 
@@ -123,11 +134,12 @@ class _Reader:
     when the network runs), or a tensor.
     """
 
-    def __init__(self, model: ModelProto, name: str) -> None:
-        self.nodes, self.name = model.graph.node, name
+    def __init__(self, model: ModelProto, name: str, batch: int | None) -> None:
+        self.nodes, self.name, self.batch = model.graph.node, name, batch
         self.opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
         self.constants = {tensor.name: to_torch(tensor, name) for tensor in model.graph.initializer}
         self.sizes: set[str] = set()
+        self.padded: dict[str, tuple[str, list[int]]] = {}
         self.read = {key for node in self.nodes for key in node.input} | {output.name for output in model.graph.output}
         self.straight = straight_nodes(self.nodes, {value.name for value in model.graph.output})
 
@@ -138,10 +150,15 @@ class _Reader:
     def _steps(self, node: NodeProto) -> list[Step]:
         attributes = _attributes(node, self.name)
         check_node(node, attributes, self.read, self.name)
+        if node.op_type == "MaxPool" and node.input[0] in self.padded:
+            node, attributes = self._with_pads(node, attributes)
         attributes = {OPERATOR: node.op_type, OPSET: self.opset, OUTPUTS: len(node.output), **attributes}
         self._check_constants(node)
         if all(key in self.constants for key in node.input if key):
             self._fold(node, attributes)
+            return []
+        if (amounts := self._pads_of_pools(node, attributes)) is not None:
+            self.padded[node.output[0]] = node.input[0], amounts
             return []
         if self._is_size(node, attributes):
             self.sizes.add(node.output[0])
@@ -155,6 +172,30 @@ class _Reader:
         # Only Split yields several values; the optional outputs of any other operator are unused.
         outputs = tuple(node.output) if node.op_type == "Split" else tuple(node.output)[:1]
         return [*lifted, Step(partial(self._function(node), attributes), arguments, {}, outputs)]
+
+    def _pads_of_pools(self, node: NodeProto, attributes: dict[str, Any]) -> list[int] | None:
+        """The spatial amounts (before, after) of a Pad with the lowest number, read by max pools alone: their own pads, written apart.
+
+        As a Pad it would put that number in front of a quantizer, and eight bits cannot hold it beside any other.
+        """
+        if node.op_type != "Pad" or attributes.get("mode", "constant") != "constant" or len(node.input) > 3:
+            return None
+        stored = [self.constants.get(key) for key in node.input[1:]]
+        amounts = attributes.get("pads") if not stored else None if stored[0] is None else stored[0].tolist()
+        fill = attributes.get("value", 0.0) if len(stored) < 2 else 0.0 if stored[1] is None else float(stored[1])
+        readers = [reader for reader in self.nodes if node.output[0] in reader.input]
+        if amounts is None or fill > LOWEST or not all(_takes_pads(reader, amounts) for reader in readers):
+            return None
+        half = len(amounts) // 2
+        return [*amounts[2:half], *amounts[half + 2 :]]
+
+    def _with_pads(self, node: NodeProto, attributes: dict[str, Any]) -> tuple[NodeProto, dict[str, Any]]:
+        """The max pool behind such a Pad, on the Pad's own input."""
+        source, amounts = self.padded[node.input[0]]
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        copy.input[0] = source
+        return copy, {**attributes, "pads": [a + b for a, b in zip(amounts, attributes.get("pads", [0] * len(amounts)), strict=True)]}
 
     def _function(self, node: NodeProto) -> Callable[..., Any]:
         found: StepFunction = STEPS[node.op_type] if node.output[0] in self.straight else OPERATORS[node.op_type]
@@ -189,7 +230,8 @@ class _Reader:
             return None
         if place in SIZE_INPUTS.get(node.op_type, ()):
             if key in self.sizes or self._is_short(key):
-                return self._size(key)
+                size = self._size(key)
+                return size if self.batch is None or isinstance(size, Ref) else freed(node.op_type, place, size, self.batch)
             if node.op_type not in TENSORS_TOO:
                 what = "is computed from the images" if key not in self.constants else f"has {self.constants[key].numel():,} numbers"
                 raise refusal(node, self.name, f"whose input '{key}' {what}", "input", f"expected constants, at most {MAX_SIZES}")
@@ -226,6 +268,18 @@ class _Reader:
             training = self.constants.get(node.input[2])
             if training is None or bool(training):
                 raise refusal(node, self.name, "with training_mode = true", "training_mode", "expected false")
+
+
+def _takes_pads(node: NodeProto, amounts: list[int]) -> bool:
+    """Whether a node is a max pool whose windows all hold a pixel of the image with these pads of (n, c, *space) too."""
+    half = len(amounts) // 2
+    told = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if node.op_type != "MaxPool" or told.get("auto_pad", b"NOTSET") != b"NOTSET" or any(amounts[:2]) or any(amounts[half : half + 2]):
+        return False
+    kernel = list(told.get("kernel_shape", []))
+    pads = list(told.get("pads", [0] * 2 * len(kernel)))
+    spatial = [*amounts[2:half], *amounts[half + 2 :]]
+    return len(spatial) == len(pads) and all(a >= 0 and a + b < k for a, b, k in zip(spatial, pads, kernel * 2, strict=True))
 
 
 def _attributes(node: NodeProto, name: str) -> dict[str, Any]:

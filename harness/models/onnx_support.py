@@ -13,6 +13,7 @@ Choices = tuple[Any, ...] | None  # of an attribute's value; None: any
 # Attributes of our own, in each node's: its operator, which tells two steps apart where they are printed, the operator set, and its
 # number of outputs.
 OPERATOR, OPSET, OUTPUTS = "_operator", "_opset", "_outputs"
+KEPT = -1  # of our own too, among the sizes of a Resize: as it is
 DTYPES = (1, 2, 3, 5, 6, 7, 9, 10, 11, 16)  # of onnx.TensorProto: those of `onnx_operators.DTYPES`
 _WINDOW: dict[str, Choices] = {
     "auto_pad": ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"),

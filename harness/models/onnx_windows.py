@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.models.onnx_sizes import numbers
-from harness.models.onnx_support import OPSET
+from harness.models.onnx_support import KEPT, OPSET
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -179,7 +179,7 @@ def resize(attributes: dict[str, Any], x: Tensor, roi: Any = None, scales: Any =
     if sizes is not None and sizes.size:
         outs = numbers(sizes)
         # An axis that keeps its size, the batch above all, may be symbolic.
-        factors = [1.0 if out == x.shape[axis] else out / x.shape[axis] for out, axis in zip(outs, axes, strict=True)]
+        factors = [1.0 if out in (KEPT, x.shape[axis]) else out / x.shape[axis] for out, axis in zip(outs, axes, strict=True)]
     else:
         factors = numbers(scales)
         outs = [x.shape[axis] if factor == 1 else floor(x.shape[axis] * factor) for factor, axis in zip(factors, axes, strict=True)]

@@ -12,7 +12,8 @@ PROBES = 3
 # How a dynamic batch is asked for, by the kind of file.
 DYNAMIC = {
     "pt2": " Export it again with a dynamic batch: torch.export.export(..., dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)).",
-    "onnx": " Export it again with a dynamic batch: torch.onnx.export(..., dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)).",
+    "onnx": " Export it again with a dynamic batch, all of it in one file: torch.onnx.export(network.eval(), (images,), 'model.onnx', "
+    "dynamo=True, external_data=False, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)).",
 }
 TOLERANCE = 1e-3  # of the largest logit: above any float32 summation order, far below the effect of batch statistics or dropout
 LINEAR_OPERATORS = ("convolution", "addmm", "mm")

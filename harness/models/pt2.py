@@ -3,17 +3,15 @@
 That function runs what the file says: it unpickles sample inputs, weights and constants (falling back to `weights_only=False`),
 evaluates the text of every symbolic size as Python (sympy), and resolves a node's target to any attribute of `torch`, `os` included
 (torch 2.14, torch/export/pt2_archive/_package.py and torch/_export/serde/serialize.py). Here the graph is read as the JSON it is, only
-`aten` operators without side effects outside their tensors are called, weights are read as raw bytes, sizes are never evaluated.
+the operators of `pt2_operators` are called, weights are read as raw bytes, sizes are never evaluated.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import operator
 import re
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UsageError
+from harness.models.pt2_operators import checked_int, find_operator
+from harness.models.pt2_sizes import check_sizes
 from harness.models.steps import Ref, Step, StepNetwork
 
 SCHEMA_MAJOR = 8
 REMEDY = "Save it again with torch.export.save of PyTorch 2.9 or newer, or give the weights as .safetensors with --arch"
+
+REMEDY_OPERATORS = "Others often go when the program is saved after .run_decompositions()."
 
 # Numbers of torch/_export/serde/schema.py.
 DTYPES = {
@@ -42,22 +44,7 @@ DTYPES = {
 }
 MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
 
-# Operators of aten that take text, and do not take it for a file name or code.
-TEXT_OPERATORS = {"gelu", "gelu_", "div", "div_", "pad", "einsum", "meshgrid"}
-# Those that start with an underscore are internal (some do not check bounds); these occur in decomposed programs.
-INTERNAL_OPERATORS = {
-    "_softmax",
-    "_log_softmax",
-    "_to_copy",
-    "_unsafe_view",
-    "_native_batch_norm_legit_no_training",
-    "_adaptive_avg_pool2d",
-    "_scaled_dot_product_flash_attention_for_cpu",
-}
 ASSERTIONS = re.compile(r"torch\.ops\.aten\.(_assert_\w+|sym_constrain_range\w*)\.\w+")
-INTEGER_ARITHMETIC: dict[str, Callable[..., Any]] = {
-    f"_operator.{name}": getattr(operator, name) for name in ("add", "sub", "mul", "floordiv", "mod", "neg", "truediv", "getitem")
-}
 
 
 @dataclass(frozen=True)
@@ -154,16 +141,18 @@ def _view(raw: bytes, meta: dict[str, Any], largest: int, name: str) -> Tensor:
 
 
 def _read(archive: Archive) -> Program:
-    program = archive.json("models/model.json")
-    version = program["schema_version"]
+    stored = archive.json("models/model.json")
+    version = stored["schema_version"]
     if version["major"] != SCHEMA_MAJOR:
         raise UsageError(f"{archive.path} has schema {version['major']}.{version['minor']}; this version reads {SCHEMA_MAJOR}. {REMEDY}.")
-    module = program["graph_module"]
+    module = stored["graph_module"]
     graph, signature = module["graph"], module["signature"]
     source, weights = _inputs(archive, signature["input_specs"])
     result = _output(archive, signature["output_specs"])
     steps = _steps(archive.path, graph["nodes"])
-    return Program(StepNetwork(steps, weights, source, result), *_input_sizes(archive, graph["tensor_values"][source]))
+    program = Program(StepNetwork(steps, weights, source, result), *_input_sizes(archive, graph["tensor_values"][source]))
+    check_sizes(archive.path, program.network, program.input_shape)
+    return program
 
 
 def _inputs(archive: Archive, specs: list[dict[str, Any]]) -> tuple[str, dict[str, Tensor]]:
@@ -212,23 +201,10 @@ def _steps(path: Path, nodes: list[dict[str, Any]]) -> list[Step]:
     if refused:
         more = f" and {len(refused) - 8} more" if len(refused) > 8 else ""
         raise UsageError(
-            f"{path} calls {', '.join(refused[:8])}{more}; only operators of torch.ops.aten that touch nothing but tensors are accepted"
+            f"{path} calls {', '.join(refused[:8])}{more}; only operators of torch.ops.aten that classifiers are made of are accepted. "
+            f"{REMEDY_OPERATORS}"
         )
     return [_step(node) for node in nodes if not ASSERTIONS.fullmatch(node["target"])]
-
-
-def find_operator(target: str) -> Callable[..., Any] | None:
-    """The function of a node's target, or None where it is not one of those accepted."""
-    if target in INTEGER_ARITHMETIC:
-        return INTEGER_ARITHMETIC[target]
-    match = re.fullmatch(r"torch\.ops\.aten\.(\w+)\.(\w+)", target)
-    if match is None or (match[1].startswith("_") and match[1] not in INTERNAL_OPERATORS):
-        return None
-    found = getattr(getattr(torch.ops.aten, match[1], None), match[2], None)
-    if not isinstance(found, torch._ops.OpOverload):
-        return None
-    text = any("str" in str(argument.type) for argument in found._schema.arguments)
-    return None if text and match[1] not in TEXT_OPERATORS else found
 
 
 def _step(node: dict[str, Any]) -> Step:
@@ -266,7 +242,15 @@ def _argument(argument: dict[str, Any]) -> Any:
             return [Ref(item["name"]) for item in value]
         case "as_optional_tensors":
             return [_argument(item) for item in value]
-        case "as_int" | "as_ints" | "as_float" | "as_floats" | "as_bool" | "as_bools" | "as_string":
+        case "as_int":
+            return checked_int(value)
+        case "as_ints":
+            return [checked_int(item) for item in value]
+        case "as_float":
+            return float(value)  # infinities and NaN are written as text
+        case "as_floats":
+            return [float(item) for item in value]
+        case "as_bool" | "as_bools" | "as_string":
             return value
         case "as_sym_int" | "as_sym_bool" | "as_sym_float":
             return _symbol(value)
@@ -287,4 +271,4 @@ def _argument(argument: dict[str, Any]) -> Any:
 def _symbol(value: dict[str, Any]) -> Any:
     """A size: the result of an earlier step, or a number."""
     ((kind, item),) = value.items()
-    return Ref(item) if kind == "as_name" else item
+    return Ref(item) if kind == "as_name" else checked_int(item) if isinstance(item, int) else item

@@ -86,6 +86,10 @@ class StepNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (n, c, h, w) -> logits (n, classes)."""
+        return self.walk(x)
+
+    def walk(self, x: Tensor, watch: Callable[[dict[str, Any]], None] | None = None) -> Tensor:
+        """As `forward`; `watch` is shown the values that are held after each step, weights among them."""
         values: dict[str, Any] = {name: getattr(self, attribute) for name, attribute in self.attributes.items()}
         values[self.source] = x
 
@@ -98,6 +102,8 @@ class StepNetwork(nn.Module):
             result = step.function(*map(resolve, step.arguments), **{key: resolve(value) for key, value in step.keywords.items()})
             results = (result,) if len(step.outputs) == 1 else result
             values.update(zip(step.outputs, results, strict=False))
+            if watch is not None:
+                watch(values)
             for name in step.unused:
                 values.pop(name, None)
         output: Tensor = values[self.result]

@@ -54,6 +54,13 @@ def run(job: Job, folder: Path, profile: Any = HOST) -> Result:
     return result
 
 
+def test_cpus_that_are_not_there_are_a_refusal_in_words(tmp_path: Path, linear: Any, job_of: Callable[..., Job]) -> None:
+    profile = replace(HOST, cpu=replace(HOST.cpu, affinity=(4000,)))
+    result = run_job(profile, job_of(linear.path), tmp_path / "job", silent)
+    assert result.status == "refused"
+    assert "cpu.affinity of the profile is [4000]; this process may use CPUs" in str(result.error)
+
+
 def test_a_job_on_this_machine_brings_its_state_and_samples_home(tmp_path: Path, linear: Any, job_of: Callable[..., Job]) -> None:
     result = run(job_of(linear.path, latency=TIMED), tmp_path / "job")
     assert result.before["isa_flags"] == result.environment["isa_flags"]

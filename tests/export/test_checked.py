@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from export.checked import load_checked
 from export.errors import ExportError
+from export.quiet import quiet
 
 Build = Callable[..., ModelProto]
 NODE = helper.make_node
@@ -71,10 +73,14 @@ def external(location: str) -> TensorProto:
     return tensor
 
 
-@pytest.mark.parametrize("location", ["weights.bin", "../secret.bin", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "location", ["absent.bin", "../secret.bin", "/etc/passwd", "inner/../../secret.bin", "link.bin", "there/w.bin", ""]
+)
 @pytest.mark.parametrize("place", ["initializer", "constant", "subgraph", "function"])
 def test_external_data_is_refused_wherever_it_hides(location: str, place: str, tmp_path: Path, small_model: Build) -> None:
-    (tmp_path / "weights.bin").write_bytes(bytes(16))
+    (tmp_path.parent / "secret.bin").write_bytes(bytes(16))
+    (tmp_path / "link.bin").symlink_to(tmp_path.parent / "secret.bin")
+    (tmp_path / "there").symlink_to(tmp_path.parent)
     constant = NODE("Constant", [], ["w"], value=external(location))
     branch = helper.make_graph([constant, NODE("Identity", ["w"], ["out"])], "branch", [], [helper.make_tensor_value_info("out", 1, [4])])
     flatten = NODE("Flatten", ["images"], ["logits"])
@@ -92,6 +98,28 @@ def test_external_data_is_refused_wherever_it_hides(location: str, place: str, t
     with pytest.raises(ExportError, match=r"outside of the file") as caught:
         load_checked(write(tmp_path / "external.onnx", model))
     assert location in str(caught.value)
+
+
+def test_weights_beside_the_file_are_read(tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 300))
+    shapes = ({0: torch.export.Dim.DYNAMIC},)
+    with quiet():
+        torch.onnx.export(
+            network, (torch.rand(2, 3, 4, 4),), tmp_path / "model.onnx", dynamo=True, dynamic_shapes=shapes, external_data=True
+        )
+    assert (tmp_path / "model.onnx.data").exists()
+    loaded = load_checked(tmp_path / "model.onnx")
+    weight = next(tensor for tensor in loaded.graph.initializer if list(tensor.dims) == [300, 48])
+    np.testing.assert_array_equal(numpy_helper.to_array(weight), network[1].weight.detach().numpy())
+
+
+@pytest.mark.parametrize(("key", "value"), [("length", "20"), ("offset", "1"), ("offset", "-4"), ("length", "9" * 30), ("offset", "x")])
+def test_weights_beside_the_file_that_are_not_as_declared_are_refused(key: str, value: str, tmp_path: Path, small_model: Build) -> None:
+    (tmp_path / "weights.bin").write_bytes(bytes(16))
+    tensor = external("weights.bin")
+    tensor.external_data.add(key=key, value=value)
+    with pytest.raises(ExportError, match=r"tensor 'w' in 'weights.bin' (declares|needs)"):
+        load_checked(write(tmp_path / "external.onnx", small_model(NODE("Flatten", ["images"], ["logits"]), initializer=(tensor,))))
 
 
 @pytest.mark.parametrize("opset", [1, 6, 999])

@@ -216,6 +216,23 @@ def test_lists_are_json_where_asked(capsys: pytest.CaptureFixture[str], monkeypa
     assert json.loads(out)["simulated_clock"] is True
 
 
+def test_a_broken_profile_of_a_user_disables_itself_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "edge-harness" / "devices"
+    own.mkdir(parents=True)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name, text in {"torn": b"name = [", "bytes": b"\xff", "deep": b"a = " + b"[" * 5000, "empty": b""}.items():
+        (own / f"{name}.toml").write_bytes(text)
+    code, out, err = run(capsys, monkeypatch, "devices", "list", "--json")
+    assert code == 0
+    assert {"host", "null", "jetson-orin"} <= {d["name"] for d in json.loads(out)}
+    assert err.count("harness: not usable: ") == 4
+    code, _, err = run(capsys, monkeypatch, "devices", "show", "torn")
+    assert code == 2
+    assert "torn.toml" in err
+
+
 def test_a_device_is_shown_with_its_remedies_and_limits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     _, out, _ = run(capsys, monkeypatch, "devices", "show", "jetson-agx-orin")
     shown = " ".join(out.split())

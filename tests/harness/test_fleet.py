@@ -13,6 +13,7 @@ from harness import fleet
 from harness.cli import app
 from harness.errors import UsageError
 from harness.records import RunRecord, Step
+from harness.run import Run
 from harness.settings import Settings
 from reports.compare import render_comparison
 
@@ -158,3 +159,61 @@ def test_unlike_runs_are_named_and_their_answers_not_compared(finished: tuple[Pa
     text = (tmp_path / "report.md").read_text()
     assert "The runs differ in the seed (one: 0; other: 1)." in text
     assert "Not compared" in text
+
+
+def stored(folder: Path, **members: str) -> Path:
+    """`fleet.json` with these members: device -> run folder."""
+    entries = [fleet.Entry(member=fleet.Member(name=name.replace("_", "-")), folder=place) for name, place in members.items()]
+    folder.mkdir(exist_ok=True)
+    fleet.FleetRecord(created="", command=[], settings=COMMON.model_dump(mode="json"), members=entries).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("place", ["../elsewhere", "{out}", "a/b", "..", "", "null-two", ".null"])
+def test_a_stored_fleet_says_nowhere_else_to_write(place: str, tmp_path: Path) -> None:
+    folder = stored(tmp_path / "run", null=place.format(out=tmp_path / "elsewhere"))
+    ran = CliRunner().invoke(app, ["bench", "--resume", str(folder)])
+    assert isinstance(ran.exception, UsageError) and "expected 'null', one plain name" in str(ran.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"] and [path.name for path in folder.iterdir()] == ["fleet.json"]
+
+
+def test_a_device_s_name_is_a_plain_name_too(tmp_path: Path) -> None:
+    entry = fleet.Entry(member=fleet.Member(name="../null"), folder="../null")
+    folder = stored(tmp_path / "run")
+    record = fleet.FleetRecord(created="", command=[], settings=COMMON.model_dump(mode="json"), members=[entry])
+    record.save(folder)
+    with pytest.raises(UsageError, match="one plain name"):
+        fleet.resume(folder)
+
+
+def test_a_stored_fleet_has_each_device_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="its members are none"):
+        fleet.resume(stored(tmp_path / "empty"))
+    record = fleet.FleetRecord(
+        created="", command=[], settings={}, members=[fleet.Entry(member=fleet.Member(name="null"), folder="null") for _ in range(2)]
+    )
+    record.save(stored(tmp_path / "twice"))
+    with pytest.raises(UsageError, match="its members are null, null"):
+        fleet.resume(tmp_path / "twice")
+
+
+@pytest.mark.parametrize("inside", ["null", "record.tmp", "null/adversarial"])
+def test_no_link_in_a_resumed_folder_leads_out_of_it(inside: str, tmp_path: Path) -> None:
+    folder = stored(tmp_path / "run", null="null")
+    (tmp_path / "elsewhere").mkdir()
+    (folder / inside).parent.mkdir(exist_ok=True)
+    (folder / inside).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="is a link that leads out of"):
+        fleet.resume(folder)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_resumed_run_writes_through_no_link_either(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "run" / "record.tmp").symlink_to(tmp_path / "mine.txt")
+    ran = CliRunner().invoke(app, ["bench", "--resume", str(tmp_path / "run")])
+    assert isinstance(ran.exception, UsageError) and "is a link that leads out of" in str(ran.exception)
+    with pytest.raises(UsageError, match="is a link that leads out of"), Run(tmp_path / "run"):
+        pass
+    assert (tmp_path / "mine.txt").read_text() == "mine"

@@ -39,7 +39,7 @@ class Facts:
         emulator: what emulates it, None where nothing does.
         clock_skew_s: how far its clock is ahead of this machine's, to the time that a message takes.
         absent: of numpy and the profile's runtimes, those that its Python has not, as far as that is known before anything runs.
-        state: what `devices.observed.observe` saw; empty where nothing is declared that it could be held against.
+        state: what `devices.worker.observed.observe` saw; empty where nothing is declared that it could be held against.
         versions: of the profile's runtimes, where `state` is not empty.
     """
 

@@ -36,7 +36,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Observed:
-    """Of `observe`: the state as `devices.observed` has it, and the versions of packages."""
+    """Of `observe`: the state as `devices.worker.observed` has it, and the versions of packages."""
 
     state: dict[str, Any]
     versions: dict[str, str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from linear import linear_data, linear_model
 from torch import Tensor, nn
 
 from harness.attacks import noise as noise_module
-from harness.attacks.parts import load_set, read
+from harness.attacks.parts import load_set, read, write
 from harness.attacks.search import Search
 from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
@@ -230,3 +231,14 @@ def test_a_faulty_model_is_one_clear_line(fault: str, message: str, tmp_path: Pa
     model = linear_model(3)
     with pytest.raises(UsageError, match=message):
         make_set(Faulty(model, fault), linear_data(model), INDEX, resolve("pgd"), EPS, 0, source="S1", folder=tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"file": "../../else/where.npz"}, {"file": ".."}, {"n": "many"}])
+def test_a_set_whose_record_is_not_its_own_is_refused(change: dict[str, object], tmp_path: Path) -> None:
+    record, _ = run(tmp_path)
+    path = tmp_path.parent / record.file
+    arrays = read(path)
+    assert arrays is not None
+    write(path, arrays | {"record": np.array(json.dumps(record.model_dump() | change))})
+    with pytest.raises(UntrustedError, match=r"says that it is|is damaged"):
+        run(tmp_path)

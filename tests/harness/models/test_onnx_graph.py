@@ -19,8 +19,12 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.mobilenetv3 import InvertedResidualConfig
 
+from export.calibration import Calibration
 from export.identity import module_sha256
+from export.int8 import quantize_int8
 from export.onnx import export_onnx
+from export.session import to_input
+from export.trt_int8 import quantize_trt_int8
 from harness.errors import UsageError
 from harness.models.onnx_graph import OnnxGraph, read_onnx
 from harness.models.onnx_quantize import dequantize, quantize
@@ -258,6 +262,37 @@ def test_quantizing_rounds_to_even_saturates_and_passes_the_gradient_inside_the_
     dequantize({}, steps, torch.tensor(scale), point).sum().backward()
     inside = np.abs(np.rint(x.detach().numpy() / np.float32(scale)) + zero + 0.5) <= 127.5
     np.testing.assert_allclose(x.grad.numpy(), inside.astype(np.float32), rtol=1e-6)
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in the pool", "as a Pad of -infinity"])
+@pytest.mark.parametrize("pads", [[1, 1, 1, 1], [0, 0, 1, 1]])
+@pytest.mark.parametrize("quantize_graph", [quantize_int8, quantize_trt_int8])
+def test_a_padded_max_pool_reaches_int8(apart: bool, pads: list[int], quantize_graph: Callable[..., ModelProto]) -> None:
+    """The stem of a ResNet. A pad of -infinity has no place on a grid of eight bits."""
+    rng = np.random.default_rng(0)
+    stored = {"w": rng.standard_normal((16, 3, 3, 3)), "v": rng.standard_normal((16, 16, 1, 1)), "fc": rng.standard_normal((16, 5))}
+    stored = {name: array.astype(np.float32) for name, array in stored.items()}
+    window = {"kernel_shape": [3, 3], "strides": [2, 2]}
+    pool = [helper.make_node("MaxPool", ["a"], ["p"], **window, pads=pads)]
+    if apart:
+        stored |= {"pads": np.array([0, 0, *pads[:2], 0, 0, *pads[2:]]), "low": np.array(-np.inf, np.float32)}
+        pool = [helper.make_node("Pad", ["a", "pads", "low"], ["b"]), helper.make_node("MaxPool", ["b"], ["p"], **window)]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        *pool,
+        helper.make_node("Conv", ["p", "v"], ["c"]),
+        helper.make_node("GlobalAveragePool", ["c"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("MatMul", ["f", "fc"], ["logits"]),
+    ]
+    model = classifier(nodes, stored, (None, 3, 16, 16))
+    images = rng.integers(0, 256, (16, 16, 16, 3)).astype(np.uint8)
+    again = export_onnx(OnnxGraph(model).eval(), (3, 16, 16))
+    x = torch.from_numpy(to_input(images))
+    expected = run(model, x)
+    np.testing.assert_allclose(run(again, x), expected, atol=1e-4)
+    found = run(quantize_graph(again, Calibration(images, "minmax")), x)
+    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
 
 
 def relu(source: str = "x", result: str = "y") -> onnx.NodeProto:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UsageError
-from harness.models.pt2 import find_operator, read_pt2
+from harness.models.pt2 import read_pt2
+from harness.models.pt2_operators import find_operator
 from harness.models.resnet import resnet8
 
 

@@ -1,0 +1,69 @@
+"""A file of a fixed batch, as exporters write by default, read with a free one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from harness.errors import UsageError
+from harness.models.onnx_sizes import Size
+from harness.models.onnx_support import KEPT
+from harness.models.probe import DYNAMIC, TOLERANCE
+
+MAX_BATCH = 64  # to try it with
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def freed(operator: str, place: int, size: Size, batch: int) -> Size:
+    """A stored size with the free batch in the place of the fixed one, as far as one can tell; `check_free` decides.
+
+    Args:
+        operator, place: whose input it is.
+        size: as stored.
+        batch: of the file.
+    """
+    if size.ndim != 1 or not size.size or size[0] <= 0 or size[0] % batch:
+        return size
+    if operator == "Reshape" and -1 not in size.tolist():
+        free = -1  # heads or windows may be part of that axis
+    elif operator == "Reshape" and size[0] == batch:
+        free = 0  # the input's own
+    elif operator == "Resize" and place == 3 and size[0] == batch:
+        free = KEPT
+    else:
+        return size
+    size = size.copy()
+    size[0] = free
+    return size
+
+
+def check_free(fixed: nn.Module, free: Network, batch: int, shape: Sequence[int | None], name: str) -> Network:
+    """The network with a free batch, if for two batches at once it answers what the file's own graph answers for each.
+
+    Args:
+        fixed: the graph as it is, in eval mode.
+        free: the same graph read with a free batch, in eval mode.
+        batch, shape: of the file's input; shape is (channels, height, width), None for a size it leaves open.
+        name: of the file, for errors.
+
+    Raises:
+        UsageError: it does not; says how to export it again.
+    """
+    sizes = [size for size in shape if size is not None]
+    if batch <= MAX_BATCH and len(sizes) == len(shape):
+        images = torch.rand(2 * batch, *sizes, generator=torch.Generator().manual_seed(0))
+        try:
+            with torch.no_grad():
+                expected = torch.cat([fixed(images[:batch]), fixed(images[batch:])])
+                found = free(images)
+        except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError):
+            found = expected = torch.zeros(0)
+        bound = TOLERANCE * float(expected.abs().amax()) if expected.numel() else 0.0
+        if expected.numel() and found.shape == expected.shape and float((found - expected).abs().max()) <= bound:
+            return free
+    raise UsageError(
+        f"{name} takes batches of {batch} alone, and this is part of its graph (its sizes, or a class token).{DYNAMIC['onnx']}"
+    )

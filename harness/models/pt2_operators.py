@@ -1,0 +1,156 @@
+"""The operators that a saved program may call: those that classifiers are made of, each of which checks what it is given.
+
+A file's arguments are hostile until proved otherwise. Many of aten's 3,000 overloads trust theirs: backward operators index memory with
+numbers from a tensor, constructors of sparse tensors do not look at their indices, internal forms (a leading underscore) leave checks to
+the public ones. None of those is here; where a decomposed program calls an internal form, its public one is called in its place.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+POINTWISE = """
+abs absolute add addcdiv addcmul clamp clamp_max clamp_min clip cos div divide elu eq erf exp expm1 floor floor_divide fmod ge gelu gt
+hardsigmoid hardswish hardtanh isfinite isinf isnan le leaky_relu lerp log log1p log2 log_sigmoid logical_and logical_not logical_or
+logical_xor lt masked_fill maximum minimum mish mul multiply ne neg negative pow prelu reciprocal relu relu6 remainder round
+rsqrt rsub selu sigmoid sign silu sin softplus softshrink sqrt square sub subtract tan tanh threshold true_divide trunc where
+bitwise_and bitwise_not bitwise_or celu ceil glu hardshrink
+"""
+REDUCTIONS = """
+all amax amin any argmax argmin cumsum log_softmax logsumexp max mean min norm linalg_vector_norm prod softmax std std_mean sum topk var
+var_mean sort
+"""
+LAYERS = """
+adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d addbmm addmm avg_pool1d avg_pool2d baddbmm batch_norm bilinear
+bmm channel_shuffle conv1d conv2d conv3d conv_transpose2d convolution cosine_similarity dot dropout einsum embedding feature_dropout
+group_norm instance_norm layer_norm linear matmul max_pool1d max_pool2d max_pool2d_with_indices mm mv native_layer_norm outer
+pairwise_distance pixel_shuffle pixel_unshuffle rms_norm scaled_dot_product_attention
+upsample_bicubic2d upsample_bilinear2d upsample_nearest2d
+"""
+SHAPES = """
+alias as_strided broadcast_tensors broadcast_to cat chunk clone col2im concat contiguous constant_pad_nd copy detach diagonal expand
+expand_as flatten flip gather im2col index index_select lift_fresh lift_fresh_copy meshgrid movedim narrow pad permute reflection_pad1d
+reflection_pad2d repeat repeat_interleave replication_pad1d replication_pad2d reshape reshape_as roll rot90 select select_scatter
+slice slice_scatter split split_with_sizes squeeze stack swapaxes swapdims sym_size sym_numel t tensor_split tile to transpose tril triu
+type_as unbind unflatten unfold unsqueeze view view_as
+"""
+CONSTANTS = """
+arange eye full full_like linspace new_full new_ones new_zeros ones ones_like scalar_tensor zero zeros zeros_like
+"""
+NAMES = frozenset(" ".join((POINTWISE, REDUCTIONS, LAYERS, SHAPES, CONSTANTS)).split())
+MODIFY = """
+add_ addcmul_ clamp_ clamp_min_ clamp_max_ copy_ div_ dropout_ elu_ exp_ fill_ gelu_ hardsigmoid_ hardswish_ hardtanh_ leaky_relu_
+masked_fill_ mish_ mul_ neg_ pow_ relu_ relu6_ selu_ sigmoid_ silu_ sqrt_ square_ squeeze_ sub_ tanh_ threshold_ transpose_ unsqueeze_ zero_
+"""
+IN_PLACE = frozenset(MODIFY.split())
+"""Those that exported programs call in place too, on a value of their own."""
+TEXT = frozenset({"gelu", "gelu_", "div", "div_", "pad", "einsum", "meshgrid", "floor_divide"})
+"""Operators that take text, and do not take it for a file name or code."""
+
+LARGEST_INT = 1 << 31  # no size, stride or count of a classifier's; the end of an open slice is said as the largest there is
+OPEN_END = (1 << 63) - 1
+SCALES = (1 / 64, 64.0)  # of resizing
+
+
+def _batch_norm(x: Tensor, weight: Any, bias: Any, mean: Tensor, var: Tensor, momentum: float, eps: float) -> tuple[Tensor, None, None]:
+    return functional.batch_norm(x, mean, var, weight, bias, False, momentum, eps), None, None
+
+
+def _group_norm(x: Tensor, weight: Any, bias: Any, n: int, c: int, hw: int, groups: int, eps: float) -> tuple[Tensor, None, None]:
+    return functional.group_norm(x, groups, weight, bias, eps), None, None
+
+
+def _attention(
+    q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0, is_causal: bool = False, *, attn_mask: Any = None, scale: Any = None
+) -> tuple[Tensor, None]:
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask, dropout_p, is_causal, scale=scale), None
+
+
+def _rms_norm(x: Tensor, shape: list[int], weight: Any, eps: Any) -> tuple[Tensor, None]:
+    return functional.rms_norm(x, shape, weight, eps), None
+
+
+PUBLIC: dict[str, Callable[..., Any]] = {
+    "_softmax": lambda x, dim, half_to_float: torch.softmax(x, dim),
+    "_log_softmax": lambda x, dim, half_to_float: torch.log_softmax(x, dim),
+    "_unsafe_view": lambda x, size: x.reshape(size),
+    "_adaptive_avg_pool2d": lambda x, size: functional.adaptive_avg_pool2d(x, size),
+    "_native_batch_norm_legit_no_training": _batch_norm,
+    "native_group_norm": _group_norm,
+    "_scaled_dot_product_flash_attention_for_cpu": _attention,
+    "_fused_rms_norm": _rms_norm,
+}
+"""Internal forms of decomposed programs -> the public operator, which checks shapes, with the same arguments and number of results."""
+
+
+def _numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Arithmetic of sizes: on numbers alone (a list times a number is a longer list), and with a result that can be one."""
+
+    def checked(*values: Any) -> Any:
+        if not all(isinstance(value, int | float | torch.SymInt | torch.SymFloat | torch.SymBool) for value in values):
+            raise TypeError(f"{function.__name__} of {', '.join(type(value).__name__ for value in values)}; expected numbers")
+        result = function(*values)
+        if isinstance(result, int) and abs(result) > OPEN_END:
+            raise ValueError(f"{function.__name__} gives a number of {result.bit_length()} bits")
+        return result
+
+    return checked
+
+
+ARITHMETIC: dict[str, Callable[..., Any]] = {
+    f"_operator.{name}": _numbers(getattr(operator, name))
+    for name in ("add", "sub", "mul", "floordiv", "mod", "neg", "truediv", "eq", "ne", "lt", "le", "gt", "ge")
+} | {"_operator.getitem": lambda values, index: list(values)[operator.index(index)]}
+
+
+def find_operator(target: str) -> Callable[..., Any] | None:
+    """The function of a node's target, or None where it is not one of those accepted."""
+    if target in ARITHMETIC:
+        return ARITHMETIC[target]
+    match = re.fullmatch(r"torch\.ops\.aten\.(\w+)\.(\w+)", target)
+    if match is None:
+        return None
+    if match[1] in PUBLIC:
+        return PUBLIC[match[1]] if match[2] == "default" else None
+    if match[1] not in NAMES | IN_PLACE | {"_to_copy"}:
+        return None
+    found = getattr(getattr(torch.ops.aten, match[1], None), match[2], None)
+    if not isinstance(found, torch._ops.OpOverload):
+        return None
+    kinds = [str(argument.type) for argument in found._schema.arguments]
+    if any(argument.is_out for argument in found._schema.arguments) or any("Generator" in kind or "Dimname" in kind for kind in kinds):
+        return None
+    if any("str" in kind for kind in kinds) and match[1] not in TEXT:
+        return None
+    return _scaled(found) if match[1].startswith("upsample_") else found
+
+
+def _scaled(resize: Callable[..., Any]) -> Callable[..., Any]:
+    """A resize whose scales lie within `SCALES`: from one beyond all bounds its kernels compute a place outside of the image."""
+
+    def checked(*values: Any, **named: Any) -> Any:
+        for scale in (item for value in (*values, *named.values()) for item in (value if isinstance(value, list | tuple) else (value,))):
+            if isinstance(scale, float) and not SCALES[0] <= scale <= SCALES[1]:
+                raise ValueError(f"an image is scaled by {scale}; expected {SCALES[0]} to {SCALES[1]}")
+        return resize(*values, **named)
+
+    return checked
+
+
+def checked_int(value: int) -> int:
+    """An integer of a file that can be a size, a place or a count.
+
+    Raises:
+        ValueError: it cannot: arithmetic in 64 bits would go round.
+    """
+    if abs(value) > LARGEST_INT and value not in (OPEN_END, -OPEN_END - 1):
+        raise ValueError(f"the integer {value if abs(value) < math.inf else '?'} is beyond any size")
+    return value

@@ -1,0 +1,82 @@
+"""Files of a fixed batch: read with a free one where the graph allows it, else refused with the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.onnx import export_onnx
+from export.quiet import quiet
+from export.session import open_session
+from harness.errors import UsageError
+from harness.models.load import load_twin
+
+
+class Windows(nn.Module):
+    """Two flattenings, channel shuffle, and windows that join the batch's axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8 * 16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = nn.functional.interpolate(self.conv(x), size=(8, 8), mode="bilinear")
+        n = f.shape[0]
+        f = f.view(n, 2, 4, 8, 8).transpose(1, 2).reshape(n, 8, 8, 8)
+        windows = f.view(n, 8, 2, 4, 2, 4).permute(0, 2, 4, 1, 3, 5).reshape(n * 4, 8, 4, 4)
+        pooled = windows.softmax(2).mean(1).view(n, 4, 4, 4).flatten(1)
+        return self.fc(torch.cat([pooled, f[:, :, 0].flatten(1)], 1))
+
+
+class Token(nn.Module):
+    """A class token repeated for the batch: in a file of a fixed batch it is stored for that batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.fc = nn.Parameter(torch.rand(1, 1, 3)), nn.Linear(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.cat([self.token.expand(x.shape[0], -1, -1), x.flatten(2).transpose(1, 2)], 1).softmax(1)[:, 0])
+
+
+def save(network: nn.Module, batch: int, path: Path, dynamo: bool) -> None:
+    with quiet():
+        torch.onnx.export(network.eval(), (torch.rand(batch, 3, 12, 12),), path, dynamo=dynamo, verbose=False)
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_fixed_batch_becomes_a_free_one(batch: int, dynamo: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Windows()
+    save(network, batch, tmp_path / "model.onnx", dynamo)
+    twin = load_twin(str(tmp_path / "model.onnx"))
+    again = open_session(export_onnx(twin.module, twin.input_shape))
+    for n in (1, 3, 6):
+        images = torch.rand(n, 3, 12, 12)
+        with torch.no_grad():
+            expected = network(images).numpy()
+            np.testing.assert_allclose(twin.module(images).numpy(), expected, atol=1e-5)
+        np.testing.assert_allclose(again.run(None, {"images": images.numpy()})[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_batch_that_is_part_of_the_graph_is_refused_with_the_whole_recipe(batch: int, tmp_path: Path) -> None:
+    save(Token(), batch, tmp_path / "model.onnx", True)
+    with pytest.raises(UsageError, match=f"takes batches of {batch} alone.*dynamo=True, external_data=False, dynamic_shapes=") as caught:
+        load_twin(str(tmp_path / "model.onnx"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hash_of_a_model_is_that_of_the_weights_beside_it_too(tmp_path: Path) -> None:
+    hashes = set()
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        with quiet():
+            torch.onnx.export(Windows().eval(), (torch.rand(1, 3, 12, 12),), tmp_path / "model.onnx", dynamo=True, external_data=True)
+        hashes |= {load_twin(str(tmp_path / "model.onnx")).sha256, (tmp_path / "model.onnx").read_bytes()}
+    assert len([h for h in hashes if isinstance(h, str)]) == 2

@@ -1,0 +1,183 @@
+"""What a saved program may call: enough for classifiers, and nothing that a hostile argument turns against memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from harness.errors import UsageError
+from harness.models.pt2 import ASSERTIONS, read_pt2
+from harness.models.pt2_operators import IN_PLACE, NAMES, PUBLIC, checked_int, find_operator
+from harness.models.pt2_sizes import check_sizes
+from harness.models.steps import Ref, Step, StepNetwork
+
+# The targets in the exports of torchvision's and timm's classifiers, as saved and after run_decompositions().
+CALLED = (Path(__file__).parents[2] / "golden" / "pt2_operators.txt").read_text().split()
+ATEN = [
+    (s.name.removeprefix("aten::"), s.overload_name or "default") for s in torch._C._jit_get_all_schemas() if s.name.startswith("aten::")
+]
+ACCEPTED = [(name, overload) for name, overload in ATEN if find_operator(f"torch.ops.aten.{name}.{overload}") is not None]
+
+
+@pytest.mark.parametrize("target", CALLED)
+def test_what_exported_classifiers_call_is_accepted(target: str) -> None:
+    assert ASSERTIONS.fullmatch(target) or find_operator(target) is not None
+
+
+def test_every_name_of_the_list_is_an_operator() -> None:
+    assert {name for name, _ in ACCEPTED} >= (NAMES | IN_PLACE) - {name for name in NAMES if name.startswith("_")}
+
+
+def test_nothing_internal_is_accepted() -> None:
+    assert len(ATEN) > 2500 and len(ACCEPTED) < 700
+    bad = re.compile(
+        r"backward|unsafe|sparse|csr|coo|quantize|resize|set_|storage|from_file|from_blob|frombuffer|empty|random|rand|_out$|put|scatter_"
+    )
+    assert [name for name, overload in ACCEPTED if (name not in PUBLIC and bad.search(name)) or re.search(r"(^|_)out$", overload)] == []
+    assert {name for name, _ in ACCEPTED if name.startswith("_")} == {"_to_copy", *(name for name in PUBLIC if name.startswith("_"))}
+    in_place = {name for name, _ in ACCEPTED if name.endswith("_")}
+    assert in_place == IN_PLACE
+
+
+TRUSTING = """
+max_pool2d_with_indices_backward max_unpool2d sparse_coo_tensor _sparse_coo_tensor_unsafe _coalesced_ set_ resize_ _reshape_alias
+empty_strided empty native_batch_norm _unsafe_index _embedding_bag put_ index_put_ scatter_ _cslt_compress
+_make_per_tensor_quantized_tensor _foreach_add_ rand from_file _fused_adam_ lstm item
+""".split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize("name", TRUSTING)
+def test_operators_that_trust_their_arguments_are_refused(name: str) -> None:
+    overloads = [overload for known, overload in ATEN if known == name] or ["default"]
+    assert not any(find_operator(f"torch.ops.aten.{name}.{overload}") for overload in overloads)
+
+
+def network(*calls: tuple[str, tuple[Any, ...]], **weights: Tensor) -> StepNetwork:
+    """One operator after the other; the last result is returned. "x" in arguments is a reference, as is each "@NAME"."""
+    steps = []
+    for number, (target, arguments) in enumerate(calls):
+        function = find_operator(target if "." in target else f"torch.ops.aten.{target}.default")
+        assert function is not None, target
+        values = tuple(Ref(a.removeprefix("@")) if isinstance(a, str) and (a == "x" or a[:1] == "@") else a for a in arguments)
+        steps.append(Step(function, values, {}, (f"v{number}",)))
+    return StepNetwork(steps, weights, "x", f"v{len(steps) - 1}")
+
+
+LARGE = {
+    "a constant": [("torch.ops.aten.full.default", ([1 << 15, 1 << 15], 0.0))],
+    "a range": [("torch.ops.aten.arange.default", (1 << 30,))],
+    "padding": [("torch.ops.aten.constant_pad_nd.default", ("x", [1 << 14] * 4))],
+    "a repetition": [("torch.ops.aten.repeat.default", ("x", [1, 1, 1 << 12, 1 << 12]))],
+    "an expanded view": [
+        ("torch.ops.aten.as_strided.default", ("x", [1 << 15, 1 << 15], [0, 0])),
+        ("torch.ops.aten.clone.default", ("@v0",)),
+    ],
+    "a resize": [("torch.ops.aten.upsample_nearest2d.default", ("x", [1 << 14, 1 << 14]))],
+    "a padded convolution": [("torch.ops.aten.conv2d.default", ("x", "@w", None, [1, 1], [1 << 14, 1 << 14]))],
+    "an outer product": [("torch.ops.aten.einsum.default", ("abcd,efgh,ijkl->abcdefghijkl", ["x", "x", "x"]))],
+    "many values": [("torch.ops.aten.full.default", ([1 << 12, 1 << 11], 0.0)) for _ in range(40)]
+    + [("torch.ops.aten.stack.default", ([f"@v{n}" for n in range(40)],))],
+}
+
+
+def references(value: Any) -> Any:
+    return (
+        [references(item) for item in value]
+        if isinstance(value, list)
+        else Ref(value.removeprefix("@"))
+        if isinstance(value, str)
+        else value
+    )
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_sizes_without_end_are_refused_before_memory_is_taken(case: str) -> None:
+    calls = [(target, tuple(references(a) if isinstance(a, list) else a for a in arguments)) for target, arguments in LARGE[case]]
+    hostile = network(*calls, w=torch.ones(1, 3, 1, 1))
+    with pytest.raises(UsageError, match=r"model\.pt2 asks for .* bytes at once for one image; expected at most"):
+        check_sizes(Path("model.pt2"), hostile, (3, 16, 16))
+
+
+FOUR = torch.ones(4)
+OUTSIDE: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "a view beyond the storage": ("as_strided", ("x", [4], [1], 1 << 20)),
+    "a view before the storage": ("as_strided", ("x", [4], [1], -8)),
+    "a negative stride": ("as_strided", ("x", [4], [-1], 8)),
+    "an embedding": ("embedding", ("@table", "@far")),
+    "a negative embedding": ("embedding", ("@table", "@before")),
+    "a gather": ("gather", ("@table", 0, "@far")),
+    "an index": ("torch.ops.aten.index.Tensor", ("@table", [Ref("far")])),
+    "a selection": ("index_select", ("@table", 0, "@row")),
+    "short statistics": ("_native_batch_norm_legit_no_training", ("x", "@four", "@four", "@four", "@four", 0.1, 1e-5)),
+    "a short norm": ("native_layer_norm", ("x", [16], "@four", "@four", 1e-5)),
+    "another number of groups": ("native_group_norm", ("x", "@four", "@four", 1, 3, 1 << 20, 3, 1e-5)),
+    "a tiny scale": ("upsample_nearest2d", ("x", [16, 16], 1e-300, 1e-300)),
+    "no number as scale": ("upsample_bilinear2d", ("x", [16, 16], False, float("nan"), None)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OUTSIDE)
+def test_no_argument_leads_out_of_a_tensor(case: str) -> None:
+    weights = {"table": torch.ones(4, 4), "four": FOUR, "far": torch.full((1, 1), 1 << 40), "before": torch.full((1, 1), -(1 << 40))}
+    hostile = network(OUTSIDE[case], **weights, row=torch.tensor([1 << 40]))
+    with pytest.raises((IndexError, RuntimeError, ValueError, TypeError)):
+        hostile(torch.ones(1, 8, 16, 16))
+
+
+def test_arithmetic_is_on_numbers_alone() -> None:
+    multiply = find_operator("_operator.mul")
+    assert multiply is not None and multiply(6, 7) == 42
+    for hostile in (([0], 1 << 40), ("a", 1 << 40), (1 << 62, 4)):
+        with pytest.raises((TypeError, ValueError)):
+            multiply(*hostile)
+    with pytest.raises(ValueError, match="beyond any size"):
+        checked_int(1 << 40)
+    assert checked_int((1 << 63) - 1) > 0  # the end of an open slice
+
+
+class Swap(nn.Module):
+    """Group norm, attention and a slice that is written to: what decompositions write in their internal forms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3, 2), nn.GroupNorm(2, 8), nn.Linear(8, 5)
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x)).flatten(2).transpose(1, 2)
+        mask = torch.zeros(x.shape[1:])
+        mask[:2] = 1
+        x = nn.functional.layer_norm(x + self.attend(x, x, x)[0] * mask, [8])
+        return self.head(nn.functional.normalize(x.mean(1), dim=1))
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "norms and attention": (Swap, 16),
+    "resnet18": (torchvision.models.resnet18, 32),
+    "mobilenet_v3_small": (torchvision.models.mobilenet_v3_small, 32),
+    "shufflenet_v2_x0_5": (torchvision.models.shufflenet_v2_x0_5, 32),
+    "timm vit": (lambda: timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2), 32),
+    "timm mobilevit": (lambda: timm.create_model("mobilevit_xxs"), 64),
+}
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_architectures_come_back_as_they_were(name: str, decomposed: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    build, size = NETWORKS[name]
+    network = build().eval()
+    program = torch.export.export(network, (torch.rand(2, 3, size, size),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    torch.export.save(program.run_decompositions() if decomposed else program, tmp_path / "model.pt2")
+    back = read_pt2(tmp_path / "model.pt2").network
+    images = torch.rand(3, 3, size, size)
+    with torch.no_grad():
+        assert torch.allclose(back(images), network(images), rtol=1e-4, atol=1e-5)
