@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from torch import nn
 
 from export.artefact import Artefact
 from export.errors import ExportError
+from export.flavours import export_flavour
 from export.proof import LIMITS, prove
 
 Plant = Callable[[ModelProto, str], Artefact]
@@ -43,6 +46,40 @@ def test_the_error_is_the_largest_difference(
     found = prove(network, planted(changed(graph, lambda bias: bias + offset), "fp32"), images)
     assert found.max_logit_error == pytest.approx(offset, abs=1e-5)
     assert found.passed is passes
+
+
+class Levels(nn.Module):
+    """Activations on four levels, of which many lie at a border: pixels k/255 times a power of two, and biases at halves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fc = nn.Conv2d(3, 8, 3, bias=False), nn.Linear(8 * 36, 5)
+        with torch.no_grad():
+            self.conv.weight.fill_(1 / 27)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(((self.conv(x) * 255 * 27 / 2).round() / 64).flatten(1))
+
+
+def test_a_value_at_a_rounding_border_may_fall_to_either_side_and_no_weight_may_change(tmp_path: Path) -> None:
+    """Every sum of 27 pixels is an integer, and half of one is at a border for every odd one."""
+    network, images = Levels().eval(), np.random.default_rng(0).integers(0, 256, (32, 8, 8, 3)).astype(np.uint8)
+
+    def exported(module: nn.Module) -> Artefact:
+        return export_flavour(
+            module.eval(), "onnx-fp32", input_shape=(3, 8, 8), source_sha256="0" * 64, calibration_images=images,
+            calibration_method="minmax", folder=tmp_path,
+        )  # fmt: skip
+
+    found = prove(network, exported(network), images)
+    assert found.max_logit_error > 1e-3 * 5, "the borders are where the runtimes differ"
+    assert found.passed, found
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        other.fc.weight[0] *= 1.05
+    found = prove(network, exported(other), images)
+    assert not found.passed, found
 
 
 @pytest.mark.parametrize("precision", LIMITS)
