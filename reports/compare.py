@@ -12,11 +12,12 @@ from reports.format import NONE, WITHHELD, clean, count, estimate, milliseconds,
 from reports.html import page
 from reports.markdown import document
 from reports.run import Run
+from reports.sections.telemetry import INVALID
 from reports.sections.verdict import TONES, tag
 from reports.table import Cell, Section, Table, table
 
-KEY = ["index", "source", "attack", "eps", "engine"]
-SetKey = tuple[str, str, str]  # source, attack, radius as a fraction
+KEY = ["index", "source", "target", "attack", "eps", "engine"]
+SetKey = tuple[str, str, str, str]  # source, target, attack, radius as a fraction
 # What must be the same for two runs' answers to be compared image by image.
 ALIKE = ("model", "data", "attacked images", "seed")
 
@@ -115,7 +116,7 @@ def _engines(runs: Mapping[str, Run]) -> Table:
         (
             name,
             Cell(engine.status, "good" if engine.status == "ok" else "bad"),
-            engine.flavour,
+            engine.name,
             f"{engine.runtime} {engine.runtime_version or ''}",
             estimate(engine.clean.accuracy, engine.clean.ci95) if engine.clean else NONE,
             *(_median(run.record, engine, batch) for batch in batches),
@@ -134,7 +135,7 @@ def _median(record: RunRecord, engine: EngineRecord, batch: str) -> str:
     if record.device.emulated:
         return WITHHELD
     found = engine.latency.get(batch)
-    return milliseconds(found.p50) if found is not None else NONE
+    return NONE if found is None else INVALID if found.invalid else milliseconds(found.p50)
 
 
 def _labels(runs: Mapping[str, Run]) -> Section:
@@ -160,20 +161,20 @@ def _differing(one: str, other: str, first: Run, second: Run) -> Iterator[tuple[
     both = pd.concat(answers, axis=1, join="inner").reset_index()
     both["differs"] = both["first"] != both["second"]
     same, unlike = _sets(first.record, second.record)
-    keys = zip(both["source"], both["attack"], both["eps"], strict=True)
+    keys = zip(both["source"], both["target"], both["attack"], both["eps"], strict=True)
     shown = pd.Series([key in same for key in keys], index=both.index, dtype=bool)
     for engine, part in both.groupby("engine"):
         is_clean = part["attack"] == "clean"
         kinds = (is_clean, ~is_clean & shown[part.index])
         counts = [(int(kind.sum()), int((part["differs"] & kind).sum())) for kind in kinds]
-        files = {e.artefact_sha256 for run in (first, second) for e in run.record.engines if e.flavour == engine}
+        files = {e.artefact_sha256 for run in (first, second) for e in run.record.engines if e.name == engine}
         artefact = "the same" if len(files) == 1 else "another"
         yield (f"{one} – {other}", str(engine), artefact, *(count(number) for pair in counts for number in pair), count(len(unlike)))
 
 
 def _sets(first: RunRecord, second: RunRecord) -> tuple[set[SetKey], set[SetKey]]:
-    """The adversarial sets, by source, attack and radius, that are the same bytes in two runs, and those that are not, or in one alone."""
-    hashes = [{(a.source, a.name, a.eps_exact): a.set_sha256 for a in record.attacks} for record in (first, second)]
+    """The adversarial sets, by source, target, attack and radius, that are the same bytes in two runs, and those that are not, or in one alone."""
+    hashes = [{(a.source, a.target, a.name, a.eps_exact): a.set_sha256 for a in record.attacks} for record in (first, second)]
     every = hashes[0].keys() | hashes[1].keys()
     same = {key for key in every if hashes[0].get(key) == hashes[1].get(key)}
     return same, every - same

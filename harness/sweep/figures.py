@@ -90,10 +90,10 @@ def made_by(card: Mapping[str, Any]) -> dict[str, Any]:
 
 def engine_row(engine: EngineRecord, record: RunRecord) -> EngineRow:
     """One engine's figures; measurements that do not count are left out, and all of an emulator's times."""
-    claim = next((claim for claim in record.claims if claim.engine == engine.flavour), None)
+    claim = next((claim for claim in record.claims if claim.engine == engine.name), None)
     timed = {batch: latency.p50 for batch, latency in engine.latency.items() if not latency.invalid}
     return EngineRow(
-        flavour=engine.flavour,
+        flavour=engine.name,
         status=engine.status,
         error=engine.error,
         precision=engine.precision_evidence.label if engine.precision_evidence else None,
