@@ -11,6 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from devices.compare import declared, voids_time_only
+from devices.saturation import saturates
+from export.simulate import simulated_logits
 from harness import conditions, samples
 from harness.audit import causes, gates, metrics
 from harness.audit.verdict import Comparison, claims, overall
@@ -18,6 +20,7 @@ from harness.hops import readings
 from harness.hops.attack import GATE, AdversarialSet, ste_twin
 from harness.hops.device import state_mismatches, with_states
 from harness.hops.engines import engine_records
+from harness.hops.export import PROOF_IMAGES
 from harness.hops.measure import CLEAN, Measured
 from harness.hops.subject import Subject, describe_device
 from harness.predictions import logits, margins
@@ -51,7 +54,11 @@ def judge(
     records = engine_records(subject, measured, settings.batches, folder)
     found = [
         *_twin_gates(subject, sets, twin),
-        *(g for m, e in zip(measured, records, strict=True) for g in _engine_gates(subject, made_on, bounded, twin, m, e)),
+        *(
+            g
+            for m, e in zip(measured, records, strict=True)
+            for g in gates.blame_saturation([*_engine_gates(subject, made_on, bounded, twin, m, e)])
+        ),
     ]
     found += gates.untested(found, f"not part of this run (tier {settings.tier})")
     judged = claims(_comparisons(subject, replayed, twin, engines, measured), found, settings.plan.margin) if replayed else []
@@ -218,6 +225,7 @@ def _engine_gates(
         yield gates.not_tested("determinism", NOT_RUN, flavour)
     else:
         yield gates.precision_evidence(flavour, engine.precision_evidence)
+        yield from _saturation(subject, m)
     if result.checks is not None and not m.simulated:
         yield gates.determinism(flavour, result.checks.repeats, result.checks.deterministic)
         yield gates.timed_outputs(flavour, result.checks.timed_outputs_equal_accuracy_outputs, result.checks.timed_max_logit_error)
@@ -233,3 +241,17 @@ def _engine_gates(
             np.concatenate([ste.sets[key].argmax(1) for key in keys]),
             np.concatenate([result.outputs[key].argmax(1) for key in keys]),
         )
+
+
+def _saturation(subject: Subject, m: Measured) -> Iterator[Gate]:
+    """Of an INT8 engine of onnxruntime: its answers against exact integers, where the CPU that was measured can saturate."""
+    artefact, seen = m.exported.artefact, m.result.environment
+    if artefact.precision != "int8" or artefact.runtime != "onnxruntime":
+        return
+    if not saturates(flags := seen.get("isa_flags") or ()):
+        yield gates.not_tested(
+            "saturation", f"the kernels for this CPU are exact ({seen.get('machine')}: {', '.join(flags)})", artefact.flavour
+        )
+        return
+    exact = simulated_logits(artefact, subject.test.images[:PROOF_IMAGES])
+    yield gates.saturation(artefact.flavour, exact, m.result.outputs[CLEAN][:PROOF_IMAGES])
