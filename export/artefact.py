@@ -34,7 +34,7 @@ class Artefact:
         input_name, input_shape: the one input; shape is (channels, height, width), the batch is dynamic.
         output_name, classes: the one output, (batch, classes).
         calibration: method and hash of the calibration images; empty where there is none.
-        options: what the build was told.
+        options: what the build was told and, as `session_config`, what the runtime must be told.
     """
 
     flavour: str
@@ -55,6 +55,11 @@ class Artefact:
     def bytes(self) -> int:
         """Size of the file."""
         return self.path.stat().st_size
+
+    @property
+    def session_config(self) -> dict[str, str]:
+        """Entries of the runtime's configuration with which the file must be run."""
+        return dict(self.options.get("session_config", {}))
 
     def save(self) -> None:
         """Write the manifest beside the file, as NAME.json."""

@@ -1,6 +1,7 @@
 """Proof of an artefact: the file, run on this CPU by onnxruntime or, a saved program, by PyTorch, against the PyTorch module it came from.
 
-A file for another runtime is simulated (`export.simulate`): the proof is of the export, not of that runtime's kernels.
+The proof is of the export, not of any kernels (see `export.simulate`): a file for another runtime is simulated, and integers are exact,
+so that it says the same on every workstation. What the measured CPU makes of the file is judged from the engine's own answers.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def prove(module: nn.Module, artefact: Artefact, images: NDArray[np.uint8]) -> P
 
     Args:
         module: the twin, in eval mode.
-        artefact: the file; of onnxruntime's own flavours with its default (full) graph optimisation, of others with none.
+        artefact: the file; of onnxruntime's own flavours with its session options and default (full) graph optimisation, of others with
+            no optimisation.
             A saved program is one that this process exported (see `export.pt2`).
         images: uint8 (n, h, w, c), n > 0.
 

@@ -1,4 +1,4 @@
-"""An artefact's answers without its own runtime: onnxruntime on this CPU, every node as the file says it.
+"""An artefact's answers as its file defines them: onnxruntime on this CPU, with the artefact's own session options and exact integers.
 
 For a `trt-*` flavour no graph optimisation is made, so that each Q/DQ pair rounds and each layer between computes in float: the arithmetic
 that the file defines, and TensorRT's kernels follow up to the order of their sums. float16 is rounded between operators, not within them.
@@ -43,7 +43,7 @@ def open_artefact(artefact: Artefact) -> Callable[[NDArray[np.float32]], NDArray
         from export.pt2 import open_pt2  # which imports PyTorch
 
         return open_pt2(artefact)
-    session = open_session(str(artefact.path), optimise=artefact.runtime == "onnxruntime")
+    session = open_session(str(artefact.path), optimise=artefact.runtime == "onnxruntime", config=artefact.session_config)
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         try:

@@ -40,14 +40,15 @@ class Graph:
         model: as read, with local functions inlined; external tensors stay where they are.
         path: the file; external tensors lie in its folder.
         claims_sparsity: whether the file is said to be 2:4 sparse.
+        exact_integers: whether the kernels that will run it are known to add integer products without saturation.
         nodes: every node, those of subgraphs too.
         stored: initialisers by name, those of subgraphs and `Constant` nodes too.
         makers: node by the name of each output.
         readers: nodes by the name of an input.
     """
 
-    def __init__(self, model: ModelProto, path: Path, claims_sparsity: bool = False) -> None:
-        self.model, self.path, self.claims_sparsity = model, path, claims_sparsity
+    def __init__(self, model: ModelProto, path: Path, claims_sparsity: bool = False, exact_integers: bool = False) -> None:
+        self.model, self.path, self.claims_sparsity, self.exact_integers = model, path, claims_sparsity, exact_integers
         self.nodes = list(all_nodes(model.graph))
         self.stored: dict[str, TensorProto] = {}
         for graph in all_graphs(model.graph):

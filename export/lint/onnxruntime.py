@@ -116,6 +116,8 @@ def scales(graph: Graph) -> Iterator[tuple[str, str]]:
 
 def saturation(graph: Graph) -> Iterator[tuple[str, str]]:
     """Eight-bit weights: on AVX2 and AVX-512 without VNNI two products can overflow 16 bits. One finding for the file."""
+    if graph.exact_integers:
+        return
     wide = []
     for node, activation, _ in qdq.layers(graph):
         maker = qdq.dequantizer(graph, node.input[1])

@@ -24,13 +24,14 @@ TARGETS = tuple(RULES)
 UNNAMED = "unsupported_node: false"
 
 
-def lint(path: Path, target: str, *, sparse: bool = False) -> list[Finding]:
+def lint(path: Path, target: str, *, sparse: bool = False, exact_integers: bool = False) -> list[Finding]:
     """Check an ONNX file against the rules of one runtime. Neither loads that runtime's engine nor executes anything of the file.
 
     Args:
         path: the file; tensors that lie outside of it are read from its own folder only.
         target: a key of `RULES`.
         sparse: the file claims 2:4 sparse weights.
+        exact_integers: the kernels that will run it cannot saturate, because of the CPU or of the session's options.
 
     Returns:
         findings, the worst first, else in the order of the rules and of the graph. Empty: nothing is known to be wrong.
@@ -40,12 +41,12 @@ def lint(path: Path, target: str, *, sparse: bool = False) -> list[Finding]:
     """
     if target not in RULES:
         raise ExportError(f"unknown target '{target}'. Choices: {', '.join(TARGETS)}.")
-    graph = read(path, sparse=sparse)
+    graph = read(path, sparse=sparse, exact_integers=exact_integers)
     found = [finding for rule in RULES[target] for finding in rule.findings(graph)]
     return sorted(found, key=lambda finding: list(Severity).index(finding.severity))
 
 
-def read(path: Path, *, sparse: bool = False) -> Graph:
+def read(path: Path, *, sparse: bool = False, exact_integers: bool = False) -> Graph:
     """Read a file for the rules, with its local functions inlined.
 
     Raises:
@@ -59,7 +60,7 @@ def read(path: Path, *, sparse: bool = False) -> Graph:
             model = inliner.inline_local_functions(model)
         except Exception as error:
             raise ExportError(f"{path.name}: its local functions cannot be inlined: {first_line(error)}") from error
-    graph = Graph(model, path, sparse)
+    graph = Graph(model, path, sparse, exact_integers)
     for text in (*graph.stored, *graph.makers, *graph.readers, *(part for node in graph.nodes for part in (node.op_type, node.domain))):
         if not isinstance(text, str):  # what protobuf gives for bytes that are no UTF-8
             raise ExportError(f"{path.name} is damaged: {text!r} is the name of a tensor or an operator; expected text")

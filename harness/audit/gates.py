@@ -27,6 +27,7 @@ ZERO_GRADIENT_SHARE = 0.05
 QUERY_ADVANTAGE = 0.01
 FIDELITY_CLEAN, FIDELITY_ADVERSARIAL = 0.99, 0.97
 REPEATED_SPEED = 0.9
+EXACT_ERROR = 1e-3
 UNDONE_SHARE = 0.02
 HALF = 0.5
 TINY = 1e-9  # of an image, in products of limits and counts
@@ -103,6 +104,12 @@ GATES: dict[str, Kind] = {
     "twin fidelity": Kind(
         f"the STE twin and the engine agree on {FIDELITY_CLEAN:.0%} of clean and {FIDELITY_ADVERSARIAL:.0%} of adversarial images",
         "The STE twin is not the engine: check scales, zero points, rounding and the runtime's fusions.",
+    ),
+    "saturation": Kind(
+        f"where the CPU's INT8 kernels can saturate, the logits are those of exact integers (within {EXACT_ERROR:.1%} of the largest)",
+        "The CPU computes another network than the file's, and its own figures are shown. For the file's: --flavour ort-int8-precise (the "
+        "same file, exact kernels) or ort-int8-rr (weights of 7 bits). If it is one of these: compare the versions of onnxruntime.",
+        guards=False,
     ),
     "precision evidence": Kind(
         "the runtime runs the precision that is claimed",
@@ -331,6 +338,26 @@ def twin_fidelity(engine: str, ste_clean: Labels, engine_clean: Labels, ste_adve
         words.append(f"{1 - other / n:.1%} of {n} {name}")
     passed = False if False in results else None if None in results else True
     return _gate("twin fidelity", passed, f"same label on {' and '.join(words)} images" + _undecided(passed), engine)
+
+
+def saturation(engine: str, exact: Logits, found: Logits) -> Gate:
+    """The engine's logits, float (n, classes), against those of the same file with exact integers, on the same images."""
+    apart = np.abs(found - exact).max(axis=1)
+    allowed = EXACT_ERROR * max(1.0, float(np.abs(exact).max()))
+    same = float(np.mean(exact.argmax(1) == found.argmax(1)))
+    observed = (
+        f"other logits on {np.sum(apart > allowed)} of {len(apart)} images, at most {apart.max():.3g} apart; same label on {same:.1%}"
+    )
+    return _gate("saturation", bool((apart <= allowed).all()), observed, engine)
+
+
+def blame_saturation(gates: Sequence[Gate]) -> list[Gate]:
+    """One engine's gates. Where its CPU saturates, that is what helps against the differences from the twin, which it makes too."""
+    if all(gate.name != "saturation" or gate.passed is not False for gate in gates):
+        return list(gates)
+    made = ("clean parity", "twin fidelity")
+    remedy = "The CPU saturates, see the gate 'saturation': take ort-int8-precise or ort-int8-rr."
+    return [gate.model_copy(update={"remedy": remedy}) if gate.name in made and gate.passed is not True else gate for gate in gates]
 
 
 def precision_evidence(engine: str, evidence: PrecisionEvidence | None) -> Gate:

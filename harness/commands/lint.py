@@ -12,6 +12,7 @@ import typer
 from harness.commands.options import AsJson
 
 if TYPE_CHECKING:
+    from export.artefact import Artefact
     from export.lint import Finding
 
 EPILOG = """
@@ -35,16 +36,20 @@ def _list_rules(asked: bool) -> None:
 def lint(
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="weights may lie beside it, in its own folder only")],
     target: Annotated[str | None, typer.Option(help="tensorrt or onnxruntime [default: its manifest's, else tensorrt]")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="the device that will run it: without it, every CPU is thought of", show_default=False)
+    ] = None,
     sparse: Annotated[bool, typer.Option("--sparse", help="the file claims 2:4 sparse weights: check them after rounding")] = False,
     as_json: AsJson = False,
     _rules: Annotated[bool, typer.Option("--rules", is_eager=True, callback=_list_rules, help="list every rule and stop")] = False,
 ) -> None:
     """Check an ONNX file against the rules of a runtime, without that runtime."""
-    from export.lint import Severity
+    from export.lint import TARGETS, Severity
     from export.lint import lint as check
 
-    target = target or _meant_for(file)
-    findings = check(file, target, sparse=sparse)
+    made = _manifest(file)
+    target = target or (made.runtime if made is not None and made.runtime in TARGETS else "tensorrt")
+    findings = check(file, target, sparse=sparse, exact_integers=_exact(made, device))
     counts = Counter(finding.severity for finding in findings)
     if as_json:
         summary = {"file": str(file), "target": target, **{severity.value: counts[severity] for severity in Severity}}
@@ -56,17 +61,29 @@ def lint(
         raise typer.Exit(3)
 
 
-def _meant_for(file: Path) -> str:
-    """The runtime in the manifest beside an exported file."""
+def _manifest(file: Path) -> Artefact | None:
+    """What the manifest beside an exported file says."""
     from export.artefact import load_artefact
     from export.errors import ExportError
-    from export.lint import TARGETS
 
     try:
-        runtime = load_artefact(file.with_suffix(".json")).runtime
+        return load_artefact(file.with_suffix(".json"))
     except ExportError:
-        return "tensorrt"
-    return runtime if runtime in TARGETS else "tensorrt"
+        return None
+
+
+def _exact(made: Artefact | None, device: str | None) -> bool:
+    """Whether integers are multiplied exactly: by the session's options in the manifest, or by any kernel of the device's CPU."""
+    from export.session import runs_exact
+
+    if made is not None and runs_exact(made.session_config):
+        return True
+    if device is None:
+        return False
+    from devices.host.saturation import may_saturate
+    from harness.stages.subject import find_profile
+
+    return not may_saturate(find_profile(device))
 
 
 def _print(findings: list[Finding]) -> None:

@@ -166,7 +166,7 @@ def _options(artefact: Artefact, settings: Settings, threads: int, simulated: bo
         artefact.input_name,
         artefact.output_name,
         threads,
-        session_config=artefact.options.get("session_config", {}),
+        session_config=artefact.session_config,
         batches=(1, timed[len(timed) // 2], max(*timed, BATCH)),
         sparse=bool(artefact.options.get("sparse")),
     )

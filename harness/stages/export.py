@@ -6,18 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from devices.host.profile import DeviceProfile
+from devices.host.saturation import may_saturate
 from export.artefact import Artefact
 from export.errors import ExportError
 from export.flavours import export_flavour
 from export.lint import TARGETS, Severity, lint
 from export.proof import prove
+from export.session import runs_exact
 from harness.data.load import stratified
 from harness.records import LintFinding, Proof
 from harness.settings import Settings
 from harness.stages.subject import Subject
 
 PROOF_IMAGES = 256
-SATURATION = "ORT020"  # of INT8 products on CPUs without VNNI
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def export_and_check(subject: Subject, settings: Settings, folder: Path, say: Ca
             folder=folder,
             cache_fp32=next((e.artefact for e in exported if e.artefact.flavour == "onnx-fp32"), None),
         )
-        findings = _lint(artefact, say)
+        findings = _lint(artefact, subject.profile, say)
         seen = prove(twin.module, artefact, probe)
         proof = Proof(
             n=seen.n,
@@ -67,8 +69,8 @@ def export_and_check(subject: Subject, settings: Settings, folder: Path, say: Ca
     return exported
 
 
-def _lint(artefact: Artefact, say: Callable[[str], None]) -> list[LintFinding]:
-    """What the lint says of an artefact for its runtime; tells the first warning of each rule, or why there are none.
+def _lint(artefact: Artefact, profile: DeviceProfile, say: Callable[[str], None]) -> list[LintFinding]:
+    """What the lint says of an artefact for its runtime on that device; tells the first warning of each rule, or why there are none.
 
     Raises:
         ExportError: the first error it finds.
@@ -76,9 +78,8 @@ def _lint(artefact: Artefact, say: Callable[[str], None]) -> list[LintFinding]:
     if artefact.runtime not in TARGETS:
         say(f"  not linted: the rules are about ONNX files, {artefact.runtime} takes a {artefact.path.suffix}")
         return []
-    found = lint(artefact.path, artefact.runtime, sparse=bool(artefact.options.get("sparse")))
-    if artefact.options.get("session_config", {}).get("session.x64quantprecision") == "1":  # how the file will be run, which it cannot say
-        found = [finding for finding in found if finding.rule != SATURATION]
+    exact = runs_exact(artefact.session_config) or not may_saturate(profile)
+    found = lint(artefact.path, artefact.runtime, sparse=bool(artefact.options.get("sparse")), exact_integers=exact)
     if found and found[0].severity is Severity.ERROR:
         raise ExportError(f"{artefact.path.name} would not run as it says: {found[0]} All findings: harness lint {artefact.path}")
     first = {finding.rule: finding for finding in reversed(found) if finding.severity is Severity.WARNING}

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from devices.host.compare import declared, voids_time_only
+from devices.host.saturation import saturates
+from export.simulate import simulated_logits
 from harness import samples
 from harness.answers import TWIN, Column, Logits, Matrix, Right
 from harness.audit import causes, gates, metrics
@@ -23,6 +25,7 @@ from harness.sources import SOURCES, deciding, lacking
 from harness.stages import readings
 from harness.stages.device import state_mismatches, with_states
 from harness.stages.engine_record import engine_records
+from harness.stages.export import PROOF_IMAGES
 from harness.stages.measure import Measured
 from harness.stages.subject import Subject, describe_device
 
@@ -64,7 +67,11 @@ def judge(record: RunRecord, evidence: Evidence, folder: Path) -> RunRecord:
     engines = engine_records(subject, evidence.measured, evidence.matrix, evidence.lost, settings.batches, folder)
     found = [
         *_twin_gates(evidence),
-        *(gate for m, engine in zip(evidence.measured, engines, strict=True) for gate in _engine_gates(evidence, m, engine)),
+        *(
+            gate
+            for m, engine in zip(evidence.measured, engines, strict=True)
+            for gate in gates.blame_saturation([*_engine_gates(evidence, m, engine)])
+        ),
     ]
     found += gates.untested(found, f"not part of this run (tier {settings.tier})")
     judged = claims(list(_comparisons(evidence)), found, settings.plan.margin) if evidence.matrix.columns else []
@@ -248,6 +255,7 @@ def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iter
         yield gates.not_tested("determinism", NOT_RUN, name)
     else:
         yield gates.precision_evidence(name, engine.precision_evidence)
+        yield from _saturation(subject, m, clean)
     if facts.checks is not None and not m.engine.simulated:
         yield gates.determinism(name, facts.checks.repeats, facts.checks.deterministic)
         yield gates.timed_outputs(name, facts.checks.timed_outputs_equal_accuracy_outputs, facts.checks.timed_max_logit_error)
@@ -262,3 +270,16 @@ def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iter
             np.concatenate([matrix.logits(graph, column).argmax(1) for column in own]),
             np.concatenate([matrix.logits(name, column).argmax(1) for column in own]),
         )
+
+
+def _saturation(subject: Subject, m: Measured, clean: Logits) -> Iterator[Gate]:
+    """Of an INT8 engine of onnxruntime: its answers against exact integers, where the CPU that was measured can saturate."""
+    if m.engine.exported is None:
+        return
+    artefact, name, seen = m.engine.exported.artefact, m.engine.name, m.facts.environment
+    if artefact.precision != "int8" or artefact.runtime != "onnxruntime":
+        return
+    if not saturates(flags := seen.get("isa_flags") or ()):
+        yield gates.not_tested("saturation", f"the kernels for this CPU are exact ({seen.get('machine')}: {', '.join(flags)})", name)
+        return
+    yield gates.saturation(name, simulated_logits(artefact, subject.test.images[:PROOF_IMAGES]), clean[:PROOF_IMAGES])

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from torch import Tensor, nn
 
+from devices.worker.environment import describe_machine
+from devices.host.saturation import saturates
 from export.artefact import Artefact, load_artefact
 from export.calibration import METHODS
 from export.errors import ExportError
@@ -25,7 +27,8 @@ from export.flavours import FLAVOURS, export_flavour
 from export.macs import macs
 from export.proof import prove
 from export.session import to_input
-from export.simulate import open_artefact
+from export.simulate import open_artefact, simulated_logits
+from harness.audit.gates import saturation
 from harness.models.normalisation import with_normalisation
 from harness.models.resnet import resnet8
 
@@ -195,6 +198,24 @@ def test_the_batch_is_free(subject: Subject) -> None:
 def test_proof_passes(subject: Subject) -> None:
     found = prove(subject.module, subject.artefact, subject.images)
     assert found.passed, found
+
+
+@pytest.mark.parametrize("network_name", NETWORKS)
+@pytest.mark.parametrize("flavour", [name for name, kind in FLAVOURS.items() if (kind.precision, kind.runtime) == ("int8", "onnxruntime")])
+def test_on_this_cpu_integers_are_exact_or_said_to_saturate(flavour: str, network_name: str, network: Callable[[str], Subject]) -> None:
+    """Run as it is deployed, with its own options alone: equal to the bit to what its file says, but where the CPU saturates."""
+    base = network(network_name)
+    artefact = base.export(base.folder, flavour, cache_fp32=base.fp32)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    for key, value in artefact.session_config.items():
+        options.add_session_config_entry(key, value)
+    session = ort.InferenceSession(str(artefact.path), options, providers=["CPUExecutionProvider"])
+    (found,) = session.run([artefact.output_name], {artefact.input_name: to_input(base.images)})
+    exact = simulated_logits(artefact, base.images)
+    saturating = flavour == "ort-int8" and saturates(describe_machine()["isa_flags"])
+    assert (saturation(flavour, exact, found).passed is False) is saturating
+    assert np.array_equal(found, exact) is not saturating
 
 
 @onnx_only

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.skipif(
     not any(map(shutil.which, ("qemu-x86_64-static", "qemu-x86_64"))), reason=f"qemu-x86_64-static is not installed: {INSTALL_QEMU}"
 )
 
+FLAVOURS = ("ort-int8-precise", "ort-int8")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -35,7 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
     subject = ("--model", str(folder / "net.safetensors"), "--arch", "resnet8", "--data", str(folder / "data.npz"))
-    what = ("--flavour", "ort-int8-precise", "--attack", "fgsm", "--samples", "4", "--device", "x86-sse4")
+    flavours = (word for flavour in FLAVOURS for word in ("--flavour", flavour))
+    what = (*flavours, "--attack", "fgsm", "--samples", "4", "--device", "x86-avx2")
     assert harness("bench", *subject, *what, "--out", str(folder / "run")) in (0, 1, 3)
     return folder / "run"
 
@@ -43,9 +46,9 @@ def run(folder: Path) -> Path:
 def test_the_record_has_logits_and_a_verdict_but_no_time_and_no_memory(run: Path) -> None:
     record = RunRecord.load(run)
     assert (record.status, record.device.emulated, record.device.simulated) == (Step.FINISHED, True, False)
-    assert record.device.observed["isa_flags"] == ["sse4_1"]
+    assert record.device.observed["isa_flags"] == ["sse4_1", "avx", "avx2", "fma", "f16c"]
     assert record.device.observed["threads"] == 1
-    [engine] = record.engines
+    engine = record.engines[0]
     assert engine.status == "ok"
     assert engine.clean is not None
     assert engine.precision_evidence is not None
@@ -56,6 +59,17 @@ def test_the_record_has_logits_and_a_verdict_but_no_time_and_no_memory(run: Path
     assert record.verdict not in (None, Verdict.ENGINE_FAILED)
     observed = {gate.name: gate.observed for gate in record.gates if gate.engine and gate.passed is None}
     assert observed["timed outputs"] == observed["repeated inputs"] == "nothing was timed"
+
+
+def test_saturation_on_the_measured_cpu_is_a_finding_and_no_fault_of_the_artefact(run: Path) -> None:
+    """The file is proved by exact integers; what the kernels of AVX2 make of it is told apart, and `ort-int8-precise` is accepted."""
+    record = RunRecord.load(run)
+    passed = {(gate.name, gate.engine): gate.passed for gate in record.gates}
+    assert {engine.flavour: passed["artefact proof", engine.flavour] for engine in record.engines} == dict.fromkeys(FLAVOURS, True)
+    assert {flavour: passed["saturation", flavour] for flavour in FLAVOURS} == {"ort-int8-precise": True, "ort-int8": False}
+    assert [engine.flavour for engine in record.engines if any(finding.rule == "ORT020" for finding in engine.proof.lint)] == ["ort-int8"]
+    for report in ("report.html", "report.md"):
+        assert "--flavour ort-int8-precise (the same file, exact kernels) or ort-int8-rr" in " ".join((run / report).read_text().split())
 
 
 def test_the_report_says_so(run: Path) -> None:

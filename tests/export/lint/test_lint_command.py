@@ -12,9 +12,11 @@ import pytest
 from faults import FAULTS
 from onnx import ModelProto
 
+from devices.host.profile import load_profile
 from export.artefact import Artefact, sha256_file
 from export.errors import ExportError
 from export.lint import RULES
+from export.session import EXACT_INTEGERS
 from harness import cli
 from harness.stages.export import _lint
 
@@ -107,16 +109,30 @@ def test_an_exported_file_is_linted_for_the_runtime_in_its_manifest(
 def test_the_export_fails_with_the_finding(exported: Exported, artefact: Callable[..., Artefact]) -> None:
     made = artefact(FAULTS["TRT001"].planted(exported), "tensorrt")
     with pytest.raises(ExportError, match=r"TRT001 .*zero point 3"):
-        _lint(made, lambda line: None)
+        _lint(made, load_profile("host"), lambda line: None)
 
 
 def test_the_export_records_what_is_no_error(exported: Exported, artefact: Callable[..., Artefact]) -> None:
     said: list[str] = []
-    findings = _lint(artefact(FAULTS["TRT022"].planted(exported), "tensorrt"), said.append)
+    findings = _lint(artefact(FAULTS["TRT022"].planted(exported), "tensorrt"), load_profile("host"), said.append)
     assert [finding.rule for finding in findings] == ["TRT022", "TRT021"]
     assert [line.split()[2] for line in said] == ["TRT022"]
 
 
+@pytest.mark.parametrize(("device", "warned"), [("x86-avx2", True), ("raspberry-pi-4", False), ("x86-sse4", False)])
+def test_saturation_is_warned_of_only_where_the_target_can_saturate(
+    device: str, warned: bool, run: Callable[..., tuple[int, str, str]], exported: Exported, artefact: Callable[..., Artefact]
+) -> None:
+    file = FAULTS["ORT020"].planted(exported)
+    plain = artefact(file, "onnxruntime")
+    assert ("ORT020" in {finding.rule for finding in _lint(plain, load_profile(device), lambda line: None)}) is warned
+    assert ("ORT020" in run(plain.path, "--device", device)[1]) is warned
+    assert "ORT020" in run(plain.path)[1], "a device nobody named may have any CPU"
+    precise = artefact(file, "onnxruntime", session_config=EXACT_INTEGERS)
+    assert "ORT020" not in {finding.rule for finding in _lint(precise, load_profile(device), lambda line: None)}
+    assert "ORT020" not in run(precise.path)[1], "its manifest says how it is run"
+
+
 def test_the_export_checks_claimed_sparsity(exported: Exported, artefact: Callable[..., Artefact]) -> None:
     with pytest.raises(ExportError, match="TRT030"):
-        _lint(artefact(FAULTS["TRT030"].planted(exported), "tensorrt", sparse=True), lambda line: None)
+        _lint(artefact(FAULTS["TRT030"].planted(exported), "tensorrt", sparse=True), load_profile("host"), lambda line: None)

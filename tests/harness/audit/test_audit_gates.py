@@ -109,6 +109,11 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
         lambda: gates.twin_fidelity("e", LABELS, wrong_on(10), LABELS, wrong_on(45)),
         "99.0% of 1000 clean and 95.5% of 1000 adversarial",
     ),
+    "saturation": (
+        lambda: gates.saturation("e", LOGITS, LOGITS + np.float32(1e-4)),
+        lambda: gates.saturation("e", LOGITS, np.where(np.arange(64)[:, None] < 3, -LOGITS, LOGITS)),
+        "other logits on 3 of 64 images, at most ",
+    ),
     "precision evidence": (
         lambda: gates.precision_evidence("e", evidence("int8", 0.99)),
         lambda: gates.precision_evidence("e", evidence("mixed int8/fp32", 0.45)),
@@ -234,6 +239,17 @@ def test_clean_accuracy_is_judged_against_the_most_frequent_class(labels: np.nda
     assert gates.clean_accuracy(labels, predictions, 10).passed is passed
 
 
+@pytest.mark.parametrize("saturates", [True, False])
+def test_differences_that_saturation_makes_have_its_remedy(saturates: bool) -> None:
+    """What depends on the export alone keeps its own."""
+    sound, faulty, _ = SOUND_AND_FAULTY["saturation"]
+    others = [SOUND_AND_FAULTY[name][1]() for name in ("artefact proof", "clean parity", "twin fidelity")]
+    found = gates.blame_saturation([*others, faulty() if saturates else sound()])
+    precise = [gate.name for gate in found if "ort-int8-precise" in gate.remedy and gate.name != "saturation"]
+    assert precise == (["clean parity", "twin fidelity"] if saturates else [])
+    assert [gate.passed for gate in found] == [False, False, False, not saturates]
+
+
 def test_clean_accuracy_is_held_against_the_card() -> None:
     """54.6 % of images of which the card has 87.7 % is far above chance, and not this network."""
     assert gates.clean_accuracy(LABELS, wrong_on(454), 10, share(877, 1000)).passed is False
@@ -293,7 +309,7 @@ def test_untested_completes_the_table() -> None:
 def test_labels_and_timing_do_not_touch_the_robustness_verdict_and_unknown_gates_do() -> None:
     unguarded = {name for name in GATES if not guards(not_tested(name, "-"))}
     assert unguarded == {
-        "conditions", "rounding", "precision evidence", "timed outputs", "repeated inputs", "rising loss",
+        "conditions", "rounding", "saturation", "precision evidence", "timed outputs", "repeated inputs", "rising loss",
         "zero gradient along the path", "rebuild spread",
     }  # fmt: skip
     assert guards(Gate(name="new", engine=None, passed=False, observed="", limit="", remedy=""))

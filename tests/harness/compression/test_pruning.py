@@ -88,7 +88,8 @@ def test_the_residual_falls_in_a_training(make_job: Callable[..., Job]) -> None:
 
     pulled, free = residuals("pulled", 0.1), residuals("free", 1e-9)
     assert len(pulled) == 8
-    assert pulled == sorted(pulled, reverse=True) and pulled[-1] < 0.6 * pulled[0], pulled
+    # Not at every step: ADMM promises a limit, no monotone course, and rounding decides how single steps go.
+    assert max(pulled[4:]) < min(pulled[:4]) and pulled[-1] < 0.6 * pulled[0], pulled
     assert pulled[-1] < 0.5 * free[-1], "it falls as much without the penalty"
 
 

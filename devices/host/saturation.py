@@ -1,0 +1,27 @@
+"""Whether onnxruntime's INT8 kernels can saturate on a CPU: those for AVX2 and AVX-512 without VNNI add two products in 16 bits.
+
+From SSE4 and Arm, and from VNNI, come exact integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from devices.worker.environment import describe_machine
+from devices.host.profile import DeviceProfile
+
+EXACT = frozenset({"avx512_vnni", "avx_vnni"})
+ARM = "asimd"
+
+
+def saturates(flags: Collection[str]) -> bool:
+    """What the extensions of a CPU (names of `environment.ISA_FLAGS`) say; none at all are not known, and it may."""
+    return not flags or ("avx2" in flags and EXACT.isdisjoint(flags))
+
+
+def may_saturate(profile: DeviceProfile) -> bool:
+    """The same before the device is looked at: from this computer where it is the device, else from what its profile declares."""
+    if profile.transport == "local":
+        return saturates(describe_machine()["isa_flags"])
+    declared = profile.cpu.isa
+    return ARM not in declared and "avx2" not in profile.cpu.without and EXACT.isdisjoint(declared)

@@ -1,0 +1,42 @@
+"""Which CPUs saturate, by their extensions and by the shipped profiles."""
+
+from __future__ import annotations
+
+import pytest
+
+from devices import saturation
+from devices.profile import load_profile
+from devices.host.saturation import may_saturate, saturates
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("avx", "avx2", "fma"), True),
+        (("avx2", "avx512f", "avx512bw"), True),
+        (("avx2", "avx512f", "avx512_vnni"), False),
+        (("avx2", "avx_vnni"), False),
+        (("sse4_1",), False),
+        (("sse4_1", "avx"), False),
+        (("asimd",), False),
+        (("asimd", "asimddp", "i8mm"), False),
+        ((), True),
+    ],
+)
+def test_avx2_without_vnni_saturates(flags: tuple[str, ...], expected: bool) -> None:
+    assert saturates(flags) is expected
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [("x86-avx2", True), ("x86-sse4", False), ("raspberry-pi-4", False), ("raspberry-pi-5", False), ("jetson-orin", False),
+     ("jetson-nano", False), ("jetson-thor", False)],
+)  # fmt: skip
+def test_a_profile_says_it_before_the_device_is_reached(device: str, expected: bool) -> None:
+    assert may_saturate(load_profile(device)) is expected
+
+
+@pytest.mark.parametrize(("flags", "expected"), [(["avx2"], True), (["avx2", "avx_vnni"], False), (["asimd"], False)])
+def test_of_this_computer_the_cpu_is_asked(flags: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saturation, "describe_machine", lambda: {"isa_flags": flags})
+    assert may_saturate(load_profile("host")) is expected
