@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from devices.worker.environment import describe_machine
 from devices.host.profile import DeviceProfile
+from devices.worker.environment import describe_machine
 
 EXACT = frozenset({"avx512_vnni", "avx_vnni"})
 ARM = "asimd"

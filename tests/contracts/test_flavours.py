@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from torch import Tensor, nn
 
-from devices.worker.environment import describe_machine
 from devices.host.saturation import saturates
+from devices.worker.environment import describe_machine
 from export.artefact import Artefact, load_artefact
 from export.calibration import METHODS
 from export.errors import ExportError

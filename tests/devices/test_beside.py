@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from devices.worker.monitor import Beside
-from devices.worker.spec import Job, LatencyPlan, Watch
-from devices.host.profile import Limits, load_profile
-from devices.worker.reader import ROOT
 from devices.result import Result
 from devices.run import run_job
+
+from devices.host.profile import Limits, load_profile
+from devices.worker.monitor import Beside
+from devices.worker.reader import ROOT
+from devices.worker.spec import Job, LatencyPlan, Watch
 from harness.measurement.conditions import judge
 from harness.measurement.energy import energy
 from harness.measurement.latency import window_ns

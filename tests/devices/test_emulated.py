@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from devices.result import Result
+from devices.run import run_job
 from onnx import TensorProto, helper, numpy_helper
 
 from devices import sysroot as sysroots
 from devices.host.errors import DeviceError
-from devices.worker.spec import LatencyPlan, Options, make_job
 from devices.host.probe import prepare, probe
 from devices.host.profile import load_profile
-from devices.result import Result
-from devices.run import run_job
 from devices.host.sysroot import Sysroot
 from devices.host.transports import connect, emulated
+from devices.worker.spec import LatencyPlan, Options, make_job
 
 CHANNELS, SIDE, CLASSES = 16, 8, 4
 SCALE = CHANNELS * 9 * 127 / 200  # of the output: the largest sum is level 200 of 255

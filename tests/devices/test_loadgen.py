@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from devices.worker.engines import RefusedError
-from devices.worker.spec import FormatError, Job, LatencyPlan
-from devices.worker.loadgen import SCENARIOS, SUMMARY, drive, read_summary
-from devices.host.profile import load_profile
 from devices.result import LOADGEN, RESULT, Result
 from devices.run import run_job
+
+from devices.host.profile import load_profile
+from devices.worker.engines import RefusedError
+from devices.worker.loadgen import SCENARIOS, SUMMARY, drive, read_summary
+from devices.worker.spec import FormatError, Job, LatencyPlan
 
 pytest.importorskip("mlperf_loadgen", reason="MLPerf LoadGen is not installed: pip install mlcommons-loadgen")
 

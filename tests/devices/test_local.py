@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+from devices.process import LINE_LENGTH, STDERR_LINES, Exit
 
 from devices.host.errors import DeviceError
-from devices.process import LINE_LENGTH, STDERR_LINES, Exit
 from devices.host.transports.local import Local
 
 PARENT = """

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from devices.result import Result
 
 import devices
-from devices.worker.spec import Job
 from devices.host.pack import BUILDER_FILES, WORKER_FILES, worker_archive
-from devices.result import Result
+from devices.worker.spec import Job
 
 PACKAGE = Path(devices.__file__).parent
 ALLOWED = {"devices", "export", "numpy"}

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from devices.job import Watch
+
 from devices.worker.quota import Quota, read_quota, usable_cpus
 from devices.worker.reader import Reader
 from devices.worker.telemetry import load

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from devices.result import RESULT, STATUSES, Checks, Result, Timing
+from devices.rules import MEASURED, PARTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from devices.worker.spec import FormatError
-from devices.result import RESULT, STATUSES, Checks, Result, Timing
-from devices.rules import MEASURED, PARTS
 
 counts = st.none() | st.integers(0, 2**50)
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices.result import RESULT, Result
+from devices.run import run_job
 from onnx import helper
 
 from devices.host.errors import DeviceError
-from devices.worker.spec import Job, LatencyPlan, Options
 from devices.host.pack import worker_archive
 from devices.host.profile import load_profile
-from devices.result import RESULT, Result
-from devices.run import run_job
 from devices.worker import to_input
+from devices.worker.spec import Job, LatencyPlan, Options
 
 HOST, NULL = load_profile("host"), load_profile("null")
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from devices.worker.spec import Watch
 from devices.worker.reader import Reader
+from devices.worker.spec import Watch
 from devices.worker.telemetry.sampler import Sampler
 from devices.worker.telemetry.series import Series, Telemetry, columns, read_arrays
 

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import pytest
 import sshd
-
-from devices.host.errors import DeviceError
-from devices.worker.spec import Job
-from devices.host.preflight import reach
 from devices.result import RESULT
 from devices.run import run_job
+
+from devices.host.errors import DeviceError
+from devices.host.preflight import reach
 from devices.host.transports import connect, ssh
 from devices.host.transports.ssh import Ssh, checked_list
+from devices.worker.spec import Job
 
 BIG = 12 << 20
 MOUNT = shutil.which("mount")

@@ -19,19 +19,19 @@ import numpy as np
 import onnx
 import pytest
 import standin_tensorrt
+from devices.result import Result
+from devices.run import run_job
 from onnx import TensorProto, helper, numpy_helper
 
 from devices import cuda
+from devices.host.pack import worker_archive
+from devices.host.profile import load_profile
 from devices.worker.engines import NotRunError, RefusedError
 from devices.worker.engines import tensorrt as engine_module
 from devices.worker.engines.tensorrt import TensorRt
 from devices.worker.engines.torch_tensorrt import TorchTensorRt
-from devices.worker.spec import Job, Options
-from devices.host.pack import worker_archive
-from devices.host.profile import load_profile
-from devices.result import Result
-from devices.run import run_job
 from devices.worker.plan import Plan, sha256_file
+from devices.worker.spec import Job, Options
 from devices.worker.tensorrt import BuildOptions, ExportError, load_library
 
 SHAPE, CLASSES = (2, 3, 5), 4

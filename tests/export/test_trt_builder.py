@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import nn
 
+from devices.worker.tensorrt import TARGETS, BuildOptions, RejectedError, build_plan, build_plans, load_library, verify_plan
 from export import tensorrt
 from export.errors import ExportError
 from export.flavours import FLAVOURS, export_flavour
 from export.lint import rule_for
-from devices.worker.tensorrt import TARGETS, BuildOptions, RejectedError, build_plan, build_plans, load_library, verify_plan
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'edge-harness[aot]'")
 

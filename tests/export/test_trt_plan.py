@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.errors import ExportError
 from devices.worker.plan import SCHEMA, Plan, sha256_file, verify_plan, write_whole
+from export.errors import ExportError
 
 KEY = Path("edge-harness") / "plan.key"
 

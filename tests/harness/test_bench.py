@@ -16,12 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-
 from harness.bench import bench, resume
 from harness.errors import UntrustedError, UsageError
 from harness.records import RunRecord, Step, Verdict
 from harness.settings import Settings
-
 
 SCHEMA = Path(__file__).parents[2] / "reports/record.schema.json"
 SETTINGS = Settings(model="resnet18x16-at", device="null", attacks=("fgsm", "pgd-5"), samples=24, batches=(1, 4), threads=1)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from devices.worker.spec import BATCH
-from harness.stages.engines import _options
 from harness.settings import Settings
+from harness.stages.engines import _options
 
 
 @pytest.mark.parametrize(

@@ -100,14 +100,14 @@ NOISY = [
     ({"environment": {"others_share_meanwhile": 0.12}}, "took 12% of the CPU time during", "Stop them"),
     ({"environment": {"steal_share": 0.05}}, "took 5.0% of the CPU time", "bare metal"),
     ({"environment": {"governor": "powersave"}}, "governor is 'powersave'", "cpupower"),
-    ({"checks": GOOD.model_copy(update=dict(repeated_to_fresh_latency=0.5))}, "0.50x the time of a fresh one", "cache off"),
+    ({"checks": GOOD.model_copy(update={"repeated_to_fresh_latency": 0.5})}, "0.50x the time of a fresh one", "cache off"),
     (
-        {"checks": GOOD.model_copy(update=dict(timed_outputs_equal_accuracy_outputs=False, timed_max_logit_error=0.8))},
+        {"checks": GOOD.model_copy(update={"timed_outputs_equal_accuracy_outputs": False, "timed_max_logit_error": 0.8})},
         "by up to 0.8",
         "batch size",
     ),
-    ({"checks": GOOD.model_copy(update=dict(deterministic=False))}, "3 passes over the same images differ", "one thread"),
-    ({"checks": GOOD.model_copy(update=dict(graph_equal=False))}, "saved graph gives other logits", "Do not trust"),
+    ({"checks": GOOD.model_copy(update={"deterministic": False})}, "3 passes over the same images differ", "one thread"),
+    ({"checks": GOOD.model_copy(update={"graph_equal": False})}, "saved graph gives other logits", "Do not trust"),
 ]
 
 

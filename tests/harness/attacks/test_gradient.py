@@ -7,13 +7,13 @@ import copy
 import numpy as np
 import pytest
 import torch
-from harness.attacks.search import Search, margins
 from hypothesis import given
 from hypothesis import strategies as st
 from linear import linear_data, linear_model
 from torch import Tensor, nn
 
 from harness.attacks.gradient import FastForm, fast, held
+from harness.attacks.search import Search, margins
 from harness.data.dataset import Dataset, to_tensor
 from harness.placement import CPU, device
 from harness.precision import native_bf16
