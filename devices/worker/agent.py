@@ -1,6 +1,6 @@
-"""The agent: serves one connection on a device. It keeps files, starts the worker, tells how it fares, and ends with the connection.
+"""The agent: serves one connection on a device. It keeps files and the device's lock, and ends with the connection.
 
-Standard library only, Python >= 3.10. Each request is one message; `OPERATIONS` has what answers it. What was started goes on without it.
+Standard library only, Python >= 3.10. Each request is one message; `OPERATIONS` has what answers it.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from devices.host.compare import mismatches
-from devices.worker.spec import Watch
-from devices.worker.observed import locked, observe, parse_clocks, parse_cuda, parse_power_mode, parse_release
 from devices.host.profile import Cpu, Identity, load_profile
+from devices.worker.observed import locked, observe, parse_clocks, parse_cuda, parse_power_mode, parse_release
 from devices.worker.reader import Reader
+from devices.worker.spec import Watch
 
 HERE = Path(__file__).parent / "fixtures"
 ORIN = load_profile("jetson-orin")

@@ -8,8 +8,8 @@ import pytest
 
 from devices.host.compare import declared
 from devices.host.errors import DeviceError
-from devices.worker.spec import Watch
 from devices.host.profile import FOLDER, DeviceProfile, device_aliases, device_names, load_profile, read_profile
+from devices.worker.spec import Watch
 
 
 @pytest.mark.parametrize("name", device_names())

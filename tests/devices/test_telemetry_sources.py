@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.worker.spec import Watch
 from devices.worker.reader import Reader
+from devices.worker.spec import Watch
 from devices.worker.telemetry import PROVIDERS, cpufreq, ina3221, load, nvidia_smi, rapl, tegrastats, thermal, throttle
 from devices.worker.telemetry.source import KINDS, AbsentError, Poll, Stream
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from devices import wire
+from devices.worker import wire
 from devices.worker.wire import BEAT, ClosedError, Wire
 
 
