@@ -73,10 +73,10 @@ def test_a_session_with_a_scenario_brings_the_logs_home(scenario: str, linear: L
     with session_of(linear.path) as session:
         session.progress = lambda *step: steps.append(step)
         session.set_pool(some_images(7))
-        said, logs = session.call({"op": "loadgen", "scenario": scenario, "seconds": 2.2}, Said)
+        said, logs = session.call({"op": "loadgen", "scenario": scenario, "seconds": 2.2 if scenario == "SingleStream" else 0.2}, Said)
         assert said.scenario == scenario
-        assert ("VALID" if said.valid else "INVALID") in logs[SUMMARY].decode()
-        assert said.figures["Result is"] == ("VALID" if said.valid else "INVALID")
+        assert said.valid, "an engine of some microseconds keeps LoadGen busy for as long as it wants"
+        assert "Result is : VALID" in logs[SUMMARY].decode()
         np.testing.assert_allclose(session.logits(some_images(7)), linear.logits(some_images(7)), atol=1e-5)
     if scenario == "SingleStream":
         assert {step for step, _, _ in steps} == {f"LoadGen {scenario}"} and {total for _, _, total in steps} == {2200}
