@@ -128,6 +128,7 @@ def bench(members: list[Member], common: Settings, out: Path, command: list[str]
     names = [folder_name(member) for member in members]
     if len(set(names)) < len(names):
         raise UsageError(f"a device is named twice: {', '.join(sorted(names))}")
+    common = common.model_copy(update={"exhaustive": True})  # sets for all devices: none is narrowed to what one device's engines withstand
     for member in members:
         load_subject(member.settings(common))
     entries = [Entry(member=member, folder=name) for member, name in zip(members, names, strict=True)]
@@ -194,7 +195,7 @@ def prepare(fleet: FleetRecord, folder: Path) -> None:
     """Make artefacts and adversarial sets in the first member's run folder and share them; open the others' run folders."""
     common = stored_settings(fleet.settings, folder)
     first, *others = [(entry.member.settings(common), folder / entry.folder) for entry in fleet.members]
-    if not (first[1] / RECORD).exists() or RunRecord.load(first[1]).status in (Step.STARTED, Step.EXPORTED):
+    if not all((place / RECORD).exists() for _, place in (first, *others)):
         spine.prepare(*first, fleet.command)
     for settings, place in others:
         if not (place / RECORD).exists():

@@ -173,7 +173,7 @@ def _differing(one: str, other: str, first: Run, second: Run) -> Iterator[tuple[
 
 
 def _sets(first: RunRecord, second: RunRecord) -> tuple[set[SetKey], set[SetKey]]:
-    """The adversarial sets, by source, target, attack and radius, that are the same bytes in two runs, and those that are not, or in one alone."""
+    """The adversarial sets that are the same bytes in two runs, and those that are not, or in one alone."""
     hashes = [{(a.source, a.target, a.name, a.eps_exact): a.set_sha256 for a in record.attacks} for record in (first, second)]
     every = hashes[0].keys() | hashes[1].keys()
     same = {key for key in every if hashes[0].get(key) == hashes[1].get(key)}

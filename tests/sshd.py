@@ -103,17 +103,14 @@ class Board:
                 os.kill(pid, signal.SIGKILL)
 
     def reboot(self) -> None:
-        """Kill every process of a job, and cut every connection. What was written stays, as of an earlier boot."""
-        for state in self.cache.glob("jobs/*/.run/state.json"):
-            text = state.read_text()
-            state.write_text(text.replace(Path("/proc/sys/kernel/random/boot_id").read_text().strip(), "an earlier boot"))
+        """Kill every process of a run, and cut every connection. What was written stays."""
         for pid in processes(self.cache):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.drop()
 
     def stop(self) -> None:
-        """Stop the server, its sessions, and whatever a job left."""
+        """Stop the server, its sessions, and whatever a run left."""
         drop_connection(HOST)
         if self._server is not None:
             self.drop()
@@ -139,7 +136,7 @@ def children(pid: int) -> list[int]:
 
 
 def processes(cache: Path) -> list[int]:
-    """Workers and supervisors of a device's jobs: they run in a job's folder, or hold one of its files open."""
+    """Workers of a device: they run in a run's folder, or hold one of its files open."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

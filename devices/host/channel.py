@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -11,15 +12,17 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, cast
 
 from devices.host.errors import DeviceError
+from devices.worker.plain import printable
 from devices.worker.wire import Wire
 
 STDERR_LINES = 20
 LINE_LENGTH = 500
 END_S = 5.0  # that a program has to end by itself once it was asked to
 _SSH_FAILED = 255  # the exit code of the ssh client where the connection, not the program, ended
+_SHELL_SIGNAL = 128  # a shell's exit code is this much and the signal's number, where one killed the program
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,9 @@ class Channel:
         self._reader = threading.Thread(target=_drain, args=(self._process.stderr, self._stderr), daemon=True)
         self._reader.start()
 
-    def send(self, raw: bytes) -> None:
-        """Send bytes. Raises ClosedError: it is gone, or takes nothing any more."""
-        self._wire.write(raw)
+    def send(self, raw: bytes, limit_s: float) -> None:
+        """Send bytes. Raises ClosedError: it is gone, or takes nothing for `limit_s`."""
+        self._wire.write(raw, limit_s)
 
     def line(self, limit_s: float) -> bytes | None:
         """Its next line, None where none comes within `limit_s`. Raises ClosedError: it is gone, or its line has no end."""
@@ -115,7 +118,10 @@ class Channel:
         self._reader.join(timeout=1)
         with contextlib.suppress(OSError):
             self._process.stdout.close()  # type: ignore[union-attr]
-        return Exit(self._process.returncode, hung, tuple(self._stderr))
+        code = self._process.returncode
+        if self.remote and _SHELL_SIGNAL < code < _SSH_FAILED:
+            code = _SHELL_SIGNAL - code
+        return Exit(code, hung, tuple(self._stderr))
 
     def lost(self, ended: Exit) -> bool:
         """Whether the connection ended and not the program, as far as `ended` tells."""
@@ -125,7 +131,7 @@ class Channel:
 def _drain(stream: IO[bytes] | None, lines: deque[str]) -> None:
     """Keep the last lines of a stream, however much comes: a line without an end is cut."""
     assert stream is not None  # noqa: S101 - it is a pipe
-    with stream, contextlib.suppress(OSError, ValueError):
-        while raw := stream.readline(4 * LINE_LENGTH):
-            if text := raw.decode(errors="replace").rstrip():
-                lines.append(text[:LINE_LENGTH])
+    with io.BufferedReader(cast(io.RawIOBase, stream)) as lines_of, contextlib.suppress(OSError, ValueError):
+        while raw := lines_of.readline(4 * LINE_LENGTH):
+            if text := printable(raw.decode(errors="replace"), LINE_LENGTH):
+                lines.append(text)

@@ -25,6 +25,7 @@ WINDOWS = 3
 AGREE = 0.10
 SETTLE_CALLS = 2  # at the begin of a turn: the caches still hold another engine's weights
 MOST_CALLS = 20_000  # in one request
+MOST_WARMUP = 1_000_000  # calls: an engine may claim that they take no time
 
 
 @dataclass(frozen=True)
@@ -143,14 +144,15 @@ class _Turns:
 
     def timing(self) -> Timing:
         """All calls so far."""
-        names = dict.fromkeys(name for calls in self._rounds for name in calls.parts)
+        names = [name for name in self._rounds[0].parts if all(name in calls.parts for calls in self._rounds)]
+        starts = [calls.start_ns for calls in self._rounds]
         return Timing(
             latency_ns=np.concatenate([calls.ns for calls in self._rounds]),
             round=np.repeat(np.arange(len(self._rounds), dtype=np.int16), [len(calls.ns) for calls in self._rounds]),
             warmup_ns=np.array(self._warmup, np.int64),
             stable=self.stable,
             parts_ns={name: np.concatenate([calls.parts[name] for calls in self._rounds]) for name in names},
-            start_ns=np.concatenate([calls.start_ns for calls in self._rounds]),
+            start_ns=np.concatenate(starts) if all(len(start) for start in starts) else np.empty(0, np.int64),
         )
 
     def _warm_up(self, plan: TimingPlan) -> tuple[list[int], bool]:
@@ -164,5 +166,5 @@ class _Turns:
             medians = [*medians[1 - WINDOWS :], float(np.median(window))]
             spent_s = sum(calls) / 1e9
             stable = len(medians) == WINDOWS and max(medians) <= min(medians) * (1 + AGREE)
-            if (stable and spent_s >= plan.warmup_floor_s) or spent_s >= plan.warmup_cap_s:
+            if (stable and spent_s >= plan.warmup_floor_s) or spent_s >= plan.warmup_cap_s or len(calls) >= MOST_WARMUP:
                 return calls, stable

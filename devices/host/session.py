@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from devices.host.channel import Channel
+from devices.host.channel import END_S, Channel, Exit
 from devices.host.errors import DeviceError
 from devices.worker.plain import printable, read_json
-from devices.worker.wire import ClosedError
+from devices.worker.wire import ClosedError, NonsenseError, SilentError
 
 Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
@@ -37,8 +38,13 @@ PROTOCOL = 1
 ANSWER_S = 120.0  # that an engine may take to answer one batch
 LOAD_S = 1800.0  # a TensorRT engine is built meanwhile, and says nothing
 MOST_CLASSES = 1 << 20
+MOST_SIDE = 1 << 16  # of an image, in pixels
 MOST_BYTES = 1 << 30  # of one file of an answer
+MOST_FILES = 64  # of one answer
 MOST_NS = 1 << 62
+MOST_STEPS = 100_000  # lines of progress before one answer
+
+_FILE = re.compile(r"\w[\w.+-]*", re.ASCII)  # never a path, never hidden: it is written on this machine
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -102,13 +108,16 @@ class Loaded(_Said):
     simulated: bool = False
 
 
+Word = Annotated[str, Field(max_length=200), AfterValidator(lambda text: printable(text))]
+
+
 class Hello(_Said):
     """The first line of an engine."""
 
     protocol: Literal[1]
-    name: str = Field(max_length=200)
-    version: str = Field(max_length=200)
-    shape: list[int] = Field(min_length=3, max_length=3, description="height, width, channels")
+    name: Word
+    version: Word
+    shape: list[Annotated[int, Field(ge=1, le=MOST_SIDE)]] = Field(min_length=3, max_length=3, description="height, width, channels")
     classes: int = Field(ge=2, le=MOST_CLASSES)
     output: Literal["logits", "labels"]
     measure: bool = False
@@ -197,6 +206,7 @@ class EngineSession:
         self._channel: Channel | None = None
         self._hello: Hello | None = None
         self._fault: EngineError | None = None
+        self._pool: Images | None = None
 
     def __enter__(self) -> Self:
         """Load the engine.
@@ -265,7 +275,7 @@ class EngineSession:
             EngineError: as `logits`.
         """
         if not self.hello.measure:
-            return self._measure_requests(batch, repeats)
+            return self._measure_requests(batch, repeats, same)
         said = self._steadily(lambda: self._request({"op": "measure", "batch": batch, "repeats": repeats, "same": same}, _Calls))
         lengths = {len(said.ns), *(len(part) for part in said.parts.values()), *([len(said.start_ns)] if said.start_ns else [])}
         numbers = [*said.ns, *said.start_ns, *(value for part in said.parts.values() for value in part)]
@@ -277,8 +287,7 @@ class EngineSession:
     def set_pool(self, images: Images) -> None:
         """The images that timed calls take in turn, uint8 (n, h, w, c)."""
         self._pool = images
-        if self.hello.loaded.plan_sha256:  # the harness's own worker keeps them; another engine was not promised to
-            self._steadily(lambda: self._request({"op": "pool", "n": len(images)}, _Rows, images.tobytes()))
+        self._steadily(self._send_pool)
 
     def call(self, said: dict[str, Any], kind: type[M], limit_s: float | None = None) -> tuple[M, dict[str, bytes]]:
         """Any other operation of `devices.worker.serve`: its answer, and the files behind it by name.
@@ -292,10 +301,14 @@ class EngineSession:
         """End the engine; kill it where it does not end by itself."""
         if self._channel is not None and wait:
             try:
-                self._channel.send(b'{"op": "close"}\n')
+                self._channel.send(b'{"op": "close"}\n', END_S)
             except ClosedError:
                 wait = False
         self._drop(wait)
+
+    def _send_pool(self) -> None:
+        if self._pool is not None and self.hello.loaded.plan_sha256:  # the harness's own worker keeps it; no other engine was promised to
+            self._request({"op": "pool", "n": len(self._pool)}, _Rows, self._pool.tobytes())
 
     def _ask(self, images: Images) -> Logits:
         begin = time.monotonic()
@@ -323,14 +336,16 @@ class EngineSession:
         classes = self.hello.classes
         if labels.size and not (labels.min() >= 0 and labels.max() < classes):
             raise self._wrong(f"label {labels.min() if labels.min() < 0 else labels.max()}; expected 0 to {classes - 1}")
-        return np.eye(classes, dtype=np.float32)[labels]
+        rows = np.zeros((len(labels), classes), np.float32)
+        rows[np.arange(len(labels)), labels] = 1
+        return rows
 
-    def _measure_requests(self, batch: int, repeats: int) -> Calls:
+    def _measure_requests(self, batch: int, repeats: int, same: bool) -> Calls:
         """Timed from here, the way of the bytes included."""
-        pool = self._pool[np.arange(max(batch, len(self._pool))) % len(self._pool)]
+        pool = self._pool if self._pool is not None else np.zeros((1, *self.shape), np.uint8)
         ns, starts = [], []
         for i in range(repeats):
-            chunk = pool[np.arange(i, i + batch) % len(pool)]
+            chunk = pool[np.arange(0 if same else i, batch + (0 if same else i)) % len(pool)]
             starts.append(time.perf_counter_ns())
             self._steadily(partial(self._ask, chunk))
             ns.append(time.perf_counter_ns() - starts[-1])
@@ -342,11 +357,11 @@ class EngineSession:
         sizes = message.get("blobs", {})
         if (
             not isinstance(sizes, dict)
-            or len(sizes) > 64
-            or any(not isinstance(n, int) or not 0 <= n <= MOST_BYTES for n in sizes.values())
+            or len(sizes) > MOST_FILES
+            or not all(_FILE.fullmatch(name) and type(size) is int and 0 <= size <= MOST_BYTES for name, size in sizes.items())
         ):
-            raise self._wrong(f"files of sizes {str(sizes)[:80]}")
-        return answer, {str(name): self._bytes(size) for name, size in sizes.items()}
+            raise self._wrong(f"files of these names and sizes: {str(sizes)[:80]!r}")
+        return answer, {name: self._bytes(size) for name, size in sizes.items()}
 
     def _request(self, said: dict[str, Any], kind: type[M], raw: bytes = b"") -> M:
         return self._checked(self._exchange(said, raw, None), kind)
@@ -356,13 +371,20 @@ class EngineSession:
         channel = self._alive()
         if channel.pending:
             raise self._wrong("something that nobody asked for")
-        channel.send(json.dumps(said).encode() + b"\n" + raw)
-        return self._message(self.limits.answer_s if limit_s is None else limit_s)
+        limit_s = self.limits.answer_s if limit_s is None else limit_s
+        try:
+            channel.send(json.dumps(said).encode() + b"\n" + raw, limit_s)
+        except SilentError as error:
+            self._fail("hung", f"{error}, so it was killed: it does not read what it is asked")
+        return self._message(limit_s)
 
     def _message(self, limit_s: float) -> dict[str, Any]:
         """The next line that is not progress."""
-        while True:
-            line = self._alive().line(limit_s)
+        for _ in range(MOST_STEPS):
+            try:
+                line = self._alive().line(limit_s)
+            except NonsenseError as error:
+                raise self._wrong(str(error)) from error
             if line is None:
                 self._fail("hung", f"it said nothing for {limit_s:g} s and was killed; give a slow device a longer limit")
             try:
@@ -378,6 +400,7 @@ class EngineSession:
                 return message
             step = self._checked(message, _Progress)
             self.progress(printable(step.step, 200), step.done, step.total)
+        raise self._wrong(f"{MOST_STEPS:,} lines of progress and nothing else")
 
     def _checked(self, message: dict[str, Any], kind: type[M]) -> M:
         try:
@@ -385,10 +408,13 @@ class EngineSession:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise self._wrong(f"{json.dumps(message)[:60]}: {where}: {first['msg'].lower()}") from error
+            raise self._wrong(f"a message in which {printable(where, 60)} is wrong: {printable(first['msg'].lower())}") from error
 
     def _bytes(self, size: int) -> bytes:
-        return self._alive().read(size, self.limits.answer_s)
+        try:
+            return self._alive().read(size, self.limits.answer_s)
+        except SilentError as error:
+            self._fail("hung", f"{error} and it was killed: it stopped within an answer, or the answer is too short")
 
     def _steadily(self, step: Callable[[], T]) -> T:
         """Take a step; once more where the connection was lost and the same plan runs again."""
@@ -407,6 +433,7 @@ class EngineSession:
                     f"those of the first. Run again; keep the plan on the device.",
                 )
             try:
+                self._send_pool()
                 return step()
             except ClosedError as again:
                 self._after_loss(again)
@@ -419,7 +446,7 @@ class EngineSession:
         channel, self._channel = self._alive(), None
         ended = channel.end(1.0)
         if not channel.lost(ended):
-            self._fail("crashed" if not ended.hung else "hung", _how_it_ended(ended.code, ended.hung, ended.stderr, str(error)))
+            self._fail("hung" if ended.hung else "crashed", _how_it_ended(ended, str(error)))
 
     def _connect(self) -> None:
         self._channel = self.open()
@@ -431,7 +458,7 @@ class EngineSession:
             self._channel = None
             if channel.lost(ended):
                 raise DeviceError(f"the connection was lost while {self.id} was loaded: {' '.join(ended.stderr[-1:]) or error}") from error
-            self._fail("crashed", _how_it_ended(ended.code, ended.hung, ended.stderr, str(error)))
+            self._fail("hung" if ended.hung else "crashed", _how_it_ended(ended, str(error)))
 
     def _alive(self) -> Channel:
         if self._channel is None:
@@ -455,14 +482,22 @@ class EngineSession:
             channel.end() if wait else channel.end(0.0)
 
 
-def _how_it_ended(code: int, hung: bool, stderr: tuple[str, ...], error: str) -> str:
+def _how_it_ended(ended: Exit, error: str) -> str:
     """What the end of an engine's process tells."""
-    if hung:
-        what = f"it closed its output and did not end ({error})"
+    code, stderr = ended.code, ended.stderr
+    if ended.hung:
+        what = f"it neither answered nor ended and was killed ({error})"
     elif code == -signal.SIGKILL:
         what = "it was killed from outside (SIGKILL), most likely for lack of memory; try a smaller batch"
     elif code < 0:
-        what = f"it died of {signal.Signals(-code).name} in native code"
+        what = f"it died of {_signal_name(-code)} in native code"
     else:
         what = f"it ended with exit code {code}"
     return f"{what}. Its last words: {printable(' | '.join(stderr[-3:]), 1000)}" if stderr else what
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -11,7 +11,7 @@ from typing import Self
 from devices.host.channel import Channel
 from devices.host.pack import worker_archive
 from devices.host.profile import DeviceProfile
-from devices.host.session import EngineId, EngineSession, Limits, Progress
+from devices.host.session import ANSWER_S, EngineId, EngineSession, Limits, Progress
 from devices.host.transports import Say, Transport, connect
 from devices.worker.spec import BATCH, EngineSpec, Options, lay_out
 
@@ -20,6 +20,7 @@ WORKER = "worker.pyz"
 # An emulated CPU is some 30 times slower: smaller batches answer more often, and silence means nothing for half an hour.
 EMULATED_BATCH = 4
 EMULATED_LIMITS = Limits(load_s=3600.0, answer_s=1800.0)
+OWN_LIMITS = Limits(load_s=ANSWER_S)  # a user's own engine tells of its progress where it takes long
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,6 @@ class Station:
         return EngineSession(engine, open_channel, spec.batch, limits, progress)
 
 
-def own_engine(name: str, command: list[str], progress: Progress, batch: int = BATCH) -> EngineSession:
+def own_engine(name: str, command: list[str], progress: Progress, batch: int = BATCH, limits: Limits = OWN_LIMITS) -> EngineSession:
     """A session with the user's own engine: any program that speaks protocol 1 on its pipes (docs/engines-of-your-own.md)."""
-    return EngineSession(EngineId(name), lambda: Channel(command, None), batch, progress=progress)
+    return EngineSession(EngineId(name), lambda: Channel(command, None), batch, limits, progress)

@@ -1,6 +1,6 @@
-"""The agent: serves one connection on a device. It keeps files, starts the worker, tells how it fares, and ends with the connection.
+"""The agent: serves one connection on a device. It keeps files and the device's lock, and ends with the connection.
 
-Standard library only, Python >= 3.10. Each request is one message; `OPERATIONS` has what answers it. What was started goes on without it.
+Standard library only, Python >= 3.10. Each request is one message; `OPERATIONS` has what answers it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Agent:
         }
 
     def observe(self, request: Message) -> Message:
-        """The machine's state (see `devices.worker.observed`) and the versions of packages. Needs numpy; `hello` says whether it is there."""
+        """The machine's state (see `devices.worker.observed`) and the versions of packages. Needs numpy, which `hello` tells of."""
         from devices.worker.observed import observe_now
 
         return observe_now(request["watch"], request["packages"])

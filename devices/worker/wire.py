@@ -30,6 +30,10 @@ class NonsenseError(ClosedError):
     """The other end is there, but what it says is no message: opening the connection again would not help."""
 
 
+class SilentError(ClosedError):
+    """The other end is there, as far as is known, and neither says nor takes anything."""
+
+
 class Wire:
     """One end. Reads and writes wait for `silence_s` at most."""
 
@@ -49,16 +53,16 @@ class Wire:
         """
         self.write(json.dumps(message).encode() + b"\n")
 
-    def write(self, raw: bytes) -> None:
-        """Send raw bytes.
+    def write(self, raw: bytes, limit_s: float | None = None) -> None:
+        """Send raw bytes. Waits `limit_s` for the other end to take some more, by default `silence_s`.
 
         Raises:
             ClosedError: as `send`.
         """
-        left = memoryview(raw)
+        left, limit_s = memoryview(raw), self._silence_s if limit_s is None else limit_s
         while left:
-            if not select.select([], [self._out], [], self._silence_s)[1]:
-                raise ClosedError(f"nothing could be sent for {self._silence_s:g} s")
+            if not select.select([], [self._out], [], limit_s)[1]:
+                raise SilentError(f"nothing could be sent for {limit_s:g} s")
             try:
                 left = left[os.write(self._out, left[:CHUNK]) :]
             except BlockingIOError:
@@ -141,7 +145,7 @@ class Wire:
         stop = time.monotonic() + limit_s
         while len(self._buffer) < size:
             if time.monotonic() > stop or not self._fill(stop - time.monotonic()):
-                raise ClosedError(f"{len(self._buffer)} of {size} bytes came within {limit_s:g} s")
+                raise SilentError(f"{len(self._buffer)} of {size} bytes came within {limit_s:g} s")
         raw = bytes(self._buffer[:size])
         del self._buffer[:size]
         return raw

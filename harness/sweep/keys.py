@@ -55,9 +55,18 @@ ATTACKING = Code(
     ),
     ("torch", "numpy", "foolbox", "pyautoattack"),
 )
-MEASURING = ("bench", "conditions", "energy", "measurement", "peaks", "predictions", "roofline", "run", "samples", "settings", "simulation")
+MEASURING = ("answers", "bench", "predictions", "run", "samples", "settings")
 BENCHING = Code(
-    (*ATTACKING.files, "harness/audit", "harness/hops", "export", "devices", *(f"harness/{name}.py" for name in MEASURING)),
+    (
+        *ATTACKING.files,
+        "harness/audit",
+        "harness/measurement",
+        "harness/sources",
+        "harness/stages",
+        "export",
+        "devices",
+        *(f"harness/{name}.py" for name in MEASURING),
+    ),
     (*ATTACKING.libraries, "onnx", "onnxruntime"),
 )
 EVALUATING = Code((*ATTACKING.files, "harness/audit/statistics.py", "harness/reproduce/evaluate.py"), (*ATTACKING.libraries, "scipy"))

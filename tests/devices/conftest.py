@@ -1,63 +1,31 @@
-"""Small real ONNX files, and jobs on them that take well under a second."""
+"""Small real ONNX files, and engines of them that answer in a moment."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+import quick_engines
+from quick_engines import ENGINE, Linear, make_linear, opened, some_images, wanted
 
 sys.path.append(str(Path(__file__).parent))
 
-from devices.worker.spec import Job, LatencyPlan, Options, make_job
+from devices.host.profile import DeviceProfile
+from devices.host.session import EngineSession
 
-SHAPE = (3, 4, 4)
-CLASSES = 5
-QUICK = LatencyPlan("clean", batches=(1, 3), measure_s=0.02, warmup_floor_s=0.01, warmup_cap_s=0.1)
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A linear classifier as an ONNX file, and what it must answer."""
-
-    path: Path
-    weight: np.ndarray
-    bias: np.ndarray
-
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        x = images.transpose(0, 3, 1, 2).reshape(len(images), -1).astype(np.float64) / 255
-        return x @ self.weight + self.bias
+SessionOf = Callable[..., AbstractContextManager[EngineSession]]
 
 
-def save_linear(
-    path: Path, weight: np.ndarray, bias: np.ndarray, *, tail: tuple[onnx.NodeProto, ...] = (), output: list[Any] | None = None
-) -> None:
-    nodes = [
-        helper.make_node("Flatten", ["input"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "weight", "bias"], ["gemm" if tail else "logits"]),
-    ]
-    graph = helper.make_graph(
-        [*nodes, *tail],
-        "linear",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", *SHAPE])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, output or ["n", CLASSES])],
-        [numpy_helper.from_array(weight.astype(np.float32), "weight"), numpy_helper.from_array(bias.astype(np.float32), "bias")],
-    )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.example.foreign", 1)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
-
-
-@pytest.fixture(name="save_linear")
-def _save_linear() -> Callable[..., None]:
-    return save_linear
+@pytest.fixture
+def save_linear() -> Callable[..., None]:
+    return quick_engines.save_linear
 
 
 @pytest.fixture(scope="session")
@@ -74,31 +42,23 @@ def standin_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def images() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (7, 4, 4, 3), dtype=np.uint8)
+    return some_images(7)
 
 
 @pytest.fixture
 def linear(tmp_path: Path) -> Linear:
-    rng = np.random.default_rng(1)
-    weight, bias = rng.normal(size=(48, CLASSES)).astype(np.float32), rng.normal(size=CLASSES).astype(np.float32)
-    save_linear(tmp_path / "linear.onnx", weight, bias)
-    return Linear(tmp_path / "linear.onnx", weight, bias)
+    return make_linear(tmp_path)
 
 
 @pytest.fixture
-def job_of(tmp_path: Path, images: np.ndarray) -> Callable[..., Job]:
-    """Make a quick job in `tmp_path/job` for a model file; keywords go to `make_job`."""
+def session_of(tmp_path: Path) -> SessionOf:
+    """Open one engine of a model file, by default on this machine; keywords go to `Wanted`."""
 
-    def build(artefact: Path, folder: Path = tmp_path / "job", **changes: Any) -> Job:
-        settings: dict[str, Any] = {
-            "flavour": "onnx-fp32",
-            "runtime": "onnxruntime",
-            "options": Options("input", "logits", threads=1),
-            "images": {"clean": images, "noise": images[::-1][:4]},
-            "latency": QUICK,
-            "infer_batch": 3,
-            "silence_limit_s": 60.0,
-        }
-        return make_job(folder, artefact=artefact, **{**settings, **changes})
+    @contextmanager
+    def build(
+        artefact: Path, profile: DeviceProfile | None = None, folder: Path = tmp_path / "engines", seed: int = 0, **changes: Any
+    ) -> Iterator[EngineSession]:
+        with opened(folder, {ENGINE: wanted(artefact, **changes)}, profile, seed) as sessions:
+            yield sessions[ENGINE]
 
     return build

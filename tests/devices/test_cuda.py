@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devices import cuda
+from devices.worker import cuda
 from devices.worker.cuda import Buffer, Cuda, DriverError
 
 

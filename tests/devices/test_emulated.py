@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from devices.result import Result
-from devices.run import run_job
 from onnx import TensorProto, helper, numpy_helper
+from quick_engines import ENGINE, opened, wanted
 
-from devices import sysroot as sysroots
+from devices.host import sysroot as sysroots
 from devices.host.errors import DeviceError
 from devices.host.probe import prepare, probe
 from devices.host.profile import load_profile
+from devices.host.session import Loaded
 from devices.host.sysroot import Sysroot
 from devices.host.transports import connect, emulated
-from devices.worker.spec import LatencyPlan, Options, make_job
+from devices.worker.spec import Options
 
 CHANNELS, SIDE, CLASSES = 16, 8, 4
 SCALE = CHANNELS * 9 * 127 / 200  # of the output: the largest sum is level 200 of 255
-UNTIMED = LatencyPlan("clean", batches=())
 PRECISE = {"session.x64quantprecision": "1"}
 
 
@@ -42,10 +42,6 @@ arm = pytest.mark.skipif(
     not Sysroot.of(load_profile("raspberry-pi-4", emulate=True).emulation).finished,  # type: ignore[arg-type]
     reason="the arm64 sysroot is not built: harness devices prepare raspberry-pi-4",
 )
-
-
-def silent(step: str, done: int, total: int) -> None:
-    pass
 
 
 def plant(path: Path, weight: int) -> None:
@@ -78,29 +74,31 @@ def plant(path: Path, weight: int) -> None:
     onnx.save(model, path)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What one engine answered to three white images, and what it says of itself."""
+
+    logits: np.ndarray
+    loaded: Loaded
+
+
 @pytest.fixture(scope="module")
-def answer(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Result]:
-    """Run the planted network on white images: device, weight, session entries -> the result."""
-    folder, known = tmp_path_factory.mktemp("planted"), {}
+def answer(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Answer]:
+    """Ask the planted network about white images: device, weight, session entries."""
+    folder = tmp_path_factory.mktemp("planted")
 
-    def run(device: str, weight: int = 127, **session: Any) -> Result:
-        key = (device, weight, json.dumps(session, sort_keys=True))
-        if key not in known:
-            model, place = folder / f"{weight}.onnx", folder / str(len(known))
-            plant(model, weight)
-            images = np.full((3, SIDE, SIDE, CHANNELS), 255, np.uint8)
-            job = make_job(
-                place, flavour="planted", runtime="onnxruntime", artefact=model,
-                options=Options("images", "logits", threads=1, session_config=session.get("config", {})),
-                images={"clean": images}, latency=UNTIMED, infer_batch=3, silence_limit_s=300.0,
-            )  # fmt: skip
-            profile = load_profile(device)
-            known[key] = run_job(load_profile(device, emulate=profile.emulation is not None), job, place, silent)
-        result = known[key]
-        assert result.status == "ok", result.error
-        return result
+    @cache
+    def ask(device: str, weight: int = 127, **config: str) -> Answer:
+        model = folder / f"{weight}.onnx"
+        plant(model, weight)
+        options = Options("images", "logits", threads=1, session_config=dict(config))
+        profile = load_profile(device, emulate=load_profile(device).emulation is not None)
+        planted = wanted(model, flavour="planted", options=options, shape=(SIDE, SIDE, CHANNELS))
+        place = folder / f"{device}-{weight}-{len(config)}"
+        with opened(place, {ENGINE: planted}, profile) as sessions:
+            return Answer(sessions[ENGINE].logits(np.full((3, SIDE, SIDE, CHANNELS), 255, np.uint8)), sessions[ENGINE].loaded)
 
-    return run
+    return ask
 
 
 def exact(weight: int) -> float:
@@ -108,47 +106,33 @@ def exact(weight: int) -> float:
     return round(CHANNELS * 9 * weight / SCALE) * SCALE
 
 
-def logits(result: Result) -> np.ndarray:
-    return result.outputs["clean"]
-
-
 @x86
-def test_avx2_saturates_and_says_what_it_is(answer: Callable[..., Result]) -> None:
+def test_avx2_saturates_and_says_what_it_is(answer: Callable[..., Answer]) -> None:
     result = answer("x86-avx2")
-    wrong = logits(result) / exact(127)
+    wrong = result.logits / exact(127)
     assert wrong.max() < 0.6, "32,767 of 64,770, about a half, is left of every pair of products"
-    assert "avx2" in result.environment["isa_flags"]
-    assert "avx512f" not in result.environment["isa_flags"]
-    assert result.environment["cpu_model"].startswith("Haswell, emulated")
+    assert "avx2" in result.loaded.environment["isa_flags"]
+    assert "avx512f" not in result.loaded.environment["isa_flags"]
+    assert result.loaded.environment["cpu_model"].startswith("Haswell, emulated")
 
 
 @x86
 @pytest.mark.parametrize(
     ("device", "weight", "session"),
-    [("x86-avx2", 64, {}), ("x86-avx2", 127, {"config": PRECISE}), ("x86-sse4", 127, {}), ("x86-sse4", 64, {})],
+    [("x86-avx2", 64, {}), ("x86-avx2", 127, PRECISE), ("x86-sse4", 127, {}), ("x86-sse4", 64, {})],
     ids=["avx2, 7-bit weights", "avx2, x64quantprecision", "sse4", "sse4, 7-bit weights"],
 )
-def test_the_others_are_exact(answer: Callable[..., Result], device: str, weight: int, session: dict[str, Any]) -> None:
-    np.testing.assert_allclose(logits(answer(device, weight, **session)), exact(weight), rtol=1e-6)
+def test_the_others_are_exact(answer: Callable[..., Answer], device: str, weight: int, session: dict[str, Any]) -> None:
+    np.testing.assert_allclose(answer(device, weight, **session).logits, exact(weight), rtol=1e-6)
 
 
 @arm
 @pytest.mark.parametrize("device", ["raspberry-pi-4", "jetson-orin"])
-def test_arm_is_exact(answer: Callable[..., Result], device: str) -> None:
+def test_arm_is_exact(answer: Callable[..., Answer], device: str) -> None:
     result = answer(device)
-    np.testing.assert_allclose(logits(result), exact(127), rtol=1e-6)
-    assert result.environment["machine"] == "aarch64"
-    assert ("asimddp" in result.environment["isa_flags"]) == (device == "jetson-orin")
-
-
-@x86
-def test_nothing_is_timed(answer: Callable[..., Result]) -> None:
-    result = answer("x86-sse4")
-    assert result.timings == {}
-    assert result.checks is not None
-    assert result.checks.deterministic
-    assert result.checks.timed_outputs_equal_accuracy_outputs is None
-    assert result.checks.repeated_to_fresh_latency is None
+    np.testing.assert_allclose(result.logits, exact(127), rtol=1e-6)
+    assert result.loaded.environment["machine"] == "aarch64"
+    assert ("asimddp" in result.loaded.environment["isa_flags"]) == (device == "jetson-orin")
 
 
 @x86

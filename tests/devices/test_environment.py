@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devices import environment
+from devices.worker import environment
 from devices.worker.environment import Load, describe_machine
 from devices.worker.reader import Reader
 

@@ -2,24 +2,19 @@
 
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from devices.result import LOADGEN, RESULT, Result
-from devices.run import run_job
+from quick_engines import Linear, Said, some_images
 
-from devices.host.profile import load_profile
 from devices.worker.engines import RefusedError
 from devices.worker.loadgen import SCENARIOS, SUMMARY, drive, read_summary
-from devices.worker.spec import FormatError, Job, LatencyPlan
 
 pytest.importorskip("mlperf_loadgen", reason="MLPerf LoadGen is not installed: pip install mlcommons-loadgen")
 
 POOL = np.arange(8 * 3, dtype=np.float32).reshape(8, 3, 1, 1)
-HOST = load_profile("host")
 MILLISECOND_NS = 1_000_000
 
 
@@ -73,18 +68,15 @@ def test_without_the_binding_the_engine_is_refused_with_the_remedy(tmp_path: Pat
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_job_with_a_scenario_brings_the_logs_home(scenario: str, linear: Any, job_of: Callable[..., Job], tmp_path: Path) -> None:
-    folder = tmp_path / "job"
-    job = job_of(linear.path, folder, latency=LatencyPlan("clean", (1,), 0.1, 0.0, 0.1, scenario=scenario))
-    back = run_job(HOST, job, folder, lambda *_: None)
-    assert back.status == "ok", back.error
-    assert back.loadgen is not None and back.loadgen.scenario == scenario
-    log = folder / RESULT / LOADGEN / SUMMARY
-    assert ("VALID" if back.loadgen.valid else "INVALID") in log.read_text()
-    log.write_text("Result is : VALID\n")
-    with pytest.raises(FormatError, match="changed on the way"):
-        Result.load(folder)
-
-
-def test_a_job_without_a_scenario_is_not_driven(linear: Any, job_of: Callable[..., Job], tmp_path: Path) -> None:
-    assert run_job(HOST, job_of(linear.path, tmp_path / "job"), tmp_path / "job", lambda *_: None).loadgen is None
+def test_a_session_with_a_scenario_brings_the_logs_home(scenario: str, linear: Linear, session_of: Any) -> None:
+    steps: list[tuple[str, int, int]] = []
+    with session_of(linear.path) as session:
+        session.progress = lambda *step: steps.append(step)
+        session.set_pool(some_images(7))
+        said, logs = session.call({"op": "loadgen", "scenario": scenario, "seconds": 2.2 if scenario == "SingleStream" else 0.2}, Said)
+        assert said.scenario == scenario
+        assert said.valid, "an engine of some microseconds keeps LoadGen busy for as long as it wants"
+        assert "Result is : VALID" in logs[SUMMARY].decode()
+        np.testing.assert_allclose(session.logits(some_images(7)), linear.logits(some_images(7)), atol=1e-5)
+    if scenario == "SingleStream":
+        assert {step for step, _, _ in steps} == {f"LoadGen {scenario}"} and {total for _, _, total in steps} == {2200}

@@ -65,7 +65,8 @@ def test_the_load_of_this_machine_tells_own_work_from_that_of_others() -> None:
 
 def test_a_sampler_ends_with_its_parent(tmp_path: Path) -> None:
     code = (
-        "import os, time; from devices.worker.spec import Watch; from devices.worker.reader import Reader; from devices.worker.telemetry.sampler import Sampler; "
+        "import os, time; from devices.worker.spec import Watch; from devices.worker.reader import Reader; "
+        "from devices.worker.telemetry.sampler import Sampler; "
         "s = Sampler(Watch(('load',), 20), Reader('/')); print(s._pid, flush=True); time.sleep(0.1); os._exit(0)"
     )
     pid = int(

@@ -6,8 +6,6 @@ On a GPU the table in tests/contracts runs the real one.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,20 +17,20 @@ import numpy as np
 import onnx
 import pytest
 import standin_tensorrt
-from devices.result import Result
-from devices.run import run_job
 from onnx import TensorProto, helper, numpy_helper
 
-from devices import cuda
-from devices.host.pack import worker_archive
-from devices.host.profile import load_profile
+from devices.host.session import EngineError
+from devices.host.transports.local import Local
+from devices.worker import cuda
 from devices.worker.engines import NotRunError, RefusedError
 from devices.worker.engines import tensorrt as engine_module
 from devices.worker.engines.tensorrt import TensorRt
 from devices.worker.engines.torch_tensorrt import TorchTensorRt
-from devices.worker.plan import Plan, sha256_file
-from devices.worker.spec import Job, Options
-from devices.worker.tensorrt import BuildOptions, ExportError, load_library
+from devices.worker.errors import BuildError
+from devices.worker.files import sha256_file
+from devices.worker.plan import Plan
+from devices.worker.spec import Options
+from devices.worker.tensorrt import BuildOptions, load_library
 
 SHAPE, CLASSES = (2, 3, 5), 4
 WEIGHT = np.random.default_rng(0).normal(size=(30, CLASSES)).astype(np.float32)
@@ -50,7 +48,7 @@ def has_driver() -> bool:
 def has(*, ahead: bool) -> bool:
     try:
         load_library(ahead=ahead)
-    except ExportError:
+    except BuildError:
         return False
     return True
 
@@ -82,23 +80,29 @@ def test_without_a_gpu_it_says_what_was_built_and_what_was_not_run(model: Path) 
 
 @without_gpu
 @ahead_of_time
-def test_a_job_without_a_gpu_ends_as_built_and_a_rejected_network_as_refused(
-    linear: Any, tmp_path: Path, job_of: Callable[..., Job], save_linear: Callable[..., None]
+def test_a_session_without_a_gpu_ends_as_built_and_a_rejected_network_as_refused(
+    linear: Any, tmp_path: Path, session_of: Any, save_linear: Callable[..., None]
 ) -> None:
-    job = job_of(linear.path, runtime="tensorrt", flavour="trt-fp32")
-    result = run_job(load_profile("host"), job, tmp_path / "job", lambda *_: None)
-    assert (result.status, result.outputs, result.timings) == ("built", {}, {})
-    assert result.error is not None and "not run" in result.error
+    with pytest.raises(EngineError, match="not run") as caught, session_of(linear.path, runtime="tensorrt", flavour="trt-fp32"):
+        pass
+    assert caught.value.status == "built"
 
     foreign = helper.make_node("Twist", ["gemm"], ["logits"], domain="com.example.foreign", name="twist")
     save_linear(tmp_path / "foreign.onnx", linear.weight, linear.bias, tail=(foreign,))
-    job = job_of(tmp_path / "foreign.onnx", tmp_path / "other", runtime="tensorrt", flavour="trt-fp32")
-    result = run_job(load_profile("host"), job, tmp_path / "other", lambda *_: None)
-    assert result.status == "refused"
-    assert result.error is not None and "rejects" in result.error and "twist" in result.error
+    with (
+        pytest.raises(EngineError, match=r"rejects.*twist|twist.*rejects") as caught,
+        session_of(tmp_path / "foreign.onnx", runtime="tensorrt", flavour="trt-fp32"),
+    ):
+        pass
+    assert caught.value.status == "refused"
 
 
-def test_a_worker_without_tensorrt_names_what_brings_it(linear: Any, tmp_path: Path, job_of: Callable[..., Job]) -> None:
+@pytest.mark.parametrize(
+    ("runtime", "words"), [("tensorrt", ("JetPack", "edge-harness[tensorrt]")), ("torch-tensorrt", ("torch_tensorrt", "pip install"))]
+)
+def test_a_worker_without_tensorrt_names_what_brings_it(
+    runtime: str, words: tuple[str, ...], linear: Any, tmp_path: Path, session_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A Python with numpy alone, as on a board before JetPack's packages are there."""
     site = tmp_path / "site"
     site.mkdir()
@@ -106,15 +110,11 @@ def test_a_worker_without_tensorrt_names_what_brings_it(linear: Any, tmp_path: P
     for part in (where, where.with_name("numpy.libs")):
         if part.exists():
             (site / part.name).symlink_to(part)
-    for runtime, words in (("tensorrt", ("JetPack", "edge-harness[tensorrt]")), ("torch-tensorrt", ("torch_tensorrt", "pip install"))):
-        folder = tmp_path / runtime
-        job_of(linear.path, folder, runtime=runtime).save(folder)
-        (tmp_path / "worker.pyz").write_bytes(worker_archive())
-        environment = {"PYTHONPATH": str(site), "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-        subprocess.run([sys.executable, "-S", "worker.pyz", runtime], cwd=tmp_path, env=environment, check=True, capture_output=True)
-        result = Result.load(folder)
-        assert result.status == "refused"
-        assert result.error is not None and all(word in result.error for word in words)
+    monkeypatch.setattr(Local, "python", ("env", f"PYTHONPATH={site}", sys.executable, "-S"))
+    with pytest.raises(EngineError) as caught, session_of(linear.path, runtime=runtime):
+        pass
+    assert caught.value.status == "refused"
+    assert all(word in str(caught.value) for word in words)
 
 
 @without_gpu

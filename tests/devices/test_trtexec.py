@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devices import trtexec
+from devices.worker import trtexec
 from devices.worker.trtexec import command, read_times, second_opinion
 
 # The lines of `trtexec --help` that matter, worded anew: 10 offers to turn things on, 11 to turn them off.

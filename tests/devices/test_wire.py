@@ -9,14 +9,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from devices import wire
-from devices.worker.wire import BEAT, ClosedError, Wire
+from devices.worker import wire
+from devices.worker.wire import BEAT, ClosedError, SilentError, Wire
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Wire, Wire]]:
-    first, second = os.pipe(), os.pipe()
-    yield Wire(first[0], second[1]), Wire(second[0], first[1])
+def ends(request: pytest.FixtureRequest) -> Iterator[tuple[Wire, Wire]]:
+    """Two ends; a parameter is their limit on silence."""
+    first, second, limit_s = os.pipe(), os.pipe(), getattr(request, "param", None)
+    yield Wire(first[0], second[1], limit_s), Wire(second[0], first[1], limit_s)
     for fd in (*first, *second):
         try:
             os.close(fd)
@@ -45,8 +46,8 @@ def test_an_end_that_is_gone_is_seen_by_reader_and_writer(ends: tuple[Wire, Wire
         near.write(bytes(1 << 20))
 
 
+@pytest.mark.parametrize("ends", [0.3], indirect=True)
 def test_silence_means_that_it_is_gone(ends: tuple[Wire, Wire], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "SILENCE_S", 0.3)
     monkeypatch.setattr(wire, "BEAT_S", 0.1)
     near, _ = ends
     for wait in (near.receive, lambda: [near.check(0.1) for _ in range(9)], lambda: list(near.read(1)), lambda: near.write(bytes(1 << 22))):
@@ -54,9 +55,47 @@ def test_silence_means_that_it_is_gone(ends: tuple[Wire, Wire], monkeypatch: pyt
             wait()
 
 
+def test_one_that_stops_within_an_answer_or_does_not_read_is_silent(ends: tuple[Wire, Wire]) -> None:
+    near, far = ends
+    far.write(b"abc")
+    with pytest.raises(SilentError, match=r"3 of 4 bytes came within 0\.2 s"):
+        near.exactly(4, 0.2)
+    assert near.exactly(3, 0.2) == b"abc", "what came is not lost"
+    with pytest.raises(SilentError, match=r"nothing could be sent for 0\.2 s"):
+        near.write(bytes(1 << 22), 0.2)
+
+
+def test_bytes_that_come_one_by_one_do_not_stretch_the_limit(ends: tuple[Wire, Wire]) -> None:
+    near, far = ends
+    stop = threading.Event()
+
+    def drip() -> None:
+        while not stop.wait(0.02):
+            far.write(b"x")
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    start = time.monotonic()
+    assert near.line(0.3) is None
+    with pytest.raises(SilentError):
+        near.exactly(1000, 0.3)
+    stop.set()
+    dripping.join()
+    assert time.monotonic() - start < 3
+
+
+def test_what_nobody_asked_for_is_seen(ends: tuple[Wire, Wire]) -> None:
+    near, far = ends
+    assert not near.pending
+    far.write(b"x")
+    assert near.pending
+    near.exactly(1, 1.0)
+    assert not near.pending
+
+
+@pytest.mark.parametrize("ends", [0.5], indirect=True)
 def test_one_that_only_listens_is_heard_all_the_same(ends: tuple[Wire, Wire], monkeypatch: pytest.MonkeyPatch) -> None:
     """The far end talks without a pause for longer than the limit on silence; the near end has nothing to say but beats."""
-    monkeypatch.setattr(wire, "SILENCE_S", 0.5)
     monkeypatch.setattr(wire, "BEAT_S", 0.1)
     near, far = ends
     heard: list[int] = []

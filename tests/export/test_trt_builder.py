@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import nn
 
+from devices.worker import tensorrt
+from devices.worker.errors import BuildError
 from devices.worker.tensorrt import TARGETS, BuildOptions, RejectedError, build_plan, build_plans, load_library, verify_plan
-from export import tensorrt
-from export.errors import ExportError
 from export.flavours import FLAVOURS, export_flavour
 from export.lint import rule_for
 
@@ -160,11 +160,11 @@ def test_files_that_are_no_network(artefacts: dict[str, Path], tmp_path: Path) -
     damaged.write_bytes(b"not ONNX")
     with pytest.raises(RejectedError, match="Failed to parse"):
         build_plan(damaged, tmp_path / "engine.plan", AHEAD)
-    with pytest.raises(ExportError, match=r"cannot read .*absent.onnx: No such file"):
+    with pytest.raises(BuildError, match=r"cannot read .*absent.onnx: No such file"):
         build_plan(tmp_path / "absent.onnx", tmp_path / "engine.plan", AHEAD)
     model = onnx.load(artefacts["trt-fp32"])
     free_height(model)
-    with pytest.raises(ExportError, match="expected one free dimension, the batch"):
+    with pytest.raises(BuildError, match="expected one free dimension, the batch"):
         build_plan(saved(tmp_path / "free.onnx", model), tmp_path / "engine.plan", AHEAD)
 
 
@@ -195,7 +195,7 @@ def test_a_fixed_batch_needs_no_profile(artefacts: dict[str, Path], tmp_path: Pa
     ],
 )
 def test_wrong_options(options: dict[str, object], message: str) -> None:
-    with pytest.raises(ExportError, match=message):
+    with pytest.raises(BuildError, match=message):
         BuildOptions(**options)
 
 
@@ -205,7 +205,7 @@ def test_no_gpu_is_no_engine_for_this_gpu(artefacts: dict[str, Path], tmp_path: 
         plan = build_plan(artefacts["trt-fp32"], tmp_path / "engine.plan", BuildOptions())
     except RejectedError:
         raise
-    except ExportError as error:
+    except BuildError as error:
         assert "needs an NVIDIA GPU and its driver, and finds none" in str(error)
         assert not (tmp_path / "engine.plan").exists()
     else:
@@ -287,7 +287,7 @@ def test_neither_torch_nor_pandas_is_needed(artefacts: dict[str, Path], tmp_path
 def test_what_is_missing_is_named() -> None:
     """Type stubs alone are no TensorRT either."""
     ahead, here = python(MISSING).stdout.splitlines()
-    assert ahead.startswith("ExportError TensorRT cannot be imported (tensorrt_rtx:")
+    assert ahead.startswith("BuildError TensorRT cannot be imported (tensorrt_rtx:")
     assert ahead.endswith("pip install 'edge-harness[aot]'.")
     assert "tensorrt: holds no builder" in here
     assert "python3-libnvinfer" in here

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.worker.plan import SCHEMA, Plan, sha256_file, verify_plan, write_whole
-from export.errors import ExportError
+from devices.worker.errors import BuildError
+from devices.worker.files import sha256_file
+from devices.worker.plan import SCHEMA, Plan, verify_plan, write_plan
 
 KEY = Path("edge-harness") / "plan.key"
 
@@ -92,7 +93,7 @@ def other_bytes_and_their_hash(plan: Plan) -> None:
 )
 def test_refusals(harm: Callable[[Plan], object], message: str, plan: Plan) -> None:
     harm(plan)
-    with pytest.raises(ExportError, match=message) as caught:
+    with pytest.raises(BuildError, match=message) as caught:
         verify_plan(plan.path)
     assert "build it again from its ONNX file" in str(caught.value)
 
@@ -100,7 +101,7 @@ def test_refusals(harm: Callable[[Plan], object], message: str, plan: Plan) -> N
 def test_a_plan_of_another_user_or_machine_is_refused(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan and manifest copied whole: the key stays behind."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
-    with pytest.raises(ExportError, match="not built by this user on this machine"):
+    with pytest.raises(BuildError, match="not built by this user on this machine"):
         verify_plan(plan.path)
 
 
@@ -109,7 +110,7 @@ def test_a_manifest_belongs_to_one_name(plan: Plan) -> None:
     other = replace(plan, path=plan.path.with_name("other.plan"))
     plan.path.rename(other.path)
     plan.path.with_name("engine.plan.json").rename(other.path.with_name("other.plan.json"))
-    with pytest.raises(ExportError, match="not built by this user"):
+    with pytest.raises(BuildError, match="not built by this user"):
         verify_plan(other.path)
 
 
@@ -124,13 +125,13 @@ def test_the_key_is_the_user_s_alone_and_stays(plan: Plan, state: Path) -> None:
 
 def test_a_damaged_key_is_named(plan: Plan, state: Path) -> None:
     (state / KEY).write_bytes(b"short")
-    with pytest.raises(ExportError, match=r"plan\.key holds 5 bytes; expected 32\. Delete it"):
+    with pytest.raises(BuildError, match=r"plan\.key holds 5 bytes; expected 32\. Delete it"):
         verify_plan(plan.path)
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match="cannot write"):
-        write_whole(tmp_path / "file" / "engine.plan", b"x")
-    write_whole(tmp_path / "new" / "engine.plan", b"x")
+    with pytest.raises(BuildError, match="cannot write"):
+        write_plan(tmp_path / "file" / "engine.plan", b"x")
+    write_plan(tmp_path / "new" / "engine.plan", b"x")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["engine.plan"]

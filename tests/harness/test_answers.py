@@ -40,7 +40,8 @@ class Fixed:
 
 def attack(source: str, target: str, eps: str = "8/255", norm: str = "Linf", sha: str = "s") -> AttackRecord:
     return AttackRecord(
-        source=source, target=target, name="pgd", library="harness", norm=norm, eps=float(Fraction(eps)), eps_exact=eps, steps=1, step_size="1",
+        source=source, target=target, name="pgd", library="harness", norm=norm,
+        eps=float(Fraction(eps)), eps_exact=eps, steps=1, step_size="1",
         seed=0, n=N, n_attacked=N, target_accuracy=0.0, linf_max=0.0, l2_mean=0.0, l2_median=None, zero_gradient_share=0.0,
         undone_by_rounding=0, set_sha256=sha, file="adversarial/x.npz",
     )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Another machine, reached by SSH: files travel once, what was started outlives the connection, and one run at a time has the device.
+"""Another machine, reached by SSH: files travel once, what was started ends with its connection, and one run at a time has the device.
 
-A dropped connection is opened again, and everything goes on where it was: an upload, the job, a download.
+A dropped connection is opened again, and an upload goes on where it was; what was started is started again by the session.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class Ssh:
-    """See `devices.host.transports.Transport`. A folder there is named after who sent it, from where, and every byte in it."""
+    """See `devices.host.transports.Transport`. A folder there is named after who sent it first, from where, and every byte in it."""
 
     def __init__(self, profile: DeviceProfile, say: Say) -> None:
         # A login begins in the home folder, and the agent there takes a relative program from it too.
@@ -97,22 +97,28 @@ class Ssh:
         files = {name: path for name, path in files.items() if not any(part.startswith(".") for part in name.split("/"))}
         hashes = {name: sha256_file(path) for name, path in files.items()}
         origin = [platform.node(), str(folder.resolve()), sorted(hashes.items())]
-        self._job = hashlib.sha256(json.dumps(origin).encode()).hexdigest()[:32]
+        self._job = self._job or hashlib.sha256(json.dumps(origin).encode()).hexdigest()[:32]  # sent again, it stays in its place
         contents = {sha256: files[name] for name, sha256 in hashes.items()}
         self._steadily(self._take_lock)
         self._twice(_Upload(self._job, contents, progress))
         self._there = self._steadily(lambda wire: ask(wire, answers.Laid, "lay", job=self._job, files=hashes))
-        self._beats.start()
+        if not self._beats.is_alive():
+            self._beats.start()
         return self._there.folder
 
     def open(self, command: Sequence[str], there: str) -> Channel:
-        """Start it in a session of its own beside the agent's, which keeps the device's lock meanwhile."""
-        self._steadily(lambda wire: None)
+        """Start it in a session of its own beside the agent's, which keeps the device's lock meanwhile.
+
+        The agent is asked first: a connection that was lost is opened again, and the lock taken again. A shell waits for the program,
+        since the ssh client tells of a program that a signal killed as of a lost connection.
+        """
+        self._steadily(self._greet)
         program, *words = command
         if "/" in program:  # a relative program was looked for, and found, from the home folder, where a login begins
             program = str(PurePosixPath(self._there.home, program))
         line = shlex.join(["env", f"{CLOCK_SKEW}={self._skew_s:.3f}", program, *words])
-        return Channel([*ssh_command(self._host), "-T", "--", self._host, f"cd {shlex.quote(there)} && exec {line}"], None, remote=True)
+        script = shlex.join(["sh", "-c", f"cd {shlex.quote(there)} || exit; {line}; exit $?"])
+        return Channel([*ssh_command(self._host), "-T", "--", self._host, script], None, remote=True)
 
     def _twice(self, step: Callable[[Wire], T]) -> T:
         """Take a step, and once more where bytes changed on the way."""
