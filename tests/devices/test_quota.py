@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from devices.job import Watch
+from devices.worker.spec import Watch
 
 from devices.worker.quota import Quota, read_quota, usable_cpus
 from devices.worker.reader import Reader

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from devices.profile import load_profile
+from devices.host.profile import load_profile
 
 from devices import saturation
 from devices.host.saturation import may_saturate, saturates
