@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from devices.worker.spec import Watch
 
 from devices.worker.quota import Quota, read_quota, usable_cpus
 from devices.worker.reader import Reader
+from devices.worker.spec import Watch
 from devices.worker.telemetry import load
 
 V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/cpu,cpuacct"

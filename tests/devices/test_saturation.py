@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from devices.host.profile import load_profile
 
 from devices import saturation
+from devices.host.profile import load_profile
 from devices.host.saturation import may_saturate, saturates
 
 
