@@ -27,10 +27,10 @@ def measured_peaks(found: Iterable[dict[str, Any]]) -> Peaks | None:
 
 
 def declared_peaks(profile: DeviceProfile, runtime: str) -> Peaks | None:
-    """What the profile says of the unit that a runtime computes on, in the power mode that the profile requires."""
+    """What the profile says of the unit that a runtime computes on, in the power mode that the profile requires, if it says it."""
     mode = profile.power.required
     chosen = [peak for peak in profile.peaks if peak.power_mode in (None, mode)]
-    computing = _of(chosen, UNITS[runtime])
+    computing = _of(chosen, UNITS.get(runtime, ""))
     if computing is None or not computing.tops:
         return None
     memory = _of(chosen, "memory")

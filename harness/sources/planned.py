@@ -25,7 +25,6 @@ class Planned:
         attack, eps: how.
         name: of the target in the record: `twin`, or the engine whose claim it belongs to.
         index: int64 (n,), positions of the only images that it is made of; None: all attacked images that are still worth it.
-        within: the set is one of the security curve: of those images alone that are broken in a larger ball, or that hold in a smaller one.
         warm: begins where the sets of these sources and this target's name left an image.
     """
 
