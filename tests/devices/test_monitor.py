@@ -28,7 +28,8 @@ from harness.measurement.latency import windows_ns
 
 HOST = load_profile("host")
 BOARD = Path(__file__).parent / "fixtures" / "jetson-orin"
-TIMED = TimingPlan(batches=(1,), measure_s=1.2, warmup_floor_s=0.1, warmup_cap_s=0.5, rounds=2)  # turns of several samples
+BATCH = 1024  # calls that are long enough for turns of several samples
+TIMED = TimingPlan(batches=(BATCH,), measure_s=1.6, warmup_floor_s=0.1, warmup_cap_s=0.5, rounds=2)
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def observed(linear: Linear, session_of: Any) -> Callable[..., Observed]:
             if rest.telemetry is not None:
                 with np.load(io.BytesIO(files["telemetry"])) as arrays:
                     told = Telemetry(**{**rest.telemetry, "idle_ns": tuple(rest.telemetry["idle_ns"])}, series=read_arrays(dict(arrays)))
-            return Observed(session.loaded.before, rest, told, timings[ENGINE][1])
+            return Observed(session.loaded.before, rest, told, timings[ENGINE][BATCH])
 
     return watch
 
