@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from devices.host.errors import DeviceError
-from devices.host.profile import load_profile
+from devices.host.profile import Power, load_profile
 from devices.host.transports import answers, ssh
 from devices.host.transports.openssh import UnreachableError
 from devices.worker.wire import Wire
@@ -27,11 +27,9 @@ FIELDS = {
     "lock": ("waiting", "left_over", "error"),
     "missing": ("missing", "error"),
     "receive": ("anything", "error"),
-    "lay": ("anything", "error"),
-    "start": ("key",),
-    "follow": ("line", "offset", "end", "gone", "free_bytes"),
-    "list": ("files",),
-    "fetch": ("size", "error"),
+    "lay": ("folder", "home", "error"),
+    "remove": ("anything", "error"),
+    "observe": ("state", "versions", "error"),
 }
 
 
@@ -53,11 +51,11 @@ class Doctored(Wire):
 
 @pytest.fixture
 def through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Change], None]:
-    """Put a folder there, run a command, and bring it back, while the answers to `op` are changed."""
+    """Ask what is there, put a folder there and remove it, while the answers to `op` are changed."""
     folder = tmp_path / "job"
     folder.mkdir()
     (folder / "a").write_text("content")
-    code = f"from devices.target.agent import serve; serve({str(tmp_path / 'cache')!r})"
+    code = f"from devices.worker.agent import serve; serve({str(tmp_path / 'cache')!r})"
     (tmp_path / "cache").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
@@ -76,18 +74,21 @@ def through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, C
                 self._process.communicate()
 
         monkeypatch.setattr(ssh, "Session", Session)
-        with ssh.Ssh(load_profile("host"), lambda line: None) as transport:
+        watched = replace(load_profile("host"), power=Power({"MAXN": 0}, "MAXN", ("false",)))
+        with ssh.Ssh(watched, lambda line: None) as transport:
             transport.facts()
-            there = transport.put(folder, lambda *_: None)
-            transport.run(["sh", "-c", "echo line; mkdir -p out; echo b > out/b"], there, lambda line: None, 30.0)
-            transport.get(f"{there}/out", tmp_path / "back")
+            transport.put(folder, lambda *_: None)
+            assert all(path.is_relative_to(tmp_path / "cache") for path in tmp_path.rglob("a") if path != folder / "a")
 
     return transfer
 
 
 def test_an_honest_agent_is_served(through: Callable[[str, Change], None], tmp_path: Path) -> None:
-    through("", lambda message: message)
-    assert (tmp_path / "back/b").read_text() == "b\n"
+    asked: list[dict[str, Any]] = []
+    through("lay", lambda message: asked.append(message) or message)
+    (laid,) = asked
+    assert Path(laid["folder"]).parent == tmp_path / "cache" / "jobs"
+    assert not Path(laid["folder"]).exists(), "it was removed at the end"
 
 
 @pytest.mark.parametrize(("op", "field"), [(op, field) for op, fields in FIELDS.items() for field in fields])
@@ -97,7 +98,7 @@ def test_no_field_of_a_message_can_do_harm(
     """With the error of an unreachable or strange device, or as if nothing were wrong: no other exception, and no file elsewhere."""
     # A device may say for ever that another run has it, as the user is told; here nobody waits so long.
     monkeypatch.setattr(ssh, "follow_up", lambda wire, kind, limit_s=0.5: answers.follow_up(wire, kind, 0.5))
-    before = {path for path in tmp_path.iterdir() if path.name != "back"}
+    before = set(tmp_path.iterdir())
     for wrong in WRONG:
         said = []
 
@@ -109,15 +110,8 @@ def test_no_field_of_a_message_can_do_harm(
             through(op, change)
         except DeviceError as error:
             assert str(error).isprintable()
-        shutil.rmtree(tmp_path / "back", ignore_errors=True)
     left = {path for path in tmp_path.iterdir() if not path.name.startswith(".")} - {tmp_path / "edge-harness.lock"}
     assert left == before
-
-
-@pytest.mark.parametrize("files", [["code"], [{"path": "b"}], [{"path": "/etc/passwd", "size": 1, "sha256": "0" * 64}]])
-def test_a_list_of_files_that_is_none_is_refused(files: Any, through: Callable[[str, Change], None]) -> None:
-    with pytest.raises(DeviceError):
-        through("list", lambda message: {"files": files})
 
 
 @pytest.mark.parametrize("flood", ['{"beat": 1}', '{"waiting": "someone"}', '{"line": "x", "offset": 1}', "[" * 2000, "NaN", "\xff"])

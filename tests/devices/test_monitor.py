@@ -17,6 +17,7 @@ from quick_engines import ENGINE, Linear, Said, silent, some_images
 
 from devices.host.profile import DeviceProfile, Limits, load_profile
 from devices.host.rounds import Timing, TimingPlan, time_in_rounds
+from devices.host.session import EngineError
 from devices.worker.monitor import Beside
 from devices.worker.reader import ROOT
 from devices.worker.spec import Watch
@@ -27,7 +28,8 @@ from harness.measurement.latency import windows_ns
 
 HOST = load_profile("host")
 BOARD = Path(__file__).parent / "fixtures" / "jetson-orin"
-TIMED = TimingPlan(batches=(1,), measure_s=1.2, warmup_floor_s=0.1, warmup_cap_s=0.5)
+BATCH = 1024  # calls that are long enough for turns of several samples
+TIMED = TimingPlan(batches=(BATCH,), measure_s=1.6, warmup_floor_s=0.1, warmup_cap_s=0.5, rounds=2)
 
 
 @pytest.fixture
@@ -76,9 +78,17 @@ def observed(linear: Linear, session_of: Any) -> Callable[..., Observed]:
             if rest.telemetry is not None:
                 with np.load(io.BytesIO(files["telemetry"])) as arrays:
                     told = Telemetry(**{**rest.telemetry, "idle_ns": tuple(rest.telemetry["idle_ns"])}, series=read_arrays(dict(arrays)))
-            return Observed(session.loaded.before, rest, told, timings[ENGINE][1])
+            return Observed(session.loaded.before, rest, told, timings[ENGINE][BATCH])
 
     return watch
+
+
+def test_cpus_that_are_not_there_are_a_refusal_in_words(linear: Linear, session_of: Any) -> None:
+    profile = replace(HOST, cpu=replace(HOST.cpu, affinity=(4000,)))
+    words = r"cpu\.affinity of the profile is \[4000\]; this process may use CPUs"
+    with pytest.raises(EngineError, match=words) as caught, session_of(linear.path, profile):
+        pass
+    assert caught.value.status == "refused"
 
 
 def test_an_engine_on_this_machine_brings_its_state_and_samples_home(observed: Callable[..., Observed]) -> None:

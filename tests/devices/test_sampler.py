@@ -122,4 +122,4 @@ def test_damaged_arrays_are_refused() -> None:
     with pytest.raises(ValueError, match="no time_ns"):
         read_arrays({"load/a:x": np.zeros(3)})
     with pytest.raises(ValueError, match="another length"):
-        read_arrays({"load/time_ns": np.zeros(2), "load/a:x": np.zeros(3)})
+        read_arrays({"load/time_ns": np.zeros(2, np.int64), "load/a:x": np.zeros(3)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from devices import saturation
+from devices.host import saturation
 from devices.host.profile import load_profile
 from devices.host.saturation import may_saturate, saturates
 

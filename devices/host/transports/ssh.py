@@ -27,6 +27,7 @@ from devices.host.transports.openssh import Session, UnreachableError, check_hos
 from devices.worker.environment import CLOCK_SKEW
 from devices.worker.files import sha256_file
 from devices.worker.plain import printable
+from devices.worker.spec import FormatError
 from devices.worker.wire import BEAT, BEAT_S, CHUNK, ClosedError, NonsenseError, Wire
 
 if TYPE_CHECKING:
@@ -86,7 +87,10 @@ class Ssh:
             watch = {"power_query": self._profile.power.query, "clocks_query": self._profile.clocks.query}
             what = {**watch, "providers": self._profile.telemetry.providers}
             seen = self._steadily(lambda wire: ask(wire, answers.Observed, "observe", watch=what, packages=self._profile.runtimes))
-            check_fields("state", seen.state, State)
+            try:
+                check_fields("state", seen.state, State)
+            except FormatError as error:
+                raise DeviceError(f"{self._host} gave an answer that cannot be used: {printable(str(error))}") from error
         return Facts(
             printable(said.machine), said.cpus, printable(emulator) if emulator else None, self._skew_s, absent, seen.state, seen.versions
         )
