@@ -14,6 +14,11 @@ POWER, COUNTER = "power_w:", "energy_j:"
 FEWEST = 3  # samples within the time that is integrated
 
 
+def most_turns(measure_s: float, period_ms: int) -> int:
+    """Into how many turns that time can be cut, at least one, so that each holds the samples of power that `integral` needs, and two to spare."""
+    return max(1, int(measure_s * 1e3 / ((FEWEST + 2) * period_ms)))
+
+
 def integral(time_ns: NDArray[np.int64], values: NDArray[np.float64], start_ns: int, end_ns: int) -> float | None:
     """∫ values dt from `start_ns` to `end_ns`, in units of `values` times seconds; exact for a piecewise linear course.
 

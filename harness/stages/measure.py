@@ -17,6 +17,7 @@ from devices.worker.spec import FormatError
 from devices.worker.telemetry.series import Telemetry, read_arrays
 from harness.answers import Images, Logits
 from harness.errors import UntrustedError
+from harness.measurement.energy import most_turns
 from harness.measurement.facts import Checks, Drive, Facts, Loose, Memory, Sampled
 from harness.settings import Settings
 from harness.stages.engines import Engine, Engines, Steps
@@ -119,8 +120,10 @@ def _time(
             except EngineError as error:
                 _fail(opened, str(engine), error)
                 del timed[engine]
-        rounds = TimingPlan(settings.batches, plan.measure_s, plan.warmup_s, rounds=plan.rounds, seed=settings.seed)
-        found, failed = time_in_rounds(timed, rounds, steps)
+        told = subject.profile.telemetry
+        rounds = min(plan.rounds, most_turns(plan.measure_s, told.period_ms)) if told.rails else plan.rounds
+        in_turns = TimingPlan(settings.batches, plan.measure_s, plan.warmup_s, rounds=rounds, seed=settings.seed)
+        found, failed = time_in_rounds(timed, in_turns, steps)
     for name, fault in failed.items():
         _fail(opened, str(name), fault)
     return found

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.worker.telemetry.series import Series, Telemetry
-from harness.measurement.energy import difference, energy, integral
+from harness.measurement.energy import difference, energy, integral, most_turns
 
 S = 1_000_000_000
 TIMES = np.arange(0, 11 * S, S // 10)
@@ -25,6 +25,15 @@ def test_a_straight_line_is_integrated_exactly(slope: float, offset: float, star
     t0, t1 = start_ns / S, (start_ns + length_ns) / S
     found = integral(TIMES, slope * TIMES / S + offset, start_ns, start_ns + length_ns)
     assert found == pytest.approx(slope * (t1**2 - t0**2) / 2 + offset * (t1 - t0), abs=1e-6)
+
+
+@given(st.floats(0.1, 60), st.integers(10, 1000), st.integers(0, 5 * S))
+def test_every_turn_holds_the_samples_that_its_energy_needs(measure_s: float, period_ms: int, start_ns: int) -> None:
+    turn_ns = int(measure_s * S / most_turns(measure_s, period_ms))
+    times = np.arange(0, start_ns + turn_ns + 2 * S, period_ms * 1_000_000)
+    found = integral(times, np.full(len(times), 5.0), start_ns, start_ns + turn_ns)
+    if most_turns(measure_s, period_ms) > 1:
+        assert found == pytest.approx(5 * turn_ns / S)
 
 
 @given(st.integers(0, 4 * S), st.integers(S, 5 * S), st.integers(S // 5, 4 * S))
