@@ -28,6 +28,17 @@ def parse_eps(text: str) -> Fraction:
     return value
 
 
+def off_grid(text: str) -> str | None:
+    """What to say of a radius that is no whole number of levels of an 8-bit image; None of one that is."""
+    levels = parse_eps(text) * 255
+    if levels.denominator == 1:
+        return None
+    return (
+        f"--eps {text} is {float(levels):.4g} levels of 1/255. Images are bytes: {int(levels)} levels fit into it, as into "
+        f"{int(levels)}/255. Is {max(1, round(levels))}/255 meant?"
+    )
+
+
 def slug(eps: Fraction) -> str:
     """A file-name form of a radius: 8/255 -> `8-255`."""
     return f"{eps.numerator}-{eps.denominator}"

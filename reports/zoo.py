@@ -15,7 +15,9 @@ NUMBERS = (2, 3, 4)
 ATTACKS = (
     "γ: bits that store the parent's weights over bits that store these: each at the bits that tell its levels apart, and where zeros are "
     "left out a mask of one bit per weight. "
-    "Epochs: of the network's own training, after its parent's. PGD: 20 steps of ε/4. Worst of three: an image counts when it withstands "
+    "Epochs: of the network's own training, after its parent's. The students (ard, rslad, iad) start from nothing and have half the epochs "
+    "of resnet18x16-at: they are under-trained, and being below it says nothing against their methods. PGD: 20 steps of ε/4. Worst of "
+    "three: an image counts when it withstands "
     "PGD, APGD-CE and APGD-DLR (50 steps each). Shares of {n:,} images of {data}, float32, with 95 % Wilson intervals. "
     "≤: all three follow gradients, and activations of few bits hide them, so that what is left is an upper bound. The report of "
     "harness reproduce, docs/reproduction.md, has an attack by queries too: of 256 images it leaves resnet18x16-at-lowbit-w1a1 7.8 %."

@@ -177,6 +177,7 @@ class DeviceProfile:
         host: alias in the user's ssh configuration, where user, address and key are; None: the device's name.
         python: the command that starts Python there, split into words as a shell does; for `ssh` only.
         emulated_host: the machine at the other end of `ssh` is itself an emulator.
+        machine: instruction set, as `uname -m` says; None: not known before it is reached.
         software: names of `SOFTWARE` -> range of versions, e.g. ">=36.2,<37".
         capabilities: those of `CAPABILITIES` that its units have in hardware.
         emulation: how its CPU is emulated; None where it is not.
@@ -194,6 +195,7 @@ class DeviceProfile:
     host: str | None = None
     python: str = "python3"
     emulated_host: bool = False
+    machine: str | None = None
     software: dict[str, str] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
     identity: Identity = Identity()

@@ -12,6 +12,7 @@ from devices.worker.environment import describe_machine
 
 EXACT = frozenset({"avx512_vnni", "avx_vnni"})
 ARM = "asimd"
+X86 = ("x86_64", "i686")
 
 
 def saturates(flags: Collection[str]) -> bool:
@@ -20,8 +21,8 @@ def saturates(flags: Collection[str]) -> bool:
 
 
 def may_saturate(profile: DeviceProfile) -> bool:
-    """The same before the device is looked at: from this computer where it is the device, else from what its profile declares."""
+    """The same before the device is looked at: from this computer where it is the device, else from what its profile says."""
     if profile.transport == "local":
         return saturates(describe_machine()["isa_flags"])
     declared = profile.cpu.isa
-    return ARM not in declared and "avx2" not in profile.cpu.without and EXACT.isdisjoint(declared)
+    return profile.machine in (None, *X86) and ARM not in declared and "avx2" not in profile.cpu.without and EXACT.isdisjoint(declared)

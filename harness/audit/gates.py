@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 
 from harness.audit.metrics import Labels, Right
 from harness.audit.paired import pair
-from harness.audit.statistics import ALPHA, share, wilson
+from harness.audit.statistics import ALPHA, no_information_rate, share, wilson
 from harness.records import Gate, Mismatch, PrecisionEvidence, Proof, Share
 
 Logits = NDArray[np.floating]
@@ -249,12 +249,6 @@ def clean_accuracy(labels: Labels, predictions: Labels, classes: int, card: Shar
         if found.ci95[1] < card.ci95[0]:
             passed = False
     return _gate("clean accuracy", passed, observed + (f"; {cause}" if cause else "") + _undecided(passed))
-
-
-def no_information_rate(labels: Labels, classes: int) -> float:
-    """The share of the most frequent of the labels, int (n,); one in `classes` where all labels are the same."""
-    counts = np.bincount(labels)
-    return float(counts.max() / len(labels)) if np.count_nonzero(counts) > 1 else 1 / classes
 
 
 def large_radius(twin_right: Right) -> Gate:

@@ -44,6 +44,12 @@ def share(correct: int, n: int) -> Share:
     return Share(correct=int(correct), n=int(n), accuracy=correct / n if n else math.nan, ci95=wilson(correct, n))
 
 
+def no_information_rate(labels: NDArray[np.integer], classes: int) -> float:
+    """The share of the most frequent of the labels, int (n,); one in `classes` where all labels are the same."""
+    counts = np.bincount(labels)
+    return float(counts.max() / len(labels)) if np.count_nonzero(counts) > 1 else 1 / classes
+
+
 def median(values: NDArray[np.float64]) -> Median:
     """The median of figures (n,), with a 95 % interval between two of them (Conover, "Practical Nonparametric Statistics", 3.2).
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
-from harness.compression.count import ratios, size
+from harness.compression.count import denormals, ratios, size
 from harness.compression.job import Job
 from harness.compression.recipe import CompressionRecipe, load_recipe
 from harness.compression.table import Method, find_method
@@ -32,9 +33,9 @@ from harness.models.probe import parameters, takes
 from harness.run import Run, check_space
 from harness.settings import check_output, check_seed
 from harness.training import processes
-from harness.training.card import identity, measured, source, training
+from harness.training.card import identity, measured, remarks, source, training
 from harness.training.recipe import Stage
-from harness.training.train import CHECKPOINT, correct, nothing_to_resume
+from harness.training.train import CHECKPOINT, allowed, correct, nothing_to_resume
 from harness.training.train import check as check_stage
 
 CLAIM = "8/255"  # of a model whose card names no radius
@@ -177,6 +178,8 @@ def prepare(request: Request, recipe: CompressionRecipe, twin: Twin, data: Datas
     modules = {role: teacher.module for role, teacher in found.items()}
     pattern = request.pattern or "irregular"
     job = kind(network, arch, twin.input_shape, data, request.rate or "", recipe, folder, pattern, request.until, modules)
+    if data is not None:
+        job.check_variations = partial(allowed, list(recipe.stages.values()), data, twin.module, twin.name)
     return Ready(job, [twin, *found.values()], test)
 
 
@@ -356,6 +359,7 @@ def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: P
     claim = parent.card.get("eps", CLAIM)
     before = size(parent.module.cpu(), parent.input_shape)
     after = size(twin.module, twin.input_shape)
+    figures = measured(twin.module, test, claim, request.seed)
     return {
         **identity(twin, packed.stem, describe(request, job, parent), claim, test.class_names, packed),
         "normalize": normalize,
@@ -374,8 +378,19 @@ def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: P
         "stages": {name: training(fitted) for name, fitted in job.fitted.items()},
         "seed": request.seed,
         "size": {"this": asdict(after), "parent": asdict(before), "ratio": ratios(before, after)},
-        "measured": measured(twin.module, test, claim, request.seed),
+        "augmentation": None if job.data is None else job.augmentation.card(),
+        "measured": figures,
+        "remarks": remarks(figures, test, *slow(twin.module)),
     }
+
+
+def slow(network: nn.Module) -> list[str]:
+    """A remark where weights are denormal numbers."""
+    if not (found := denormals(network)):
+        return []
+    return [
+        f"{found:,} weights are denormal (below 1.2e-38): multiplying them is up to ten times slower on many CPUs; they may be set to zero"
+    ]
 
 
 def describe(request: Request, job: Job, parent: Twin) -> str:

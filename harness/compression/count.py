@@ -70,6 +70,12 @@ def size(network: nn.Module, input_shape: tuple[int, int, int]) -> Size:
     )
 
 
+def denormals(network: nn.Module) -> int:
+    """Parameters that are denormal numbers of float32, below 1.2e-38: no use to the network, and slow on many CPUs."""
+    tiny = torch.finfo(torch.float32).tiny
+    return sum(int(((weight != 0) & (weight.detach().abs() < tiny)).sum()) for weight in network.parameters())
+
+
 def zero_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     """Multiply-accumulates with a weight that is zero, for one image, of convolutions and linear layers."""
     found = 0
@@ -91,6 +97,6 @@ def zero_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
 
 
 def ratios(before: Size, after: Size) -> dict[str, float]:
-    """The compression ratio gamma, by each way of counting."""
+    """The compression ratio gamma, by each way of counting; of a network with nothing left, as if one were."""
     ways = ("parameters", "nonzero", "weight_bits", "file_bytes", "macs", "macs_nonzero")
-    return {way: round(getattr(before, way) / getattr(after, way), 3) for way in ways}
+    return {way: round(getattr(before, way) / max(getattr(after, way), 1), 3) for way in ways}

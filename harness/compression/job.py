@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from harness.compression import rate
 from harness.compression.recipe import CompressionRecipe
 from harness.data.dataset import Dataset
 from harness.placement import device
+from harness.training.augmentation import Augmentation
 from harness.training.regime import Regime
 from harness.training.train import Fitted, fit, judged_again
 
@@ -31,6 +34,7 @@ class Job:
         out: folder of the stages' checkpoints.
         pattern: where zeros may stand, a key of `masks.PATTERNS`.
         until: the stage to stop after; the last by default.
+        check_variations: finds how images may be varied where a stage's recipe does not say; asked when the first stage is trained.
         teachers: fixed networks in eval mode, by role: `robust` and, where a method needs it, `standard`.
         fitted: what every stage showed, filled by `train`.
         notes: what the method found out, for the card: layers left alone, thresholds.
@@ -46,12 +50,18 @@ class Job:
     pattern: str = "irregular"
     until: str | None = None
     teachers: dict[str, nn.Module] = field(default_factory=dict)
+    check_variations: Callable[[], Augmentation] = Augmentation
     fitted: dict[str, Fitted] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for network in (self.network, *self.teachers.values()):
             network.to(device()).to(memory_format=torch.channels_last)
+
+    @cached_property
+    def augmentation(self) -> Augmentation:
+        """How images are varied where a stage's recipe does not say."""
+        return self.check_variations()
 
     @property
     def sparsity(self) -> float:
@@ -66,7 +76,7 @@ class Job:
     def train(self, stage: str, regime: Regime | None = None) -> nn.Module:
         """Train the job's network by one stage of its recipe; see `harness.training.train.fit`."""
         assert self.data is not None  # noqa: S101  # every method that trains has stages
-        self.fitted[stage] = fit(self.recipe.stages[stage], self.data, self.network, self.out / stage, regime)
+        self.fitted[stage] = fit(self.recipe.stages[stage], self.data, self.network, self.out / stage, regime, self.augmentation)
         return self.network
 
     def judge(self, stage: str) -> None:

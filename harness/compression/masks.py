@@ -32,6 +32,11 @@ class Masked(nn.Module):
         return weight * self.mask
 
 
+def above_zero(largest: Tensor) -> Tensor:
+    """A largest magnitude, or norm, made safe to divide by: what it scales is zero where it is zero."""
+    return largest.clamp_min(torch.finfo(largest.dtype).tiny)
+
+
 def kept(entries: int, rate: float) -> int:
     """How many of `entries` stay at sparsity `rate` in [0, 1): at least one."""
     return max(1, round((1 - rate) * entries))

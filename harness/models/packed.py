@@ -6,7 +6,7 @@ returns. Version 1, for a tensor NAME one of:
     NAME.mask, NAME.shape, NAME.values     one bit per entry; the entries that are not zero, float16
     NAME.codes, NAME.shape, NAME.levels    as few bits per entry as tell the levels apart; the levels, float32
     NAME.codes, NAME.scale                 int8; one float32 scale per output
-    NAME                                   float16, or as it was: integers, vectors, what float16 cannot hold
+    NAME                                   float16, or as it was: integers, vectors, what float16 cannot hold (`fits_half`)
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from harness.models import grids
 
 KEY, VERSION = "edge-harness-packed", "1"
 SPARSE = 0.75  # of the entries non-zero at most: beyond it a mask does not pay
+SMALLEST_NORMAL = torch.finfo(torch.float16).tiny  # 2^-14
 MAX_ENTRIES = 2**30  # of one tensor: a damaged shape must not take all memory
 
 
@@ -97,12 +98,23 @@ def _packed(tensor: Tensor) -> dict[str, Tensor]:
     if (grid := grids.int8(tensor)) is not None:
         codes, scale = grid
         return {".codes": codes, ".scale": scale}
-    if not tensor.half().isfinite().all():
+    if not fits_half(tensor):
         return {"": tensor}
     if int(tensor.count_nonzero()) <= SPARSE * tensor.numel():
         flat = tensor.flatten()
         return {".mask": _to_bits((flat != 0).long(), 1), ".shape": shape, ".values": flat[flat != 0].half()}
     return {"": tensor.half()}
+
+
+def fits_half(tensor: Tensor) -> bool:
+    """Whether float16 rounds a weight (outputs, inputs, …) no worse than its own precision.
+
+    Nothing is infinite there, and every output's and every input's largest weight, unless zero, is a normal number: below 2^-14 float16
+    has ever fewer digits, and a small channel would be rounded away, though a batch norm may give its scale back.
+    """
+    magnitude = tensor.abs()
+    largest = torch.cat([magnitude.transpose(0, dim).flatten(1).amax(1) for dim in (0, 1)]) if tensor.numel() else magnitude.flatten()
+    return bool(tensor.half().isfinite().all()) and not bool(((largest > 0) & (largest < SMALLEST_NORMAL)).any())
 
 
 def _to_bits(codes: Tensor, bits: int) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,7 @@ from export.artefact import sha256_file
 from harness import placement
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
-from harness.audit.statistics import share
+from harness.audit.statistics import no_information_rate, share
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data
 from harness.errors import UsageError
@@ -24,8 +25,9 @@ from harness.models.load import Twin, load_twin
 from harness.models.probe import parameters
 from harness.run import Run, check_space
 from harness.training import processes
+from harness.training.augmentation import Augmentation
 from harness.training.recipe import Recipe, load_recipe
-from harness.training.train import CHECKPOINT, VALIDATION_STEPS, Fitted, initial, nothing_to_resume, train
+from harness.training.train import CHECKPOINT, VALIDATION_STEPS, Fitted, allowed, initial, nothing_to_resume, train
 
 CHANNELS = 3  # of the architectures that are trained
 CARD_ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
@@ -58,11 +60,15 @@ def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path
     network = initial(recipe, data.classes)
     check_space(out, 2 * COPIES * 4 * parameters(network)[0])  # a checkpoint, and the one that is being written beside it
     with Run(out) if processes.rank() == 0 else nullcontext():
-        weights, fitted = train(recipe, data, out, network)
+        augmentation = allowed([recipe], data)
+        weights, fitted = train(recipe, data, out, network, augmentation)
         if processes.rank() > 0:
             return None
         card = weights.with_suffix(".json")
-        content = {"command": f"harness train {recipe_file} --out {out.name}", **make_card(recipe, data, test, weights, fitted)}
+        content = {
+            "command": f"harness train {recipe_file} --out {out.name}",
+            **make_card(recipe, data, test, weights, fitted, augmentation),
+        }
         card.write_text(json.dumps(content, indent=1) + "\n")
     return card
 
@@ -73,16 +79,19 @@ def shape_of(data: Dataset) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def make_card(recipe: Recipe, data: Dataset, test: Dataset, weights: Path, fitted: Fitted) -> dict[str, Any]:
+def make_card(recipe: Recipe, data: Dataset, test: Dataset, weights: Path, fitted: Fitted, augmentation: Augmentation) -> dict[str, Any]:
     """The card of trained `weights`, measured on every image of `test`."""
     twin = load_twin(str(weights), arch=recipe.arch, classes=data.classes, data_shape=shape_of(data))
+    figures = measured(twin.module, test, recipe.claim, recipe.seed)
     return {
         **identity(twin, recipe.name, recipe.description, recipe.claim, data.class_names, weights),
         **source(data),
         "recipe": recipe.model_dump(),
         **training(fitted),
         "seed": recipe.seed,
-        "measured": measured(twin.module, test, recipe.claim, recipe.seed),
+        "augmentation": augmentation.of(recipe).card(),
+        "measured": figures,
+        "remarks": remarks(figures, test),
     }
 
 
@@ -116,6 +125,21 @@ def training(fitted: Fitted) -> dict[str, Any]:
         "selected_epoch": fitted.kept.number,
         "held_out": {"n": fitted.held_out, "clean": fitted.kept.clean, f"robust_pgd{VALIDATION_STEPS}": fitted.kept.robust},
     }
+
+
+def remarks(figures: Mapping[str, Any], test: Dataset, *others: str) -> list[str]:
+    """What a reader of `measured` figures must know, and `others`; each is also said on standard error."""
+    clean, most = figures["clean"], no_information_rate(test.labels, test.classes)
+    found = [*others]
+    if clean["ci95"][0] <= most:
+        found.append(
+            f"clean accuracy is {clean['accuracy']:.1%} of {clean['n']:,}, no better than chance (always the most frequent class: "
+            f"{most:.1%}). Do training and test images have the same classes in the same order? Was the rate of learning, or "
+            "of compression, too high, or the training too short? Do varied images (flip, crop) keep their label?"
+        )
+    for remark in found:
+        print(f"warning: {remark}", file=sys.stderr)
+    return found
 
 
 def measured(module: nn.Module, test: Dataset, claim: str, seed: int) -> dict[str, Any]:

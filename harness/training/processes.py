@@ -53,6 +53,11 @@ def total(number: float) -> float:
     return float(numbers)
 
 
+def first(number: float) -> float:
+    """The first process's number."""
+    return total(number if rank() == 0 else 0)
+
+
 def average_buffers(network: nn.Module) -> None:
     """Give every process the mean of the batch norms' statistics."""
     if count() == 1:

@@ -31,7 +31,10 @@ class Stage(BaseModel):
         default="one-cycle", description="cosine and steps begin at the peak; steps divide it by ten at each milestone"
     )
     warmup: float = Field(default=0.25, gt=0, lt=1, description="share of the one-cycle schedule spent rising")
-    milestones: tuple[int, ...] = Field(default=(), description="epochs after which `steps` divides the rate by ten")
+    milestones: tuple[int, ...] = Field(
+        default=(), description="epochs after which `steps` divides the rate by ten, of each period where there is one"
+    )
+    period: int | None = Field(default=None, gt=0, description="epochs after which `steps` begins again at the peak")
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = Field(default=True, description="momentum as Nesterov's")
     weight_decay: float = Field(default=5e-4, ge=0)
@@ -42,6 +45,8 @@ class Stage(BaseModel):
     beta: float = Field(default=6, ge=0, description="weight of the robust term of trades")
     holdout: int = Field(default=2000, gt=0, description="training images kept for selection")
     seed: int = 0
+    flip: bool | None = Field(default=None, description="mirror every second image; left out: where mirrored images keep their label")
+    crop: int | None = Field(default=None, ge=0, le=64, description="zero padding of random crops, 0: none; left out: 4, or 0 as for flip")
     bf16: bool = Field(default=True, description="autocast, where the hardware has it")
 
 

@@ -7,7 +7,7 @@ import pickle
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from harness.models.zoo import ARCHITECTURES
 from harness.placement import device
 from harness.progress import Track
 from harness.training import processes
+from harness.training.augmentation import Augmentation, augment
+from harness.training.augmentation import check as check_variations
 from harness.training.folding import folded
 from harness.training.objectives import logits
 from harness.training.recipe import Recipe, Stage
@@ -71,18 +73,6 @@ def split(labels: np.ndarray, holdout: int) -> tuple[np.ndarray, np.ndarray]:
     return np.setdiff1d(np.arange(len(labels)), held), np.sort(held)
 
 
-def augment(x: Tensor, generator: torch.Generator, pad: int = 4) -> Tensor:
-    """Random horizontal flip and a random crop out of a zero-padded image, each image its own. Shape (n, c, h, w) is kept."""
-    n, _, h, w = x.shape
-    flip = torch.rand(n, generator=generator) < 0.5
-    x = torch.where(flip[:, None, None, None], x.flip(3), x)
-    padded = F.pad(x, (pad, pad, pad, pad))
-    top, left = torch.randint(0, 2 * pad + 1, (2, n), generator=generator)
-    rows = (top[:, None] + torch.arange(h))[:, :, None]
-    columns = (left[:, None] + torch.arange(w))[:, None, :]
-    return padded[torch.arange(n)[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
-
-
 def correct(network: nn.Module, data: Dataset, stage: Stage, robust: bool) -> int:
     """How many of `data` are classified correctly, clean or after a short PGD of steps eps/4 (selection only: fast, not a claim)."""
     network.eval()
@@ -125,8 +115,8 @@ def learning_rate(stage: Stage, step: int, steps: int) -> float:
     One-cycle is a cosine from lr/25 up to lr and a cosine down to lr/250,000 (Smith and Topin, "Super-Convergence", 2018).
     """
     if stage.schedule == "steps":
-        passed = sum(step >= milestone * steps / stage.epochs for milestone in stage.milestones)
-        return stage.lr * 0.1**passed
+        within = step * stage.epochs % (stage.period * steps) if stage.period else step * stage.epochs  # epochs, times `steps`
+        return stage.lr * 0.1 ** sum(within >= milestone * steps for milestone in stage.milestones)
     peak = stage.warmup * steps if stage.schedule == "one-cycle" else 0
     start, end = stage.lr / 25, stage.lr / 250_000
     if step < peak:
@@ -143,9 +133,12 @@ class Training:
         UsageError: fewer images than the stage needs, or a batch that the processes cannot share.
     """
 
-    def __init__(self, stage: Stage, data: Dataset, network: nn.Module, regime: Regime | None = None) -> None:
+    def __init__(
+        self, stage: Stage, data: Dataset, network: nn.Module, regime: Regime | None = None, augmentation: Augmentation | None = None
+    ) -> None:
         processes.join()
         check(stage, data)
+        self.augmentation = (augmentation or Augmentation()).of(stage)
         self.stage, self.data_sha256, self.regime = stage, data.sha256, regime or Regime()
         train, held = split(data.labels, stage.holdout)
         self.held, self.held_count = data.subset(held[processes.rank() :: processes.count()]), len(held)
@@ -202,7 +195,7 @@ class Training:
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """This process's share of the images at `index`, augmented, (n, c, h, w) in [0, 1], and their labels."""
-        x, y = augment(self.images[index].permute(0, 3, 1, 2), self.generator), self.labels[index]
+        x, y = augment(self.images[index].permute(0, 3, 1, 2), self.generator, self.augmentation), self.labels[index]
         share = slice(processes.rank(), None, processes.count())
         return x[share].to(device()).float().div(255).contiguous(memory_format=torch.channels_last), y[share].to(device())
 
@@ -306,14 +299,26 @@ def check(stage: Stage, data: Dataset) -> None:
         raise UsageError(f"stage {stage.name} has batches of {stage.batch}, which {processes.count()} processes cannot share equally")
 
 
+def allowed(stages: Sequence[Stage], data: Dataset, network: nn.Module | None = None, name: str = "") -> Augmentation:
+    """Which variations of images the stages may use; see `harness.training.augmentation.check`. None is needed where nothing is trained."""
+    if not stages:
+        return Augmentation()
+    train, held = split(data.labels, stages[0].holdout)
+    return check_variations(stages, data.subset(train), data.subset(held), network, name)
+
+
 def _differences(then: Stage, now: Stage) -> str:
     """The fields in which two stages differ."""
     before, after = then.model_dump(), now.model_dump()
     return ", ".join(f"{name} {before[name]} then, {after[name]} now" for name in after if before[name] != after[name])
 
 
-def fit(stage: Stage, data: Dataset, network: nn.Module, out: Path, regime: Regime | None = None) -> Fitted:
+def fit(
+    stage: Stage, data: Dataset, network: nn.Module, out: Path, regime: Regime | None = None, augmentation: Augmentation | None = None
+) -> Fitted:
     """Train `network` in place, a checkpoint after every epoch in `out/checkpoint.pt`; go on from it where there is one.
+
+    `augmentation` says how images are varied where the stage does not; by default both ways.
 
     Returns:
         Every epoch's figures. The network holds the averaged weights of the best epoch on held-out images (or of the last, where the
@@ -324,7 +329,7 @@ def fit(stage: Stage, data: Dataset, network: nn.Module, out: Path, regime: Regi
         UntrustedError: the loss is not finite, or the checkpoint is damaged or of another stage.
     """
     out.mkdir(parents=True, exist_ok=True)
-    run, checkpoint = Training(stage, data, network, regime), out / CHECKPOINT
+    run, checkpoint = Training(stage, data, network, regime, augmentation), out / CHECKPOINT
     if checkpoint.exists():
         run.restore(checkpoint)
     processes.wait()
@@ -407,14 +412,16 @@ def initial(recipe: Recipe, classes: int) -> nn.Module:
     return ARCHITECTURES[recipe.arch](classes)
 
 
-def train(recipe: Recipe, data: Dataset, out: Path, network: nn.Module | None = None) -> tuple[Path, Fitted]:
+def train(
+    recipe: Recipe, data: Dataset, out: Path, network: nn.Module | None = None, augmentation: Augmentation | None = None
+) -> tuple[Path, Fitted]:
     """Train `network`, by default the initial one, by `recipe`; see `fit`.
 
     Returns:
         `out/NAME.safetensors`, packed, which the first process writes, and every epoch's figures.
     """
     network = network or initial(recipe, data.classes)
-    fitted = fit(recipe, data, network, out)
+    fitted = fit(recipe, data, network, out, augmentation=augmentation)
     weights = out / f"{recipe.name}.safetensors"
     if processes.rank() == 0:
         pack(network.cpu().state_dict(), weights)

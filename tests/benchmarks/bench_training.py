@@ -69,7 +69,7 @@ class Plain:
     def step(self, index: Tensor) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.stage, self.done, self.total)
-        x, y = augment(self.images[index].permute(0, 3, 1, 2), self.generator).float().div(255), self.labels[index]
+        x, y = augment(self.images[index].permute(0, 3, 1, 2), self.generator, self.augmentation).float().div(255), self.labels[index]
         loss = F.cross_entropy(self.network(self.worst(x, y)), y)
         self.optimizer.zero_grad()
         loss.backward()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from devices.host import saturation
@@ -34,6 +36,13 @@ def test_avx2_without_vnni_saturates(flags: tuple[str, ...], expected: bool) -> 
 )  # fmt: skip
 def test_a_profile_says_it_before_the_device_is_reached(device: str, expected: bool) -> None:
     assert may_saturate(load_profile(device)) is expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"), [(None, True), ("x86_64", True), ("aarch64", False), ("armv7l", False), ("riscv64", False)]
+)
+def test_of_a_device_that_declares_nothing_the_machine_is_asked(machine: str | None, expected: bool) -> None:
+    assert may_saturate(replace(load_profile("host"), transport="ssh", machine=machine)) is expected
 
 
 @pytest.mark.parametrize(("flags", "expected"), [(["avx2"], True), (["avx2", "avx_vnni"], False), (["asimd"], False)])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.eps import parse_eps, slug
+from harness.eps import off_grid, parse_eps, slug
 from harness.errors import UsageError
 
 
@@ -26,3 +26,9 @@ def test_what_is_not_a_radius(text: str) -> None:
 def test_a_whole_number_gets_the_likely_fraction() -> None:
     with pytest.raises(UsageError, match="Did you mean 8/255"):
         parse_eps("8")
+
+
+@pytest.mark.parametrize(("text", "said"), [("0.031", "7.905 levels of 1/255"), ("0.2", None), ("8/255", None), ("0.0314", "8.007 levels")])
+def test_a_radius_off_the_grid_of_bytes_says_its_levels(text: str, said: str | None) -> None:
+    note = off_grid(text)
+    assert note is None if said is None else note is not None and said in note and "255 meant" in note

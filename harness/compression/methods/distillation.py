@@ -68,7 +68,8 @@ def ard(d: Distillation, network: nn.Module, x: Tensor, y: Tensor, stage: Stage,
     """
     alpha, t, weight = d.job.option("alpha", 1.0), d.job.option("temperature", 30.0), d.job.option("kl_weight", 1.0)
     worst = against_labels(network, x, y, stage, generator)
-    hard = F.cross_entropy(logits(network, x, stage), y) if alpha < 1 else x.new_zeros(())
+    with torch.set_grad_enabled(alpha < 1):  # else, as in the published code, it only moves the batch norms' statistics
+        hard = F.cross_entropy(logits(network, x, stage), y)
     return (1 - alpha) * hard + alpha * weight * t**2 * soft(d.ask("robust", x, stage), logits(network, worst, stage), t)
 
 

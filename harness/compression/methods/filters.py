@@ -13,19 +13,21 @@ from harness.errors import UsageError
 from harness.models.forms import FILTERS, with_form
 from harness.models.load import square
 from harness.models.normalisation import without_normalisation
-from harness.models.probe import parameters
+from harness.models.probe import parameters, takes
 from harness.models.weights import network_with
 
 SEARCH_STEPS = 12
 TOLERANCE = 0.1  # of the share of parameters left
+CANNOT = "filters cannot remove channels of this network"
+ELSE = "Methods that leave the channels in place: magnitude, nm24, hydra, radmm, lowbit, qat-int8, ptq-int8."
 
 
 def filters(job: Job) -> nn.Module:
     """Remove the channels of the smallest L2 norm, equally in every layer, until the share of parameters asked for is gone; fine-tune.
 
-    `norm` in a recipe's options is another norm than L2; the published method takes L1.
-
-    Channels that depend on one another (residual sums, depthwise layers) go together: torch-pruning finds these groups.
+    Channels that depend on one another (residual sums, depthwise layers) go together: torch-pruning finds these groups. A channel's
+    importance is that of its group: the sum of |w|^norm over its weights in a layer, averaged over the layers and batch norms of the group.
+    With `norm = 1` in a recipe's options this is the group L1 norm. Li et al. judge a filter by its own convolution's weights alone.
 
     Source: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017; Fang et al., "DepGraph", CVPR 2023.
     """
@@ -69,21 +71,45 @@ def smaller(network: nn.Module, rate: float, input_shape: tuple[int, int, int], 
 
 
 def without_channels(network: nn.Module, share: float, input_shape: tuple[int, int, int], norm: int = 2) -> nn.Module:
-    """A copy of the network with `share` of each layer's channels removed, those of the smallest L`norm` norm, but no class."""
+    """A copy of the network with `share` of each layer's channels removed, those of the smallest L`norm` norm, but no class.
+
+    Raises:
+        UsageError: a network whose channels cannot be followed, or that does not run without them.
+    """
+    copied = copy.deepcopy(network).requires_grad_()
+    try:
+        _remove(copied, share, input_shape, norm)
+    # What torch-pruning raises on operators that it cannot follow, such as ShuffleNet's exchange of channels.
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise UsageError(f"{CANNOT}: torch-pruning cannot follow its channels ({type(error).__name__}: {error}). {ELSE}") from error
+    if not takes(copied, input_shape):
+        raise UsageError(f"{CANNOT}: without some of its channels it does not run. {ELSE}")
+    return copied
+
+
+def _remove(network: nn.Module, share: float, input_shape: tuple[int, int, int], norm: int) -> None:
+    """See `without_channels`; in place."""
     import torch_pruning  # slow to import
 
-    copied = copy.deepcopy(network).requires_grad_()
-    *_, last = (layer for layer in copied.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
+    *_, last = (layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", UserWarning
         )  # of parameters outside any known layer: `check_form` refuses what went wrong with them
         pruner = torch_pruning.pruner.MagnitudePruner(
-            copied,
+            network,
             torch.zeros(1, *input_shape, device=last.weight.device),
-            importance=torch_pruning.importance.MagnitudeImportance(p=norm),
+            importance=torch_pruning.importance.MagnitudeImportance(p=norm, normalizer=None),
             pruning_ratio=share,
             ignored_layers=[last],
         )
     pruner.step()
-    return copied

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from harness.compression.job import Job
-from harness.compression.masks import PATTERNS, Projection, bake, dense, hold, patterns, prunable
+from harness.compression.masks import PATTERNS, Projection, above_zero, bake, dense, hold, patterns, prunable
 
 
 class Scored(nn.Module):
@@ -30,22 +30,23 @@ class Scored(nn.Module):
 
 
 def initial_scores(weight: Tensor) -> Tensor:
-    """The paper's scaled initialisation: sqrt(6 / fan_in) * w / max|w|."""
-    return math.sqrt(6 / weight[0].numel()) * weight / weight.abs().max()
+    """The paper's scaled initialisation: sqrt(6 / fan_in) * w / max|w|; zeros of a layer of zeros."""
+    return math.sqrt(6 / weight[0].numel()) * weight / above_zero(weight.abs().max())
 
 
 def hydra(job: Job) -> nn.Module:
     """Learn importance scores with the weights frozen, keep the top, fine-tune with the mask frozen.
 
     Every layer keeps the same share, but the first convolution and the linear layers stay dense (the paper prunes them too, which leaves a
-    small network more to lose and less in all). Batch-norm statistics move with the mask; affine parameters are frozen with the weights.
+    small network more to lose and less in all). While the scores are learnt, batch norms train on as in the published code: their
+    statistics, scale and shift move with the mask.
 
     Source: Sehwag et al., "HYDRA: Pruning Adversarially Robust Neural Networks", NeurIPS 2020, section 3.
     """
     layers = prunable(job.network, job.pattern)
     job.notes["dense_layers"] = dense(job.network, layers)
     patterns(layers, job.pattern, job.sparsity)  # refuses a rate out of reach before any training
-    job.network.requires_grad_(False)
+    freeze(job.network)
     for layer in layers.values():
         score = Scored(layer.weight.detach(), PATTERNS[job.pattern], job.sparsity)
         parametrize.register_parametrization(layer, "weight", score)
@@ -56,6 +57,14 @@ def hydra(job: Job) -> nn.Module:
     if job.until != "prune":
         job.train("finetune")
     return bake(job.network)
+
+
+def freeze(network: nn.Module) -> None:
+    """Fix every parameter but those of batch norms."""
+    network.requires_grad_(False)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.requires_grad_()
 
 
 def learnt(layer: nn.Conv2d) -> Scored:

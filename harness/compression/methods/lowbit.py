@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from harness.compression.job import Job
-from harness.compression.masks import bake, hold, layers_with_weights, pruned_before
+from harness.compression.masks import above_zero, bake, hold, layers_with_weights, pruned_before
 from harness.compression.rate import FULL
 from harness.models import grids
 from harness.models.forms import quantize, quantize_activations, with_form
@@ -18,6 +18,8 @@ EDGES = "INT8"  # the first and the last layer's weights, unless the whole netwo
 
 class DoReFaWeight(nn.Module):
     """weight -> weight on 2^bits levels in [-1, 1], the gradient straight through the rounding; one bit: sign(w) * mean|w|, gradient 1.
+
+    A layer of zeros stays zero, though the grid has no such level.
 
     Source: Zhou et al., "DoReFa-Net", 2016, section 2.3.
     """
@@ -32,7 +34,8 @@ class DoReFaWeight(nn.Module):
             scale = weight.detach().abs().mean()
             return torch.where(weight.detach() >= 0, scale, -scale) + (weight - weight.detach())
         squashed = weight.tanh()
-        return 2 * quantize(squashed / (2 * squashed.abs().max()) + 0.5, self.bits) - 1
+        largest = squashed.abs().max()
+        return (2 * quantize(squashed / (2 * above_zero(largest)) + 0.5, self.bits) - 1) * (largest > 0)
 
 
 class SymmetricWeight(nn.Module):

@@ -61,7 +61,7 @@ class ADMM(Regime):
         with torch.no_grad():
             off = sum((layer.weight - self.target[name]).square().sum().item() for name, layer in self.layers.items())
             whole = sum(layer.weight.square().sum().item() for layer in self.layers.values())
-        return math.sqrt(off / whole)
+        return math.sqrt(off / whole) if whole else 0.0
 
     def state(self) -> dict[str, Tensor]:
         """Z and U by layer, rho, and the residuals so far."""

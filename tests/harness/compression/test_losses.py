@@ -223,6 +223,14 @@ def test_a_student_that_equals_its_teachers_has_the_labels_part_alone(name: str,
     torch.testing.assert_close(moved, expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(("name", "passes"), [("ard", 2), ("iad-1", 2), ("rslad", 2), ("kd", 1)])
+def test_clean_images_pass_the_batch_norms_as_published(name: str, passes: int) -> None:
+    """Of ARD too, whose loss at alpha = 1 does not use the answers: in the published code they move the running statistics."""
+    subject = nn.Sequential(nn.BatchNorm2d(3), network(STUDENT)).train()
+    value(name, {}, 1, subject)
+    assert int(subject[0].num_batches_tracked) == passes
+
+
 def test_targets_take_no_gradient() -> None:
     """The student's own clean answer is a constant of the introspective terms: their gradient is that of the formula with S(x) fixed."""
     for name in ("iad-1", "iad-2"):

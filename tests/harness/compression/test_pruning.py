@@ -137,14 +137,18 @@ def test_hydra_learns_another_mask_and_leaves_the_weights(make_job: Callable[...
     job = make_job("hydra", "0.5", until="prune", epochs=2, lr=20.0, average=0.0)
     network = hydra(job)
     assert "finetune" not in job.fitted
-    moved = 0
+    moved = norms = 0
     for name, weight in network.named_parameters():
         kept = weight != 0
+        if isinstance(network.get_submodule(name.rpartition(".")[0]), nn.BatchNorm2d):
+            norms += not torch.equal(weight, before[name])
+            continue
         assert torch.equal(weight[kept], before[name][kept]), f"{name}: frozen weights moved"
         if name in {f"{n}.weight" for n in prunable(network, "irregular")}:
             smallest_kept, largest_dropped = before[name][kept].abs().min(), before[name][~kept].abs().max()
             moved += bool(smallest_kept < largest_dropped)
     assert moved, "every mask is still magnitude's"
+    assert norms, "batch norms' scale and shift learn with the scores, as in the published code"
 
 
 @pytest.mark.parametrize("rate", [0.3, 0.5, 0.9])
@@ -173,6 +177,11 @@ def test_forms_follow_one_another(make_job: Callable[..., Job], tmp_path: Path) 
     twin = load_twin(str(tmp_path / "n.safetensors"), arch=second.arch)
     with torch.no_grad():
         assert torch.equal(twin.module(x), network.to(memory_format=torch.contiguous_format)(x))
+
+
+def test_channels_that_cannot_be_followed_are_refused_with_a_remedy() -> None:
+    with pytest.raises(UsageError, match=r"torch-pruning cannot follow its channels .*Methods that leave the channels in place: magnitude"):
+        smaller(build("shufflenet_v2_x0_5", 10), 0.5, (3, 32, 32))
 
 
 def test_channels_out_of_reach_say_the_nearest() -> None:

@@ -295,14 +295,14 @@ def nan_weights(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def fixed_onnx(folder: Path) -> tuple[str, dict[str, Any]]:
-    """A file that calls its batch free, and has one image written into a Reshape."""
+    """A file whose batch of one is written into a Reshape."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph = helper.make_graph(
         [helper.make_node("Reshape", ["x", "shape"], ["rows"]), helper.make_node("MatMul", ["rows", "w"], ["y"])],
         "fixed",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 2, 2])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 2, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
         [
             numpy_helper.from_array(torch.tensor([1, 12]).numpy(), "shape"),
             numpy_helper.from_array(torch.rand(12, 4).numpy(), "w"),

@@ -75,6 +75,20 @@ def test_what_float16_cannot_hold_stays_float32() -> None:
     assert torch.equal(round_trip({"w": big})["w"], big)
 
 
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_channel_of_subnormal_halves_stays_float32(dim: int, share: float) -> None:
+    """Whole channels below 2^-14, of a dense or of a pruned tensor; a few small weights beside large ones are float16's."""
+    torch.manual_seed(0)
+    weight = torch.rand(8, 6, 3, 3) + 0.5
+    weight *= (torch.rand(weight.shape) >= share).float()
+    mixed = weight.clone()
+    mixed[2, 3, 0, 0] = 1e-6
+    weight.select(dim, 1).mul_(1e-6)
+    assert torch.equal(round_trip({"w": weight})["w"], weight)
+    assert not torch.equal(round_trip({"w": mixed})["w"], mixed)
+
+
 def test_a_network_loads_with_the_same_logits(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build("resnet8", 10)

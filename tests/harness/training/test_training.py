@@ -14,10 +14,11 @@ from harness.data.load import load_data
 from harness.errors import UntrustedError, UsageError
 from harness.models.load import load_twin
 from harness.models.zoo import ARCHITECTURES
+from harness.training.augmentation import Augmentation, augment
 from harness.training.card import train_with_card
 from harness.training.objectives import OBJECTIVES
 from harness.training.recipe import Recipe, load_recipe
-from harness.training.train import Epoch, Training, augment, fit, learning_rate, moving_average, split, summary, train, warnings
+from harness.training.train import Epoch, Training, fit, learning_rate, moving_average, split, summary, train, warnings
 
 RECIPES = sorted((Path(__file__).parents[3] / "harness/training/recipes").rglob("*.toml"))
 
@@ -99,7 +100,7 @@ def test_a_card_tells_size_and_count_as_they_were(images: Dataset, tmp_path: Pat
 
 def test_augment_moves_each_image_by_its_own_shift_and_flip() -> None:
     x = torch.arange(6 * 3 * 8 * 8, dtype=torch.float32).reshape(6, 3, 8, 8) + 1
-    out = augment(x, torch.Generator().manual_seed(0), pad=2)
+    out = augment(x, torch.Generator().manual_seed(0), Augmentation(crop=2))
     assert out.shape == x.shape
     for before, after in zip(x, out, strict=True):
         padded = [torch.nn.functional.pad(v, (2, 2, 2, 2)) for v in (before, before.flip(2))]
@@ -187,6 +188,10 @@ def test_a_network_that_is_accurate_and_not_robust_is_told(images: Dataset, tmp_
     ("changes", "expected"),
     [
         ({"schedule": "steps", "milestones": (5, 8), "epochs": 10}, {0: 0.1, 49: 0.1, 50: 0.01, 79: 0.01, 80: 0.001, 99: 0.001}),
+        (
+            {"schedule": "steps", "milestones": (2, 4), "period": 5, "epochs": 10},
+            {0: 0.1, 19: 0.1, 20: 0.01, 40: 0.001, 49: 0.001, 50: 0.1, 69: 0.1, 70: 0.01, 90: 0.001},
+        ),
         ({"schedule": "steps", "epochs": 10}, {0: 0.1, 99: 0.1}),
         ({"schedule": "cosine", "epochs": 10}, {0: 0.1, 50: 0.05, 99: 2.5e-5}),
         ({"schedule": "one-cycle", "warmup": 0.2, "epochs": 10}, {0: 0.004, 20: 0.1, 60: 0.05, 99: 3.9e-5}),
@@ -292,7 +297,7 @@ def test_bad_recipes(text: str | None, words: str, tmp_path: Path) -> None:
     ],
 )
 def test_values_that_would_fail_after_training_are_refused_before(changes: dict[str, str], words: str, tmp_path: Path) -> None:
-    text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in {**recipe().model_dump(), **changes}.items())
+    text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in {**recipe().model_dump(exclude_none=True), **changes}.items())
     (tmp_path / "r.toml").write_text(text)
     with pytest.raises(UsageError, match=words) as caught:
         load_recipe(tmp_path / "r.toml")
