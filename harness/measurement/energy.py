@@ -15,7 +15,7 @@ FEWEST = 3  # samples within the time that is integrated
 
 
 def most_turns(measure_s: float, period_ms: int) -> int:
-    """Into how many turns that time can be cut so that each holds the samples of power that `integral` needs, and two to spare; at least one."""
+    """Into how many turns that time can be cut so that each holds the samples of power that `integral` needs, and two to spare."""
     return max(1, int(measure_s * 1e3 / ((FEWEST + 2) * period_ms)))
 
 
