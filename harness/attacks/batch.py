@@ -53,7 +53,7 @@ class Panel:
     """The models that must be fooled on an image before it may leave.
 
     Attributes:
-        judges: asked with the bytes of every candidate.
+        judges: asked with the bytes of every candidate; none: no image leaves, each is driven as far as the attack goes.
         fooled: bool (n, judges), those that an earlier set has fooled.
     """
 
@@ -132,7 +132,7 @@ def attack_batch(
 
         everyone = np.arange(len(where))
         attempt(gradients, everyone, first)
-        if first is not None and (unmoved := everyone[best.open]).size:
+        if first is not None and (unmoved := everyone[best.open & (best.right | best.judged)]).size:
             attempt(gradients, unmoved)
         close = np.flatnonzero(best.open & best.right & (best.margin < CLOSE * margin[where]))
         if close.size and gradients is not exact:
@@ -181,20 +181,20 @@ class _Best:
     ) -> None:
         self.module, self.clean, self.labels, self.levels = module, clean, labels, levels
         self.images, self.margin, self.right = clean.copy(), margin.copy(), right.copy()
-        self._judges = [] if panel is None else list(panel.judges)
+        self._alone, self._judges = panel is None, [] if panel is None else list(panel.judges)
         self.judged = bool(self._judges)
         self._before = np.zeros((len(clean), 0), np.bool_) if panel is None else panel.fooled
         self.fooled = self._before.copy()
 
     @property
     def done(self) -> Mask:
-        """Everyone of the panel is fooled; nowhere without a panel."""
+        """Everyone of the panel is fooled; nowhere without judges."""
         return np.asarray(self.fooled.all(1) if self._judges else np.zeros(len(self.clean)), np.bool_)
 
     @property
     def open(self) -> Mask:
         """Something is left to win: someone of the panel holds out, or without a panel, the module is right."""
-        return ~self.done if self._judges else self.right
+        return self.right if self._alone else ~self.done
 
     def offer(self, rows: Rows, adversarial: Tensor) -> None:
         """Take, for the images at `rows`, the best of the candidates near `adversarial`, float (n, c, h, w).
@@ -210,7 +210,7 @@ class _Best:
             todo, images = rows[open_], candidate[open_]
             right, margin = judge(self.module, images, self.labels[todo])
             fooled = self._ask(todo, images, right)
-            if self._judges:
+            if not self._alone:
                 more = fooled.sum(1) - self.fooled[todo].sum(1)
                 better = (more > 0) | ((more == 0) & (margin < self.margin[todo]))
             else:
