@@ -116,7 +116,7 @@ def check_numbers(settings: Settings) -> None:
         raise UsageError(
             "--eps 0 attacks nothing. Expected a radius above 0, such as 8/255 (or use `harness profile` for latency and memory only)."
         )
-    if settings.eps is not None and (note := off_grid(settings.eps)):
+    if settings.eps is not None and parse_eps(settings.eps) * 255 >= 1 and (note := off_grid(settings.eps)):
         print(f"note: {note}", file=sys.stderr)
     at_least_one = {
         "--samples": settings.samples,

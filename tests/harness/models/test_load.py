@@ -295,17 +295,22 @@ def nan_weights(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def fixed_onnx(folder: Path) -> tuple[str, dict[str, Any]]:
-    """A file whose batch of one is written into a Reshape."""
+    """A file with a token stored for a batch of one, as of a vision transformer."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph = helper.make_graph(
-        [helper.make_node("Reshape", ["x", "shape"], ["rows"]), helper.make_node("MatMul", ["rows", "w"], ["y"])],
+        [
+            helper.make_node("Reshape", ["x", "shape"], ["rows"]),
+            helper.make_node("Concat", ["token", "rows"], ["all"], axis=1),
+            helper.make_node("MatMul", ["all", "w"], ["y"]),
+        ],
         "fixed",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 2, 2])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
         [
             numpy_helper.from_array(torch.tensor([1, 12]).numpy(), "shape"),
-            numpy_helper.from_array(torch.rand(12, 4).numpy(), "w"),
+            numpy_helper.from_array(torch.rand(1, 2).numpy(), "token"),
+            numpy_helper.from_array(torch.rand(14, 4).numpy(), "w"),
         ],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), folder / "mine.onnx")
@@ -365,7 +370,7 @@ BAD: dict[str, tuple[Callable[[Path], tuple[str, dict[str, Any]]], str]] = {
     "normalisation": (given(normalize="imagnet"), "--normalize 'imagnet' is not known. Choices: imagenet, cifar10, MEAN/STD"),
     "arch of a zoo network": (lambda folder: ("little", {"arch": "resnet8"}), "--arch is for files"),
     "arch of a pt2": (lambda folder: (as_pt2(folder)[0], {"arch": "resnet8"}), r"--arch resnet8 is for \.safetensors"),
-    "a fixed batch of an onnx": (fixed_onnx, r"runs on one image, not on 3; the batch is fixed .*: torch\.onnx\.export\("),
+    "a fixed batch of an onnx": (fixed_onnx, r"takes batches of 1 alone, and this is part of its graph .*: torch\.onnx\.export\("),
     "a fixed batch of a pt2": (fixed_pt2, r"not on 3; the batch is fixed .*: torch\.export\.export\("),
     "another size of a pt2": (lambda folder: (as_pt2(folder)[0], {"image_size": 48}), "takes images of 32x32, not --image-size 48"),
     "another height of a pt2": (lambda folder: (free_width(folder), {"image_size": 48}), "takes images of 32xany, not --image-size 48"),
