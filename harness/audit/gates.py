@@ -321,13 +321,16 @@ def query_attack(white_box_right: Right, query_right: Right) -> Gate:
 
 
 def twin_fidelity(engine: str, ste_clean: Labels, engine_clean: Labels, ste_adversarial: Labels, engine_adversarial: Labels) -> Gate:
-    """Agreement of the STE twin's predictions with the engine's, clean and on the STE twin's own adversarial images, int (n,)."""
+    """Agreement of the STE twin's predictions with the engine's, clean and on the STE twin's own adversarial images, int (n,), n >= 0."""
     results, words = [], []
     for name, limit, ste, answers in (
         ("clean", FIDELITY_CLEAN, ste_clean, engine_clean),
         ("adversarial", FIDELITY_ADVERSARIAL, ste_adversarial, engine_adversarial),
     ):
         other, n = int(np.sum(ste != answers)), len(ste)
+        if not n:  # nothing is left that such a set could change
+            words.append(f"no {name}")
+            continue
         results.append(_at_most(1 - limit, other, n))
         words.append(f"{1 - other / n:.1%} of {n} {name}")
     passed = False if False in results else None if None in results else True

@@ -243,7 +243,7 @@ def test_clean_accuracy_is_judged_against_the_most_frequent_class(labels: np.nda
 def test_differences_that_saturation_makes_have_its_remedy(saturates: bool) -> None:
     """What depends on the export alone keeps its own."""
     sound, faulty, _ = SOUND_AND_FAULTY["saturation"]
-    others = [SOUND_AND_FAULTY[name][1]() for name in ("artefact proof", "clean parity", "twin fidelity")]
+    others = [SOUND_AND_FAULTY[name][1]() for name in ("artefact parity", "clean parity", "twin fidelity")]
     found = gates.blame_saturation([*others, faulty() if saturates else sound()])
     precise = [gate.name for gate in found if "ort-int8-precise" in gate.remedy and gate.name != "saturation"]
     assert precise == (["clean parity", "twin fidelity"] if saturates else [])
@@ -255,6 +255,14 @@ def test_clean_accuracy_is_held_against_the_card() -> None:
     assert gates.clean_accuracy(LABELS, wrong_on(454), 10, share(877, 1000)).passed is False
     assert gates.clean_accuracy(LABELS, wrong_on(123), 10, share(877, 1000)).passed is True
     assert gates.clean_accuracy(LABELS[FEW], wrong_on(8)[FEW], 10, share(900, 1000)).passed is True
+
+
+def test_twin_fidelity_without_an_adversarial_image_rests_on_the_clean_ones() -> None:
+    """Where every image is fooled before the STE twin's turn, its sets are empty."""
+    none = LABELS[:0]
+    gate = gates.twin_fidelity("e", LABELS, LABELS, none, none)
+    assert gate.passed is True and "no adversarial" in gate.observed
+    assert gates.twin_fidelity("e", LABELS, (LABELS + 1) % 10, none, none).passed is False
 
 
 def test_a_large_radius_without_an_image_to_attack_says_nothing() -> None:

@@ -159,7 +159,7 @@ def test_a_second_run_attacks_nothing(options: Options, done: tuple[ReproduceRec
     def stop(*_: object) -> None:
         raise AssertionError("an attack was made again")
 
-    monkeypatch.setattr("harness.reproduce.evaluate.made", stop)
+    monkeypatch.setattr("harness.reproduce.evaluate.make_set", stop)
     again = reproduce(options, cache, ["harness", "reproduce"])
     assert again.model_copy(update={"created": record.created}) == record
 
@@ -276,7 +276,7 @@ def test_what_cannot_be_attacked_is_told_before_any_attack(
         "lacking card": "does not say classes",
         "large images": "has images of (3, 64, 64)", "more classes": "has 20 classes",
     }[fault]  # fmt: skip
-    monkeypatch.setattr("harness.reproduce.evaluate.made", lambda *_: pytest.fail("an attack began"))
+    monkeypatch.setattr("harness.reproduce.evaluate.make_set", lambda *_: pytest.fail("an attack began"))
     places = ("--cache", str(tmp_path / "c"), "--out", str(tmp_path / "o"))
     words = ("--networks", str(nets), "--data", str(tmp_path / "test.npz"), "--samples", "4")
     for more in ((), ("--dry-run",)):
