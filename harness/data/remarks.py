@@ -33,7 +33,7 @@ def remarks_of(test: Dataset, classes: int | None) -> list[str]:
 
 def label_remarks(labels: NDArray[np.int64]) -> list[str]:
     """About all labels of a set, (n,)."""
-    if len(labels) == 0 or labels.min() == 0:
+    if len(labels) == 0 or labels.min() == 0 or len(labels) < IMAGES * len(np.unique(labels)):
         return []
     return [f"no image has label 0, labels go from {labels.min()} to {labels.max()}: if the model counts classes from 0, save labels - 1"]
 
