@@ -93,7 +93,7 @@ def _stages(run: Run, record: RunRecord, subject: Subject, settings: Settings) -
         measured = measure(opened, subject, settings, run.folder, run.log)
         record = run.save(record.model_copy(update={"status": Step.MEASURED}))
 
-        context = make_context(subject, settings, opened, engines)
+        context = make_context(subject, settings, opened, [engine for engine in engines if engine.name in opened.sessions])
         cascade = Cascade(context, Answers(run.folder), run.folder, settings.exhaustive, run.log)
         record = run.save(record.model_copy(update={"attacks": cascade.run(), "status": Step.ATTACKED}))
 
@@ -103,7 +103,7 @@ def _stages(run: Run, record: RunRecord, subject: Subject, settings: Settings) -
 
 
 def make_context(subject: Subject, settings: Settings, opened: Engines, engines: list[Engine]) -> Context:
-    """What the sources plan from. A graph is read back for every engine with quantizers, open or not: it needs no device."""
+    """What the sources plan from. A graph is read back for each of the engines that has quantizers, open or not: it needs no device."""
     quantized = [engine for engine in engines if engine.quantized and engine.exported is not None and engine.id.build == 0]
     return Context(
         subject,

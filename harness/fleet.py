@@ -195,12 +195,14 @@ def prepare(fleet: FleetRecord, folder: Path) -> None:
     """Make artefacts and adversarial sets in the first member's run folder and share them; open the others' run folders."""
     common = stored_settings(fleet.settings, folder)
     first, *others = [(entry.member.settings(common), folder / entry.folder) for entry in fleet.members]
-    if not all((place / RECORD).exists() for _, place in (first, *others)):
+    opened = all((place / RECORD).exists() for _, place in others)
+    if not (first[1] / RECORD).exists() or (not opened and RunRecord.load(first[1]).status == Step.STARTED):
         spine.prepare(*first, fleet.command)
     for settings, place in others:
         if not (place / RECORD).exists():
+            own = shutil.ignore_patterns(*(f"S4-{flavour}*" for flavour in settings.flavours))  # made on one device's engines
             for part in SHARED:
-                shutil.copytree(first[1] / part, place / part, copy_function=share, dirs_exist_ok=True)
+                shutil.copytree(first[1] / part, place / part, copy_function=share, dirs_exist_ok=True, ignore=own)
             spine.open_only(settings, place, fleet.command)
 
 

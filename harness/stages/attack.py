@@ -84,7 +84,8 @@ class Cascade:
 
     def _make(self, planned: Planned) -> None:
         """One set, and everyone's answers to it. An engine that gives up leaves, and the set is begun anew without it."""
-        while planned.name in (TWIN, *self.engines):
+        there = {TWIN, *self.context.engines, *self.context.graphs}
+        while planned.name in there - self.lost.keys():
             try:
                 record, images = self._attack(planned)
                 _, index, _ = load_set(self.folder / record.file, record.set_sha256)
@@ -130,7 +131,7 @@ class Cascade:
 
     def _claims(self, planned: Planned) -> list[str]:
         """The engines whose claims the set counts in."""
-        return self.engines if planned.name == TWIN else [planned.name]
+        return [name for name in self.engines if planned.name in (TWIN, name)]
 
     def _holds(self, model: str, planned: Planned) -> Right:
         """Where a model is still right under every set so far that counts beside this one, bool (n,)."""

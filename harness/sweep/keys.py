@@ -48,14 +48,16 @@ ATTACKING = Code(
         "harness/attacks",
         "harness/models",
         "harness/data",
+        "harness/answers.py",
         "harness/eps.py",
         "harness/placement.py",
         "harness/precision.py",
+        "harness/predictions.py",
         "harness/records.py",
     ),
     ("torch", "numpy", "foolbox", "pyautoattack"),
 )
-MEASURING = ("answers", "bench", "predictions", "run", "samples", "settings")
+MEASURING = ("bench", "run", "samples", "settings")
 BENCHING = Code(
     (
         *ATTACKING.files,

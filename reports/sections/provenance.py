@@ -90,8 +90,9 @@ def _attacks(record: RunRecord) -> Table:
         ),
         map(_attack, record.attacks),
         numbers=(4, *range(6, 15)),
-        note="The attacked model is the one under 'Made on'. Attacked: every image, since an engine may have right "
-        "what this model has wrong; by a minimum-norm attack, and at the gate's radius, those it has right. "
+        note="The attacked model is the one under 'Made on'. n: the images that were left, on which it or an engine of the claim held out. "
+        "Attacked: all of them, since an engine may have right what this model has wrong; by a minimum-norm attack, and at the gate's "
+        "radius, those it has right. Attacked model keeps: share of n. "
         "L∞ used is in units of 1/255. Mean L2 is over the attacked images, median over those that were fooled. "
         "Zero gradient: share of attacked images whose gradient at the start vanishes, a sign of masking. "
         "Undone by rounding: attacked images that the attack's own floats fool while no bytes near them do.",

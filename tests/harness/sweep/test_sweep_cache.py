@@ -89,7 +89,7 @@ def test_a_result_is_there_once_it_is_finished(tmp_path: Path) -> None:
         assert cache.find("runs", KEY) is None
     found = cache.find("runs", KEY)
     assert found is not None and (found / "half").read_text() == "1"
-    assert cache.find("runs", OTHER) is None and cache.find("sets", KEY) is None
+    assert cache.find("runs", OTHER) is None and cache.find("networks", KEY) is None
     with cache.making("runs", KEY) as folder:
         assert folder is None
 

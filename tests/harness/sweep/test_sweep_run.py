@@ -73,12 +73,11 @@ class Story:
     varied: SweepRecord
     made_before: dict[str, int]
     made_after: dict[str, int]
-    sets_varied: int
 
 
 def made(cache: Cache) -> dict[str, int]:
     """Every finished result, and when it was made."""
-    kinds = [path for path in cache.root.iterdir() if path.name in ("networks", "sets", "runs")]
+    kinds = [path for path in cache.root.iterdir() if path.name in ("networks", "runs")]
     return {f"{kind.name}/{entry.name}": entry.stat().st_mtime_ns for kind in kinds for entry in kind.iterdir()}
 
 
@@ -105,8 +104,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, inputs: Path) -> Story:
     after = made(cache)
     other = spec.model_copy(update={"methods": (), "bench": spec.bench.model_copy(update={"batches": (2,)})})
     varied = run(other, Local(cache, 1), folder / "varied", cache)
-    sets = sum(name.startswith("sets/") for name in made(cache).keys() - before.keys())
-    return Story(spec, cache, folder, interrupted, failed, finished, repeated, varied, before, after, sets)
+    return Story(spec, cache, folder, interrupted, failed, finished, repeated, varied, before, after)
 
 
 def cell(record: SweepRecord, label: str) -> CellRow:
@@ -219,20 +217,6 @@ def test_a_latency_that_does_not_count_is_measured_again_when_asked(story: Story
     assert plans[1].run(again) == folder, "its latency counts now"
 
 
-def test_no_exported_graph_is_attacked_twice(story: Story, tmp_path: Path) -> None:
-    """Another batch size is another run of the same INT8 graph."""
-    cache = Cache(tmp_path / "cache")
-    for batch in (1, 2):
-        changed = story.spec.bench.model_copy(update={"batches": (batch,), "flavours": ("ort-int8",)})
-        run(story.spec.model_copy(update={"methods": (), "bench": changed}), Local(cache, 1), tmp_path / str(batch), cache)
-        sets = {path.name for path in (cache.root / "sets").rglob("*.npz")}
-        assert any(name.startswith("S3-ort-int8-") for name in sets)
-        if batch == 1:
-            before = made(cache)
-    after = made(cache)
-    assert sorted(name for name in after.keys() - before.keys() if name.startswith("sets/")) == []
-
-
 def test_a_network_whose_process_died_before_its_place_was_taken_is_not_trained_again(
     story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,8 +252,7 @@ def test_a_stage_is_trained_once_for_the_method_that_stops_there_and_for_the_who
     assert not cache.unfinished(STAGES, tasks[1].stages).exists(), "checkpoints are kept for nobody"
 
 
-def test_another_sweep_attacks_no_network_again(story: Story) -> None:
-    assert story.sets_varied == 0
+def test_another_sweep_is_another_run_with_the_same_answers(story: Story) -> None:
     (parent,) = story.varied.cells
     assert not parent.run_cached, "other batch sizes are another run"
     assert parent.robust == cell(story.finished, PARENT).robust
