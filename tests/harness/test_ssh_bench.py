@@ -276,5 +276,5 @@ def test_two_devices_in_one_run_one_of_them_behind_ssh(
     assert code == max(run.verdict.exit_code for run in runs if run.verdict is not None)
     assert [run.engines[0].status for run in runs] == ["ok", "ok"]
     assert runs[0].attacks == runs[1].attacks
-    assert f"| null – far | onnx-fp32 | {runs[0].data.n_clean} | 0 | " in (out / "report.md").read_text()
+    assert f"| null – far | onnx-fp32 | the same | {runs[0].data.n_clean} | 0 | " in (out / "report.md").read_text()
     assert sshd.processes(board.cache) == []
