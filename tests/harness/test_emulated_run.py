@@ -65,7 +65,7 @@ def test_saturation_on_the_measured_cpu_is_a_finding_and_no_fault_of_the_artefac
     """The file is proved by exact integers; what the kernels of AVX2 make of it is told apart, and `ort-int8-precise` is accepted."""
     record = RunRecord.load(run)
     passed = {(gate.name, gate.engine): gate.passed for gate in record.gates}
-    assert {engine.flavour: passed["artefact proof", engine.flavour] for engine in record.engines} == dict.fromkeys(FLAVOURS, True)
+    assert {engine.flavour: passed["artefact parity", engine.flavour] for engine in record.engines} == dict.fromkeys(FLAVOURS, True)
     assert {flavour: passed["saturation", flavour] for flavour in FLAVOURS} == {"ort-int8-precise": True, "ort-int8": False}
     assert [engine.flavour for engine in record.engines if any(finding.rule == "ORT020" for finding in engine.proof.lint)] == ["ort-int8"]
     for report in ("report.html", "report.md"):
