@@ -51,7 +51,7 @@ def _ratios(record: RunRecord) -> list[str]:
     first = min((ratio.batch for ratio in record.ratios), default=None)
     return [
         f"{clean(r.above)} / {clean(r.below)}, batch {r.batch}: {r.low:.2f} of the time [{r.low_smallest:.2f}, {r.low_largest:.2f}], "
-        + (f"{r.rounds} rounds in turn" if r.decided else f"{r.rounds} rounds that disagree: no difference is shown")
+        + (f"{r.rounds} rounds in turn" if r.decided else f"within the spread of {r.rounds} rounds: no difference is shown")
         for r in record.ratios
         if r.batch == first
     ]
