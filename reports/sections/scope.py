@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.records import RunRecord
+from harness.sources import SOURCES
 from reports.run import GATE_SOURCE, Run
 from reports.table import Section, table
 
-SOURCES = {
-    "S2": (
-        "Attacks on the compressed twin without its quantizers (S2)",
-        "the smoother gradients of its weights may find images that quantization hides.",
-    ),
-    "S3": (
-        "Attacks on the STE twin (S3), the quantized graph read back into PyTorch",
-        "images tuned to the quantized model may fool the engine more often.",
-    ),
-    "S4": (
-        "Query attacks on the engine itself (S4: Square, HopSkipJump)",
-        "a claim can be refuted here, never confirmed: an engine may resist transferred images and still be easy to attack.",
-    ),
-    "S5": ("Differential attacks (S5: DIVA)", "images made to part twin and engine may part them more often."),
-    "S6": ("Replay of images that fool one engine on the others (S6)", "whether the engines share their weaknesses is not known."),
-}
+NOT_BUILT = {
+    "Attacks on the compressed twin without its quantizers (S2)": "the smoother gradients of its weights may find images that "
+    "quantization hides.",
+    "Differential attacks (S5: DIVA)": "images made to part twin and engine may part them more often.",
+    "Replay of images that fool one engine on the others (S6)": "whether the engines share their weaknesses is not known.",
+}  # sources that no run has yet
 
 
 def section(run: Run) -> Section:
@@ -36,7 +27,10 @@ def not_run(record: RunRecord) -> Iterator[tuple[str, str]]:
     attacks = [attack for attack in record.attacks if attack.source != GATE_SOURCE]
     used = {attack.source for attack in attacks}
     if attacks:
-        yield from (words for source, words in SOURCES.items() if source not in used)
+        yield from NOT_BUILT.items()
+        for source in SOURCES.values():
+            if source.needed != "no engine" and source.id not in used:
+                yield f"Attacks on {source.title} ({source.id})", f"{source.absent}."
         yield "S3 again with the logits divided by a temperature", "saturated logits may hide gradients from the attacks."
         if not any("apgd-t" in attack.name for attack in attacks):
             yield "Targeted Auto-PGD (APGD-T)", "it is often a little stronger: the true worst case may be lower, of twin and engine alike."
@@ -48,6 +42,9 @@ def not_run(record: RunRecord) -> Iterator[tuple[str, str]]:
         yield "TensorRT flavours (trt-fp16, trt-int8, …)", "nothing here speaks for a GPU engine."
     if record.device.emulated:
         yield "Latency, throughput, load time and memory in use", "they need the device itself."
-    yield "Repeated builds and repeated attack seeds", "the spread between builds and between seeds is not known."
+    if any(engine.build for engine in record.engines):
+        yield "Repeated attack seeds", "the spread between seeds is not known."
+    else:
+        yield "Repeated builds and repeated attack seeds", "the spread between builds and between seeds is not known."
     if not any(latency.energy for engine in record.engines for latency in engine.latency.values()):
         yield "Energy", "no power sensor was read, so no figure is given."

@@ -1,4 +1,4 @@
-"""The fast form that makes gradients, and the keeper of the worst iterate."""
+"""The fast form that makes gradients, and what a search keeps."""
 
 from __future__ import annotations
 
