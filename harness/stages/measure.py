@@ -30,7 +30,6 @@ LOADGEN = "loadgen"
 FRESH = 16  # different inputs that timed calls take in turn, see `devices.worker.serve`
 REPEATS = 3  # passes over the same images
 PAIRS, PAIR_CALLS = 20, 5  # of the test for remembered answers
-LOADGEN_IMAGES = 256  # LoadGen keeps them in memory
 LOGIT_TOLERANCE = 1e-3  # of the largest logit; a batch size may sum in another order
 PEAK_SHARE = 8  # of the measuring time
 
