@@ -9,9 +9,13 @@ import codecs
 import errno
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
 
 import typer
 
@@ -35,6 +39,7 @@ DISK_FAULTS = (
 def end_well(command: Callable[[], object], *, debug: bool) -> int:
     """Run a command to its exit code. With `debug` an error shows its traceback; one of this program does so always."""
     escape_what_cannot_be_written()
+    interrupt_by_a_name_of_our_own()
     try:
         code = _run(command)
         sys.stdout.flush()
@@ -50,6 +55,22 @@ def escape_what_cannot_be_written() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="harness.escape")
+
+
+class InterruptedByUser(KeyboardInterrupt):
+    """Ctrl-C."""
+
+
+def interrupt_by_a_name_of_our_own() -> None:
+    """Let Ctrl-C raise a subclass: where a plain KeyboardInterrupt passes through an `exec` of text, as importing a dataclass does, Python
+    (3.11, `-m`) ends by the signal in spite of the exit code it was given.
+    """
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise InterruptedByUser
 
 
 def _run(command: Callable[[], object]) -> int:

@@ -71,6 +71,7 @@ def start(*words: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "harness", *words],
         env={**os.environ, **variables}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background of a shell ignores it
     )  # fmt: skip
 
 
@@ -126,6 +127,19 @@ def test_a_user_without_home_or_name_can_look_around() -> None:
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stderr == f"user {os.getuid()}\n"
+
+
+def test_ctrl_c_within_an_exec_of_text_ends_it_with_130_too(tmp_path: Path) -> None:
+    """As while a dataclass is made: Python ends a module it runs by the signal itself then, whatever exit code was chosen."""
+    text = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(9)"
+    (tmp_path / "stopped.py").write_text(
+        "import signal, sys\nfrom harness.ending import end_well\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"sys.exit(end_well(lambda: exec({text!r}), debug=False))\n"
+    )
+    paths = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[2])))
+    variables = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-m", "stopped"], env=variables, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "harness: interrupted\n")
 
 
 def test_ctrl_c_ends_it_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:

@@ -294,6 +294,21 @@ def nan_weights(folder: Path) -> tuple[str, dict[str, Any]]:
     return saved(folder, broken), {"arch": "resnet8"}
 
 
+def sized_onnx(folder: Path) -> tuple[str, dict[str, Any]]:
+    """A file that takes any number of images, all of 2x2."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["x"], ["rows"]), helper.make_node("MatMul", ["rows", "w"], ["y"])],
+        "sized",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 2, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        [numpy_helper.from_array(torch.rand(12, 4).numpy(), "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), folder / "mine.onnx")
+    return str(folder / "mine.onnx"), {}
+
+
 def fixed_onnx(folder: Path) -> tuple[str, dict[str, Any]]:
     """A file with a token stored for a batch of one, as of a vision transformer."""
     from onnx import TensorProto, helper, numpy_helper
@@ -380,7 +395,7 @@ BAD: dict[str, tuple[Callable[[Path], tuple[str, dict[str, Any]]], str]] = {
     "a negative size of a zoo network": (lambda folder: ("little", {"image_size": -1}), "--image-size -1: expected"),
     "grey images": (given(data_shape=(1, 28, 28)), r"the images have 1 channel\(s\), resnet8 takes 3\. .*numpy\.repeat"),
     "grey images for a named size": (given(data_shape=(1, 28, 28), image_size=28), r"the images have 1 channel\(s\)"),
-    "another size of an onnx": (lambda folder: (fixed_onnx(folder)[0], {"image_size": 9}), "takes images of 2x2, not --image-size 9"),
+    "another size of an onnx": (lambda folder: (sized_onnx(folder)[0], {"image_size": 9}), "takes images of 2x2, not --image-size 9"),
 }
 
 
