@@ -1,12 +1,7 @@
-"""Steps that ONNX writes with integers or booleans in between (a cast to integers and back, a comparison and a choice of two constants).
-
-No gradient passes through an integer tensor. Where every reader of such a value is of a kind known here, it is carried as float32 (exact
-up to 2**24) with a straight-through gradient; elsewhere (an index, a mask) it stays what the file says.
-"""
+"""Steps that an ONNX file writes as a cast to integers and, some operators later, back: carried as floats, see `straight`."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +9,7 @@ import torch
 from onnx import NodeProto
 from torch import Tensor
 
-from harness.models.straight import straight_cast
+from harness.models.straight import Passage, Role, integers_that_return, straight_cast
 
 StepFunction = Callable[..., Any]
 FLOATS = (1, 10, 11, 16)  # numbers of onnx.TensorProto: FLOAT, FLOAT16, DOUBLE, BFLOAT16
@@ -27,32 +22,20 @@ PASSING = {
 
 
 def straight_nodes(nodes: Sequence[NodeProto], results: set[str]) -> set[str]:
-    """First outputs of the casts to an integer type whose value comes back as a float, whatever lies between.
+    """Outputs of the casts to integers that are carried as floats.
 
     Args:
         nodes: of the graph, in order.
-        results: the graph's outputs, which no cast follows.
+        results: the graph's outputs.
     """
-    readers: dict[str, list[NodeProto]] = defaultdict(list)
-    for node in nodes:
-        for key in node.input:
-            readers[key].append(node)
-    returning: set[str] = set()
-    for node in reversed(nodes):
-        output = node.output[0] if node.output else ""
-        if output not in results and readers[output] and all(_returns(reader, returning) for reader in readers[output]):
-            returning.add(output)
-    return {node.output[0] for node in nodes if node.op_type == "Cast" and _target(node) in INTEGERS and node.output[0] in returning}
+    return integers_that_return([Passage(_role(node), node.input, node.output[0] if node.output else "") for node in nodes], results)
 
 
-def _returns(reader: NodeProto, returning: set[str]) -> bool:
-    if reader.op_type == "Cast":
-        return _target(reader) in FLOATS
-    return reader.op_type in PASSING and reader.output[0] in returning
-
-
-def _target(node: NodeProto) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == "to"), 0)
+def _role(node: NodeProto) -> Role:
+    if node.op_type != "Cast":
+        return Role.PASS if node.op_type in PASSING else Role.OTHER
+    target = next((attribute.i for attribute in node.attribute if attribute.name == "to"), 0)
+    return Role.LEAVE if target in FLOATS else Role.ENTER if target in INTEGERS else Role.OTHER
 
 
 def cast(attributes: dict[str, Any], x: Tensor) -> Tensor:

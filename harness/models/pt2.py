@@ -20,9 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UsageError
-from harness.models.pt2_operators import checked_int, find_operator
+from harness.models.pt2_operators import checked_int, find_operator, is_layer
 from harness.models.pt2_sizes import check_sizes
+from harness.models.pt2_straight import cast, names_in, returning_casts
 from harness.models.steps import Ref, Step, StepNetwork
+from harness.models.weights import refuse_non_finite
 
 SCHEMA_MAJOR = 8
 REMEDY = "Save it again with torch.export.save of PyTorch 2.9 or newer, or give the weights as .safetensors with --arch"
@@ -149,10 +151,19 @@ def _read(archive: Archive) -> Program:
     graph, signature = module["graph"], module["signature"]
     source, weights = _inputs(archive, signature["input_specs"])
     result = _output(archive, signature["output_specs"])
-    steps = _steps(archive.path, graph["nodes"])
+    dtypes = {name: DTYPES[meta["dtype"]] for name, meta in graph["tensor_values"].items() if meta["dtype"] in DTYPES}
+    _check_finite(archive.path, graph["nodes"], weights)
+    steps = _steps(archive.path, graph["nodes"], dtypes, result)
     program = Program(StepNetwork(steps, weights, source, result), *_input_sizes(archive, graph["tensor_values"][source]))
     check_sizes(archive.path, program.network, program.input_shape)
     return program
+
+
+def _check_finite(path: Path, nodes: list[dict[str, Any]], weights: dict[str, Tensor]) -> None:
+    """Refuse weights that are not finite; infinity is accepted in a buffer or constant that no layer reads, such as a mask."""
+    in_layers = {name for node in nodes if is_layer(node["target"]) for item in node["inputs"] for name in names_in(item["arg"])}
+    for name, tensor in weights.items():
+        refuse_non_finite({name: tensor}, str(path), infinite=name not in in_layers and not isinstance(tensor, nn.Parameter))
 
 
 def _inputs(archive: Archive, specs: list[dict[str, Any]]) -> tuple[str, dict[str, Tensor]]:
@@ -194,26 +205,30 @@ def _input_sizes(archive: Archive, meta: dict[str, Any]) -> tuple[tuple[int, int
     return (sizes[1], sizes[2], sizes[3]), (channels, height, width)
 
 
-def _steps(path: Path, nodes: list[dict[str, Any]]) -> list[Step]:
-    refused = sorted(
-        {node["target"] for node in nodes if not ASSERTIONS.fullmatch(node["target"]) and find_operator(node["target"]) is None}
-    )
+def _steps(path: Path, nodes: list[dict[str, Any]], dtypes: dict[str, torch.dtype], result: str) -> list[Step]:
+    nodes = [node for node in nodes if not ASSERTIONS.fullmatch(node["target"])]
+    refused = sorted({node["target"] for node in nodes if find_operator(node["target"]) is None})
     if refused:
         more = f" and {len(refused) - 8} more" if len(refused) > 8 else ""
         raise UsageError(
             f"{path} calls {', '.join(refused[:8])}{more}; only operators of torch.ops.aten that classifiers are made of are accepted. "
             f"{REMEDY_OPERATORS}"
         )
-    return [_step(node) for node in nodes if not ASSERTIONS.fullmatch(node["target"])]
+    straight = returning_casts(nodes, dtypes, {result})
+    return [_step(node, {name: dtypes[name] for name in straight}) for node in nodes]
 
 
-def _step(node: dict[str, Any]) -> Step:
+def _step(node: dict[str, Any], straight: dict[str, torch.dtype]) -> Step:
+    """One call; `straight`: outputs of the casts to integers that are carried as floats, and the type that each is cast to."""
     function = find_operator(node["target"])
     if function is None:
         raise ValueError(node["target"])
     positional = tuple(_argument(item["arg"]) for item in node["inputs"] if item["kind"] == 1)
     keywords = {item["name"]: _argument(item["arg"]) for item in node["inputs"] if item["kind"] != 1}
-    return Step(function, positional, keywords, _outputs(node["outputs"]))
+    outputs = _outputs(node["outputs"])
+    if outputs[:1] and outputs[0] in straight:
+        function = cast(straight[outputs[0]])
+    return Step(function, positional, keywords, outputs)
 
 
 def _outputs(outputs: list[dict[str, Any]]) -> tuple[str, ...]:

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from harness.models.pt2_straight import STRAIGHT
+
 POINTWISE = """
-abs absolute add addcdiv addcmul clamp clamp_max clamp_min clip cos div divide elu eq erf exp expm1 floor floor_divide fmod ge gelu gt
+abs absolute add addcdiv addcmul clamp clamp_max clamp_min clip cos div divide elu eq erf exp expm1 fix floor floor_divide fmod ge gelu gt
 hardsigmoid hardswish hardtanh isfinite isinf isnan le leaky_relu lerp log log1p log2 log_sigmoid logical_and logical_not logical_or
 logical_xor lt masked_fill maximum minimum mish mul multiply ne neg negative pow prelu reciprocal relu relu6 remainder round
 rsqrt rsub selu sigmoid sign silu sin softplus softshrink sqrt square sub subtract tan tanh threshold true_divide trunc where
@@ -47,7 +49,7 @@ arange eye full full_like linspace new_full new_ones new_zeros ones ones_like sc
 """
 NAMES = frozenset(" ".join((POINTWISE, REDUCTIONS, LAYERS, SHAPES, CONSTANTS)).split())
 MODIFY = """
-add_ addcmul_ clamp_ clamp_min_ clamp_max_ copy_ div_ dropout_ elu_ exp_ fill_ gelu_ hardsigmoid_ hardswish_ hardtanh_ leaky_relu_
+add_ addcmul_ clamp_ clamp_min_ clamp_max_ copy_ detach_ div_ dropout_ elu_ exp_ fill_ gelu_ hardsigmoid_ hardswish_ hardtanh_ leaky_relu_
 masked_fill_ mish_ mul_ neg_ pow_ relu_ relu6_ selu_ sigmoid_ silu_ sqrt_ square_ squeeze_ sub_ tanh_ threshold_ transpose_ unsqueeze_ zero_
 """
 IN_PLACE = frozenset(MODIFY.split())
@@ -130,7 +132,7 @@ def find_operator(target: str) -> Callable[..., Any] | None:
         return None
     if any("str" in kind for kind in kinds) and match[1] not in TEXT:
         return None
-    return _scaled(found) if match[1].startswith("upsample_") else found
+    return STRAIGHT.get(f"{match[1]}.{match[2]}") or (_scaled(found) if match[1].startswith("upsample_") else found)
 
 
 def _scaled(resize: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,6 +145,12 @@ def _scaled(resize: Callable[..., Any]) -> Callable[..., Any]:
         return resize(*values, **named)
 
     return checked
+
+
+def is_layer(target: str) -> bool:
+    """Whether an operator computes with weights or statistics; attention takes a mask too, and is not counted."""
+    name = target.removeprefix("torch.ops.aten.").split(".")[0]
+    return "attention" not in name and (name in LAYERS.split() or PUBLIC.get(name) in (_batch_norm, _group_norm, _rms_norm))
 
 
 def checked_int(value: int) -> int:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import torch
@@ -53,6 +57,52 @@ def straight_sign(x: Tensor) -> Tensor:
 def straight_cast(x: Tensor, dtype: torch.dtype) -> Tensor:
     """A float cast to an integer type and back: rounding towards zero forward, the identity backward. x keeps its type."""
     return straight_through(x, x.detach().to(dtype).to(x.dtype))
+
+
+def straight_trunc(x: Tensor) -> Tensor:
+    """Rounding towards zero forward, the identity backward."""
+    return straight_through(x, x.detach().trunc())
+
+
+class Role(Enum):
+    """What an operator does to a value that a graph holds as integers for a while: makes it, passes it on, makes it float again."""
+
+    ENTER, PASS, LEAVE, OTHER = range(4)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One node of a graph, as `integers_that_return` sees it."""
+
+    role: Role
+    inputs: Sequence[str]
+    output: str
+
+
+def integers_that_return(nodes: Sequence[Passage], results: set[str]) -> set[str]:
+    """Outputs of the casts to integers whose value comes back as a float, whatever lies between.
+
+    No gradient passes through an integer tensor. These can be carried as floats (exact up to 2**24) by `straight_cast`; any other, an
+    index or a mask, stays what the file says.
+
+    Args:
+        nodes: of the graph, in order.
+        results: the graph's outputs, which no cast follows.
+    """
+    readers: dict[str, list[Passage]] = defaultdict(list)
+    for node in nodes:
+        for key in node.inputs:
+            readers[key].append(node)
+    returning: set[str] = set()
+    for node in reversed(nodes):
+        after = readers[node.output]
+        if node.output not in results and after and all(_returns(reader, returning) for reader in after):
+            returning.add(node.output)
+    return {node.output for node in nodes if node.role is Role.ENTER and node.output in returning}
+
+
+def _returns(reader: Passage, returning: set[str]) -> bool:
+    return reader.role is Role.LEAVE or (reader.role is Role.PASS and reader.output in returning)
 
 
 def finite_gradient(x: Tensor) -> Tensor:

@@ -291,3 +291,96 @@ def test_compressed_records_are_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.pt2: No such file"):
         read_pt2(tmp_path / "none.pt2")
+
+
+class Stepped(nn.Module):
+    """A layer of steps, and the same with the gradient that is meant."""
+
+    def __init__(self, step: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.step(x).flatten(1) * 2.0
+
+
+def everywhere(x: Tensor) -> Tensor:
+    return torch.ones_like(x)
+
+
+# A step, and the gradient that it has where it is read back.
+STEPS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "round": (torch.round, everywhere),
+    "round to tenths": (lambda x: torch.round(x, decimals=1), everywhere),
+    "floor": (torch.floor, everywhere),
+    "ceil": (torch.ceil, everywhere),
+    "trunc": (torch.trunc, everywhere),
+    "fix": (torch.fix, everywhere),
+    "sign": (torch.sign, lambda x: (x.abs() < 1).float()),
+    "division": (lambda x: torch.div(x, 0.25, rounding_mode="floor") * 0.25, everywhere),
+    "division by a tensor": (lambda x: torch.div(x, torch.tensor(0.25), rounding_mode="trunc") * 0.25, everywhere),
+    "floor division": (lambda x: (x // 0.25) * 0.25, everywhere),
+    "DoReFa": (lambda x: (x.clamp(0, 1) * 15).round() / 15, lambda x: ((x > 0) & (x < 1)).float()),
+    "integers": (lambda x: x.to(torch.int32).to(torch.float32), everywhere),
+    "integers by the type of another": (lambda x: (x * 20).to(torch.int8).type_as(x) / 20, everywhere),
+    "integers in between": (lambda x: ((x * 15).int() + 1).clamp(-20, 20).reshape(x.shape).float() / 15, lambda x: (x.abs() < 1.2).float()),
+    "integers times a float": (lambda x: (x * 15).to(torch.int64) * (1 / 15), everywhere),
+    "integers divided": (lambda x: (x * 15).to(torch.int16) / 15, everywhere),
+}
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_passes_the_gradient_straight_through(name: str, decomposed: bool, tmp_path: Path) -> None:
+    step, expected = STEPS[name]
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    x = torch.where((x.abs() - 1.25).abs() < 0.15, 0.5 * x, x)  # not at the bounds
+    network = Stepped(step).eval()
+    program = torch.export.export(network, (torch.rand(2, 3, 4, 4),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    buffer = io.BytesIO()
+    torch.export.save(program.run_decompositions() if decomposed else program, buffer)
+    read = read_pt2(write(tmp_path, buffer.getvalue())).network.eval()
+    y = x.clone().requires_grad_()
+    logits = read(y)
+    assert torch.equal(logits, network(x))
+    (gradient,) = torch.autograd.grad(logits.sum(), y)
+    torch.testing.assert_close(gradient, 2 * expected(x))
+
+
+def test_integers_that_are_read_as_an_index_stay_integers(tmp_path: Path) -> None:
+    table = torch.tensor([5.0, 7.0])
+    network = Stepped(lambda x: table[x.to(torch.int64)] * x).eval()
+    program = torch.export.export(network, (torch.rand(2, 3, 4, 4),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    x = (torch.rand(2, 3, 4, 4) * 1.9).requires_grad_()
+    (gradient,) = torch.autograd.grad(read_pt2(write(tmp_path, buffer.getvalue())).network(x).sum(), x)
+    assert set(gradient.unique().tolist()) <= {10.0, 14.0}
+
+
+class Masked(nn.Module):
+    """A batch norm, and a mask of -infinity behind a slice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.scale = nn.BatchNorm2d(3), nn.Parameter(torch.ones(3, 1, 1))
+        self.register_buffer("mask", torch.zeros(16).index_fill(0, torch.tensor([3]), -torch.inf))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((self.norm(x) * self.scale).flatten(1)[:, :16] + self.mask[:16]).softmax(1)
+
+
+@pytest.mark.parametrize(("name", "value"), [("norm.running_var", "inf"), ("norm.weight", "nan"), ("scale", "inf"), ("mask", "nan")])
+def test_weights_that_are_not_finite_are_refused_by_name(name: str, value: str, tmp_path: Path) -> None:
+    network = Masked().eval()
+
+    def file() -> Path:
+        program = torch.export.export(network, (torch.rand(2, 3, 4, 4),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer)
+        return write(tmp_path, buffer.getvalue())
+
+    read_pt2(file())
+    network.state_dict()[name].view(-1)[1] = float(value)
+    with pytest.raises(UsageError, match=f"1 of the .* values of '[pb]_{name.replace('.', '_')}' are NaN"):
+        read_pt2(file())
