@@ -127,7 +127,7 @@ def export_flavour(
         "calibration": calibration.manifest() if kind.calibrated else {},
         "options": kind.options if kind.build is None else {"opset": OPSET, **kind.options},
     }
-    # A saved program that lies there is not trusted: loading one may run code, and the proof and the device will.
+    # A saved program that lies there is not trusted: loading one may run code, and the parity check and the device will.
     if kind.build is not None and (artefact := _stored(folder, flavour, made)) is not None:
         return artefact
     if kind.build is None:

@@ -10,7 +10,7 @@ from harness.attacks.target import EngineTarget, ModuleTarget
 from harness.errors import UntrustedError
 from harness.models.onnx_graph import read_onnx
 from harness.records import RunRecord, Step
-from harness.run import Run, check_links, check_space, environment, now
+from harness.run import RunFolder, check_links, check_space, environment, now
 from harness.settings import CURVE, Settings, stored_settings
 from harness.sources.planned import Context
 from harness.stages.attack import Cascade
@@ -36,7 +36,7 @@ def bench(settings: Settings, out: Path, command: list[str]) -> RunRecord:
     """
     subject = load_subject(settings)
     check_space(out, needed_bytes(subject, settings))
-    with Run(out) as run:
+    with RunFolder(out) as run:
         return _stages(run, run.save(open_record(subject, settings, command)), subject, settings)
 
 
@@ -61,7 +61,7 @@ def resume(folder: Path) -> RunRecord:
             raise UntrustedError(
                 f"the {what} changed since {folder} was begun: sha256 {then[:12]}… then, {today[:12]}… now. Start a new run."
             )
-    with Run(folder) as run:
+    with RunFolder(folder) as run:
         return _stages(run, record, subject, settings)
 
 
@@ -69,7 +69,7 @@ def prepare(settings: Settings, out: Path, command: list[str]) -> None:
     """All that needs no device: a run folder in `out` with artefacts and the sets that are aimed at no engine. Raises as `bench`."""
     subject = load_subject(settings)
     check_space(out, needed_bytes(subject, settings))
-    with Run(out) as run:
+    with RunFolder(out) as run:
         run.save(open_record(subject, settings, command))
         exported = export_and_check(subject, settings, run.folder / "artefacts", run.log)
         context = make_context(subject, settings, Engines(engines := plan_engines(subject, settings, exported)), engines)
@@ -79,11 +79,11 @@ def prepare(settings: Settings, out: Path, command: list[str]) -> None:
 def open_only(settings: Settings, out: Path, command: list[str]) -> None:
     """A run folder in `out` that has just begun, for `resume`. Raises as `bench`."""
     subject = load_subject(settings)
-    with Run(out) as run:
+    with RunFolder(out) as run:
         run.save(open_record(subject, settings, command))
 
 
-def _stages(run: Run, record: RunRecord, subject: Subject, settings: Settings) -> RunRecord:
+def _stages(run: RunFolder, record: RunRecord, subject: Subject, settings: Settings) -> RunRecord:
     """Everything after the checks. Each stage finds what an earlier process finished in the run folder, and does the rest."""
     exported = export_and_check(subject, settings, run.folder / "artefacts", run.log)
     record = run.save(record.model_copy(update={"status": Step.EXPORTED}))

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
@@ -117,12 +117,18 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure a classifier on a device and say whether its robustness claim survives there."""
-    options: dict[str, Any] = {key: value for key, value in locals().items() if key not in ("device", "fleet")}
     from harness.settings import FLEET
 
-    if fleet is not None or len(device or ()) > 1 or (resume is not None and (resume / FLEET).exists()):
-        _bench_fleet(options, device or [], fleet, out, resume, as_json)
-    _bench(_settings({**options, "device": (device or ["host"])[0]}), out, resume, as_json)
+    several = fleet is not None or len(device or ()) > 1 or (resume is not None and (resume / FLEET).exists())
+    one = {} if several else {"device": (device or ["host"])[0], "emulate": emulate, "host": host}
+    settings = _settings(
+        model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, **one,
+        flavours=flavour, attacks=attack, eps=eps, samples=samples, tier=tier, calibration=calibration, batches=batch, scenario=scenario,
+        threads=threads, seed=seed, sources=source, exhaustive=exhaustive, builds=builds, plugins=plugin,
+    )  # fmt: skip
+    if several:
+        _bench_fleet(settings, Fleets(device or [], fleet, host, emulate), out, resume, as_json)
+    _bench(settings, out, resume, as_json)
 
 
 @app.command(epilog="Example: harness profile resnet8 --batch 1 --batch 64")
@@ -147,7 +153,12 @@ def profile(
     as_json: AsJson = False,
 ) -> None:
     """Latency, memory and clean accuracy only: a bench without attacks."""
-    _bench(_settings({**locals(), "attack": ()}), out, None, as_json)
+    settings = _settings(
+        model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, device=device, emulate=emulate,
+        host=host, flavours=flavour, attacks=(), tier=tier, calibration=calibration, batches=batch, scenario=scenario, threads=threads,
+        seed=seed,
+    )  # fmt: skip
+    _bench(settings, out, None, as_json)
 
 
 @app.command(epilog="Example: harness export resnet8 --flavour trt-int8 --aot sm86 --out artefacts/")
@@ -168,8 +179,11 @@ def export(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Write deployable files of a model, each proved against the twin."""
-    settings = _settings({name: value for name, value in locals().items() if name not in ("aot", "builds")})
+    """Write deployable files of a model, each checked for parity with the twin."""
+    settings = _settings(
+        model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, flavours=flavour,
+        calibration=calibration, seed=seed,
+    )  # fmt: skip
     from harness.stages.ahead import build_ahead, check_ahead
     from harness.stages.export import export_and_check
     from harness.stages.subject import load_subject
@@ -183,14 +197,14 @@ def export(
     plans = build_ahead(exported, aot, builds, out, say) if aot is not None else []
     if as_json:
         found: list[dict[str, Any]] = [
-            {"path": str(e.artefact.path), "sha256": e.artefact.sha256, "proof": e.proof.model_dump()} for e in exported
+            {"path": str(e.artefact.path), "sha256": e.artefact.sha256, "parity": e.parity.model_dump()} for e in exported
         ]
         found += [{"path": str(p.path), "sha256": p.sha256, "onnx_sha256": p.onnx_sha256, "target": p.target, "run": False} for p in plans]
         print(json.dumps(found, indent=1))
     else:
         for path in (*(e.artefact.path for e in exported), *(p.path for p in plans)):
             print(path)
-    if not all(e.proof.passed for e in exported):
+    if not all(e.parity.passed for e in exported):
         raise typer.Exit(3)
 
 
@@ -210,7 +224,10 @@ def attack(
     as_json: AsJson = False,
 ) -> None:
     """Make one adversarial set on the twin; run again after an interruption, it goes on where it was."""
-    settings = _settings(locals())
+    settings = _settings(
+        model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, attacks=(attack,), eps=eps,
+        samples=samples, seed=seed,
+    )  # fmt: skip
     from harness.stages.attack import attack_once
 
     with going_on():
@@ -261,16 +278,18 @@ app.add_typer(devices.app, name="devices")
 app.add_typer(models.app, name="models")
 
 
-def _settings(options: dict[str, Any]) -> Settings:
-    """The settings among a command's options; those that were not given keep the defaults of `Settings`."""
+def _settings(**options: Any) -> Settings:
+    """The settings of these values; those that are None keep the defaults of `Settings`.
+
+    Raises:
+        UsageError: a value that is not of its option.
+    """
     from pydantic import ValidationError
 
     from harness.settings import Settings
 
-    plural = {"flavour": "flavours", "attack": "attacks", "batch": "batches", "source": "sources", "plugin": "plugins"}
-    given = {plural.get(k, k): (v,) if k == "attack" and isinstance(v, str) else v for k, v in options.items() if v is not None}
     try:
-        return Settings.model_validate({k: v for k, v in given.items() if k not in ("out", "resume", "as_json")})
+        return Settings.model_validate({name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
@@ -298,21 +317,27 @@ def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: b
     raise typer.Exit(exit_code(record))
 
 
-def _bench_fleet(
-    options: dict[str, Any], devices: list[str], file: Path | None, out: Path | None, resume: Path | None, as_json: bool
-) -> NoReturn:
+class Fleets(NamedTuple):
+    """Which devices, as the command line says it."""
+
+    devices: list[str]
+    file: Path | None
+    host: str | None
+    emulate: bool
+
+
+def _bench_fleet(settings: Settings, asked: Fleets, out: Path | None, resume: Path | None, as_json: bool) -> NoReturn:
     from harness import fleet
     from harness.settings import FLEET, check_output
 
-    folder = resume or out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(options['model']).stem}-fleet"
+    folder = resume or out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(settings.model).stem}-fleet"
     with going_on(lambda: resuming(folder, FLEET)):
         if resume is not None:
             record = fleet.resume(folder)
         else:
-            common = _settings({key: value for key, value in options.items() if key not in ("host", "emulate")})
-            members = fleet.members(devices, file, host=options.get("host"), emulate=options["emulate"])
+            members = fleet.members(asked.devices, asked.file, host=asked.host, emulate=asked.emulate)
             check_output(folder)
-            record = fleet.bench(members, common, folder, ["harness", *sys.argv[1:]])
+            record = fleet.bench(members, settings, folder, ["harness", *sys.argv[1:]])
     if as_json:
         print(record.model_dump_json(indent=1, by_alias=True))
     else:

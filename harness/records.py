@@ -132,12 +132,12 @@ class Mismatch(Part):
 
 
 class DeviceRecord(Part):
-    """The device a run measured. `simulated`: its clock is made up. `emulated`: its latency is withheld."""
+    """The device a run measured. `synthetic`: its clock is made up. `emulated`: its latency is withheld."""
 
     name: str
     kind: str
     emulated: bool
-    simulated: bool
+    synthetic: bool
     observed: dict[str, Any] = Field(description="what the worker saw: CPU model, ISA flags, governor, load, threads, versions")
     declared: dict[str, str] = Field(default={}, description="what the profile declares of it and is compared")
     before: dict[str, Any] = Field(default={}, description="its state before the first engine was loaded")
@@ -186,7 +186,7 @@ class LintFinding(Part):
     remedy: str
 
 
-class Proof(Part):
+class Parity(Part):
     """How far an artefact is from its twin before any device is involved: largest |logit difference|, share of equal top-1."""
 
     n: int
@@ -302,7 +302,7 @@ class Latency(Part):
     energy: Energy | None = Field(default=None, description="None where no power sensor was sampled over the whole measurement")
 
 
-class SecondOpinion(Part):
+class CrossCheck(Part):
     """What another program measures of the same engine file, at one batch size."""
 
     tool: str
@@ -370,14 +370,14 @@ class EngineRecord(Part):
     status: Literal["ok", "crashed", "hung", "nan", "refused", "built"]
     error: str | None
     simulated: str | None = None
-    proof: Proof | None = Field(description="None for the user's own engine, which was not exported here")
+    parity: Parity | None = Field(description="None for the user's own engine, which was not exported here")
     precision_evidence: PrecisionEvidence | None
     load_ms: float | None
     first_ms: float | None = Field(default=None, description="the first call after loading, one image")
     latency: dict[str, Latency] = Field(description="batch size -> latency")
     memory: Memory
     roofline: Roofline | None = None
-    second_opinion: SecondOpinion | None = None
+    cross_check: CrossCheck | None = None
     loadgen: LoadGen | None = None
     telemetry: TelemetryRecord | None = None
     clean: Share | None

@@ -19,7 +19,7 @@ from harness.settings import LOCK
 LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "foolbox", "pyautoattack", "numpy", "scipy")
 
 
-class Run:
+class RunFolder:
     """One run folder, held by this process alone. Use as a context manager.
 
     Raises:
@@ -30,7 +30,7 @@ class Run:
         self.folder = folder
         self._lock: TextIO | None = None
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> RunFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         check_links(self.folder)
         self._lock = (self.folder / LOCK).open("a")

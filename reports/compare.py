@@ -8,13 +8,13 @@ from itertools import combinations
 from pathlib import Path
 
 from harness.records import EngineRecord, RunRecord
+from reports.elements import Cell, Section, Table, table
 from reports.format import NONE, WITHHELD, clean, count, estimate, milliseconds, points, size
 from reports.html import page
 from reports.markdown import document
 from reports.run import Run
 from reports.sections.telemetry import INVALID
 from reports.sections.verdict import TONES, tag
-from reports.table import Cell, Section, Table, table
 
 KEY = ["index", "source", "target", "attack", "eps", "engine"]
 SetKey = tuple[str, str, str, str]  # source, target, attack, radius as a fraction

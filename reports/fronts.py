@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from harness.sweep.record import Front, Point
 from reports import plots
+from reports.elements import Cell, Section, Table, Tone, table
 from reports.figures import Figure
 from reports.format import estimate, points, significant
-from reports.table import Cell, Section, Table, Tone, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from reports.elements import Cell, Section, Table
 from reports.run import Run
 from reports.sections import sections
 from reports.sections.verdict import tag
-from reports.table import Cell, Section, Table
 from reports.title import subtitle, title
 
 _SPECIAL = re.compile(r"[\\`*|]|(?<!\w)_|_(?!\w)|\](?=\()|~~")

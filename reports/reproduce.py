@@ -11,10 +11,10 @@ from markupsafe import Markup
 from harness.records import Median, Share
 from harness.reproduce.record import REPRODUCE, Answer, ClaimAnswer, OurRow, ReproduceRecord, TableRow
 from reports import fronts
+from reports.elements import Cell, Section, Table, Tone, table
 from reports.format import NONE, clean, estimate, percent, points, significant
 from reports.html import page
 from reports.markdown import document
-from reports.table import Cell, Section, Table, Tone, table
 
 TONES: dict[Answer, Tone] = {"REPRODUCED HERE": "good", "NOT REPRODUCED HERE": "bad", "MIXED": "warn", "UNDECIDED": "warn"}
 COLUMNS = {"FB_pgd_at": "fb_pgd", "apgd-ce": "apgd_ce", "apgd-dlr": "apgd_dlr"}

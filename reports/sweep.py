@@ -9,12 +9,12 @@ from markupsafe import Markup
 
 from harness.sweep.record import CellRow, EngineRow, SweepRecord
 from reports import fronts
+from reports.elements import Cell, Section, Table, table
 from reports.format import NONE, clean, counted, estimate, milliseconds, percent, size
 from reports.html import page
 from reports.markdown import document
 from reports.sections.telemetry import INVALID
 from reports.sections.verdict import TONES
-from reports.table import Cell, Section, Table, table
 
 NOTHING = 0.1  # a ratio within this of 1 is no gain: steadiness of a timing is only asked for to 10 %
 GAMMAS = {
@@ -45,7 +45,7 @@ def render_sweep(folder: Path) -> list[Path]:
 
 def tag(record: SweepRecord) -> str:
     """What every chapter must say about the device."""
-    return ", ".join(word for word, so in (("SIMULATED", record.device.simulated), ("EMULATED", record.device.emulated)) if so)
+    return ", ".join(word for word, so in (("SYNTHETIC", record.device.synthetic), ("EMULATED", record.device.emulated)) if so)
 
 
 def sections(record: SweepRecord) -> list[Section]:
@@ -79,8 +79,8 @@ def answer(record: SweepRecord) -> Iterator[str]:
         yield f"No candidates, since their figures are not to be relied on: {'; '.join(left)}. Each run's own report says why."
     for front in record.fronts:
         yield f"{fronts.title(front)}: {fronts.chosen(front)}."
-    if record.device.simulated:
-        yield "SIMULATED: this device is made up; none of its times was measured."
+    if record.device.synthetic:
+        yield "SYNTHETIC: this device is made up; none of its times was measured."
     if record.device.emulated:
         yield "EMULATED: numerics only; latency and memory in use are withheld."
 

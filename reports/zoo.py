@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from harness.cards import Card, command, epochs, nonzero, rounds_activations
 from harness.records import Share
+from reports.elements import Section, Table, table
 from reports.format import NONE, count, estimate, significant
 from reports.markdown import document
-from reports.table import Section, Table, table
 
 COLUMNS = ("network", "architecture", "not zero", "γ, bits", "epochs", "clean", "ε", "PGD", "worst of three")
 NUMBERS = (2, 3, 4)

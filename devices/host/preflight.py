@@ -14,7 +14,7 @@ from devices.host.transports import Facts, Say, connect
 SKEW_S = 5.0  # a clock that is wrong by more is spoken of
 
 
-def reach(profile: DeviceProfile, say: Say, runtimes: Collection[str] = ()) -> DeviceProfile:
+def preflight(profile: DeviceProfile, say: Say, runtimes: Collection[str] = ()) -> DeviceProfile:
     """Reach the device once.
 
     Args:

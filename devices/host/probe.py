@@ -10,13 +10,13 @@ from typing import Any
 
 from devices.host.channel import Channel, Exit
 from devices.host.errors import DeviceError
+from devices.host.fields import read_table
 from devices.host.install import System, remedies
 from devices.host.pack import worker_archive
 from devices.host.preflight import differences, in_words
 from devices.host.profile import DeviceProfile
 from devices.host.rules import State, check_fields
 from devices.host.sysroot import Sysroot
-from devices.host.table import read_table
 from devices.host.transports import EMULATED, SSH, Facts, Say, connect, worth_observing
 from devices.host.transports.emulated import find_qemu
 from devices.worker.plain import cleaned, printable, read_json

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from devices.host.errors import DeviceError
-from devices.host.table import read_table
+from devices.host.fields import read_table
 from devices.host.transports import EMULATED, SSH, TRANSPORTS
 from devices.host.versions import conditions
 from devices.worker.engines import ENGINES
@@ -168,7 +168,7 @@ class DeviceProfile:
         name: of the profile, and of its file.
         kind: what computes, one of `KINDS`; `jetson` is a GPU that shares the CPU's memory.
         description: one sentence.
-        simulated_clock: latency and memory are made up.
+        synthetic_clock: latency and memory are made up.
         runtimes: keys of `devices.worker.engines.ENGINES` that it has.
         provenance: where the declared facts come from.
         verified_on_hardware: whether anyone ran the harness on the real thing.
@@ -186,7 +186,7 @@ class DeviceProfile:
     name: str
     kind: str
     description: str
-    simulated_clock: bool
+    synthetic_clock: bool
     runtimes: tuple[str, ...]
     provenance: str
     verified_on_hardware: bool

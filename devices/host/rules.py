@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.host.errors import DeviceError
-from devices.host.table import read_table
+from devices.host.fields import read_table
 from devices.worker.spec import FormatError
 from devices.worker.telemetry import PROVIDERS
 from devices.worker.telemetry.series import Telemetry

@@ -95,7 +95,7 @@ class Loaded(_Said):
         load_ns: loading the artefact, without importing the runtime and without building.
         build_ns: building the engine.
         first_ns: the first call of all, one image.
-        simulated: its clock and memory are made up.
+        synthetic: its clock and memory are made up.
     """
 
     options: dict[str, Any] = {}
@@ -105,7 +105,7 @@ class Loaded(_Said):
     load_ns: int | None = Field(default=None, ge=0, le=MOST_NS)
     build_ns: int = Field(default=0, ge=0, le=MOST_NS)
     first_ns: int | None = Field(default=None, ge=0, le=MOST_NS)
-    simulated: bool = False
+    synthetic: bool = False
 
 
 Word = Annotated[str, Field(max_length=200), AfterValidator(lambda text: printable(text))]

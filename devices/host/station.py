@@ -13,7 +13,7 @@ from devices.host.pack import worker_archive
 from devices.host.profile import DeviceProfile
 from devices.host.session import ANSWER_S, EngineId, EngineSession, Limits, Progress
 from devices.host.transports import Say, Transport, connect
-from devices.worker.spec import BATCH, EngineSpec, Options, lay_out
+from devices.worker.spec import BATCH, EngineSpec, RuntimeOptions, lay_out
 
 WORKER = "worker.pyz"
 
@@ -37,7 +37,7 @@ class Wanted:
     flavour: str
     runtime: str
     artefact: Path
-    options: Options
+    options: RuntimeOptions
     shape: tuple[int, int, int]
     timed: bool = True
 
@@ -84,7 +84,7 @@ class Station:
                 build=engine.build,
                 seed=self._seed,
                 device=profile.name,
-                simulated_clock=profile.simulated_clock,
+                synthetic_clock=profile.synthetic_clock,
                 timed=wanted.timed and not profile.emulated,
                 watch=profile.watch,
             ).save(place)

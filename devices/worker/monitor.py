@@ -31,7 +31,7 @@ def _bind(cpus: tuple[int, ...]) -> None:
         raise RefusedError(f"cpu.affinity of the profile is {list(cpus)}; this process may use CPUs {there} here: {error}") from error
 
 
-class Beside:
+class Monitor:
     """One engine's observation. Nothing is observed unless the clock is `real`, and nothing sampled unless it is `timed`.
 
     Attributes:
@@ -47,7 +47,7 @@ class Beside:
         self.before: dict[str, Any] = {}
         self.load = Load()
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> Monitor:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:

@@ -29,7 +29,7 @@ SUFFIX = ".json"  # NAME.plan's manifest is NAME.plan.json
 
 
 @dataclass(frozen=True)
-class Plan:
+class TensorrtPlan:
     """One built engine.
 
     Attributes:
@@ -84,7 +84,7 @@ class Plan:
         write_plan(_manifest(self.path), json.dumps({**facts, "seal": _seal(facts)}, indent=1).encode())
 
 
-def verify_plan(path: Path) -> Plan:
+def verify_plan(path: Path) -> TensorrtPlan:
     """The plan at `path`, if this user built it on this machine and it has not changed since. Deserialise what its `read` returns.
 
     Raises:
@@ -103,7 +103,7 @@ def verify_plan(path: Path) -> Plan:
     if not ours or facts["path"] != path.name:
         raise BuildError(f"{path} was not built by this user on this machine, or its manifest was changed. {REMEDY}")
     del facts["schema"]
-    plan = Plan(**{**facts, "path": path, "warnings": tuple(facts["warnings"])})
+    plan = TensorrtPlan(**{**facts, "path": path, "warnings": tuple(facts["warnings"])})
     plan.read()
     return plan
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from devices.worker.engines import Loaded, NotRunError, RefusedError, make_engine
 from devices.worker.environment import describe_machine, resident_bytes
 from devices.worker.loadgen import drive
-from devices.worker.monitor import Beside
+from devices.worker.monitor import Monitor
 from devices.worker.peaks import SECONDS, cpu_peaks
 from devices.worker.spec import EngineSpec, FormatError
 from devices.worker.timing import Stopwatch, make_clock
@@ -42,7 +42,7 @@ FRESH = 16  # different inputs fed in turn while timing
 LOADGEN = "loadgen"
 OPTIMISED_GRAPH = "optimised"
 IDLE_LIMIT_S = 6 * 3600.0  # a session that nobody asks for so long was forgotten
-SIMULATED_BASELINE_BYTES, SIMULATED_PEAK_BYTES = 32 << 20, 64 << 20
+SYNTHETIC_BASELINE_BYTES, SYNTHETIC_PEAK_BYTES = 32 << 20, 64 << 20
 
 
 def main(arguments: list[str]) -> int:
@@ -54,8 +54,8 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[0])
     try:
         spec = EngineSpec.load(folder)
-        with Beside(spec.watch, real=not spec.simulated_clock, timed=spec.timed) as beside:
-            Session(spec, folder, wire, beside).serve()
+        with Monitor(spec.watch, real=not spec.synthetic_clock, timed=spec.timed) as monitor:
+            Session(spec, folder, wire, monitor).serve()
     except ClosedError:
         return 1
     except NotRunError as error:
@@ -70,12 +70,12 @@ def main(arguments: list[str]) -> int:
 class Session:
     """One loaded engine and what it remembers between requests."""
 
-    def __init__(self, spec: EngineSpec, folder: Path, wire: Wire, beside: Beside) -> None:
-        self._spec, self._folder, self._wire, self._beside = spec, folder, wire, beside
+    def __init__(self, spec: EngineSpec, folder: Path, wire: Wire, monitor: Monitor) -> None:
+        self._spec, self._folder, self._wire, self._monitor = spec, folder, wire, monitor
         self._artefact = spec.artefact.verify(folder)
-        beside.begin()
+        monitor.begin()
         self._baseline = resident_bytes(peak=False)
-        self._clock = make_clock(spec.simulated_clock, spec.seed)
+        self._clock = make_clock(spec.synthetic_clock, spec.seed)
         self._engine = make_engine(spec.runtime)
         self.tell("load", 0, 1)
         start = self._clock()
@@ -151,8 +151,8 @@ class Session:
         """Bytes before the runtime was imported, and the peak above them until now."""
         baseline: int | None
         peak: int | None
-        if self._spec.simulated_clock:
-            baseline, peak = SIMULATED_BASELINE_BYTES, SIMULATED_BASELINE_BYTES + SIMULATED_PEAK_BYTES
+        if self._spec.synthetic_clock:
+            baseline, peak = SYNTHETIC_BASELINE_BYTES, SYNTHETIC_BASELINE_BYTES + SYNTHETIC_PEAK_BYTES
         else:
             baseline, peak = self._baseline, resident_bytes(peak=True)
         above = None if baseline is None or peak is None else peak - baseline
@@ -160,12 +160,12 @@ class Session:
 
     def cool(self, request: Message) -> None:
         """Wait until the device is cool enough to be timed."""
-        self._beside.cool(self.tell)
+        self._monitor.cool(self.tell)
         self._wire.send({})
 
     def rest(self, request: Message) -> None:
         """End the sampling: what was sampled, the state of the device now, and the machine's other work meanwhile."""
-        told = self._beside.stop()
+        told = self._monitor.stop()
         arrays = io.BytesIO()
         if told is not None:
             values: dict[str, Any] = told.arrays()
@@ -175,7 +175,7 @@ class Session:
             if told is None
             else {"period_ms": told.period_ms, "cpu_share": told.cpu_share, "idle_ns": told.idle_ns, "absent": told.absent}
         )
-        said = {"telemetry": facts, "after": self._beside.after(), "machine": self._beside.machine()}
+        said = {"telemetry": facts, "after": self._monitor.after(), "machine": self._monitor.machine()}
         self._reply(said, telemetry=arrays.getvalue())
 
     def evidence(self, request: Message) -> None:
@@ -211,7 +211,7 @@ class Session:
 
     def peaks(self, request: Message) -> None:
         """What this CPU reaches; nothing where an accelerator computes, or no real time is read."""
-        real = self._spec.runtime == "onnxruntime" and not self._spec.simulated_clock
+        real = self._spec.runtime == "onnxruntime" and not self._spec.synthetic_clock
         self._wire.send({"peaks": cpu_peaks(self._spec.options.threads, min(SECONDS, request["seconds"])) if real else {}})
 
     def _describe(self) -> Message:
@@ -221,11 +221,11 @@ class Session:
             "options": loaded.options,
             "plan_sha256": said,
             "environment": describe_machine() | {"threads": spec.options.threads},
-            "before": self._beside.before,
+            "before": self._monitor.before,
             "load_ns": self._load_ns - loaded.build_ns,
             "build_ns": loaded.build_ns,
             "first_ns": self._first_ns,
-            "simulated": spec.simulated_clock,
+            "synthetic": spec.synthetic_clock,
         }
 
     def _infer(self, images: Images) -> Floats:
@@ -249,7 +249,7 @@ class Session:
 
     def _stopwatch(self, batch: int, same: bool) -> Stopwatch:
         if (batch, same) not in self._watches:
-            clock = make_clock(self._spec.simulated_clock, self._spec.seed, batch)
+            clock = make_clock(self._spec.synthetic_clock, self._spec.seed, batch)
             self._watches[batch, same] = Stopwatch(
                 self._engine.infer, _batches(self._pool, batch, 1 if same else FRESH), clock, self._loaded.parts
             )

@@ -52,7 +52,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Options:
+class RuntimeOptions:
     """What the runtime is told. Unset is not an option: every figure depends on these.
 
     Attributes:
@@ -111,7 +111,7 @@ class EngineSpec:
         build: number of this build of the engine; another number is built anew.
         seed: of the simulated clock.
         device: name of the device's profile.
-        simulated_clock: no real time is read.
+        synthetic_clock: no real time is read.
         timed: it will be measured, so the device is watched beside it.
         watch: what is watched.
 
@@ -122,13 +122,13 @@ class EngineSpec:
     flavour: str
     runtime: str
     artefact: File
-    options: Options
+    options: RuntimeOptions
     shape: tuple[int, int, int]
     batch: int = BATCH
     build: int = 0
     seed: int = 0
     device: str = ""
-    simulated_clock: bool = False
+    synthetic_clock: bool = False
     timed: bool = True
     watch: Watch = Watch()
 
@@ -159,7 +159,7 @@ class EngineSpec:
             watch: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.pop("watch").items()}
             return cls(
                 artefact=File(**raw.pop("artefact")),
-                options=Options(**{**options, "batches": tuple(options["batches"])}),
+                options=RuntimeOptions(**{**options, "batches": tuple(options["batches"])}),
                 shape=tuple(raw.pop("shape")),
                 watch=Watch(**watch),
                 **raw,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from devices.worker.errors import BuildError
 from devices.worker.files import sha256_file
-from devices.worker.plan import Plan, verify_plan, write_plan
+from devices.worker.plan import TensorrtPlan, verify_plan, write_plan
 
 if TYPE_CHECKING:
     import tensorrt
@@ -28,8 +28,8 @@ __all__ = [
     "TARGETS",
     "BuildError",
     "BuildOptions",
-    "Plan",
     "RejectedError",
+    "TensorrtPlan",
     "build_plan",
     "build_plans",
     "load_library",
@@ -116,7 +116,7 @@ def load_library(*, ahead: bool = False) -> ModuleType:
     raise BuildError(f"TensorRT cannot be imported ({'; '.join(reasons)}). {remedy}")
 
 
-def build_plans(onnx: Path, folder: Path, options: BuildOptions, *, count: int = 1, watch: Watch | None = None) -> list[Plan]:
+def build_plans(onnx: Path, folder: Path, options: BuildOptions, *, count: int = 1, watch: Watch | None = None) -> list[TensorrtPlan]:
     """Build `count` engines of one file, as NAME-TARGET.plan, NAME-TARGET-2.plan …: builders are not deterministic.
 
     Raises:
@@ -129,7 +129,7 @@ def build_plans(onnx: Path, folder: Path, options: BuildOptions, *, count: int =
     return [build_plan(onnx, folder / f"{name}.plan", options, watch=watch) for name in names]
 
 
-def build_plan(onnx: Path, out: Path, options: BuildOptions, *, watch: Watch | None = None) -> Plan:
+def build_plan(onnx: Path, out: Path, options: BuildOptions, *, watch: Watch | None = None) -> TensorrtPlan:
     """Build an engine of an ONNX file with one input, and write it with its sealed manifest.
 
     Args:
@@ -173,7 +173,7 @@ def build_plan(onnx: Path, out: Path, options: BuildOptions, *, watch: Watch | N
     if options.timing_cache is not None and not rtx:
         save_cache(config, options.timing_cache)
     write_plan(out, memoryview(built))
-    plan = Plan(
+    plan = TensorrtPlan(
         path=out,
         sha256=sha256_file(out),
         onnx_sha256=digest,

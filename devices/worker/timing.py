@@ -21,7 +21,7 @@ Batches = Sequence[NDArray[np.float32]]
 Parts = Callable[[], dict[str, int]]
 
 
-class SimulatedClock:
+class SyntheticClock:
     """A made-up clock for `--device null`: each reading is one tick after the last, give or take 1 %. The same seed ticks the same."""
 
     def __init__(self, tick_ns: int, seed: int) -> None:
@@ -37,7 +37,7 @@ class SimulatedClock:
 
 def make_clock(simulated: bool, seed: int, batch: int = 0) -> Clock:
     """The clock for calls of `batch` images: the machine's, or one on which a call takes 5 ms and 0.1 ms more per image."""
-    return SimulatedClock(5_000_000 + 100_000 * batch, seed + batch) if simulated else time.perf_counter_ns
+    return SyntheticClock(5_000_000 + 100_000 * batch, seed + batch) if simulated else time.perf_counter_ns
 
 
 class Stopwatch:

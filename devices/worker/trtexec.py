@@ -1,4 +1,4 @@
-"""A second opinion on an engine's latency: NVIDIA's own `trtexec`, where the device has it (JetPack: /usr/src/tensorrt/bin).
+"""A cross-check on an engine's latency: NVIDIA's own `trtexec`, where the device has it (JetPack: /usr/src/tensorrt/bin).
 
 TensorRT 11 turned trtexec's defaults round: CUDA graph and spin wait are on, copies are off, where 10 has the opposite. Every switch is
 therefore set, by the name that this very trtexec offers in its help; one that it does not offer is already as wanted.
@@ -73,7 +73,7 @@ def read_times(text: str) -> dict[str, NDArray[np.int64]]:
         raise ValueError(f"these are no times of trtexec: {error or 'a part of the call is missing'}") from error
 
 
-def second_opinion(plan: Path, tensor: str, shape: tuple[int, ...]) -> dict[str, Any]:
+def cross_check(plan: Path, tensor: str, shape: tuple[int, ...]) -> dict[str, Any]:
     """What trtexec measures of an engine: `batch`, `command`, and `parts_ns`; or `absent`, the reason why there is nothing.
 
     A failure here is no failure of the engine, which has run before.

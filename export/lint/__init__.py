@@ -4,6 +4,6 @@ Knows no device and no twin: it takes a file and the name of a runtime. numpy an
 """
 
 from export.lint.finding import Finding, Rule, Severity
-from export.lint.table import RULES, TARGETS, lint, rule_for
+from export.lint.rules import RULES, TARGETS, lint, rule_for
 
 __all__ = ["RULES", "TARGETS", "Finding", "Rule", "Severity", "lint", "rule_for"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from harness.answers import Model
 from harness.attacks.access import Access
-from harness.attacks.gradient import FastForm, held, logits_of, loss_gradient, place
+from harness.attacks.gradient import FastForm, frozen_eval, logits_of, loss_gradient, place
 from harness.attacks.grid import candidates, check_ball, distance_l2
 from harness.attacks.search import NearestSearch, Search, margins
 from harness.attacks.table import Attack
@@ -124,7 +124,7 @@ def attack_batch(
                 return torch.from_numpy(~best.done[rows[present]]).to(search.rows.device)
 
             search = kind(form, x, y, (levels or 0) / 255, [seeds[i] for i in where[rows]], first=begin, look=look if best.judged else None)
-            with held(form):
+            with frozen_eval(form):
                 attack.function(search)
             for found in search.results():
                 best.offer(rows, found.cpu())

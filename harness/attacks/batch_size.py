@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.attacks.gradient import held
+from harness.attacks.gradient import frozen_eval
 from harness.placement import device
 
 # By the kind of device that makes the gradients: bytes of activations that a batch may keep, and more images than are any faster.
@@ -45,6 +45,6 @@ def activation_bytes(module: nn.Module, input_shape: tuple[int, int, int]) -> in
         return tensor.detach()
 
     image = torch.zeros(1, *input_shape).requires_grad_()
-    with held(module), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with frozen_eval(module), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         module(image.clone())  # a copy, since a network may change its input in place
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

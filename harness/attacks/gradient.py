@@ -24,7 +24,7 @@ COSINE = 0.9  # ... and its gradients must point the same way: median cosine ove
 
 
 @contextmanager
-def held(module: nn.Module) -> Iterator[None]:
+def frozen_eval(module: nn.Module) -> Iterator[None]:
     """Evaluation mode and frozen parameters, so that no weight gradient is computed; both are put back afterwards."""
     # Flags are set one by one: `eval()` is refused by exported programs, and restoring the root would lose the children's.
     modes = [(part, part.training) for part in module.modules()]

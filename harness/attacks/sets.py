@@ -24,7 +24,7 @@ from harness.attacks import parts
 from harness.attacks.access import Access
 from harness.attacks.batch import Attacked, Images, Mask, Panel, attack_batch
 from harness.attacks.batch_size import batch_size
-from harness.attacks.gradient import fast, held
+from harness.attacks.gradient import fast, frozen_eval
 from harness.attacks.grid import ball_levels, distances
 from harness.attacks.search import image_seed
 from harness.attacks.table import Attack
@@ -175,7 +175,7 @@ class _Task:
         expected = {field.name for field in fields(Attacked)}  # a part of another version is made again
         known = {n: Attacked(**arrays) for n, arrays in enumerate(stored) if arrays is not None and arrays.keys() == expected}
         title = f"{self.source} {self.attack.name} on {self.target}" + (f" at {self.eps}" if self.attack.bounded else "")
-        with held(self.module), Track(title, len(self.index), done=sum(len(part.images) for part in known.values())) as track:
+        with frozen_eval(self.module), Track(title, len(self.index), done=sum(len(part.images) for part in known.values())) as track:
             # Chosen on the first batch, so that a resumed set is made with the form it was begun with.
             gradients = self.module
             if self.attack.access is Access.GRADIENT:

@@ -12,7 +12,7 @@ from torch import nn
 
 from harness.attacks.batch import Mask, attack_batch, judge
 from harness.attacks.batch_size import batch_size
-from harness.attacks.gradient import fast, held
+from harness.attacks.gradient import fast, frozen_eval
 from harness.attacks.grid import ball_levels
 from harness.attacks.search import image_seed
 from harness.attacks.table import Attack
@@ -57,7 +57,7 @@ def worst_case(
     levels = ball_levels(eps)
     batch = batch or batch_size(module, data.images)
     survives = np.zeros(len(index), dtype=bool)
-    with held(module):
+    with frozen_eval(module):
         for part in np.array_split(np.arange(len(index)), range(batch, len(index), batch)):
             survives[part] = judge(module, data.images[index[part]], data.labels[index[part]])[0]
         accuracy = {"clean": float(survives.mean())}

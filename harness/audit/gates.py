@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 from harness.audit.metrics import Labels, Right
 from harness.audit.paired import pair
 from harness.audit.statistics import ALPHA, no_information_rate, share, wilson
-from harness.records import Gate, Mismatch, PrecisionEvidence, Proof, Share
+from harness.records import Gate, Mismatch, Parity, PrecisionEvidence, Share
 
 Logits = NDArray[np.floating]
 Margins = NDArray[np.floating]
@@ -176,12 +176,11 @@ def untested(gates: Iterable[Gate], reason: str) -> list[Gate]:
     return [not_tested(name, kind.lacking or reason) for name, kind in GATES.items() if name not in seen]
 
 
-def artefact_parity(engine: str, proof: Proof) -> Gate:
+def artefact_parity(engine: str, parity: Parity) -> Gate:
     """The exporter's own comparison of the artefact with the twin."""
-    observed = (
-        f"on {proof.n} images: same label on {proof.top1_agreement:.1%}, logits at most {proof.max_logit_error:.3g} apart ({proof.limit})"
-    )
-    return _gate("artefact parity", proof.passed, observed, engine)
+    agreement = f"same label on {parity.top1_agreement:.1%}, logits at most {parity.max_logit_error:.3g} apart"
+    observed = f"on {parity.n} images: {agreement} ({parity.limit})"
+    return _gate("artefact parity", parity.passed, observed, engine)
 
 
 def logits_not_probabilities(logits: Logits, engine: str | None = None) -> Gate:

@@ -37,11 +37,11 @@ def reproduce(
 ) -> None:
     """Print the paper's tables 3 to 8 beside ours, mark where they do not hold, and answer the paper's three claims."""
     from harness.models.zoo import WEIGHTS
-    from harness.reproduce.run import Options, Reproduction
+    from harness.reproduce.run import ReproduceOptions, Reproduction
     from harness.reproduce.run import reproduce as run
     from harness.sweep.cache import Cache
 
-    options = Options(samples=samples, data=data, seed=seed, folders=(WEIGHTS, *(networks or ())), device=device)
+    options = ReproduceOptions(samples=samples, data=data, seed=seed, folders=(WEIGHTS, *(networks or ())), device=device)
     store = Cache(cache) if cache else Cache.default()
     if dry_run:
         work = Reproduction(options, store)

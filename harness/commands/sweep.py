@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.sweep.cache import Cache
     from harness.sweep.cells import Cell
     from harness.sweep.executors import Executor
-    from harness.sweep.plan import Plan
+    from harness.sweep.plan import SweepPlan
     from harness.sweep.spec import Spec
 
 EPILOG = """
@@ -58,7 +58,7 @@ def sweep(
     from harness.errors import UsageError
     from harness.sweep.cache import Cache
     from harness.sweep.cells import cells
-    from harness.sweep.plan import Plan
+    from harness.sweep.plan import SweepPlan
     from harness.sweep.run import Sweep, check_out
     from harness.sweep.spec import load_spec
 
@@ -72,7 +72,7 @@ def sweep(
         check_out(folder)
     worker = _executor(executor, store, wanted, address, cache)
     try:
-        plan = Plan(wanted, store, worker.place, remeasure)
+        plan = SweepPlan(wanted, store, worker.place, remeasure)
         if dry_run:
             _show_cells(found, plan, as_json)
             return
@@ -108,7 +108,7 @@ def _executor(name: str, cache: Cache, spec: Spec, address: str | None, root: Pa
     return OnRay(cache, spec.resources.cpus, spec.resources.gpus, spec.bench.device, address, root)
 
 
-def _show_cells(cells: list[Cell], plan: Plan, as_json: bool) -> None:
+def _show_cells(cells: list[Cell], plan: SweepPlan, as_json: bool) -> None:
     """Every cell with what is in the cache of it: one line each, or JSON."""
     import json
 

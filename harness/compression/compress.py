@@ -30,7 +30,7 @@ from harness.models.load import Twin, load_twin, square
 from harness.models.normalisation import without_normalisation
 from harness.models.packed import pack
 from harness.models.probe import parameters, takes
-from harness.run import Run, check_space
+from harness.run import RunFolder, check_space
 from harness.settings import check_output, check_seed
 from harness.training import processes
 from harness.training.card import identity, measured, remarks, source, training
@@ -109,7 +109,7 @@ def compress(request: Request, out: Path, work: Path | None = None, *, resume: b
         warn_if_weak(twin, data, next(iter(recipe.stages.values())))
     files = len(recipe.stages) + 1  # one of a stage, and the one that is being written beside it
     check_space(folder, files * COPIES * 4 * parameters(job.network)[0])
-    with Run(folder) if processes.rank() == 0 else nullcontext():  # only who holds the folder may remove it
+    with RunFolder(folder) if processes.rank() == 0 else nullcontext():  # only who holds the folder may remove it
         try:
             if processes.rank() == 0:
                 claim_folder(folder, request, recipe, ready.networks)

@@ -68,7 +68,7 @@ class Facts(Loose):
     environment: dict[str, Any] = {}
     load_ns: int | None = None
     first_ns: int | None = None
-    simulated: bool = False
+    synthetic: bool = False
     memory: Memory = Memory()
     checks: Checks | None = None
     graph: str | None = None

@@ -100,8 +100,8 @@ def outliers(latency_ns: NDArray[np.int64]) -> int:
 
 def warnings(facts: Facts, timings: Mapping[int, Timing]) -> list[str]:
     """What one engine's measurement says against itself, one sentence with its remedy each."""
-    if facts.simulated:
-        return ["The clock and the memory are simulated: latency, load time and memory say nothing. Choose a real device to measure."]
+    if facts.synthetic:
+        return ["The clock and the memory are made up: latency, load time and memory say nothing. Choose a real device to measure."]
     found = [f"Batch {batch}: {warning}" for batch, timing in sorted(timings.items()) for warning in _of_timing(timing)]
     if facts.first_ns is not None and 1 in timings and facts.first_ns > SLOW_FIRST * float(np.median(timings[1].latency_ns)):
         ratio = facts.first_ns / float(np.median(timings[1].latency_ns))

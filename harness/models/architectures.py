@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from harness.errors import UsageError
-from harness.models.forms import shape, split
+from harness.models.variants import shape, split
 from harness.models.zoo import ARCHITECTURES
 
 
@@ -58,15 +58,15 @@ def build(arch: str, classes: int, image_size: int | None = None) -> nn.Module:
     """An untrained network in eval mode. Nothing is downloaded.
 
     Args:
-        arch: a name that `family` knows, with or without a form (`harness.models.forms`).
+        arch: a name that `family` knows, with or without a form (`harness.models.variants`).
         classes: number of logits.
         image_size: height and width of the input; tells vision transformers, whose weights depend on it.
 
     Raises:
         UsageError: unknown name, or a size the architecture cannot take.
     """
-    base, forms = split(arch)
-    return shape(_build(base, classes, image_size), forms, arch).eval()
+    base, variants = split(arch)
+    return shape(_build(base, classes, image_size), variants, arch).eval()
 
 
 def _build(arch: str, classes: int, image_size: int | None) -> nn.Module:

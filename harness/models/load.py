@@ -64,7 +64,7 @@ class Twin:
 
 
 @dataclass(frozen=True)
-class Options:
+class LoadOptions:
     """What the user said about a file, as `load_twin` takes it."""
 
     arch: str | None
@@ -101,12 +101,12 @@ def load_twin(
     if image_size is not None and not 1 <= image_size <= MAX_IMAGE_SIZE:
         raise UsageError(f"--image-size {image_size}: expected 1 to {MAX_IMAGE_SIZE} pixels")
     try:
-        return _load(model, Options(arch, classes, image_size, data_shape), normalize)
+        return _load(model, LoadOptions(arch, classes, image_size, data_shape), normalize)
     except OSError as error:
         raise UsageError(f"cannot read model '{model[:80]}': {error.strerror or error}") from error
 
 
-def _load(model: str, options: Options, normalize: str | None) -> Twin:
+def _load(model: str, options: LoadOptions, normalize: str | None) -> Twin:
     path, arch, classes = Path(model), options.arch, options.classes
     if model in (found := cards()):
         card = found[model]
@@ -115,7 +115,7 @@ def _load(model: str, options: Options, normalize: str | None) -> Twin:
         ]
         if refused:
             raise UsageError(f"{model} is a network of the zoo, complete as it is; {', '.join(refused)} is for files")
-        stored = Options(card["arch"], classes or card["classes"], None, None)
+        stored = LoadOptions(card["arch"], classes or card["classes"], None, None)
         network, _ = _safetensors(weights_file(model), stored)
         shape = cast(Shape, tuple(card["input_shape"]))
         return _finish(model, "zoo", card["arch"], network, weights_file(model), shape, classes, card)
@@ -126,7 +126,7 @@ def _load(model: str, options: Options, normalize: str | None) -> Twin:
     if card:
         arch, classes, normalize = card["arch"], classes or card["classes"], normalize or card.get("normalize")
         shape = cast(Shape, tuple(card["input_shape"]))
-        options = Options(arch, classes, options.image_size or square(shape), shape)
+        options = LoadOptions(arch, classes, options.image_size or square(shape), shape)
     network, shape = read(path, options)
     network = with_normalisation(network, normalize, shape[0])
     source = cast(Source, path.suffix.removeprefix("."))
@@ -199,7 +199,7 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256("".join(map(sha256_file, (path, *beside))).encode()).hexdigest()
 
 
-def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, Options], tuple[nn.Module, Shape]]:
+def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, LoadOptions], tuple[nn.Module, Shape]]:
     """The function that reads this kind of file.
 
     Raises:
@@ -223,7 +223,7 @@ def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, Opti
     raise UsageError(f"unknown model '{model}'.{hint} Zoo: {shipped}. Files: {', '.join(READERS)}.")
 
 
-def _safetensors(path: Path, options: Options) -> tuple[nn.Module, Shape]:
+def _safetensors(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:
     if options.arch is None:
         card = path.with_suffix(".json")
         beside = (
@@ -242,7 +242,7 @@ def _safetensors(path: Path, options: Options) -> tuple[nn.Module, Shape]:
     return network, (CHANNELS, size, size)
 
 
-def _pt2(path: Path, options: Options) -> tuple[nn.Module, Shape]:
+def _pt2(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:
     program = read_pt2(path)
     channels, height, width = program.input_shape
     _, *fixed = (size if fixed else None for size, fixed in zip(program.input_shape, program.fixed, strict=True))
@@ -253,7 +253,7 @@ def _pt2(path: Path, options: Options) -> tuple[nn.Module, Shape]:
     return program.network, (channels, height, width)
 
 
-def _onnx(path: Path, options: Options) -> tuple[nn.Module, Shape]:
+def _onnx(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:
     graph = read_onnx(path)
     channels, height, width = graph.input_shape
     if options.image_size is not None:
@@ -273,7 +273,7 @@ def _check_size(path: Path, fixed: Sequence[int | None], image_size: int) -> Non
         raise UsageError(f"{path} takes images of {height}x{width}, not --image-size {image_size}")
 
 
-READERS: dict[str, Callable[[Path, Options], tuple[nn.Module, Shape]]] = {
+READERS: dict[str, Callable[[Path, LoadOptions], tuple[nn.Module, Shape]]] = {
     ".safetensors": _safetensors,
     ".pt2": _pt2,
     ".onnx": _onnx,

@@ -18,19 +18,19 @@ from torch import Tensor, nn
 from export.checked import load_checked
 from export.errors import ExportError
 from harness.errors import UsageError
+from harness.models.interpreter import GraphInterpreter, Instruction, Ref
 from harness.models.onnx_batch import check_free, freed
 from harness.models.onnx_operators import OPERATORS
 from harness.models.onnx_sizes import MAX_SIZES, SIZE_OPERATORS, as_size, as_tensor, can_be_size, on_sizes
 from harness.models.onnx_straight import STEPS, StepFunction, straight_nodes
 from harness.models.onnx_support import OPERATOR, OPSET, OUTPUTS, SIZE_INPUTS, TENSORS_TOO, check_node, refusal, title
-from harness.models.steps import Ref, Step, StepNetwork
 from harness.models.weights import refuse_non_finite
 
 LOWEST = -3e38  # float32's own, as some exporters write it, or -infinity
 MASKS = {"Add", "Clip", "Max", "Min", "Pad", "Where"}  # may hold infinity on purpose: a bound, a mask before a softmax
 
 
-class OnnxGraph(StepNetwork):
+class OnnxGraph(GraphInterpreter):
     """A graph of one image input and one output.
 
     Floating-point constants of more than one element are parameters (but the running statistics of a batch norm), all others
@@ -143,11 +143,11 @@ class _Reader:
         self.read = {key for node in self.nodes for key in node.input} | {output.name for output in model.graph.output}
         self.straight = straight_nodes(self.nodes, {value.name for value in model.graph.output})
 
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[Instruction]:
         """The steps of all nodes that depend on the images; the others are computed, into `constants`."""
         return [step for node in self.nodes for step in self._steps(node)]
 
-    def _steps(self, node: NodeProto) -> list[Step]:
+    def _steps(self, node: NodeProto) -> list[Instruction]:
         attributes = _attributes(node, self.name)
         check_node(node, attributes, self.read, self.name)
         if node.op_type == "MaxPool" and node.input[0] in self.padded:
@@ -163,15 +163,17 @@ class _Reader:
         if self._is_size(node, attributes):
             self.sizes.add(node.output[0])
             return [
-                Step(partial(on_sizes, SIZE_OPERATORS[node.op_type], attributes), tuple(map(self._size, node.input)), {}, (node.output[0],))
+                Instruction(
+                    partial(on_sizes, SIZE_OPERATORS[node.op_type], attributes), tuple(map(self._size, node.input)), {}, (node.output[0],)
+                )
             ]
         if node.op_type in ("Shape", "Size"):
             self.sizes.add(node.output[0])
-        lifted: list[Step] = []
+        lifted: list[Instruction] = []
         arguments = tuple(self._tensor(node, place, lifted) for place in range(len(node.input)))
         # Only Split yields several values; the optional outputs of any other operator are unused.
         outputs = tuple(node.output) if node.op_type == "Split" else tuple(node.output)[:1]
-        return [*lifted, Step(partial(self._function(node), attributes), arguments, {}, outputs)]
+        return [*lifted, Instruction(partial(self._function(node), attributes), arguments, {}, outputs)]
 
     def _pads_of_pools(self, node: NodeProto, attributes: dict[str, Any]) -> list[int] | None:
         """The spatial amounts (before, after) of a Pad with the lowest number, read by max pools alone: their own pads, written apart.
@@ -219,7 +221,7 @@ class _Reader:
             return None
         return as_size(self.constants[key]) if key in self.constants else Ref(key)
 
-    def _tensor(self, node: NodeProto, place: int, lifted: list[Step]) -> Any:
+    def _tensor(self, node: NodeProto, place: int, lifted: list[Instruction]) -> Any:
         """An input of an operator on tensors: a number where the operator takes one, else a tensor (of a size: by a step of its own).
 
         Raises:
@@ -237,7 +239,7 @@ class _Reader:
                 raise refusal(node, self.name, f"whose input '{key}' {what}", "input", f"expected constants, at most {MAX_SIZES}")
         if key not in self.sizes:
             return Ref(key)
-        lifted.append(Step(as_tensor, (Ref(key),), {}, (f"{key}/{node.output[0]}",)))
+        lifted.append(Instruction(as_tensor, (Ref(key),), {}, (f"{key}/{node.output[0]}",)))
         return Ref(f"{key}/{node.output[0]}")
 
     def _fold(self, node: NodeProto, attributes: dict[str, Any]) -> None:

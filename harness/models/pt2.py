@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UsageError
+from harness.models.interpreter import GraphInterpreter, Instruction, Ref
 from harness.models.pt2_operators import checked_int, find_operator, is_layer
 from harness.models.pt2_sizes import check_sizes
 from harness.models.pt2_straight import cast, names_in, returning_casts
-from harness.models.steps import Ref, Step, StepNetwork
 from harness.models.weights import refuse_non_finite
 
 SCHEMA_MAJOR = 8
@@ -58,7 +58,7 @@ class Program:
         fixed: which of these sizes it takes only as they are; the others are symbolic.
     """
 
-    network: StepNetwork
+    network: GraphInterpreter
     input_shape: tuple[int, int, int]
     fixed: tuple[bool, bool, bool]
 
@@ -154,7 +154,7 @@ def _read(archive: Archive) -> Program:
     dtypes = {name: DTYPES[meta["dtype"]] for name, meta in graph["tensor_values"].items() if meta["dtype"] in DTYPES}
     _check_finite(archive.path, graph["nodes"], weights)
     steps = _steps(archive.path, graph["nodes"], dtypes, result)
-    program = Program(StepNetwork(steps, weights, source, result), *_input_sizes(archive, graph["tensor_values"][source]))
+    program = Program(GraphInterpreter(steps, weights, source, result), *_input_sizes(archive, graph["tensor_values"][source]))
     check_sizes(archive.path, program.network, program.input_shape)
     return program
 
@@ -205,7 +205,7 @@ def _input_sizes(archive: Archive, meta: dict[str, Any]) -> tuple[tuple[int, int
     return (sizes[1], sizes[2], sizes[3]), (channels, height, width)
 
 
-def _steps(path: Path, nodes: list[dict[str, Any]], dtypes: dict[str, torch.dtype], result: str) -> list[Step]:
+def _steps(path: Path, nodes: list[dict[str, Any]], dtypes: dict[str, torch.dtype], result: str) -> list[Instruction]:
     nodes = [node for node in nodes if not ASSERTIONS.fullmatch(node["target"])]
     refused = sorted({node["target"] for node in nodes if find_operator(node["target"]) is None})
     if refused:
@@ -218,7 +218,7 @@ def _steps(path: Path, nodes: list[dict[str, Any]], dtypes: dict[str, torch.dtyp
     return [_step(node, {name: dtypes[name] for name in straight}) for node in nodes]
 
 
-def _step(node: dict[str, Any], straight: dict[str, torch.dtype]) -> Step:
+def _step(node: dict[str, Any], straight: dict[str, torch.dtype]) -> Instruction:
     """One call; `straight`: outputs of the casts to integers that are carried as floats, and the type that each is cast to."""
     function = find_operator(node["target"])
     if function is None:
@@ -228,7 +228,7 @@ def _step(node: dict[str, Any], straight: dict[str, torch.dtype]) -> Step:
     outputs = _outputs(node["outputs"])
     if outputs[:1] and outputs[0] in straight:
         function = cast(straight[outputs[0]])
-    return Step(function, positional, keywords, outputs)
+    return Instruction(function, positional, keywords, outputs)
 
 
 def _outputs(outputs: list[dict[str, Any]]) -> tuple[str, ...]:

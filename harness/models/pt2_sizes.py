@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness.errors import UsageError
-from harness.models.steps import StepNetwork
+from harness.models.interpreter import GraphInterpreter
 
 LARGEST_BYTES = 1 << 28  # of one image's forward pass at once, beside the weights: some ten times what the largest classifiers hold
 
@@ -44,7 +44,7 @@ def check_bytes(count: int, largest: int) -> None:
         raise TooLargeError(f"asks for {count:,} bytes at once for one image")
 
 
-def check_sizes(path: Path, network: StepNetwork, input_shape: tuple[int, int, int]) -> None:
+def check_sizes(path: Path, network: GraphInterpreter, input_shape: tuple[int, int, int]) -> None:
     """Go through the program with tensors that have sizes and no contents.
 
     Args:

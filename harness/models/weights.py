@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from harness.errors import UsageError
 from harness.models.architectures import build, head_keys
-from harness.models.forms import FILTERS, fit_to, split
 from harness.models.packed import is_packed, unpack
+from harness.models.variants import FILTERS, fit_to, split
 
 WEIGHT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SHOWN = 3  # keys named in an error; the rest are counted

@@ -114,7 +114,7 @@ class Bench:
         folder = self.cache.find(KIND, self.key(network, attack, source))
         return None if folder is None else Evaluation.model_validate_json((folder / FILE).read_bytes())
 
-    def evaluate(self, subject: Subject, attack: Attack, source: str = PLAIN) -> Evaluation:
+    def evaluate(self, subject: Loaded, attack: Attack, source: str = PLAIN) -> Evaluation:
         """Attack the network now, unless that is kept.
 
         Raises:
@@ -130,7 +130,7 @@ class Bench:
                 (folder / FILE).write_text(found.model_dump_json(indent=1) + "\n")
         return Evaluation.model_validate_json((self.cache.place(KIND, self.key(network, attack, source)) / FILE).read_bytes())
 
-    def _attack(self, subject: Subject, attack: Attack, source: str, place: Path) -> Evaluation:
+    def _attack(self, subject: Loaded, attack: Attack, source: str, place: Path) -> Evaluation:
         module = subject.twin.module
         clean, labels = self.data.images[self.index], self.data.labels[self.index]
         temperature = subject.temperature(clean, labels) if source == TEMPERED else None
@@ -144,7 +144,7 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Loaded:
     """A network that is loaded when it is first attacked."""
 
     network: Network

@@ -11,15 +11,15 @@ from harness.sweep.cache import Cache
 from harness.sweep.cells import Cell
 from harness.sweep.executors import Local
 from harness.sweep.figures import row
-from harness.sweep.plan import Plan
+from harness.sweep.plan import SweepPlan
 from harness.sweep.record import CellRow
 from harness.sweep.spec import BenchSpec, Model, Spec
 
 if TYPE_CHECKING:
-    from harness.reproduce.run import Options
+    from harness.reproduce.run import ReproduceOptions
 
 
-def engines(networks: Sequence[Network], options: Options, attacks: tuple[str, ...], eps: str, cache: Cache) -> list[CellRow]:
+def engines(networks: Sequence[Network], options: ReproduceOptions, attacks: tuple[str, ...], eps: str, cache: Cache) -> list[CellRow]:
     """Every network with its engines, benched now unless that is kept. What fails is told and left out."""
     models = tuple(Model(model=str(network.file), arch=network.arch) for network in networks)
     bench = BenchSpec(
@@ -30,7 +30,7 @@ def engines(networks: Sequence[Network], options: Options, attacks: tuple[str, .
 
 def _benched(networks: Sequence[Network], spec: Spec, eps: str, cache: Cache) -> Iterator[CellRow]:
     worker = Local(cache, None)
-    plan = Plan(spec, cache, worker.place)
+    plan = SweepPlan(spec, cache, worker.place)
     for number, (network, model) in enumerate(zip(networks, spec.models, strict=True)):
         cell = Cell(number, network.name, model, None, eps)
         found = plan.network(cell)

@@ -25,7 +25,7 @@ from harness.records import AttackRecord, Gate
 from harness.reproduce import claims
 from harness.reproduce.arithmetic import faults
 from harness.reproduce.claims import Attacked
-from harness.reproduce.evaluate import PLAIN, TEMPERED, Bench, Evaluation, Subject, mask
+from harness.reproduce.evaluate import PLAIN, TEMPERED, Bench, Evaluation, Loaded, mask
 from harness.reproduce.measure import engines
 from harness.reproduce.networks import Network, beside, command, networks
 from harness.reproduce.paper import Paper, paper, published
@@ -50,7 +50,7 @@ DELTA = 0.05  # robust accuracy that the recommendation may give up
 
 
 @dataclass(frozen=True)
-class Options:
+class ReproduceOptions:
     """What the user chose. `folders`: of networks; the zoo's by default. `device`: where latency and memory are measured, if anywhere."""
 
     samples: int = 256
@@ -64,7 +64,7 @@ class Options:
 class Reproduction:
     """One reproduction: the images, the networks, and what each is attacked with."""
 
-    options: Options
+    options: ReproduceOptions
     cache: Cache
 
     @cached_property
@@ -122,7 +122,7 @@ class Reproduction:
         """Make every evaluation that is not kept; each is kept as soon as it is there."""
         shape = self.bench.data.images.shape
         for number, network in enumerate(self.networks):
-            subject = Subject(network, (shape[3], shape[1], shape[2]))
+            subject = Loaded(network, (shape[3], shape[1], shape[2]))
             for step, (name, source) in enumerate(ATTACKS, 1):
                 if self.bench.known(network, resolve(name), source) is None:
                     place = f"[{number * len(ATTACKS) + step}/{len(self.networks) * len(ATTACKS)}]"
@@ -263,7 +263,7 @@ def weight_bytes(network: Network) -> float:
     return float(card["size"]["this"]["weight_bits"]) / 8 if "size" in card else 4.0 * int(card["parameters"])
 
 
-def reproduce(options: Options, cache: Cache, words: list[str]) -> ReproduceRecord:
+def reproduce(options: ReproduceOptions, cache: Cache, words: list[str]) -> ReproduceRecord:
     """All of it: attack, measure where a device is named, and put together.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from devices.worker.tensorrt import TARGETS, BuildOptions, Plan, RejectedError, build_plans, load_library
+from devices.worker.tensorrt import TARGETS, BuildOptions, RejectedError, TensorrtPlan, build_plans, load_library
 from export.errors import ExportError
 from export.flavours import FLAVOURS
 from export.lint import rule_for
@@ -33,7 +33,7 @@ def check_ahead(target: str, builds: int, flavours: tuple[str, ...]) -> None:
     load_library(ahead=True)
 
 
-def build_ahead(exported: list[Exported], target: str, builds: int, folder: Path, say: Callable[[str], None]) -> list[Plan]:
+def build_ahead(exported: list[Exported], target: str, builds: int, folder: Path, say: Callable[[str], None]) -> list[TensorrtPlan]:
     """Build the engines of every `trt-*` artefact for a compute capability, into `folder`.
 
     Raises:
@@ -53,7 +53,7 @@ def build_ahead(exported: list[Exported], target: str, builds: int, folder: Path
     return plans
 
 
-def describe(plan: Plan) -> str:
+def describe(plan: TensorrtPlan) -> str:
     """One engine in a line: size, layers, seconds, what built it, and what the builder said against it."""
     facts = f"{plan.bytes / 1024:.0f} KiB of {plan.layers} layers in {plan.seconds:.1f} s by {plan.library} {plan.version}"
     return "; ".join([facts, *plan.warnings])

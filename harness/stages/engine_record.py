@@ -19,7 +19,7 @@ from harness.measurement import latency as figures
 from harness.measurement import simulation
 from harness.measurement.peaks import declared_peaks, measured_peaks
 from harness.measurement.roofline import Peaks, Work, floor, peak_arithmetic
-from harness.records import EngineRecord, Floor, KernelShare, Latency, LoadGen, Memory, PrecisionEvidence, Roofline, SecondOpinion
+from harness.records import CrossCheck, EngineRecord, Floor, KernelShare, Latency, LoadGen, Memory, PrecisionEvidence, Roofline
 from harness.stages.device import telemetry_record, with_conditions
 from harness.stages.measure import LOADGEN, Measured, timing_arrays
 from harness.stages.subject import Subject
@@ -61,7 +61,7 @@ def _engine(
     timed = not subject.profile.emulated  # an emulator's time and memory say nothing of the device: withheld
     answered = m.ok and lost is None and matrix.has(engine.name)
     right = matrix.right(engine.name) if answered else None
-    opinion = _second_opinion(m)
+    opinion = _cross_check(m)
     return EngineRecord(
         flavour=engine.flavour,
         build=engine.id.build,
@@ -74,7 +74,7 @@ def _engine(
         status="crashed" if lost is not None else facts.status,
         error=lost or facts.error,
         simulated=f"{simulation.SIMULATION} ({simulation.RUNTIME} {facts.runtime_version})" if engine.simulated else None,
-        proof=engine.exported.proof if engine.exported else None,
+        parity=engine.exported.parity if engine.exported else None,
         precision_evidence=_evidence(m),
         load_ms=facts.load_ns / 1e6 if timed and facts.load_ns is not None else None,
         first_ms=facts.first_ns / 1e6 if timed and facts.first_ns is not None else None,
@@ -86,7 +86,7 @@ def _engine(
             device_bytes=facts.memory.device_bytes if timed else None,
         ),
         roofline=roofline,
-        second_opinion=opinion,
+        cross_check=opinion,
         loadgen=_loadgen(m, folder),
         telemetry=telemetry_record(m, folder),
         clean=None if right is None else share(int(right.sum()), len(right)),
@@ -116,7 +116,7 @@ def _too_fast(latency: dict[str, Latency], roofline: Roofline | None) -> list[st
     ]
 
 
-def _second_opinion(m: Measured) -> SecondOpinion | None:
+def _cross_check(m: Measured) -> CrossCheck | None:
     """What trtexec measured of the engine on the device, where it is there (see `devices.worker.trtexec`)."""
     if m.engine.runtime != "tensorrt" or m.engine.simulated or m.facts.graph is None:
         return None
@@ -125,10 +125,10 @@ def _second_opinion(m: Measured) -> SecondOpinion | None:
     if not parts:
         return None
     found = {name: figures.spread(values) for name, values in parts.items()}
-    return SecondOpinion(tool="trtexec", batch=told["batch"], n=len(parts["compute"]), parts=found)
+    return CrossCheck(tool="trtexec", batch=told["batch"], n=len(parts["compute"]), parts=found)
 
 
-def _disagreement(latency: dict[str, Latency], opinion: SecondOpinion | None) -> list[str]:
+def _disagreement(latency: dict[str, Latency], opinion: CrossCheck | None) -> list[str]:
     """Where two programs time the same engine and do not agree."""
     own = latency[str(opinion.batch)].parts.get("compute") if opinion and str(opinion.batch) in latency else None
     if opinion is None or own is None or not own.p50:
@@ -168,7 +168,7 @@ def _evidence(m: Measured) -> PrecisionEvidence | None:
 
 def _roofline(subject: Subject, m: Measured, cpu: Peaks | None, batches: Sequence[int]) -> Roofline | None:
     """The floor under an engine on the device itself: from peaks measured there, else from those its profile declares."""
-    if subject.profile.simulated_clock or m.engine.exported is None:
+    if subject.profile.synthetic_clock or m.engine.exported is None:
         return None
     artefact, twin = m.engine.exported.artefact, subject.twin
     peaks = cpu if m.facts.peaks else declared_peaks(load_profile(subject.profile.name), artefact.runtime)

@@ -14,7 +14,7 @@ from devices.host.profile import load_profile
 from devices.host.session import EngineError, EngineId, EngineSession
 from devices.host.station import Station, Wanted, own_engine
 from devices.worker.quota import usable_cpus
-from devices.worker.spec import BATCH, Options
+from devices.worker.spec import BATCH, RuntimeOptions
 from export.artefact import Artefact
 from harness.measurement import simulation
 from harness.measurement.simulation import is_simulated
@@ -158,11 +158,11 @@ def _stations(
     return found
 
 
-def _options(artefact: Artefact, settings: Settings, threads: int, simulated: bool) -> Options:
+def _options(artefact: Artefact, settings: Settings, threads: int, simulated: bool) -> RuntimeOptions:
     if simulated:
-        return Options(artefact.input_name, artefact.output_name, threads, simulation.GRAPH_OPTIMISATION)
+        return RuntimeOptions(artefact.input_name, artefact.output_name, threads, simulation.GRAPH_OPTIMISATION)
     timed = sorted(settings.batches) or [BATCH]
-    return Options(
+    return RuntimeOptions(
         artefact.input_name,
         artefact.output_name,
         threads,

@@ -12,22 +12,22 @@ from export.artefact import Artefact
 from export.errors import ExportError
 from export.flavours import export_flavour
 from export.lint import TARGETS, Severity, lint
-from export.proof import prove
+from export.parity import check_parity
 from export.session import runs_exact
 from harness.data.load import stratified
-from harness.records import LintFinding, Proof
+from harness.records import LintFinding, Parity
 from harness.settings import Settings
 from harness.stages.subject import Subject
 
-PROOF_IMAGES = 256
+PARITY_IMAGES = 256
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An artefact and its proof."""
+    """An artefact and its parity."""
 
     artefact: Artefact
-    proof: Proof
+    parity: Parity
 
 
 def export_and_check(subject: Subject, settings: Settings, folder: Path, say: Callable[[str], None]) -> list[Exported]:
@@ -37,7 +37,7 @@ def export_and_check(subject: Subject, settings: Settings, folder: Path, say: Ca
         ExportError: the twin cannot be exported, or the lint finds an error in what was written.
     """
     twin, test = subject.twin, subject.test
-    probe = test.images[stratified(test.labels, min(PROOF_IMAGES, len(test)), settings.seed)]
+    probe = test.images[stratified(test.labels, min(PARITY_IMAGES, len(test)), settings.seed)]
     exported: list[Exported] = []
     for flavour in dict.fromkeys(settings.exported):
         say(f"export {flavour} ...")
@@ -52,8 +52,8 @@ def export_and_check(subject: Subject, settings: Settings, folder: Path, say: Ca
             cache_fp32=next((e.artefact for e in exported if e.artefact.flavour == "onnx-fp32"), None),
         )
         findings = _lint(artefact, subject.profile, say)
-        seen = prove(twin.module, artefact, probe)
-        proof = Proof(
+        seen = check_parity(twin.module, artefact, probe)
+        parity = Parity(
             n=seen.n,
             max_logit_error=seen.max_logit_error,
             top1_agreement=seen.top1_agreement,
@@ -61,11 +61,11 @@ def export_and_check(subject: Subject, settings: Settings, folder: Path, say: Ca
             limit=seen.limit,
             lint=findings,
         )
-        size, error, same = artefact.bytes / 1024, proof.max_logit_error, proof.top1_agreement
+        size, error, same = artefact.bytes / 1024, parity.max_logit_error, parity.top1_agreement
         say(f"  {size:.0f} KiB; against the twin: max |logit difference| {error:.3g}, top-1 agreement {same:.1%}")
-        if not proof.passed:
-            say(f"  NOT PROVED: expected {proof.limit}. {seen.remedy}")
-        exported.append(Exported(artefact, proof))
+        if not parity.passed:
+            say(f"  NO PARITY: expected {parity.limit}. {seen.remedy}")
+        exported.append(Exported(artefact, parity))
     return exported
 
 

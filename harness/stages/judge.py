@@ -25,7 +25,7 @@ from harness.sources import SOURCES, deciding, lacking
 from harness.stages import readings
 from harness.stages.device import state_mismatches, with_states
 from harness.stages.engine_record import engine_records
-from harness.stages.export import PROOF_IMAGES
+from harness.stages.export import PARITY_IMAGES
 from harness.stages.measure import Measured
 from harness.stages.subject import Subject, describe_device
 
@@ -236,8 +236,8 @@ def _conditions(engine: EngineRecord, wrong: Sequence[Mismatch]) -> Gate:
 def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iterator[Gate]:
     """The gates that concern one engine."""
     name, facts, subject, matrix = engine.name, m.facts, evidence.subject, evidence.matrix
-    if engine.proof is not None:
-        yield gates.artefact_parity(name, engine.proof)
+    if engine.parity is not None:
+        yield gates.artefact_parity(name, engine.parity)
     if not evidence.answers(name):
         return
     wrong = state_mismatches(subject.profile, m)
@@ -282,4 +282,4 @@ def _saturation(subject: Subject, m: Measured, clean: Logits) -> Iterator[Gate]:
     if not saturates(flags := seen.get("isa_flags") or ()):
         yield gates.not_tested("saturation", f"the kernels for this CPU are exact ({seen.get('machine')}: {', '.join(flags)})", name)
         return
-    yield gates.saturation(name, simulated_logits(artefact, subject.test.images[:PROOF_IMAGES]), clean[:PROOF_IMAGES])
+    yield gates.saturation(name, simulated_logits(artefact, subject.test.images[:PARITY_IMAGES]), clean[:PARITY_IMAGES])

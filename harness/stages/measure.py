@@ -208,7 +208,7 @@ def _examined(engine: Engine, session: EngineSession, timings: dict[int, Timing]
         environment=loaded.environment | rest.machine,
         load_ns=loaded.load_ns,
         first_ns=loaded.first_ns,
-        simulated=loaded.simulated,
+        synthetic=loaded.synthetic,
         memory=memory,
         checks=checks,
         graph=graph,

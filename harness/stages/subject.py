@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.host.errors import DeviceError
-from devices.host.preflight import reach
+from devices.host.preflight import preflight
 from devices.host.profile import DeviceProfile, device_aliases, device_names, load_profile
 from devices.host.transports import SSH
 from devices.host.transports.openssh import check_host
@@ -108,7 +108,7 @@ def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
     attacks, profile = check_names(settings)
     if not all(is_simulated(FLAVOURS[flavour].runtime, profile) for flavour in settings.exported):
         runtimes = dict.fromkeys(FLAVOURS[flavour].runtime for flavour in settings.exported)
-        profile = reach(profile, lambda line: print(f"harness: {line}", file=sys.stderr), runtimes)
+        profile = preflight(profile, lambda line: print(f"harness: {line}", file=sys.stderr), runtimes)
         check_simulated(settings.exported, profile)  # again: a device reached by SSH may turn out to be emulated
         _check_runtimes(settings, profile)
     ball_levels(settings.radius(None))  # refuses a wrong --eps before anything is loaded
@@ -150,7 +150,7 @@ def _check_runtimes(settings: Settings, profile: DeviceProfile) -> None:
 def describe_device(profile: DeviceProfile, observed: dict[str, object]) -> DeviceRecord:
     """The device's part of the record."""
     return DeviceRecord(
-        name=profile.name, kind=profile.kind, emulated=profile.emulated, simulated=profile.simulated_clock, observed=observed
+        name=profile.name, kind=profile.kind, emulated=profile.emulated, synthetic=profile.synthetic_clock, observed=observed
     )
 
 

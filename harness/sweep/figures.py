@@ -17,7 +17,7 @@ from harness.models.load import load_twin
 from harness.records import EngineRecord, RunRecord, Share
 from harness.sources import deciding
 from harness.sweep.cells import Cell
-from harness.sweep.plan import Network
+from harness.sweep.plan import CellNetwork
 from harness.sweep.record import AgainstParent, CellRow, EngineRow, Size
 from reports.outcomes import answering, clean_right
 from reports.run import Run
@@ -43,7 +43,7 @@ def survivors(run: Run) -> Survivors | None:
     return Survivors(matrix.worst_case(TWIN, everything), {engine: matrix.worst_case(engine, own[engine]) for engine in engines})
 
 
-def row(cell: Cell, network: Network, folder: Path) -> CellRow:
+def row(cell: Cell, network: CellNetwork, folder: Path) -> CellRow:
     """The row of a finished cell, by itself: its network's file and card, and its run folder."""
     run = Run.open(folder)
     record = RunRecord.load(folder)
@@ -133,7 +133,7 @@ def _twin_clean(run: Run) -> Share | None:
     return None if right is None else share(int(right.sum()), len(right))
 
 
-def _size(network: Network) -> Size:
+def _size(network: CellNetwork) -> Size:
     """By its card, or counted as a card does."""
     if "size" in network.card:
         return Size(**network.card["size"]["this"])

@@ -25,7 +25,7 @@ TRY_AGAIN = {"crashed", "hung"}  # engines that may do better another time
 
 
 @dataclass(frozen=True)
-class Network:
+class CellNetwork:
     """A network that is there: its file with what must be told of it, the images it takes, and its card ({} for a file without one)."""
 
     model: Model
@@ -35,7 +35,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """The tasks of a sweep's cells.
 
     Attributes:
@@ -59,21 +59,21 @@ class Plan:
         )
         return MakeNetwork(key, cell.label, cell.request, stages)
 
-    def network(self, cell: Cell) -> Network | None:
+    def network(self, cell: Cell) -> CellNetwork | None:
         """The cell's network, None where it has to be made."""
         make = self.make(cell)
         if make is None:
             twin = load_model(cell.parent, self.spec)
-            return Network(cell.parent, twin.input_shape, twin.sha256, twin.card)
+            return CellNetwork(cell.parent, twin.input_shape, twin.sha256, twin.card)
         folder = self.cache.find(NETWORKS, make.key)
         if folder is None:
             return None
         (file,) = folder.glob("*.safetensors")
         card = json.loads(file.with_suffix(".json").read_text())
         told = Model(model=str(file), arch=card["arch"], classes=card["classes"], normalize=card["normalize"])
-        return Network(told, tuple(card["input_shape"]), sha256_file(file), card)
+        return CellNetwork(told, tuple(card["input_shape"]), sha256_file(file), card)
 
-    def bench(self, cell: Cell, network: Network) -> Bench:
+    def bench(self, cell: Cell, network: CellNetwork) -> Bench:
         """How to bench it."""
         settings = self.spec.bench.settings(network.model, cell.eps)
         key = self._run_key(settings)

@@ -120,7 +120,7 @@ class DeviceRow(Part):
     """The device that the engines ran on."""
 
     name: str
-    simulated: bool
+    synthetic: bool
     emulated: bool
 
 

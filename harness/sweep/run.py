@@ -15,7 +15,7 @@ from harness.stages.subject import find_profile
 from harness.sweep.cells import Cell
 from harness.sweep.executors import Executor
 from harness.sweep.figures import beside_parent, blank, row, survivors
-from harness.sweep.plan import Plan
+from harness.sweep.plan import SweepPlan
 from harness.sweep.recommend import Candidate, recommend
 from harness.sweep.record import SWEEP, Axis, CellRow, DeviceRow, EngineRow, Front, SweepRecord
 from harness.sweep.spec import Spec
@@ -37,7 +37,7 @@ class Sweep:
 
     spec: Spec
     cells: Sequence[Cell]
-    plan: Plan
+    plan: SweepPlan
     executor: Executor
     out: Path
     command: list[str]
@@ -110,7 +110,7 @@ class Sweep:
             executor=self.executor.name,
             cache=str(self.plan.cache.root),
             environment=environment(),
-            device=DeviceRow(name=profile.name, simulated=profile.simulated_clock, emulated=profile.emulated),
+            device=DeviceRow(name=profile.name, synthetic=profile.synthetic_clock, emulated=profile.emulated),
             tier=self.spec.bench.tier,
             cells=with_parents(list(self.rows.values())),
             fronts=list(found),

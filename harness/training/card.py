@@ -23,7 +23,7 @@ from harness.data.load import load_all, load_data
 from harness.errors import UsageError
 from harness.models.load import Twin, load_twin
 from harness.models.probe import parameters
-from harness.run import Run, check_space
+from harness.run import RunFolder, check_space
 from harness.training import processes
 from harness.training.augmentation import Augmentation
 from harness.training.recipe import Recipe, load_recipe
@@ -59,7 +59,7 @@ def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path
         test, _ = load_data(test_name, input_shape=shape, classes=data.classes, seed=recipe.seed)
     network = initial(recipe, data.classes)
     check_space(out, 2 * COPIES * 4 * parameters(network)[0])  # a checkpoint, and the one that is being written beside it
-    with Run(out) if processes.rank() == 0 else nullcontext():
+    with RunFolder(out) if processes.rank() == 0 else nullcontext():
         augmentation = allowed([recipe], data)
         weights, fitted = train(recipe, data, out, network, augmentation)
         if processes.rank() > 0:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 
+from reports.elements import Section
 from reports.format import clean
 from reports.run import Run
-from reports.table import Section
 
 # name -> `module:function`, `(Run) -> Section`, imported at the first use. A new chapter is one file and one line.
 SECTIONS: dict[str, str] = {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from reports.elements import Section, table
 from reports.format import count, estimate
 from reports.outcomes import clean_right, wilson
 from reports.run import Run
-from reports.table import Section, table
 
 
 def section(run: Run) -> Section:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from harness.records import DeviceRecord
+from reports.elements import Cell, Section, Table, table
 from reports.format import NONE, flat
 from reports.run import Run
 from reports.sections.verdict import caveat
-from reports.table import Cell, Section, Table, table
 
 
 def section(run: Run) -> Section:
@@ -17,7 +17,7 @@ def section(run: Run) -> Section:
         ("Name", device.name),
         ("Kind", device.kind),
         ("Emulated", "yes: numerics only" if device.emulated else "no"),
-        ("Simulated", "yes: no figure was measured" if device.simulated else "no"),
+        ("Synthetic", "yes: no figure was measured" if device.synthetic else "no"),
     ]
     observed = list(flat(device.observed))
     tables = [table("Identity", ("Property", "Value"), identity)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.records import EngineRecord, Latency, RunRecord, Spread
+from reports.elements import Cell, Section, Table, Tone, table
 from reports.format import EMULATED, NONE, WITHHELD, count, digest, flat, milliseconds, percent, significant, size
 from reports.run import Run
 from reports.sections import roofline
 from reports.sections.telemetry import INVALID
-from reports.table import Cell, Section, Table, Tone, table
 
 # What LoadGen calls a scenario's figures in its summary.
 LOADGEN_FIGURES = {
@@ -49,7 +49,7 @@ def section(run: Run) -> Section:
         )
     if any(engine.precision_evidence and engine.precision_evidence.shares for engine in record.engines):
         tables.append(_kernels(record))
-    tables += [_proofs(record), _memory(record)]
+    tables += [_parity(record), _memory(record)]
     if record.device.emulated:
         paragraphs.append("No latency is given: an emulator's clock says nothing about the device.")
     elif any(engine.latency for engine in record.engines):
@@ -142,7 +142,7 @@ def _parts(record: RunRecord) -> Table:
         ("Engine", "Batch", "Part", "p50", "p90", "p99", "Mean"),
         [
             (flavour, batch, name.replace("_", " "), significant(part.p50), *map(significant, (part.p90, part.p99, part.mean)))
-            for flavour, batch, name, part in [*_own_parts(record), *_second_opinions(record)]
+            for flavour, batch, name, part in [*_own_parts(record), *_cross_checks(record)]
         ],
         numbers=(1, 3, 4, 5, 6),
         note="By the device's own events, within each timed call. The latency above is end to end, as the caller waits for it. "
@@ -156,9 +156,9 @@ def _own_parts(record: RunRecord) -> Iterator[tuple[str, str, str, Spread]]:
             yield flavour, batch, name, part
 
 
-def _second_opinions(record: RunRecord) -> Iterator[tuple[str, str, str, Spread]]:
+def _cross_checks(record: RunRecord) -> Iterator[tuple[str, str, str, Spread]]:
     for engine in record.engines:
-        if (opinion := engine.second_opinion) is not None:
+        if (opinion := engine.cross_check) is not None:
             for name, part in opinion.parts.items():
                 yield engine.name, str(opinion.batch), f"{name} ({opinion.tool})", part
 
@@ -181,21 +181,21 @@ def _loadgen(record: RunRecord) -> Table:
     )
 
 
-def _proofs(record: RunRecord) -> Table:
+def _parity(record: RunRecord) -> Table:
     return table(
         "Artefact against twin",
         ("Engine", "Result", "Equal top-1", "Largest logit difference", "n", "Limit"),
         [
             (
                 engine.name,
-                Cell("passed", "good") if engine.proof.passed else Cell("failed", "bad"),
-                percent(engine.proof.top1_agreement),
-                significant(engine.proof.max_logit_error),
-                count(engine.proof.n),
-                engine.proof.limit,
+                Cell("passed", "good") if engine.parity.passed else Cell("failed", "bad"),
+                percent(engine.parity.top1_agreement),
+                significant(engine.parity.max_logit_error),
+                count(engine.parity.n),
+                engine.parity.limit,
             )
             for engine in record.engines
-            if engine.proof is not None
+            if engine.parity is not None
         ],
         numbers=(2, 3, 4),
         note="Before any device is involved: the exported file and the twin on the same images.",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from reports.elements import Section, table
 from reports.flips import SHOWN, chosen
 from reports.format import class_name
 from reports.run import Run
-from reports.table import Section, table
 
 
 def section(run: Run) -> Section:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from harness.records import Gate
+from reports.elements import Cell, Section, table
 from reports.format import NONE, speaks_of_time
 from reports.run import Run
-from reports.table import Cell, Section, table
 
 RESULTS = {True: Cell("passed", "good"), False: Cell("failed", "bad"), None: Cell("not tested", "muted")}
 UNDECIDED = Cell("undecided", "warn")

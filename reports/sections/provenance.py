@@ -7,9 +7,9 @@ import shlex
 from harness.answers import TWIN
 from harness.records import AttackRecord, RunRecord
 from reports.command import command
+from reports.elements import Cell, Section, Table, table
 from reports.format import NONE, count, flat, percent, significant
 from reports.run import Run
-from reports.table import Cell, Section, Table, table
 
 
 def section(run: Run) -> Section:

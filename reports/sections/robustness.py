@@ -5,10 +5,10 @@ from __future__ import annotations
 from harness.answers import TWIN
 from harness.records import RunRecord, Transfer
 from harness.sources import SOURCES
+from reports.elements import Cell, Section, Table, table
 from reports.format import NONE, count, estimate, percent, points
 from reports.outcomes import WorstCase, wilson, worst_cases
 from reports.run import GATE_SOURCE, Run
-from reports.table import Cell, Section, Table, table
 
 
 def section(run: Run) -> Section:

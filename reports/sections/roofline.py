@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from harness.records import Floor, RunRecord
+from reports.elements import Table, table
 from reports.format import NONE, milliseconds, significant, size
-from reports.table import Table, table
 
 
 def beside(floor: Floor | None, p50_ms: float | None) -> tuple[str, str]:

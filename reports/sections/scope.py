@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from harness.records import RunRecord
 from harness.sources import SOURCES
+from reports.elements import Section, table
 from reports.run import GATE_SOURCE, Run
-from reports.table import Section, table
 
 NOT_BUILT = {
     "Attacks on the compressed twin without its quantizers (S2)": "the smoother gradients of its weights may find images that "

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.records import Conditions, EngineRecord, Latency, RunRecord
+from reports.elements import Cell, Section, Table, table
 from reports.format import NONE, count, percent, significant
 from reports.run import Run
-from reports.table import Cell, Section, Table, table
 
 INVALID = "INVALID"
 
@@ -17,7 +17,7 @@ def section(run: Run) -> Section:
     record = run.record
     watched = [engine for engine in record.engines if engine.telemetry]
     if not watched:
-        why = ": the device is emulated" if record.device.emulated else ": its clock is simulated" if record.device.simulated else ""
+        why = ": the device is emulated" if record.device.emulated else ": its clock is made up" if record.device.synthetic else ""
         return Section("telemetry", "Telemetry", [f"Nothing was sampled beside the timing{why}. No energy is given."])
     paragraphs, tables = [], [_conditions(record)]
     if any(latency.energy for _, _, latency in _measured(record)):

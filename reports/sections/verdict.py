@@ -6,9 +6,9 @@ import shlex
 
 from harness.records import Claim, RunRecord, Share, Step, Verdict
 from reports.command import command
+from reports.elements import Cell, Section, Table, Tone, table
 from reports.format import NONE, count, estimate, percent, points, significant
 from reports.run import Run
-from reports.table import Cell, Section, Table, Tone, table
 
 HEADLINES: dict[Verdict, str] = {
     Verdict.HOLDS: "The robustness claim holds on this device.",
@@ -44,17 +44,17 @@ def headline(record: RunRecord) -> str:
 
 
 def tag(record: RunRecord) -> str:
-    """What every chapter must say about the device: `SIMULATED`, `EMULATED`, both, or nothing."""
-    return ", ".join(word for word, so in (("SIMULATED", record.device.simulated), ("EMULATED", record.device.emulated)) if so)
+    """What every chapter must say about the device: `SYNTHETIC`, `EMULATED`, both, or nothing."""
+    return ", ".join(word for word, so in (("SYNTHETIC", record.device.synthetic), ("EMULATED", record.device.emulated)) if so)
 
 
 def caveat(record: RunRecord) -> str:
     """The tag as a sentence, or nothing."""
-    simulated = "SIMULATED: this device is made up; none of its figures was measured." if record.device.simulated else ""
+    synthetic = "SYNTHETIC: this device is made up; none of its figures was measured." if record.device.synthetic else ""
     emulated = "EMULATED: numerics only; latency, throughput, load time and memory in use are withheld." if record.device.emulated else ""
     source = record.device.recorded_from
-    recorded = f"SIMULATED: state and telemetry of the device were read from recorded files in {source}." if source else ""
-    return " ".join(filter(None, (simulated, emulated, recorded, _not_run(record))))
+    recorded = f"RECORDED: state and telemetry of the device were read from recorded files in {source}." if source else ""
+    return " ".join(filter(None, (synthetic, emulated, recorded, _not_run(record))))
 
 
 def _not_run(record: RunRecord) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime as ort
 
 from devices.worker.engines.onnxruntime import OnnxRuntime
-from devices.worker.spec import Options
+from devices.worker.spec import RuntimeOptions
 from devices.worker.timing import Stopwatch
 
 ROUND_S = 0.1
@@ -70,7 +70,7 @@ def main() -> None:
     session = bare_session(arguments.model, arguments.threads)
     given = session.get_inputs()[0]
     engine = OnnxRuntime()
-    engine.load(arguments.model, Options(given.name, session.get_outputs()[0].name, arguments.threads))
+    engine.load(arguments.model, RuntimeOptions(given.name, session.get_outputs()[0].name, arguments.threads))
     rng = np.random.default_rng(0)
     for size in arguments.batches:
         inputs = [rng.random((size, *given.shape[1:]), np.float32) for _ in range(16)]

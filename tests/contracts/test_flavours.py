@@ -25,7 +25,7 @@ from export.errors import ExportError
 from export.evidence import precision_evidence
 from export.flavours import FLAVOURS, export_flavour
 from export.macs import macs
-from export.proof import prove
+from export.parity import check_parity
 from export.session import to_input
 from export.simulate import open_artefact, simulated_logits
 from harness.audit.gates import saturation
@@ -197,7 +197,7 @@ def test_the_batch_is_free(subject: Subject) -> None:
 
 
 def test_proof_passes(subject: Subject) -> None:
-    found = prove(subject.module, subject.artefact, subject.images)
+    found = check_parity(subject.module, subject.artefact, subject.images)
     assert found.passed, found
 
 
@@ -308,7 +308,7 @@ def test_twins_of_one_weights_file_are_told_apart(tmp_path: Path) -> None:
         cached = export_flavour(module, "onnx-fp32", folder=tmp_path, **arguments)
         for flavour in FLAVOURS:
             artefact = export_flavour(module, flavour, folder=tmp_path, cache_fp32=cached, **arguments)
-            error = prove(module, artefact, images).max_logit_error
+            error = check_parity(module, artefact, images).max_logit_error
             assert error < (1e-5 if artefact.precision == "fp32" else 0.1), flavour
             assert export_flavour(module, flavour, folder=tmp_path, **arguments) == artefact
     assert len(list(tmp_path.glob("onnx-fp32-*.onnx"))) == 4
@@ -328,7 +328,7 @@ def test_every_calibration_keeps_the_answers(method: str, subject: Subject, tmp_
     """Min-max is that of every other test here."""
     artefact = subject.export(tmp_path, method=method, cache_fp32=subject.fp32)
     assert artefact.calibration["method"] == method
-    assert prove(subject.module, artefact, subject.images).passed
+    assert check_parity(subject.module, artefact, subject.images).passed
 
 
 def test_refusals(subject: Subject, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_answers_are_right_however_many_images_are_asked_about_and_each_is_count
     with device.open() as session:
         assert (session.id, session.shape, session.hello.classes, session.hello.output) == (A, (4, 4, 3), CLASSES, "logits")
         assert session.hello.name == "onnxruntime"
-        assert session.loaded.load_ns and session.loaded.first_ns and not session.loaded.simulated
+        assert session.loaded.load_ns and session.loaded.first_ns and not session.loaded.synthetic
         assert session.loaded.options["intra_op_num_threads"] == 1
         assert session.loaded.environment["threads"] == 1
         logits = session.logits(images)

@@ -25,7 +25,7 @@ from devices.host.profile import load_profile
 from devices.host.session import Loaded
 from devices.host.sysroot import Sysroot
 from devices.host.transports import connect, emulated
-from devices.worker.spec import Options
+from devices.worker.spec import RuntimeOptions
 
 CHANNELS, SIDE, CLASSES = 16, 8, 4
 SCALE = CHANNELS * 9 * 127 / 200  # of the output: the largest sum is level 200 of 255
@@ -91,7 +91,7 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Answer]:
     def ask(device: str, weight: int = 127, **config: str) -> Answer:
         model = folder / f"{weight}.onnx"
         plant(model, weight)
-        options = Options("images", "logits", threads=1, session_config=dict(config))
+        options = RuntimeOptions("images", "logits", threads=1, session_config=dict(config))
         profile = load_profile(device, emulate=load_profile(device).emulation is not None)
         planted = wanted(model, flavour="planted", options=options, shape=(SIDE, SIDE, CHANNELS))
         place = folder / f"{device}-{weight}-{len(config)}"

@@ -18,7 +18,7 @@ from quick_engines import ENGINE, Linear, Said, silent, some_images
 from devices.host.profile import DeviceProfile, Limits, load_profile
 from devices.host.rounds import Timing, TimingPlan, time_in_rounds
 from devices.host.session import EngineError
-from devices.worker.monitor import Beside
+from devices.worker.monitor import Monitor
 from devices.worker.reader import ROOT
 from devices.worker.spec import Watch
 from devices.worker.telemetry.series import Telemetry, read_arrays
@@ -135,7 +135,7 @@ def test_a_recorded_board_goes_through_the_same_worker(observed: Callable[..., O
     assert used.net_mj == pytest.approx(0.0, abs=1e-3 * used.gross_mj)
 
 
-def test_nothing_is_watched_under_a_simulated_clock(observed: Callable[..., Observed]) -> None:
+def test_nothing_is_watched_under_a_synthetic_clock(observed: Callable[..., Observed]) -> None:
     result = observed(load_profile("null"))
     assert (result.before, result.rest.after, result.rest.machine, result.telemetry) == ({}, {}, {}, None)
 
@@ -146,7 +146,7 @@ def test_the_null_device_gives_the_same_figures_twice(linear: Linear, session_of
         with session_of(linear.path, load_profile("null"), tmp_path / run, seed=7, timed=True) as session:
             timing = time_in_rounds({ENGINE: session}, TimingPlan((1, 8)), silent)[0][ENGINE]
             memory = session.call({"op": "memory"}, Said)[0]
-            assert session.loaded.simulated
+            assert session.loaded.synthetic
             found.append([session.loaded.load_ns, session.loaded.first_ns, memory, *(timing[b].latency_ns.tolist() for b in (1, 8))])
     assert found[0] == found[1]
 
@@ -154,12 +154,12 @@ def test_the_null_device_gives_the_same_figures_twice(linear: Linear, session_of
 def test_a_hot_board_is_left_to_cool_and_only_so_long(on_board: None) -> None:
     told: list[tuple[str, int, int]] = []
     watch = Watch(("thermal",), idle_s=0.0, start_temperature_c=40.0, cooldown_s=1.3)
-    with Beside(watch, real=True, timed=True) as beside:
+    with Monitor(watch, real=True, timed=True) as beside:
         beside.begin()
         start = time.monotonic()
         beside.cool(lambda *step: told.append(step))
         assert 1.2 < time.monotonic() - start < 4
-        cool = Beside(replace(watch, start_temperature_c=60.0), real=True, timed=True)
+        cool = Monitor(replace(watch, start_temperature_c=60.0), real=True, timed=True)
         start = time.monotonic()
         cool.cool(lambda *step: told.append(("never", *step[1:])))
         assert time.monotonic() - start < 0.5

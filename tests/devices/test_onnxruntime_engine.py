@@ -15,9 +15,9 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from devices.worker.engines import RefusedError
 from devices.worker.engines.onnxruntime import LEVELS, SESSION_CONFIG, OnnxRuntime
-from devices.worker.spec import Options
+from devices.worker.spec import RuntimeOptions
 
-OPTIONS = Options("input", "logits", threads=1)
+OPTIONS = RuntimeOptions("input", "logits", threads=1)
 
 
 class Calibration(CalibrationDataReader):
@@ -68,7 +68,7 @@ def network(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("level", ["all", "extended", "disabled"])
 def test_saved_graph_is_what_runs(network: Path, tmp_path: Path, level: str) -> None:
     batch = np.random.default_rng(1).random((4, 3, 8, 8), np.float32)
-    options = Options("input", "logits", threads=1, graph_optimisation=level)
+    options = RuntimeOptions("input", "logits", threads=1, graph_optimisation=level)
     saved = tmp_path / "saved.onnx"
     measured, other = OnnxRuntime(), OnnxRuntime()
     measured.load(network, options)
@@ -89,7 +89,7 @@ def test_saved_graph_is_what_runs(network: Path, tmp_path: Path, level: str) -> 
 
 
 def test_every_option_is_as_it_was_asked_for(network: Path) -> None:
-    options = Options("input", "logits", threads=2, graph_optimisation="extended", session_config={"session.x64quantprecision": "1"})
+    options = RuntimeOptions("input", "logits", threads=2, graph_optimisation="extended", session_config={"session.x64quantprecision": "1"})
     loaded = OnnxRuntime().load(network, options)
     assert loaded.version == ort.__version__
     wanted = {
@@ -106,13 +106,13 @@ def test_every_option_is_as_it_was_asked_for(network: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (Options("image", "logits", 1), "expected the one input 'image'"),
-        (Options("input", "scores", 1), "expected 'scores', tensor"),
-        (Options("input", "logits", 1, "most"), "unknown graph optimisation 'most'. Choices: disabled, basic, extended, all"),
-        (Options("input", "logits", 1, session_config={"session.x64quantprecison": "1"}), "unknown session config entry"),
+        (RuntimeOptions("image", "logits", 1), "expected the one input 'image'"),
+        (RuntimeOptions("input", "scores", 1), "expected 'scores', tensor"),
+        (RuntimeOptions("input", "logits", 1, "most"), "unknown graph optimisation 'most'. Choices: disabled, basic, extended, all"),
+        (RuntimeOptions("input", "logits", 1, session_config={"session.x64quantprecison": "1"}), "unknown session config entry"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(network: Path, options: Options, message: str) -> None:
+def test_what_does_not_fit_is_refused_by_name(network: Path, options: RuntimeOptions, message: str) -> None:
     with pytest.raises(RefusedError, match=message):
         OnnxRuntime().load(network, options)
 

@@ -17,8 +17,8 @@ def test_every_shipped_profile_is_valid_and_named_as_its_file(name: str) -> None
     assert load_profile(name).name == name
 
 
-def test_only_null_is_simulated() -> None:
-    assert [name for name in device_names() if load_profile(name).simulated_clock] == ["null"]
+def test_only_the_clock_of_null_is_synthetic() -> None:
+    assert [name for name in device_names() if load_profile(name).synthetic_clock] == ["null"]
     assert "host" in device_names()
 
 
@@ -41,7 +41,7 @@ def test_a_good_profile_is_read() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"simulated_clock": 0}, "simulated_clock is 0; expected bool"),
+        ({"synthetic_clock": 0}, "synthetic_clock is 0; expected bool"),
         ({"name": 3}, "name is 3; expected str"),
         ({"runtimes": "onnxruntime"}, "runtimes is 'onnxruntime'; expected a list of strings"),
         ({"runtimes": [1]}, "expected a list of strings"),

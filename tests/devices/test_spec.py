@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.worker.spec import SPEC, EngineSpec, File, FormatError, Options, Watch, lay_out
+from devices.worker.spec import SPEC, EngineSpec, File, FormatError, RuntimeOptions, Watch, lay_out
 
 texts = st.text(max_size=12)
 counts = st.integers(1, 10**6)
@@ -29,18 +29,25 @@ SPECS = st.builds(
     runtime=texts,
     artefact=st.builds(File, texts, texts),
     options=st.builds(
-        Options, texts, texts, counts, texts, st.dictionaries(texts, texts, max_size=2), st.tuples(counts, counts, counts), st.booleans()
+        RuntimeOptions,
+        texts,
+        texts,
+        counts,
+        texts,
+        st.dictionaries(texts, texts, max_size=2),
+        st.tuples(counts, counts, counts),
+        st.booleans(),
     ),
     shape=st.tuples(counts, counts, counts),
     batch=counts,
     build=st.integers(0, 99),
     seed=st.integers(0, 2**32),
     device=texts,
-    simulated_clock=st.booleans(),
+    synthetic_clock=st.booleans(),
     timed=st.booleans(),
     watch=st.builds(Watch, words, counts, seconds, words, words, words, words_of(counts), st.none() | seconds, seconds),
 )
-GOOD = EngineSpec("onnx-fp32", "onnxruntime", File("model.onnx", "0" * 64), Options("input", "logits", 1), (32, 32, 3))
+GOOD = EngineSpec("onnx-fp32", "onnxruntime", File("model.onnx", "0" * 64), RuntimeOptions("input", "logits", 1), (32, 32, 3))
 
 
 @given(SPECS)
@@ -56,7 +63,7 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, spec: EngineSpec) 
         ({"batch": 0}, "batch is 0"),
         ({"shape": (32, -1, 3)}, "width is -1"),
         ({"shape": (32, 32, 3.0)}, r"channels is 3\.0"),
-        ({"options": Options("input", "logits", 0)}, "threads is 0"),
+        ({"options": RuntimeOptions("input", "logits", 0)}, "threads is 0"),
     ],
 )
 def test_counts_are_whole_numbers_from_1_on(change: dict[str, Any], what: str) -> None:

@@ -24,7 +24,7 @@ import sshd
 from quick_engines import ENGINE, Linear, Said, left, processes, run, wanted
 
 from devices.host.errors import DeviceError
-from devices.host.preflight import reach
+from devices.host.preflight import preflight
 from devices.host.session import EngineError, EngineId
 from devices.host.station import Station
 from devices.host.transports import connect, ssh
@@ -278,7 +278,7 @@ def test_a_wrong_clock_is_told_and_changes_nothing(
 ) -> None:
     plant(board, tmp_path, "import time\nreal = time.time\ntime.time = lambda: real() - 1e9\n")
     board.start()
-    assert reach(board.profile(), said.append).machine == platform.machine()
+    assert preflight(board.profile(), said.append).machine == platform.machine()
     assert said == ["the clock of host is 1000000000 s behind this machine's; the record keeps it, nothing depends on it"]
     with session_of(linear.path, board.profile()) as session:
         np.testing.assert_allclose(session.logits(images), linear.logits(images), atol=1e-5)
@@ -299,7 +299,7 @@ def test_an_emulator_shows_itself(board: sshd.Board, tmp_path: Path, said: list[
     board.start()
     profile = board.profile(python=f"{qemu} -cpu Nehalem {Path(sys.executable).resolve()}")
     assert not profile.emulated
-    assert reach(profile, said.append).emulated
+    assert preflight(profile, said.append).emulated
     assert re.fullmatch(r"host runs under an emulator \(qemu-x86_64.*\): latency and memory are withheld", said[0])
 
 

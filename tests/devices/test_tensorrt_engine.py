@@ -28,13 +28,13 @@ from devices.worker.engines.tensorrt import TensorRt
 from devices.worker.engines.torch_tensorrt import TorchTensorRt
 from devices.worker.errors import BuildError
 from devices.worker.files import sha256_file
-from devices.worker.plan import Plan
-from devices.worker.spec import Options
+from devices.worker.plan import TensorrtPlan
+from devices.worker.spec import RuntimeOptions
 from devices.worker.tensorrt import BuildOptions, load_library
 
 SHAPE, CLASSES = (2, 3, 5), 4
 WEIGHT = np.random.default_rng(0).normal(size=(30, CLASSES)).astype(np.float32)
-OPTIONS = Options("picture", "scores", threads=1, batches=(1, 2, 4))
+OPTIONS = RuntimeOptions("picture", "scores", threads=1, batches=(1, 2, 4))
 
 
 def has_driver() -> bool:
@@ -127,11 +127,13 @@ def test_torch_tensorrt_without_a_gpu_says_so(tmp_path: Path) -> None:
 def standin(standin_driver: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     """The engine's module, on a driver and a library that compute on the host. The builder packs the ONNX file into its "plan"."""
 
-    def build(file: Path, out: Path, options: BuildOptions) -> Plan:
+    def build(file: Path, out: Path, options: BuildOptions) -> TensorrtPlan:
         out.write_bytes(b"plan:" + file.read_bytes())
         told = {"sparse": options.sparse, "batches": list(options.batches)}
         version = standin_tensorrt.__version__
-        plan = Plan(out, sha256_file(out), sha256_file(file), "tensorrt", version, "gpu", told, layers=1, seconds=0.1, warnings=("none",))
+        plan = TensorrtPlan(
+            out, sha256_file(out), sha256_file(file), "tensorrt", version, "gpu", told, layers=1, seconds=0.1, warnings=("none",)
+        )
         plan.save()
         built.append(out)
         return plan
@@ -184,7 +186,7 @@ def test_it_tells_what_it_built_and_on_what(standin: ModuleType, model: Path) ->
 
 
 def test_the_same_engine_is_built_once_and_again_where_anything_differs(standin: ModuleType, model: Path) -> None:
-    def load(options: Options = OPTIONS) -> int:
+    def load(options: RuntimeOptions = OPTIONS) -> int:
         engine = TensorRt()
         told = engine.load(model, options)
         engine.close()
@@ -212,13 +214,13 @@ def test_an_engine_that_the_gpu_cannot_run_is_refused_in_tensorrts_words(
 ) -> None:
     """TensorRT for RTX 1.7 builds on a GPU that it does not know (an H100), and only then says so."""
     for _ in range(2):  # the words of an earlier refusal are not said again
-        monkeypatch.setattr(Plan, "read", lambda plan: b"of another GPU")
+        monkeypatch.setattr(TensorrtPlan, "read", lambda plan: b"of another GPU")
         with pytest.raises(RefusedError, match=r"tensorrt 10\.3\.0 cannot load .*: The engine cannot run on this GPU[^;]*9\.0$"):
             TensorRt().load(model, OPTIONS)
 
 
 @pytest.mark.parametrize("options", [replace(OPTIONS, input_name="image"), replace(OPTIONS, output_name="logits")])
-def test_a_name_the_engine_does_not_have_is_refused(standin: ModuleType, model: Path, options: Options) -> None:
+def test_a_name_the_engine_does_not_have_is_refused(standin: ModuleType, model: Path, options: RuntimeOptions) -> None:
     with pytest.raises(RefusedError, match="expected input"):
         TensorRt().load(model, options)
 

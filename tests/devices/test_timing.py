@@ -8,7 +8,7 @@ from itertools import repeat
 
 import numpy as np
 
-from devices.worker.timing import SimulatedClock, Stopwatch, make_clock
+from devices.worker.timing import Stopwatch, SyntheticClock, make_clock
 
 MS = 1_000_000
 INPUTS = [np.full((1, 1), value, np.float32) for value in range(4)]
@@ -65,8 +65,8 @@ def test_parts_are_asked_for_between_calls_never_within_one() -> None:
     assert list(watch.parts["compute"]) == [4, 5]
 
 
-def test_simulated_clock_is_the_same_every_time_and_jitters_mildly() -> None:
-    first, second, other = SimulatedClock(1000, 7), SimulatedClock(1000, 7), SimulatedClock(1000, 8)
+def test_synthetic_clock_is_the_same_every_time_and_jitters_mildly() -> None:
+    first, second, other = SyntheticClock(1000, 7), SyntheticClock(1000, 7), SyntheticClock(1000, 8)
     ticks = np.diff([first() for _ in range(200)])
     assert np.array_equal(ticks, np.diff([second() for _ in range(200)]))
     assert not np.array_equal(ticks, np.diff([other() for _ in range(200)]))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from devices.worker import trtexec
-from devices.worker.trtexec import command, read_times, second_opinion
+from devices.worker.trtexec import command, cross_check, read_times
 
 # The lines of `trtexec --help` that matter, worded anew: 10 offers to turn things on, 11 to turn them off.
 HELP = {
@@ -64,7 +64,7 @@ def test_it_runs_the_program_and_keeps_every_value(tmp_path: Path, monkeypatch: 
     script = f'case "$1" in --help) echo "{HELP["11"]}";; *) {copy};; esac'
     found = program(tmp_path, script)
     monkeypatch.setattr(trtexec, "find_trtexec", lambda: found)
-    told = second_opinion(tmp_path / "a.plan", "images", (8, 3, 32, 32))
+    told = cross_check(tmp_path / "a.plan", "images", (8, 3, 32, 32))
     assert told["batch"] == 8
     assert told["parts_ns"]["compute"] == [250_000, 500_000]
     assert "--noCudaGraph" in told["command"]
@@ -74,10 +74,10 @@ def test_it_runs_the_program_and_keeps_every_value(tmp_path: Path, monkeypatch: 
 def test_a_program_that_fails_is_a_reason_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, reason: str) -> None:
     found = program(tmp_path, body)
     monkeypatch.setattr(trtexec, "find_trtexec", lambda: found)
-    assert reason in second_opinion(tmp_path / "a.plan", "images", (1, 3, 8, 8))["absent"]
+    assert reason in cross_check(tmp_path / "a.plan", "images", (1, 3, 8, 8))["absent"]
 
 
 def test_without_the_program_it_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(trtexec, "JETPACK", tmp_path / "none")
-    assert "not on the PATH" in second_opinion(tmp_path / "a.plan", "images", (1, 3, 8, 8))["absent"]
+    assert "not on the PATH" in cross_check(tmp_path / "a.plan", "images", (1, 3, 8, 8))["absent"]

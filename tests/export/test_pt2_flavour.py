@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from export.artefact import Artefact, load_artefact, sha256_file
 from export.errors import ExportError
 from export.flavours import export_flavour
-from export.proof import prove
+from export.parity import check_parity
 from export.session import to_input
 from harness.bench import bench
 from harness.errors import UsageError
@@ -81,8 +81,8 @@ def test_it_is_a_model_that_the_harness_reads_without_running_it(artefact: Artef
 
 
 def test_the_proof_runs_the_file_and_not_the_module(artefact: Artefact) -> None:
-    assert prove(network(), artefact, IMAGES).max_logit_error < 1e-5
-    found = prove(network(seed=1), artefact, IMAGES)
+    assert check_parity(network(), artefact, IMAGES).max_logit_error < 1e-5
+    found = check_parity(network(seed=1), artefact, IMAGES)
     assert not found.passed
     assert found.max_logit_error > 1e-3
 
@@ -92,10 +92,10 @@ def test_the_proof_opens_only_the_file_that_was_exported(artefact: Artefact, tmp
     changed = tmp_path / artefact.path.name
     changed.write_bytes(artefact.path.read_bytes() + b" ")
     with pytest.raises(ExportError, match="changed since it was exported"):
-        prove(network(), replace(artefact, path=changed), IMAGES)
+        check_parity(network(), replace(artefact, path=changed), IMAGES)
     changed.write_bytes(b"PK")
     with pytest.raises(ExportError, match="PyTorch cannot load"):
-        prove(network(), replace(artefact, path=changed, sha256=sha256_file(changed)), IMAGES)
+        check_parity(network(), replace(artefact, path=changed, sha256=sha256_file(changed)), IMAGES)
 
 
 def test_a_program_that_lies_there_is_not_trusted(artefact: Artefact, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_program_that_lies_there_is_not_trusted(artefact: Artefact, tmp_path: 
     found = export(network(), tmp_path)
     assert found == replace(artefact, path=found.path)
     assert load_artefact(found.path.with_suffix(".json")) == found
-    assert prove(network(), found, IMAGES).passed
+    assert check_parity(network(), found, IMAGES).passed
 
 
 class FixedBatch(nn.Module):
@@ -151,8 +151,8 @@ def test_a_bench_without_a_gpu_exports_proves_and_says_what_did_not_run(tmp_path
     (engine,) = record.engines
     assert (engine.flavour, engine.runtime, engine.status) == (FLAVOUR, "torch-tensorrt", "refused")
     assert engine.error is not None and "no NVIDIA GPU" in engine.error
-    assert engine.proof.passed
-    assert engine.proof.lint == []
+    assert engine.parity.passed
+    assert engine.parity.lint == []
     assert engine.precision_evidence is None  # unknown
     assert engine.memory.artefact_bytes
     assert {attack.source for attack in record.attacks} == {"S0", "S1", "gate"}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from devices.worker.errors import BuildError
 from devices.worker.files import sha256_file
-from devices.worker.plan import SCHEMA, Plan, verify_plan, write_plan
+from devices.worker.plan import SCHEMA, TensorrtPlan, verify_plan, write_plan
 
 KEY = Path("edge-harness") / "plan.key"
 
@@ -27,15 +27,15 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> TensorrtPlan:
     path = tmp_path / "engine.plan"
     path.write_bytes(b"native code")
-    made = Plan(path, sha256_file(path), "0" * 64, "tensorrt", "10.3.0", "gpu", {"batches": [1, 8, 32]}, 12, 3.5, ("slow",))
+    made = TensorrtPlan(path, sha256_file(path), "0" * 64, "tensorrt", "10.3.0", "gpu", {"batches": [1, 8, 32]}, 12, 3.5, ("slow",))
     made.save()
     return made
 
 
-def test_round_trip(plan: Plan) -> None:
+def test_round_trip(plan: TensorrtPlan) -> None:
     assert verify_plan(plan.path) == plan
     assert plan.bytes == 11
 
@@ -50,23 +50,23 @@ def test_every_manifest_comes_back(
 ) -> None:
     path = tmp_path_factory.mktemp("plan") / "engine.plan"
     path.write_bytes(text.encode())
-    made = Plan(path, sha256_file(path), text, text, text, text, options, 3, number, tuple(warnings))
+    made = TensorrtPlan(path, sha256_file(path), text, text, text, text, options, 3, number, tuple(warnings))
     made.save()
     assert verify_plan(path) == made
 
 
-def rewritten(plan: Plan, change: Callable[[dict[str, object]], object]) -> None:
+def rewritten(plan: TensorrtPlan, change: Callable[[dict[str, object]], object]) -> None:
     manifest = plan.path.with_name("engine.plan.json")
     facts = json.loads(manifest.read_text())
     change(facts)
     manifest.write_text(json.dumps(facts))
 
 
-def other_bytes_same_manifest(plan: Plan) -> None:
+def other_bytes_same_manifest(plan: TensorrtPlan) -> None:
     plan.path.write_bytes(b"other code!")
 
 
-def other_bytes_and_their_hash(plan: Plan) -> None:
+def other_bytes_and_their_hash(plan: TensorrtPlan) -> None:
     """What an attacker does who knows the format but not the key."""
     plan.path.write_bytes(b"other code!")
     rewritten(plan, lambda facts: facts.update(sha256=sha256_file(plan.path)))
@@ -91,21 +91,21 @@ def other_bytes_and_their_hash(plan: Plan) -> None:
         (lambda plan: plan.path.unlink(), "cannot read .*engine.plan: No such file"),
     ],
 )
-def test_refusals(harm: Callable[[Plan], object], message: str, plan: Plan) -> None:
+def test_refusals(harm: Callable[[TensorrtPlan], object], message: str, plan: TensorrtPlan) -> None:
     harm(plan)
     with pytest.raises(BuildError, match=message) as caught:
         verify_plan(plan.path)
     assert "build it again from its ONNX file" in str(caught.value)
 
 
-def test_a_plan_of_another_user_or_machine_is_refused(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plan and manifest copied whole: the key stays behind."""
+def test_a_plan_of_another_user_or_machine_is_refused(plan: TensorrtPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorrtPlan and manifest copied whole: the key stays behind."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
     with pytest.raises(BuildError, match="not built by this user on this machine"):
         verify_plan(plan.path)
 
 
-def test_a_manifest_belongs_to_one_name(plan: Plan) -> None:
+def test_a_manifest_belongs_to_one_name(plan: TensorrtPlan) -> None:
     """A sealed manifest cannot vouch for a file beside it."""
     other = replace(plan, path=plan.path.with_name("other.plan"))
     plan.path.rename(other.path)
@@ -114,7 +114,7 @@ def test_a_manifest_belongs_to_one_name(plan: Plan) -> None:
         verify_plan(other.path)
 
 
-def test_the_key_is_the_user_s_alone_and_stays(plan: Plan, state: Path) -> None:
+def test_the_key_is_the_user_s_alone_and_stays(plan: TensorrtPlan, state: Path) -> None:
     key = state / KEY
     first = key.read_bytes()
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
@@ -123,7 +123,7 @@ def test_the_key_is_the_user_s_alone_and_stays(plan: Plan, state: Path) -> None:
     assert key.read_bytes() == first
 
 
-def test_a_damaged_key_is_named(plan: Plan, state: Path) -> None:
+def test_a_damaged_key_is_named(plan: TensorrtPlan, state: Path) -> None:
     (state / KEY).write_bytes(b"short")
     with pytest.raises(BuildError, match=r"plan\.key holds 5 bytes; expected 32\. Delete it"):
         verify_plan(plan.path)

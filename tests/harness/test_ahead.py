@@ -14,7 +14,7 @@ from devices.worker.tensorrt import verify_plan
 from export.artefact import load_artefact, sha256_file
 from export.errors import ExportError
 from harness import cli
-from harness.records import Proof
+from harness.records import Parity
 from harness.stages.ahead import build_ahead
 from harness.stages.export import Exported
 
@@ -58,8 +58,8 @@ def rejection(path: Path, folder: Path) -> None:
     scale = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("_zero_point") and not tensor.dims)
     scale.raw_data = b"\x05"
     onnx.save(model, path)
-    proof = Proof(n=1, max_logit_error=0, top1_agreement=1, passed=True, limit="")
-    planted = Exported(good.__class__(**{**vars(good), "sha256": sha256_file(path)}), proof)
+    parity = Parity(n=1, max_logit_error=0, top1_agreement=1, passed=True, limit="")
+    planted = Exported(good.__class__(**{**vars(good), "sha256": sha256_file(path)}), parity)
     with pytest.raises(ExportError, match=r"Non-zero zero point is not supported.*It is rule TRT001\."):
         build_ahead([planted], "sm86", 1, folder, print)
 

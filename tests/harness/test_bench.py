@@ -55,12 +55,12 @@ def test_the_schema_in_the_repository_is_that_of_the_code() -> None:
     assert json.loads(SCHEMA.read_text()) == RunRecord.model_json_schema(by_alias=True), "run: make schema"
 
 
-def test_the_null_device_is_marked_simulated_everywhere(finished: tuple[Path, RunRecord]) -> None:
+def test_the_null_device_is_marked_synthetic_everywhere(finished: tuple[Path, RunRecord]) -> None:
     folder, record = finished
-    assert record.device.simulated
+    assert record.device.synthetic
     assert all("simulated" in engine.warnings[0] for engine in record.engines)
     for report in ("report.html", "report.md"):
-        assert "simulated" in (folder / report).read_text().lower()
+        assert "synthetic" in (folder / report).read_text().lower()
 
 
 def test_two_runs_of_the_same_thing_are_equal(finished: tuple[Path, RunRecord], tmp_path: Path) -> None:
@@ -171,9 +171,9 @@ def test_an_engine_that_crashes_is_a_result_and_the_other_goes_on(tmp_path: Path
 
 
 def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:
-    from harness.run import Run
+    from harness.run import RunFolder
 
-    with Run(tmp_path), pytest.raises(UsageError, match="another harness"), Run(tmp_path):
+    with RunFolder(tmp_path), pytest.raises(UsageError, match="another harness"), RunFolder(tmp_path):
         pass
 
 

@@ -213,7 +213,7 @@ def test_lists_are_json_where_asked(capsys: pytest.CaptureFixture[str], monkeypa
     _, out, _ = run(capsys, monkeypatch, "models", "list", "--json")
     assert {"resnet8", "resnet18x16-at"} <= set(json.loads(out))
     _, out, _ = run(capsys, monkeypatch, "devices", "show", "null", "--json")
-    assert json.loads(out)["simulated_clock"] is True
+    assert json.loads(out)["synthetic_clock"] is True
 
 
 def test_a_broken_profile_of_a_user_disables_itself_alone(

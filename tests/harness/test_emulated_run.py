@@ -45,7 +45,7 @@ def run(folder: Path) -> Path:
 
 def test_the_record_has_logits_and_a_verdict_but_no_time_and_no_memory(run: Path) -> None:
     record = RunRecord.load(run)
-    assert (record.status, record.device.emulated, record.device.simulated) == (Step.FINISHED, True, False)
+    assert (record.status, record.device.emulated, record.device.synthetic) == (Step.FINISHED, True, False)
     assert record.device.observed["isa_flags"] == ["sse4_1", "avx", "avx2", "fma", "f16c"]
     assert record.device.observed["threads"] == 1
     engine = record.engines[0]
@@ -67,7 +67,7 @@ def test_saturation_on_the_measured_cpu_is_a_finding_and_no_fault_of_the_artefac
     passed = {(gate.name, gate.engine): gate.passed for gate in record.gates}
     assert {engine.flavour: passed["artefact parity", engine.flavour] for engine in record.engines} == dict.fromkeys(FLAVOURS, True)
     assert {flavour: passed["saturation", flavour] for flavour in FLAVOURS} == {"ort-int8-precise": True, "ort-int8": False}
-    assert [engine.flavour for engine in record.engines if any(finding.rule == "ORT020" for finding in engine.proof.lint)] == ["ort-int8"]
+    assert [engine.flavour for engine in record.engines if any(finding.rule == "ORT020" for finding in engine.parity.lint)] == ["ort-int8"]
     for report in ("report.html", "report.md"):
         assert "--flavour ort-int8-precise (the same file, exact kernels) or ort-int8-rr" in " ".join((run / report).read_text().split())
 

@@ -13,7 +13,7 @@ from harness import fleet
 from harness.cli import app
 from harness.errors import UsageError
 from harness.records import RunRecord, Step
-from harness.run import Run
+from harness.run import RunFolder
 from harness.settings import Settings
 from reports.compare import render_comparison
 
@@ -216,6 +216,6 @@ def test_a_resumed_run_writes_through_no_link_either(tmp_path: Path) -> None:
     (tmp_path / "run" / "record.tmp").symlink_to(tmp_path / "mine.txt")
     ran = CliRunner().invoke(app, ["bench", "--resume", str(tmp_path / "run")])
     assert isinstance(ran.exception, UsageError) and "is a link that leads out of" in str(ran.exception)
-    with pytest.raises(UsageError, match="is a link that leads out of"), Run(tmp_path / "run"):
+    with pytest.raises(UsageError, match="is a link that leads out of"), RunFolder(tmp_path / "run"):
         pass
     assert (tmp_path / "mine.txt").read_text() == "mine"

@@ -123,9 +123,9 @@ def test_a_load_average_that_the_harness_itself_left_behind_is_no_fault() -> Non
     assert against(environment=busy) == []
 
 
-def test_a_simulated_measurement_says_only_that() -> None:
-    (warning,) = against({8: timing(STEADY, stable=False)}, simulated=True, environment={"governor": "powersave"})
-    assert "simulated" in warning
+def test_a_made_up_measurement_says_only_that() -> None:
+    (warning,) = against({8: timing(STEADY, stable=False)}, synthetic=True, environment={"governor": "powersave"})
+    assert "made up" in warning
 
 
 def test_a_result_without_checks_or_timings_has_nothing_to_say() -> None:

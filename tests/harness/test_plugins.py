@@ -38,7 +38,7 @@ from harness.compression.table import METHODS, Method
 from harness.sources import SOURCES, Source
 from harness.sources.planned import Planned
 from reports.sections import SECTIONS
-from reports.table import Section
+from reports.elements import Section
 
 
 def brighter(search, *, steps):

@@ -111,7 +111,7 @@ def test_a_board_in_another_power_mode_keeps_its_verdict(
         "power mode", "MAXN", "MODE_30W", "Run there: sudo nvpmodel -m 0",
     )  # fmt: skip
     text = (tmp_path / "run" / "report.md").read_text()
-    assert "SIMULATED: state and telemetry of the device were read from recorded files" in text
+    assert "RECORDED: state and telemetry of the device were read from recorded files" in text
     assert "sudo nvpmodel -m 0" in text
 
 

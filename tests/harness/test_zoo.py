@@ -10,8 +10,8 @@ from export.session import open_session, to_input
 from harness.cards import command, nonzero
 from harness.compression.count import weight_bits
 from harness.data.load import load_data
-from harness.models.forms import QuantizedReLU
 from harness.models.load import load_twin
+from harness.models.variants import QuantizedReLU
 from harness.models.zoo import WEIGHTS, cards
 from harness.predictions import logits
 from reports.zoo import zoo_page

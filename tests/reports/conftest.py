@@ -18,7 +18,7 @@ from reports.render import render
 VARIANTS = {
     "plain": {},
     "hostile": {"hostile": True, "failed": True},
-    "simulated": {"simulated": True},
+    "synthetic": {"synthetic": True},
     "emulated": {"emulated": True},
     "unrun": {"emulated": True, "unrun": True},
     "accelerator": {"accelerator": True},

@@ -15,6 +15,7 @@ from harness.answers import TWIN, Answers
 from harness.records import (
     AttackRecord,
     Claim,
+    CrossCheck,
     DataRecord,
     DeviceRecord,
     EngineRecord,
@@ -25,11 +26,10 @@ from harness.records import (
     Latency,
     Memory,
     ModelRecord,
+    Parity,
     PrecisionEvidence,
-    Proof,
     Roofline,
     RunRecord,
-    SecondOpinion,
     Share,
     Spread,
     Step,
@@ -74,7 +74,7 @@ def make_run(
     labels: np.ndarray | None = None,
     failed: bool = False,
     emulated: bool = False,
-    simulated: bool = False,
+    synthetic: bool = False,
     unrun: bool = False,
     accelerator: bool = False,
     **changes: Any,
@@ -160,7 +160,7 @@ def make_run(
             name=f"host{evil}",
             kind="cpu",
             emulated=emulated,
-            simulated=simulated,
+            synthetic=synthetic,
             observed={
                 "cpu": f"Example CPU @ 2.4 GHz{evil}",
                 "isa": ["avx2", "avx512f", "avx512_vnni"],
@@ -326,7 +326,7 @@ def _engine(folder, flavour, margin, evil, rng):
         artefact_sha256=("4d" if integer else "5e") * 32,
         status="ok",
         error=None,
-        proof=Proof(
+        parity=Parity(
             n=96, max_logit_error=0.213 if integer else 4.1e-7, top1_agreement=0.984 if integer else 1.0, passed=True, limit="top-1 ≥ 97 %"
         ),
         precision_evidence=PrecisionEvidence(
@@ -383,7 +383,7 @@ def _accelerated(engine):
         update={
             "precision_evidence": engine.precision_evidence.model_copy(update={"shares": shares}),
             "memory": engine.memory.model_copy(update={"device_bytes": 5 << 20}),
-            "second_opinion": SecondOpinion(tool="trtexec", batch=8, n=900, parts={"compute": part}),
+            "cross_check": CrossCheck(tool="trtexec", batch=8, n=900, parts={"compute": part}),
             "latency": latency,
         }
     )
@@ -423,7 +423,7 @@ def _failed(evil):
         artefact_sha256="6f" * 32,
         status="crashed",
         error=f"the worker died with signal 11 (SIGSEGV){evil}\nlast line: Loading model",
-        proof=Proof(n=96, max_logit_error=0.004, top1_agreement=1.0, passed=True, limit="top-1 ≥ 97 %"),
+        parity=Parity(n=96, max_logit_error=0.004, top1_agreement=1.0, passed=True, limit="top-1 ≥ 97 %"),
         precision_evidence=None,
         load_ms=None,
         latency={},

@@ -11,7 +11,7 @@ from reports.render import render
 from reports.run import Run
 from reports.sections import sections
 
-VARIANTS = ["plain", "hostile", "simulated", "emulated", "alike", "unfinished", "bare"]
+VARIANTS = ["plain", "hostile", "synthetic", "emulated", "alike", "unfinished", "bare"]
 VOID = {"meta", "link", "img", "path", "use", "rect"}
 
 
@@ -158,14 +158,14 @@ def test_figures_are_drawn_in_the_colours_of_the_page(rendered):
         assert "var(--ink" in drawing
 
 
-def test_a_simulated_device_is_marked_in_every_section_and_figure(rendered):
-    raw = rendered("simulated", "html").read_text()
+def test_a_synthetic_device_is_marked_in_every_section_and_figure(rendered):
+    raw = rendered("synthetic", "html").read_text()
     for heading in re.findall(r"<h2.*?</h2>", raw, re.DOTALL):
-        assert "SIMULATED" in heading
+        assert "SYNTHETIC" in heading
     for drawing in re.findall(r'<svg class="plot".*?</svg>', raw, re.DOTALL):
-        assert ">SIMULATED</text>" in drawing
-    markdown = rendered("simulated", "md").read_text()
-    assert all("SIMULATED" in line for line in markdown.splitlines() if line.startswith(("# ", "## ")))
+        assert ">SYNTHETIC</text>" in drawing
+    markdown = rendered("synthetic", "md").read_text()
+    assert all("SYNTHETIC" in line for line in markdown.splitlines() if line.startswith(("# ", "## ")))
 
 
 @pytest.mark.parametrize("name", ["html", "md"])

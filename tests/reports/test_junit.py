@@ -71,7 +71,7 @@ def test_a_crashed_engine_is_an_error_with_its_words(rendered):
     assert "SIGSEGV" in error.get("message") and "<script>" in error.get("message")
 
 
-@pytest.mark.parametrize(("variant", "word"), [("simulated", "SIMULATED"), ("emulated", "EMULATED")])
+@pytest.mark.parametrize(("variant", "word"), [("synthetic", "SYNTHETIC"), ("emulated", "EMULATED")])
 def test_a_device_that_is_not_real_is_named(rendered, variant, word):
     root = ET.parse(rendered(variant, "junit")).getroot()
     assert all(suite.find("properties/property").get("value").startswith(word) for suite in root)

@@ -21,7 +21,7 @@ def test_the_report_is_the_golden_one(rendered):
     assert rendered("plain", "md").read_text() == GOLDEN.read_text()
 
 
-@pytest.mark.parametrize("variant", ["plain", "hostile", "simulated", "emulated", "unrun", "accelerator", "alike", "unfinished", "bare"])
+@pytest.mark.parametrize("variant", ["plain", "hostile", "synthetic", "emulated", "unrun", "accelerator", "alike", "unfinished", "bare"])
 def test_every_row_has_the_cells_of_its_header(rendered, variant):
     lines = rendered(variant, "md").read_text().splitlines()
     width = None

@@ -34,7 +34,7 @@ def record(*cells: CellRow, **changes: object) -> SweepRecord:
     parent = CellRow(label="net", parent="net", status="finished", eps="8/255", clean=HALF, robust=HALF, engines=[engine(None)], run="/r")
     base = {
         "name": "night", "created": "2026-01-01T00:00:00Z", "harness_version": "0", "command": ["harness"], "spec": {}, "executor": "local",
-        "cache": "/cache", "environment": {}, "device": DeviceRow(name="host", simulated=False, emulated=False), "tier": "quick",
+        "cache": "/cache", "environment": {}, "device": DeviceRow(name="host", synthetic=False, emulated=False), "tier": "quick",
         "cells": [parent, *cells],
     }  # fmt: skip
     return SweepRecord(**{**base, **changes})

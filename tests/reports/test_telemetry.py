@@ -142,10 +142,10 @@ def test_samples_that_are_gone_leave_their_figure_out_and_are_named(tmp_path: Pa
     assert "over time" not in render(tmp_path / "run", ["html"])["html"].read_text()
 
 
-def test_what_was_read_from_recorded_files_is_called_simulated(tmp_path: Path) -> None:
+def test_what_was_read_from_recorded_files_is_called_recorded(tmp_path: Path) -> None:
     record = watched(tmp_path / "run")
     device = record.device.model_copy(update={"recorded_from": "fixtures/jetson-orin"})
     record.model_copy(update={"device": device}).save(tmp_path / "run")
-    assert "SIMULATED: state and telemetry of the device were read from recorded files in fixtures/jetson-orin." in to_markdown(
+    assert "RECORDED: state and telemetry of the device were read from recorded files in fixtures/jetson-orin." in to_markdown(
         Run.open(tmp_path / "run")
     )

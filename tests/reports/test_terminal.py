@@ -20,7 +20,7 @@ def printed(record: RunRecord) -> str:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("variant", ["plain", "hostile", "simulated", "emulated", "unrun", "unfinished", "bare"])
+@pytest.mark.parametrize("variant", ["plain", "hostile", "synthetic", "emulated", "unrun", "unfinished", "bare"])
 def test_it_fits_80_columns(rendered, variant):
     assert max(map(len, shown(rendered, variant).splitlines())) <= 80
 

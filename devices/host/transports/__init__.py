@@ -84,7 +84,7 @@ def worth_observing(profile: DeviceProfile) -> bool:
     """Whether the profile declares anything of the device's state, and that state is a real one."""
     from devices.host.compare import declared  # which reads profiles, and those name transports
 
-    return bool(declared(profile)) and not profile.simulated_clock
+    return bool(declared(profile)) and not profile.synthetic_clock
 
 
 def connect(profile: DeviceProfile, say: Say | None = None) -> Transport:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from devices.host.errors import DeviceError
-from devices.host.table import read_table
+from devices.host.fields import read_table
 from devices.worker.plain import printable
 from devices.worker.wire import Wire
 

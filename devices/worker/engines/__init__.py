@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.worker.spec import Options
+from devices.worker.spec import RuntimeOptions
 
 
 class RefusedError(Exception):
@@ -46,7 +46,7 @@ class Loaded(NamedTuple):
 class Engine(Protocol):
     """An artefact loaded by a runtime. Every call blocks until its result is there."""
 
-    def load(self, artefact: Path, options: Options, optimised_graph: Path | None = None) -> Loaded:
+    def load(self, artefact: Path, options: RuntimeOptions, optimised_graph: Path | None = None) -> Loaded:
         """Load `artefact`; where the runtime can, write what it will really run to `optimised_graph`, with the suffix of its format.
 
         Raises:

@@ -15,7 +15,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from devices.worker.engines import Loaded, RefusedError
-from devices.worker.spec import Options
+from devices.worker.spec import RuntimeOptions
 
 LEVELS = {
     "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -43,7 +43,7 @@ _ERRORS_ONLY = 3
 class OnnxRuntime:
     """An ONNX file in an onnxruntime session (`devices.worker.engines.Engine`)."""
 
-    def load(self, artefact: Path, options: Options, optimised_graph: Path | None = None) -> Loaded:
+    def load(self, artefact: Path, options: RuntimeOptions, optimised_graph: Path | None = None) -> Loaded:
         """Open a session with explicit threads and sequential execution."""
         settings = _session_options(options)
         if optimised_graph is not None:
@@ -65,7 +65,7 @@ class OnnxRuntime:
         """Drop the session."""
         del self._session
 
-    def _check(self, options: Options) -> None:
+    def _check(self, options: RuntimeOptions) -> None:
         inputs = {value.name: value.type for value in self._session.get_inputs()}
         outputs = {value.name: value.type for value in self._session.get_outputs()}
         if inputs != {options.input_name: "tensor(float)"}:
@@ -73,7 +73,7 @@ class OnnxRuntime:
         if outputs.get(options.output_name) != "tensor(float)":
             raise RefusedError(f"the model's outputs are {outputs}; expected '{options.output_name}', tensor(float)")
 
-    def _describe(self, options: Options) -> dict[str, object]:
+    def _describe(self, options: RuntimeOptions) -> dict[str, object]:
         settings = self._session.get_session_options()
         return {
             "providers": self._session.get_providers(),
@@ -88,7 +88,7 @@ class OnnxRuntime:
         }
 
 
-def _session_options(options: Options) -> ort.SessionOptions:
+def _session_options(options: RuntimeOptions) -> ort.SessionOptions:
     if options.graph_optimisation not in LEVELS:
         raise RefusedError(f"unknown graph optimisation '{options.graph_optimisation}'. Choices: {', '.join(LEVELS)}.")
     settings = ort.SessionOptions()

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from devices.worker.cuda import Buffer, Cuda, DriverError
 from devices.worker.engines import Loaded, NotRunError, RefusedError
 from devices.worker.files import sha256_file
-from devices.worker.spec import Options
-from devices.worker.tensorrt import BuildError, BuildOptions, Plan, build_plan, load_library, log_of, verify_plan
-from devices.worker.trtexec import second_opinion
+from devices.worker.spec import RuntimeOptions
+from devices.worker.tensorrt import BuildError, BuildOptions, TensorrtPlan, build_plan, load_library, log_of, verify_plan
+from devices.worker.trtexec import cross_check
 
 PROFILED_PASSES = 20
 PARTS = ("host_to_device", "compute", "device_to_host")
@@ -33,7 +33,7 @@ AHEAD = "sm86"  # what is built where nothing can run: Ampere, the nearest to Je
 class TensorRt:
     """An ONNX file built into a TensorRT engine (`devices.worker.engines.Engine`)."""
 
-    def load(self, artefact: Path, options: Options, optimised_graph: Path | None = None) -> Loaded:
+    def load(self, artefact: Path, options: RuntimeOptions, optimised_graph: Path | None = None) -> Loaded:
         """Build the engine, or take the one that was built of this file before; where asked, write its layers and their times."""
         try:
             library = load_library()
@@ -61,7 +61,7 @@ class TensorRt:
             built_ns,
         )
         if optimised_graph is not None:
-            opinion = second_opinion(plan.path, self._names[0], (self._usual, *self._shape))
+            opinion = cross_check(plan.path, self._names[0], (self._usual, *self._shape))
             told = {**self._layers(library), "trtexec": opinion}
             optimised_graph.with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
         return loaded
@@ -82,7 +82,7 @@ class TensorRt:
             self._cuda.drop(event)
         self._cuda.close()
 
-    def _open(self, library: Any, plan: Plan, options: Options) -> None:
+    def _open(self, library: Any, plan: TensorrtPlan, options: RuntimeOptions) -> None:
         """Deserialise a plan that is known to be ours, and make room for the largest batch."""
         log = log_of(library)
         log.forget()
@@ -165,7 +165,7 @@ def _gpu(artefact: Path, build: BuildOptions) -> Cuda:
         raise NotRunError(f"{built}; not run: {needed}.") from error
 
 
-def _plan(artefact: Path, build: BuildOptions, version: str) -> tuple[Plan, int]:
+def _plan(artefact: Path, build: BuildOptions, version: str) -> tuple[TensorrtPlan, int]:
     """The plan of this very file, options and version, built now unless it was before; and the nanoseconds that took."""
     path = artefact.with_suffix(".plan")
     with contextlib.suppress(BuildError):
@@ -178,7 +178,7 @@ def _plan(artefact: Path, build: BuildOptions, version: str) -> tuple[Plan, int]
     return verify_plan(path), time.perf_counter_ns() - start
 
 
-def _check_tensors(library: Any, engine: Any, options: Options) -> tuple[str, str]:
+def _check_tensors(library: Any, engine: Any, options: RuntimeOptions) -> tuple[str, str]:
     """The names of the one input and output, float32 both."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     seen = {name: (engine.get_tensor_mode(name).name, engine.get_tensor_dtype(name)) for name in names}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.worker.engines import Loaded, RefusedError
-from devices.worker.spec import Options
+from devices.worker.spec import RuntimeOptions
 
 PARTS = ("host_to_device", "compute", "device_to_host")
 
@@ -23,7 +23,7 @@ PARTS = ("host_to_device", "compute", "device_to_host")
 class TorchTensorRt:
     """A .pt2 program in PyTorch with TensorRT engines inside (`devices.worker.engines.Engine`)."""
 
-    def load(self, artefact: Path, options: Options, optimised_graph: Path | None = None) -> Loaded:
+    def load(self, artefact: Path, options: RuntimeOptions, optimised_graph: Path | None = None) -> Loaded:
         """Compile the program for the GPU. Its graph is not written: its engines are within PyTorch's own."""
         del optimised_graph
         self._torch, compiler = _import()
@@ -83,7 +83,7 @@ class TorchTensorRt:
     def _parts(self) -> dict[str, int]:
         return dict(self._spent)
 
-    def _check(self, program: Any, options: Options) -> None:
+    def _check(self, program: Any, options: RuntimeOptions) -> None:
         inputs, outputs = (list(names) for names in (program.graph_signature.user_inputs, program.graph_signature.user_outputs))
         if inputs != [options.input_name] or len(outputs) != 1:
             raise RefusedError(

@@ -10,10 +10,10 @@ from torch import nn
 
 from harness.compression.job import Job
 from harness.errors import UsageError
-from harness.models.forms import FILTERS, with_form
 from harness.models.load import square
 from harness.models.normalisation import without_normalisation
 from harness.models.probe import parameters, takes
+from harness.models.variants import FILTERS, with_variant
 from harness.models.weights import network_with
 
 SEARCH_STEPS = 12
@@ -32,7 +32,7 @@ def filters(job: Job) -> nn.Module:
     Source: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017; Fang et al., "DepGraph", CVPR 2023.
     """
     job.network = smaller(job.network, job.sparsity, job.input_shape, round(job.option("norm", 2)))
-    job.arch = with_form(job.arch, FILTERS)
+    job.arch = with_variant(job.arch, FILTERS)
     check_form(job)
     return job.train("finetune")
 

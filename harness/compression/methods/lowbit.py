@@ -10,8 +10,8 @@ from harness.compression.job import Job
 from harness.compression.masks import above_zero, bake, hold, layers_with_weights, pruned_before
 from harness.compression.rate import FULL
 from harness.models import grids
-from harness.models.forms import quantize, quantize_activations, with_form
 from harness.models.straight import straight_round
+from harness.models.variants import quantize, quantize_activations, with_variant
 
 EDGES = "INT8"  # the first and the last layer's weights, unless the whole network is in float
 
@@ -58,7 +58,7 @@ def lowbit(job: Job) -> nn.Module:
     masks = pruned_before(job.network)
     if activation_bits < FULL:
         quantize_activations(job.network, activation_bits)
-        job.arch = with_form(job.arch, f"a{activation_bits}")
+        job.arch = with_variant(job.arch, f"a{activation_bits}")
     if weight_bits < FULL:
         layers = list(layers_with_weights(job.network))
         for layer in layers:

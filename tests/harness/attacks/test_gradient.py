@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from linear import linear_data, linear_model
 from torch import Tensor, nn
 
-from harness.attacks.gradient import FastForm, fast, held
+from harness.attacks.gradient import FastForm, fast, frozen_eval
 from harness.attacks.search import Search, margins
 from harness.data.dataset import Dataset, to_tensor
 from harness.placement import CPU, device
@@ -100,7 +100,7 @@ def test_held_puts_everything_back_after_an_error() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout())
     model[1].eval()
     model[0].bias.requires_grad_(False)
-    with pytest.raises(ZeroDivisionError), held(model):
+    with pytest.raises(ZeroDivisionError), frozen_eval(model):
         assert not any(part.training for part in model.modules())
         assert not any(parameter.requires_grad for parameter in model.parameters())
         raise ZeroDivisionError

@@ -8,7 +8,7 @@ import pytest
 from harness.audit import gates
 from harness.audit.gates import GATES, guards, not_tested, untested
 from harness.audit.statistics import share
-from harness.records import Gate, Mismatch, PrecisionEvidence, Proof
+from harness.records import Gate, Mismatch, Parity, PrecisionEvidence
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 10, 1000)
@@ -28,8 +28,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def proof(passed: bool) -> Proof:
-    return Proof(n=64, max_logit_error=0.1, top1_agreement=1.0 if passed else 0.8, passed=passed, limit="top-1 >= 97 %")
+def parity(passed: bool) -> Parity:
+    return Parity(n=64, max_logit_error=0.1, top1_agreement=1.0 if passed else 0.8, passed=passed, limit="top-1 >= 97 %")
 
 
 def wrong_mode() -> Mismatch:
@@ -45,8 +45,8 @@ MARGINS = np.linspace(-0.3, 0.7, 101)[1:]
 
 SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] = {
     "artefact parity": (
-        lambda: gates.artefact_parity("e", proof(True)),
-        lambda: gates.artefact_parity("e", proof(False)),
+        lambda: gates.artefact_parity("e", parity(True)),
+        lambda: gates.artefact_parity("e", parity(False)),
         "same label on 80.0%",
     ),
     "logits": (

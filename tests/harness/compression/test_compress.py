@@ -22,7 +22,7 @@ from harness.data.load import load_data
 from harness.errors import UsageError
 from harness.models.architectures import build
 from harness.models.load import load_twin
-from harness.run import Run
+from harness.run import RunFolder
 from harness.training.train import Training
 
 RECIPE = """
@@ -310,7 +310,7 @@ def test_a_network_built_for_its_images_is_read_back_for_them(
 def test_a_second_start_leaves_the_first_ones_folder(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Run(here / "out.stages"):
+    with RunFolder(here / "out.stages"):
         (here / "out.stages" / "half-written").touch()
         code, _, err = run(capsys, monkeypatch, *words("ptq-int8"))
         assert code == 2 and "another harness is writing to out.stages" in err

@@ -14,7 +14,7 @@ from harness.compression.methods.hydra import Scored, initial_scores
 from harness.compression.methods.lowbit import DoReFaWeight, SymmetricWeight, lowbit, ptq_int8, qat_int8
 from harness.models import grids
 from harness.models.architectures import build
-from harness.models.forms import QuantizedReLU
+from harness.models.variants import QuantizedReLU
 
 
 def weights(dtype: torch.dtype = torch.float32) -> Tensor:

@@ -14,10 +14,10 @@ import torchvision
 from torch import Tensor, nn
 
 from harness.errors import UsageError
+from harness.models.interpreter import GraphInterpreter, Instruction, Ref
 from harness.models.pt2 import ASSERTIONS, read_pt2
 from harness.models.pt2_operators import IN_PLACE, NAMES, PUBLIC, checked_int, find_operator
 from harness.models.pt2_sizes import check_sizes
-from harness.models.steps import Ref, Step, StepNetwork
 
 # The targets in the exports of torchvision's and timm's classifiers, as saved and after run_decompositions().
 CALLED = (Path(__file__).parents[2] / "golden" / "pt2_operators.txt").read_text().split()
@@ -60,15 +60,15 @@ def test_operators_that_trust_their_arguments_are_refused(name: str) -> None:
     assert not any(find_operator(f"torch.ops.aten.{name}.{overload}") for overload in overloads)
 
 
-def network(*calls: tuple[str, tuple[Any, ...]], **weights: Tensor) -> StepNetwork:
+def network(*calls: tuple[str, tuple[Any, ...]], **weights: Tensor) -> GraphInterpreter:
     """One operator after the other; the last result is returned. "x" in arguments is a reference, as is each "@NAME"."""
     steps = []
     for number, (target, arguments) in enumerate(calls):
         function = find_operator(target if "." in target else f"torch.ops.aten.{target}.default")
         assert function is not None, target
         values = tuple(Ref(a.removeprefix("@")) if isinstance(a, str) and (a == "x" or a[:1] == "@") else a for a in arguments)
-        steps.append(Step(function, values, {}, (f"v{number}",)))
-    return StepNetwork(steps, weights, "x", f"v{len(steps) - 1}")
+        steps.append(Instruction(function, values, {}, (f"v{number}",)))
+    return GraphInterpreter(steps, weights, "x", f"v{len(steps) - 1}")
 
 
 LARGE = {

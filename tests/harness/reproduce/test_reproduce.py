@@ -22,11 +22,11 @@ from harness.models.load import load_twin
 from harness.models.zoo import WEIGHTS
 from harness.records import AttackRecord
 from harness.reproduce.claims import Attacked
-from harness.reproduce.evaluate import TEMPERED, Bench, Evaluation, Subject, Tempered, digits
+from harness.reproduce.evaluate import TEMPERED, Bench, Evaluation, Loaded, Tempered, digits
 from harness.reproduce.measure import engines
 from harness.reproduce.networks import Network, networks
 from harness.reproduce.record import ReproduceRecord
-from harness.reproduce.run import Options, Reproduction, failed, our_row, recommended, reproduce, told, unsound
+from harness.reproduce.run import ReproduceOptions, Reproduction, failed, our_row, recommended, reproduce, told, unsound
 from harness.sweep.cache import Cache
 from reports.reproduce import COLUMNS, EXTRA, our_cells, render_reproduction
 from reports.reproduce_terminal import print_reproduction
@@ -71,12 +71,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def options(folder: Path) -> Options:
-    return Options(samples=4, data=str(folder / "test.npz"), folders=(folder,))
+def options(folder: Path) -> ReproduceOptions:
+    return ReproduceOptions(samples=4, data=str(folder / "test.npz"), folders=(folder,))
 
 
 @pytest.fixture(scope="module")
-def done(options: Options, tmp_path_factory: pytest.TempPathFactory) -> tuple[ReproduceRecord, Cache]:
+def done(options: ReproduceOptions, tmp_path_factory: pytest.TempPathFactory) -> tuple[ReproduceRecord, Cache]:
     cache = Cache(tmp_path_factory.mktemp("cache"))
     return reproduce(options, cache, ["harness", "reproduce"]), cache
 
@@ -153,7 +153,9 @@ def test_a_network_that_fails_a_gate_is_no_candidate(folder: Path) -> None:
     assert {point.name for point in front.points} == {"parent", "int8"}
 
 
-def test_a_second_run_attacks_nothing(options: Options, done: tuple[ReproduceRecord, Cache], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_attacks_nothing(
+    options: ReproduceOptions, done: tuple[ReproduceRecord, Cache], monkeypatch: pytest.MonkeyPatch
+) -> None:
     record, cache = done
 
     def stop(*_: object) -> None:
@@ -165,7 +167,7 @@ def test_a_second_run_attacks_nothing(options: Options, done: tuple[ReproduceRec
 
 
 def test_engines_are_measured_once_and_join_the_recommendation(
-    options: Options, done: tuple[ReproduceRecord, Cache], monkeypatch: pytest.MonkeyPatch
+    options: ReproduceOptions, done: tuple[ReproduceRecord, Cache], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, cache = done
     work = Reproduction(replace(options, device="null"), cache)
@@ -191,9 +193,9 @@ def test_two_networks_of_one_name_are_told_apart(folder: Path, tmp_path: Path) -
     assert (one.name, other.name) == ("net", f"net ({other.sha256[:8]})")
 
 
-def test_more_images_are_another_evaluation(options: Options, done: tuple[ReproduceRecord, Cache]) -> None:
+def test_more_images_are_another_evaluation(options: ReproduceOptions, done: tuple[ReproduceRecord, Cache]) -> None:
     _, cache = done
-    more = Options(samples=5, data=options.data, folders=options.folders)
+    more = ReproduceOptions(samples=5, data=options.data, folders=options.folders)
     work = Reproduction(more, cache)
     assert all(not work.known(network) for network in work.networks)
     assert all(Reproduction(options, cache).known(network) for network in work.networks)
@@ -203,7 +205,7 @@ def test_a_temperature_changes_the_gradient_and_not_who_is_right(folder: Path, t
     (network,) = (one for one in networks([folder]) if one.name == "one-bit")
     data, _ = load_data(str(folder / "test.npz"), input_shape=None, classes=None, seed=0)
     bench = Bench(data, np.arange(len(data)), Fraction(8, 255), 0, Cache(tmp_path))
-    subject = Subject(network, (3, 32, 32))
+    subject = Loaded(network, (3, 32, 32))
     found = bench.evaluate(subject, resolve("fgsm"), TEMPERED)
     assert found.temperature is not None and found.temperature == subject.temperature(data.images, data.labels) > 0
     plain = bench.evaluate(subject, resolve("fgsm"))
@@ -287,8 +289,8 @@ def test_what_cannot_be_attacked_is_told_before_any_attack(
         assert stop.value.code == 2 and said in err and err.count("\n") == 1
 
 
-def test_an_unknown_device_is_found_before_any_attack(options: Options, tmp_path: Path) -> None:
-    wrong = Options(samples=4, data=options.data, folders=options.folders, device="hots")
+def test_an_unknown_device_is_found_before_any_attack(options: ReproduceOptions, tmp_path: Path) -> None:
+    wrong = ReproduceOptions(samples=4, data=options.data, folders=options.folders, device="hots")
     with pytest.raises(UsageError, match=r"unknown device 'hots'\. Did you mean host"):
         reproduce(wrong, Cache(tmp_path / "c"), [])
     assert not (tmp_path / "c").exists()

@@ -29,7 +29,7 @@ from harness.sweep.cache import Cache
 from harness.sweep.cells import cells
 from harness.sweep.executors import Executor, Local
 from harness.sweep.figures import made_by, survivors
-from harness.sweep.plan import Plan
+from harness.sweep.plan import SweepPlan
 from harness.sweep.record import CellRow, SweepRecord
 from harness.sweep.run import Sweep, with_parents
 from harness.sweep.spec import Spec, load_spec
@@ -44,7 +44,7 @@ PARENT, CHILD = "resnet8", "resnet8-hydra-0.5-tiny-s0"
 
 def run(spec: Spec, executor: Executor, out: Path, cache: Cache) -> SweepRecord:
     out.mkdir(parents=True, exist_ok=True)
-    return Sweep(spec, cells(spec), Plan(spec, cache, executor.place), executor, out, ["harness", "sweep"]).run()
+    return Sweep(spec, cells(spec), SweepPlan(spec, cache, executor.place), executor, out, ["harness", "sweep"]).run()
 
 
 class Interrupted(Local):
@@ -90,7 +90,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, inputs: Path) -> Story:
     interrupted = SweepRecord.load(folder / "out")
 
     child = cells(spec)[1]
-    task = Plan(spec, cache, Local(cache, 1).place).make(child)
+    task = SweepPlan(spec, cache, Local(cache, 1).place).make(child)
     assert task is not None
     checkpoint = cache.unfinished(STAGES, task.stages) / "prune" / "checkpoint.pt"
     checkpoint.parent.mkdir(parents=True)
@@ -133,7 +133,7 @@ def test_a_finished_sweep_has_every_figure(story: Story) -> None:
     assert child.gamma["nonzero"] == pytest.approx(parent.size.nonzero / child.size.nonzero, abs=1e-3) and 1.9 < child.gamma["nonzero"] < 2
     (engine,) = child.engines
     assert engine.against_parent is not None and engine.against_parent.latency == {"1": pytest.approx(1.0)}
-    assert story.finished.device.simulated and [front.axis for front in story.finished.fronts] == ["size", "latency", "memory"]
+    assert story.finished.device.synthetic and [front.axis for front in story.finished.fronts] == ["size", "latency", "memory"]
     assert child.clean is not None and child.clean.n == 8
 
 
@@ -200,7 +200,7 @@ def test_a_dry_run_says_what_is_there_and_makes_nothing(
 def test_a_latency_that_does_not_count_is_measured_again_when_asked(story: Story, tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     shutil.copytree(story.cache.root / "runs", cache.root / "runs")
-    plans = [Plan(story.spec, cache, Local(cache, 1).place, again) for again in (False, True)]
+    plans = [SweepPlan(story.spec, cache, Local(cache, 1).place, again) for again in (False, True)]
     network = plans[0].network(cells(story.spec)[0])
     assert network is not None
     bench = plans[0].bench(cells(story.spec)[0], network)
@@ -221,7 +221,7 @@ def test_a_network_whose_process_died_before_its_place_was_taken_is_not_trained_
     story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = Cache(tmp_path)
-    task = Plan(story.spec, story.cache, "here").make(cells(story.spec)[1])
+    task = SweepPlan(story.spec, story.cache, "here").make(cells(story.spec)[1])
     assert task is not None
     found = story.cache.find(NETWORKS, task.key)
     assert found is not None
@@ -236,7 +236,7 @@ def test_a_stage_is_trained_once_for_the_method_that_stops_there_and_for_the_who
     cache, whole = Cache(tmp_path), cells(story.spec)[1]
     assert whole.request is not None
     stopped = replace(whole, label="stopped", request=whole.request.model_copy(update={"until": "prune"}))
-    plan = Plan(story.spec, cache, "here")
+    plan = SweepPlan(story.spec, cache, "here")
     tasks = [task for cell in (stopped, whole) if (task := plan.make(cell)) is not None]
     assert tasks[0].key != tasks[1].key and tasks[0].stages == tasks[1].stages
 
@@ -260,7 +260,7 @@ def test_another_sweep_is_another_run_with_the_same_answers(story: Story) -> Non
 
 def test_reports_are_rendered_for_people(story: Story) -> None:
     html, text = ((story.folder / "out" / name).read_text() for name in ("report.html", "report.md"))
-    assert html.count('<svg class="plot"') == 3 and "SIMULATED" in html
+    assert html.count('<svg class="plot"') == 3 and "SYNTHETIC" in html
     assert f"Irregular sparsity bought nothing in latency: {CHILD} with onnx-fp32 1.00x" in text
     assert text.count("Rule. ") == 1
 
@@ -369,7 +369,7 @@ def test_ray_shows_a_training_no_gpu_that_it_did_not_ask_for(on_ray: OnCluster) 
 
 def test_ray_tells_what_went_wrong_outside_a_task(on_ray: OnCluster, story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_ray.executor, "root", "/dev/null/cache")
-    task = Plan(story.spec, story.cache, "here").make(cells(story.spec)[1])
+    task = SweepPlan(story.spec, story.cache, "here").make(cells(story.spec)[1])
     assert task is not None
     on_ray.executor.start(task, 0)
     _, outcome = on_ray.executor.next()

@@ -18,7 +18,7 @@ class Ref:
 
 
 @dataclass(frozen=True)
-class Step:
+class Instruction:
     """One operator call.
 
     Attributes:
@@ -43,7 +43,7 @@ def references(value: Any) -> set[str]:
     return {name for item in value for name in references(item)} if isinstance(value, list | tuple) else set()
 
 
-def free_early(steps: Sequence[Step], kept: set[str]) -> list[Step]:
+def free_early(steps: Sequence[Instruction], kept: set[str]) -> list[Instruction]:
     """Mark every value with the last step that needs it, so that a forward pass holds no more than it must."""
     alive, marked = set(kept), []
     for step in reversed(steps):
@@ -53,7 +53,7 @@ def free_early(steps: Sequence[Step], kept: set[str]) -> list[Step]:
     return marked[::-1]
 
 
-class StepNetwork(nn.Module):
+class GraphInterpreter(nn.Module):
     """Runs steps. Weights are parameters and buffers of this module, named after those of the file.
 
     Args:
@@ -63,7 +63,7 @@ class StepNetwork(nn.Module):
         result: name of the output value.
     """
 
-    def __init__(self, steps: Sequence[Step], weights: dict[str, Tensor], source: str, result: str) -> None:
+    def __init__(self, steps: Sequence[Instruction], weights: dict[str, Tensor], source: str, result: str) -> None:
         super().__init__()
         self.steps = free_early(steps, {result, *weights})
         self.source, self.result = source, result

@@ -1,4 +1,4 @@
-"""Forms of an architecture that compression makes, written behind a colon: `resnet18x16:a4`, `resnet18x16:filters`, or one after another.
+"""Variants of an architecture that compression makes, behind a colon: `resnet18x16:a4`, `resnet18x16:filters`, or one after another.
 
 `aK` quantizes the activations to K bits wherever the network has a ReLU; `filters` has fewer channels, as many as its weights say.
 """
@@ -43,28 +43,30 @@ class QuantizedReLU(nn.Module):
 
 
 def split(arch: str) -> tuple[str, tuple[str, ...]]:
-    """(architecture, its forms in order)."""
-    base, *forms = arch.split(":")
-    return base, tuple(forms)
+    """(architecture, its variants in order)."""
+    base, *variants = arch.split(":")
+    return base, tuple(variants)
 
 
-def with_form(arch: str, form: str) -> str:
-    """The name of `arch` in one more form."""
-    return arch if form in split(arch)[1] else f"{arch}:{form}"
+def with_variant(arch: str, variant: str) -> str:
+    """The name of `arch` in one more variant."""
+    return arch if variant in split(arch)[1] else f"{arch}:{variant}"
 
 
-def shape(network: nn.Module, forms: tuple[str, ...], arch: str) -> nn.Module:
-    """Give a network its forms, in place; `filters` waits for the weights (`fit_to`).
+def shape(network: nn.Module, variants: tuple[str, ...], arch: str) -> nn.Module:
+    """Give a network its variants, in place; `filters` waits for the weights (`fit_to`).
 
     Raises:
-        UsageError: unknown form, or activations without a ReLU.
+        UsageError: unknown variant, or activations without a ReLU.
     """
-    for form in forms:
-        bits = re.fullmatch(r"a([1-8])", form)
+    for variant in variants:
+        bits = re.fullmatch(r"a([1-8])", variant)
         if bits:
             quantize_activations(network, int(bits[1]))
-        elif form != FILTERS:
-            raise UsageError(f"architecture {arch}: unknown form ':{form}'. Expected :a1 to :a8 (bits of the activations) or :{FILTERS}.")
+        elif variant != FILTERS:
+            raise UsageError(
+                f"architecture {arch}: unknown variant ':{variant}'. Expected :a1 to :a8 (bits of the activations) or :{FILTERS}."
+            )
     return network
 
 

@@ -7,11 +7,11 @@ from torch import nn
 
 from harness.errors import UsageError
 from harness.models.architectures import build, family, head_keys, image_size_of
-from harness.models.forms import QuantizedReLU, fit_to, quantize, shape, split, with_form
 from harness.models.load import load_twin
 from harness.models.mobilenet import scaled
 from harness.models.probe import takes
 from harness.models.straight import straight_round
+from harness.models.variants import QuantizedReLU, fit_to, quantize, shape, split, with_variant
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,15 @@ def test_rounding_is_the_same_with_and_without_a_gradient() -> None:
 def test_names_of_forms() -> None:
     assert split("resnet8") == ("resnet8", ())
     assert split("resnet8:filters:a4") == ("resnet8", ("filters", "a4"))
-    assert with_form("resnet8", "a4") == "resnet8:a4"
-    assert with_form("resnet8:filters", "filters") == "resnet8:filters"
+    assert with_variant("resnet8", "a4") == "resnet8:a4"
+    assert with_variant("resnet8:filters", "filters") == "resnet8:filters"
     assert family("resnet8:a4") == "zoo" and image_size_of("resnet8:a4") == 32
     assert head_keys("resnet8:a2") == ["linear.weight", "linear.bias"]
 
 
 @pytest.mark.parametrize("form", ["a0", "a9", "a", "filter", "", "a4b"])
 def test_unknown_forms_are_one_clear_line(form: str) -> None:
-    with pytest.raises(UsageError, match="unknown form") as caught:
+    with pytest.raises(UsageError, match="unknown variant") as caught:
         build(f"resnet8:{form}", 10)
     assert "\n" not in str(caught.value)
 

@@ -1,6 +1,6 @@
-"""Proof of an artefact: the file, run on this CPU by onnxruntime or, a saved program, by PyTorch, against the PyTorch module it came from.
+"""Parity of an artefact: the file, run on this CPU by onnxruntime or, a saved program, by PyTorch, against the PyTorch module it came from.
 
-The proof is of the export, not of any kernels (see `export.simulate`): a file for another runtime is simulated, and integers are exact,
+It is of the export, not of any kernels (see `export.simulate`): a file for another runtime is simulated, and integers are exact,
 so that it says the same on every workstation. What the measured CPU makes of the file is judged from the engine's own answers.
 """
 
@@ -45,7 +45,7 @@ LIMITS: dict[str, Limit] = {
 
 
 @dataclass(frozen=True)
-class ProofResult:
+class ParityResult:
     """How far an artefact is from its twin on `n` images, whether that is within `limit` (text), and what to do if not (else empty).
 
     `max_logit_error` is float32's largest number where a logit is NaN or infinite.
@@ -59,7 +59,7 @@ class ProofResult:
     remedy: str
 
 
-def prove(module: nn.Module, artefact: Artefact, images: NDArray[np.uint8]) -> ProofResult:
+def check_parity(module: nn.Module, artefact: Artefact, images: NDArray[np.uint8]) -> ParityResult:
     """Compare logits and top-1 of an artefact with its twin's.
 
     Where activations are rounded to levels, float arithmetic in another order moves a value at a border by a level: the limit of the
@@ -92,7 +92,7 @@ def prove(module: nn.Module, artefact: Artefact, images: NDArray[np.uint8]) -> P
             allowed = max(allowed, OWN_ERRORS * _own_error(module, images))
         text += f", |logit error| <= {allowed:.2g}"
         passed = passed and error <= allowed
-    return ProofResult(len(images), error, agreement, passed, text, "" if passed else limit.remedy)
+    return ParityResult(len(images), error, agreement, passed, text, "" if passed else limit.remedy)
 
 
 def _own_error(module: nn.Module, images: NDArray[np.uint8]) -> float:

@@ -16,7 +16,7 @@ from torch import nn
 from export.artefact import Artefact
 from export.errors import ExportError
 from export.flavours import export_flavour
-from export.proof import LIMITS, prove
+from export.parity import LIMITS, check_parity
 
 Plant = Callable[[ModelProto, str], Artefact]
 
@@ -32,7 +32,7 @@ def changed(graph: ModelProto, change: Callable[[NDArray[np.float32]], NDArray[n
 
 
 def test_a_true_export_passes(network: nn.Module, graph: ModelProto, images: NDArray[np.uint8], planted: Plant) -> None:
-    found = prove(network, planted(graph, "fp32"), images)
+    found = check_parity(network, planted(graph, "fp32"), images)
     assert (found.n, found.top1_agreement, found.passed, found.remedy) == (48, 1.0, True, "")
     assert found.max_logit_error < 1e-4
     assert found.limit == "top-1 agreement >= 99.9%, |logit error| <= 0.001"
@@ -43,7 +43,7 @@ def test_the_error_is_the_largest_difference(
     offset: float, passes: bool, network: nn.Module, graph: ModelProto, images: NDArray[np.uint8], planted: Plant
 ) -> None:
     """All biases moved by the same amount: equal labels, and an error that is exactly known."""
-    found = prove(network, planted(changed(graph, lambda bias: bias + offset), "fp32"), images)
+    found = check_parity(network, planted(changed(graph, lambda bias: bias + offset), "fp32"), images)
     assert found.max_logit_error == pytest.approx(offset, abs=1e-5)
     assert found.passed is passes
 
@@ -72,13 +72,13 @@ def test_a_value_at_a_rounding_border_may_fall_to_either_side_and_no_weight_may_
             calibration_method="minmax", folder=tmp_path,
         )  # fmt: skip
 
-    found = prove(network, exported(network), images)
+    found = check_parity(network, exported(network), images)
     assert found.max_logit_error > 1e-3 * 5, "the borders are where the runtimes differ"
     assert found.passed, found
     other = copy.deepcopy(network)
     with torch.no_grad():
         other.fc.weight[0] *= 1.05
-    found = prove(network, exported(other), images)
+    found = check_parity(network, exported(other), images)
     assert not found.passed, found
 
 
@@ -90,14 +90,14 @@ def test_other_answers_fail_with_a_remedy(
         label = int(network(torch.from_numpy(images[:1].transpose(0, 3, 1, 2)).float() / 255).argmax())
     wrong = np.zeros(5)
     wrong[(label + 1) % 5] = 1e3
-    found = prove(network, planted(changed(graph, lambda bias: bias + wrong), precision), images)
+    found = check_parity(network, planted(changed(graph, lambda bias: bias + wrong), precision), images)
     assert not found.passed
     assert found.top1_agreement < 0.9
     assert found.remedy == LIMITS[precision].remedy
 
 
 def test_nan_fails(network: nn.Module, graph: ModelProto, images: NDArray[np.uint8], planted: Plant) -> None:
-    found = prove(network, planted(changed(graph, lambda bias: bias * np.nan), "int8"), images)
+    found = check_parity(network, planted(changed(graph, lambda bias: bias * np.nan), "int8"), images)
     assert not found.passed
     assert np.isfinite(found.max_logit_error)
 
@@ -105,15 +105,15 @@ def test_nan_fails(network: nn.Module, graph: ModelProto, images: NDArray[np.uin
 def test_nothing_to_compare(network: nn.Module, graph: ModelProto, images: NDArray[np.uint8], planted: Plant) -> None:
     artefact = planted(graph, "fp32")
     with pytest.raises(ExportError, match="no image"):
-        prove(network, artefact, images[:0])
+        check_parity(network, artefact, images[:0])
     with pytest.raises(ExportError, match="cannot run"):
-        prove(nn.Sequential(nn.Flatten(), nn.LazyLinear(5)).eval(), artefact, images[:, :6])
+        check_parity(nn.Sequential(nn.Flatten(), nn.LazyLinear(5)).eval(), artefact, images[:, :6])
     artefact.path.write_bytes(b"damaged")
     with pytest.raises(ExportError, match="cannot load"):
-        prove(network, artefact, images)
+        check_parity(network, artefact, images)
 
 
 def test_another_number_of_classes(graph: ModelProto, images: NDArray[np.uint8], planted: Plant) -> None:
     other = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 8, 7)).eval()
     with pytest.raises(ExportError, match="not an export of this model"):
-        prove(other, planted(graph, "fp32"), images)
+        check_parity(other, planted(graph, "fp32"), images)
