@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from harness.errors import UsageError
 from harness.models.interpreter import GraphInterpreter, Instruction, Ref
 from harness.models.onnx_batch import check_free, freed
 from harness.models.onnx_operators import OPERATORS
+from harness.models.onnx_quantize import fake_quantize
 from harness.models.onnx_sizes import MAX_SIZES, SIZE_OPERATORS, as_size, as_tensor, can_be_size, on_sizes
 from harness.models.onnx_straight import STEPS, StepFunction, straight_nodes
 from harness.models.onnx_support import OPERATOR, OPSET, OUTPUTS, SIZE_INPUTS, TENSORS_TOO, check_node, refusal, title
@@ -141,7 +143,9 @@ class _Reader:
         self.sizes: set[str] = set()
         self.padded: dict[str, tuple[str, list[int]]] = {}
         self.read = {key for node in self.nodes for key in node.input} | {output.name for output in model.graph.output}
-        self.straight = straight_nodes(self.nodes, {value.name for value in model.graph.output})
+        self.quantized: dict[str, tuple[NodeProto, dict[str, Any]]] = {}  # by output: QuantizeLinear that waits for its DequantizeLinear
+        self.results = {output.name for output in model.graph.output}
+        self.straight = straight_nodes(self.nodes, self.results)
 
     def steps(self) -> list[Instruction]:
         """The steps of all nodes that depend on the images; the others are computed, into `constants`."""
@@ -160,6 +164,11 @@ class _Reader:
         if (amounts := self._pads_of_pools(node, attributes)) is not None:
             self.padded[node.output[0]] = node.input[0], amounts
             return []
+        if node.op_type == "QuantizeLinear" and self._is_undone(node):
+            self.quantized[node.output[0]] = node, attributes
+            return []
+        if node.input and node.input[0] in self.quantized:
+            return [self._fake_quantize(node)]
         if self._is_size(node, attributes):
             self.sizes.add(node.output[0])
             return [
@@ -190,6 +199,26 @@ class _Reader:
             return None
         half = len(amounts) // 2
         return [*amounts[2:half], *amounts[half + 2 :]]
+
+    def _is_undone(self, node: NodeProto) -> bool:
+        """Whether DequantizeLinear alone reads a QuantizeLinear, with its own scale and zero point."""
+        readers = [reader for reader in self.nodes if node.output[0] in reader.input]
+        stored = all(key in self.constants for key in node.input[1:])
+        same = (reader.op_type == "DequantizeLinear" and self._like(reader, node) for reader in readers)
+        return stored and bool(readers) and node.output[0] not in self.results and all(same)
+
+    def _like(self, reader: NodeProto, node: NodeProto) -> bool:
+        """Whether the numbers of two nodes behind their first inputs are equal, and the axis that they are for."""
+        mine, its = (_attributes(each, self.name).get("axis", 1) for each in (reader, node))
+        pairs = [(self.constants.get(a), self.constants.get(b)) for a, b in zip_longest(reader.input[1:], node.input[1:], fillvalue="")]
+        if any(a is None or b is None or a.shape != b.shape or not bool((a == b).all()) for a, b in pairs):
+            return False
+        return mine == its or all(a is not None and a.numel() == 1 for a, _ in pairs)
+
+    def _fake_quantize(self, node: NodeProto) -> Instruction:
+        """A DequantizeLinear and the QuantizeLinear before it."""
+        before, attributes = self.quantized[node.input[0]]
+        return Instruction(partial(fake_quantize, attributes), tuple(map(Ref, before.input)), {}, (node.output[0],))
 
     def _with_pads(self, node: NodeProto, attributes: dict[str, Any]) -> tuple[NodeProto, dict[str, Any]]:
         """The max pool behind such a Pad, on the Pad's own input."""
