@@ -20,7 +20,7 @@ from devices.host.profile import DeviceProfile, load_profile
 from devices.host.session import EngineId, EngineSession
 from devices.host.station import Station, Wanted
 from devices.host.transports import Transport
-from devices.worker.spec import Options
+from devices.worker.spec import RuntimeOptions
 from devices.worker.wire import ClosedError
 
 SHAPE = (3, 4, 4)
@@ -86,7 +86,7 @@ def wanted(artefact: Path, **changes: Any) -> Wanted:
         "flavour": "onnx-fp32",
         "runtime": "onnxruntime",
         "artefact": artefact,
-        "options": Options("input", "logits", threads=1),
+        "options": RuntimeOptions("input", "logits", threads=1),
         "shape": (4, 4, 3),
         "timed": False,
     }

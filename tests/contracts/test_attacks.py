@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from harness.attacks.batch import Panel, judge
-from harness.attacks.gradient import held
+from harness.attacks.gradient import frozen_eval
 from harness.attacks.parts import load_set
 from harness.attacks.search import NearestSearch, Search
 from harness.attacks.sets import make_set
@@ -103,7 +103,7 @@ def test_the_module_is_left_as_it_was(attack: Attack) -> None:
     images_before, labels_before = images.clone(), labels.clone()
 
     search = (Search if attack.bounded else NearestSearch)(model, images, labels, 8 / 255, range(6))
-    with held(model):
+    with frozen_eval(model):
         attack.function(search)
 
     assert search.best.shape == images.shape and search.best.dtype == torch.float32 and not search.best.requires_grad

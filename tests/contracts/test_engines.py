@@ -16,12 +16,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from devices.worker.engines import ENGINES, Engine, Loaded, NotRunError, RefusedError, make_engine
-from devices.worker.spec import Options
+from devices.worker.spec import RuntimeOptions
 
 SHAPE, CLASSES = (3, 5, 7), 4
 WEIGHT = np.random.default_rng(0).normal(size=(105, CLASSES)).astype(np.float32)
 BIAS = np.random.default_rng(1).normal(size=CLASSES).astype(np.float32)
-OPTIONS = Options("picture", "scores", threads=1)
+OPTIONS = RuntimeOptions("picture", "scores", threads=1)
 # Largest error of a logit. A GPU multiplies float32 in TF32, whose mantissa has 10 bits; a logit is a sum of 105 products of about 1.
 TOLERANCE = {"onnxruntime": 1e-4, "tensorrt": 2e-2, "torch-tensorrt": 2e-2}
 
@@ -157,8 +157,8 @@ def test_it_may_be_loaded_again_after_closing(engine: Engine, model: Path) -> No
     assert np.array_equal(*answers)
 
 
-@pytest.mark.parametrize("options", [Options("image", "scores", 1), Options("picture", "logits", 1)])
-def test_a_name_the_model_does_not_have_is_refused(engine: Engine, model: Path, options: Options) -> None:
+@pytest.mark.parametrize("options", [RuntimeOptions("image", "scores", 1), RuntimeOptions("picture", "logits", 1)])
+def test_a_name_the_model_does_not_have_is_refused(engine: Engine, model: Path, options: RuntimeOptions) -> None:
     with pytest.raises(RefusedError, match="expected"):
         engine.load(model, options)
 

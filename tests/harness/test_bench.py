@@ -58,7 +58,7 @@ def test_the_schema_in_the_repository_is_that_of_the_code() -> None:
 def test_the_null_device_is_marked_synthetic_everywhere(finished: tuple[Path, RunRecord]) -> None:
     folder, record = finished
     assert record.device.synthetic
-    assert all("simulated" in engine.warnings[0] for engine in record.engines)
+    assert all("made up" in engine.warnings[0] for engine in record.engines)
     for report in ("report.html", "report.md"):
         assert "synthetic" in (folder / report).read_text().lower()
 
