@@ -35,7 +35,7 @@ class Model(Protocol):
     """Whatever can be asked.
 
     Attributes:
-        id: its name in the record: `twin`, an engine such as `ort-int8` or `trt-int8#2`, `ste:ort-int8`.
+        id: its name in the record: `twin`, an engine such as `ort-int8` or `trt-int8#2`, its graph `graph-ort-int8`.
         sha256: of all that its answers follow from: another one is another model.
     """
 
@@ -174,7 +174,7 @@ class Matrix:
         """Right on the clean image and under every column, bool (n,), in the order of `index`.
 
         Its mean is the worst-case robust accuracy RA*. An image that a set does not hold was not shown: no set could change its worst
-        case any more (see `harness.attacks.cascade`).
+        case any more (see `harness.stages.attack`).
         """
         right = self.right(model)
         for column in columns:

@@ -1,7 +1,7 @@
 """Auto-PGD (Croce and Hein, ICML 2020, arXiv:2003.01690, algorithm 1).
 
 Its own code and not a library's, because an image must be able to leave between two steps: once every model that counts has been fooled on
-it, the rest of its steps change nothing (`harness.attacks.cascade`). Held against `pyautoattack` by a test.
+it, the rest of its steps change nothing (`harness.stages.attack`). Held against `pyautoattack` by a test.
 """
 
 from __future__ import annotations

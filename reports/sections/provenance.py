@@ -100,6 +100,9 @@ def _attacks(record: RunRecord) -> Table:
 
 
 def _attack(attack: AttackRecord) -> tuple[str, ...]:
+    def of_images(shown: str) -> str:
+        return shown if attack.n else "–"
+
     return (
         attack.name,
         attack.source if attack.target == TWIN else f"{attack.source}, {attack.target}",
@@ -110,11 +113,11 @@ def _attack(attack: AttackRecord) -> tuple[str, ...]:
         str(attack.seed),
         count(attack.n),
         count(attack.n_attacked),
-        percent(attack.target_accuracy),
-        significant(255 * attack.linf_max),
-        significant(attack.l2_mean),
+        of_images(percent(attack.target_accuracy)),
+        of_images(significant(255 * attack.linf_max)),
+        of_images(significant(attack.l2_mean)),
         significant(attack.l2_median),
-        percent(attack.zero_gradient_share),
+        of_images(percent(attack.zero_gradient_share)),
         count(attack.undone_by_rounding),
     )
 

@@ -1,4 +1,6 @@
-"""The golden file is the specification of report.md. To accept a change: `python tests/reports/test_markdown.py`, then read the diff."""
+"""The golden file is the specification of report.md, of a real run. To accept a change: `python tests/reports/test_markdown.py`, then
+read the diff.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,10 @@ from reports.run import Run
 GOLDEN = Path(__file__).parents[1] / "golden" / "report.md"
 
 
-def test_the_report_is_the_golden_one(rendered):
-    assert rendered("plain", "md").read_text() == GOLDEN.read_text()
+def test_the_report_of_a_real_run_is_the_golden_one(tmp_path):
+    from real_run import report
+
+    assert report(tmp_path) == GOLDEN.read_text()
 
 
 @pytest.mark.parametrize("variant", ["plain", "hostile", "synthetic", "emulated", "unrun", "accelerator", "alike", "unfinished", "bare"])
@@ -63,8 +67,7 @@ def test_common_text_stays_as_it_is(name):
 
 if __name__ == "__main__":
     sys.path.append(str(Path(__file__).parent))
-    from synthetic import make_run
+    from real_run import report as real_report
 
     with tempfile.TemporaryDirectory() as temporary:
-        make_run(Path(temporary) / "run")
-        GOLDEN.write_text(to_markdown(Run.open(Path(temporary) / "run")))
+        GOLDEN.write_text(real_report(Path(temporary)))

@@ -1,0 +1,127 @@
+"""From answers to claims: each engine by its own sets, whatever the others do. The answers are those of a real run, some then changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import harness.bench as spine
+from harness.answers import TWIN, Answers, Matrix
+from harness.records import Claim, RunRecord, Step
+from harness.settings import Settings
+from harness.stages.judge import Evidence, aimed_at, graph_name, judge
+
+FIRST, SECOND, FLOAT = "ort-int8", "ort-int8-rr", "onnx-fp32"
+SETTINGS = Settings(
+    model="resnet8", device="null", flavours=(FIRST, SECOND, FLOAT), attacks=("fgsm",), eps="1/255", samples=48, batches=(1,), threads=1
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunRecord, Evidence, Path]:
+    """A bench of two INT8 engines and a float one: its record, and what it was judged from."""
+    folder, seen = tmp_path_factory.mktemp("judge") / "run", []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spine, "judge", lambda record, evidence, place: seen.append((record, evidence)) or judge(record, evidence, place))
+        record = spine.bench(SETTINGS, folder, ["harness", "bench"])
+    assert record.status is Step.FINISHED
+    return *seen[0], folder
+
+
+def judged(
+    run: tuple[RunRecord, Evidence, Path], folder: Path, change: dict[tuple[str, str], str] | None = None, **other: Any
+) -> RunRecord:
+    """The record judged anew, after some models' answers to some sets were all made "wrong" or "right".
+
+    `change`: (model, target of the S3 set, or another set's source) -> which.
+    """
+    record, evidence, place = run
+    shutil.copytree(place, folder)
+    matrix = Matrix(Answers(folder), evidence.matrix.clean, evidence.matrix.columns)
+    for (model, aimed), how in (change or {}).items():
+        columns = [c for c in matrix.columns if aimed in (c.record.source, c.record.target if c.record.source == "S3" else None)]
+        assert columns, aimed
+        for column in columns:
+            labels = matrix.labels[column.index] + (how == "wrong")
+            logits = np.eye(10, dtype=np.float32)[labels % 10]
+            np.save(matrix.answers.folder / model / f"{column.record.set_sha256}.npy", logits)
+    return judge(record, dataclasses.replace(evidence, matrix=matrix, **other), folder)
+
+
+def claim(record: RunRecord, engine: str) -> Claim:
+    return next(claim for claim in record.claims if claim.engine == engine)
+
+
+def test_the_sets_of_two_int8_flavours_do_not_mix(run: tuple[RunRecord, Evidence, Path], tmp_path: Path) -> None:
+    before = judged(run, tmp_path / "before")
+    foreign = judged(run, tmp_path / "foreign", {(FIRST, SECOND): "wrong", (TWIN, SECOND): "wrong"})
+    assert claim(foreign, FIRST) == claim(before, FIRST), "a set that aims at another engine is none of its own"
+    assert claim(foreign, SECOND) != claim(before, SECOND), "it is one of the engine that it aims at"
+    own = judged(run, tmp_path / "own", {(FIRST, FIRST): "wrong"})
+    assert claim(own, SECOND) == claim(before, SECOND)
+    lost = claim(own, FIRST)
+    assert lost.engine_robust is not None and lost.engine_robust.correct < claim(before, FIRST).engine_robust.correct
+
+
+def test_every_claim_is_that_of_the_samples_of_its_own_sources(run: tuple[RunRecord, Evidence, Path], tmp_path: Path) -> None:
+    """Counted anew from the matrix, image by image."""
+    record, matrix = judged(run, tmp_path / "again"), run[1].matrix
+    for engine in (FIRST, SECOND, FLOAT):
+        own = [
+            c
+            for c in matrix.columns
+            if c.record.eps_exact == "1/255" and (c.record.source == "S1" or c.record.target == engine or c.record.source == "S4")
+            if c.record.source in ("S1", "S3", "S4") and c.record.target in (TWIN, engine)
+        ]
+        for model, share in ((TWIN, claim(record, engine).twin_robust), (engine, claim(record, engine).engine_robust)):
+            right = matrix.logits(model).argmax(1) == matrix.labels
+            for column in own:
+                right[column.index] &= matrix.logits(model, column).argmax(1) == matrix.labels[column.index]
+            assert share is not None and share.correct == int(right[matrix.index].sum()), (engine, model)
+
+
+def test_a_verdict_does_not_depend_on_the_company(run: tuple[RunRecord, Evidence, Path], tmp_path: Path) -> None:
+    """Judged without the other INT8 engine, the same claim; Holm's family is smaller, so only what follows from its size may differ."""
+    before = judged(run, tmp_path / "before")
+    alone = judged(run, tmp_path / "alone", measured=[m for m in run[1].measured if m.engine.name != SECOND])
+    assert {c.engine for c in alone.claims} == {FIRST, FLOAT}
+    ours, its = claim(alone, FIRST), claim(before, FIRST)
+    assert (ours.twin_robust, ours.engine_robust, ours.gap, ours.lower, ours.upper) == (
+        its.twin_robust, its.engine_robust, its.gap, its.lower, its.upper
+    )  # fmt: skip
+
+
+def test_the_control_is_the_float_engine_beside_quantized_ones(run: tuple[RunRecord, Evidence, Path], tmp_path: Path) -> None:
+    assert [c.engine for c in judged(run, tmp_path / "all").claims] == [FIRST, SECOND, FLOAT]
+    only = judged(run, tmp_path / "only", measured=[m for m in run[1].measured if m.engine.name == FLOAT])
+    assert [(c.engine, c.statement) for c in only.claims] == [(FLOAT, claim(only, FLOAT).statement)]
+
+
+def test_an_engine_that_gave_up_claims_nothing(run: tuple[RunRecord, Evidence, Path], tmp_path: Path) -> None:
+    record = judged(run, tmp_path / "lost", lost={FIRST: "crashed: it was killed"})
+    gave_up = claim(record, FIRST)
+    assert gave_up.engine_robust is None and "it was killed" in gave_up.reason
+    assert not [t for t in record.transfer if t.engine == FIRST] and [t for t in record.transfer if t.engine == SECOND]
+    assert record.verdict is not None and record.verdict.exit_code == 4
+
+
+def test_an_engine_that_every_set_fools_fails(run: tuple[RunRecord, Evidence, Path], tmp_path: Path) -> None:
+    wrong = {(FIRST, "S1"): "wrong", (TWIN, "S1"): "right", (TWIN, FIRST): "right", (TWIN, "S4"): "right"}
+    record = judged(run, tmp_path / "fooled", wrong)
+    fails = claim(record, FIRST)
+    assert fails.gap is not None and fails.gap > 0.5 and fails.lower is not None and fails.lower > fails.margin
+    assert fails.verdict in ("FAILS", "UNTRUSTED")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "row"), [("S1", TWIN, TWIN), ("S3", FIRST, graph_name(FIRST)), ("S4", FIRST, FIRST), ("S4", TWIN, TWIN)]
+)
+def test_a_set_is_aimed_at_one_row(source: str, target: str, row: str) -> None:
+    record: Any = SimpleNamespace(source=source, target=target)
+    assert aimed_at(record) == row
