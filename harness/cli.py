@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
+from harness import plugins
 from harness.allocator import keep_freed_memory
 from harness.commands import compare, compress, devices, lint, models, reproduce, sweep
 from harness.commands.interruption import going_on
@@ -34,6 +35,7 @@ from harness.commands.options import (
     ModelArgument,
     Normalize,
     Out,
+    Plugins,
     Scenario,
     Seed,
     Threads,
@@ -105,10 +107,7 @@ def bench(
     source: Annotated[
         list[str] | None, typer.Option("--source", help="make only sets of these sources: S0, S1, S3, S4, repeatable [default: all]")
     ] = None,
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option("--plugin", help="import package.module, which adds to the tables of attacks, sources, …; repeatable"),
-    ] = None,
+    plugin: Plugins = None,
     builds: Annotated[int, typer.Option(help="engines built of each flavour; the worst counts")] = 1,
     exhaustive: Annotated[
         bool, typer.Option(help="every attack on every image, for transfer rates of each; takes several times as long")
@@ -150,13 +149,14 @@ def profile(
     threads: Threads = None,
     seed: Seed = 0,
     out: Out = None,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Latency, memory and clean accuracy only: a bench without attacks."""
     settings = _settings(
         model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, device=device, emulate=emulate,
         host=host, flavours=flavour, attacks=(), tier=tier, calibration=calibration, batches=batch, scenario=scenario, threads=threads,
-        seed=seed,
+        seed=seed, plugins=plugin,
     )  # fmt: skip
     _bench(settings, out, None, as_json)
 
@@ -177,12 +177,13 @@ def export(
     image_size: ImageSize = None,
     calibration: Calibration = "minmax",
     seed: Seed = 0,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Write deployable files of a model, each checked for parity with the twin."""
     settings = _settings(
         model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, flavours=flavour,
-        calibration=calibration, seed=seed,
+        calibration=calibration, seed=seed, plugins=plugin,
     )  # fmt: skip
     from harness.stages.ahead import build_ahead, check_ahead
     from harness.stages.export import export_and_check
@@ -221,12 +222,13 @@ def attack(
     normalize: Normalize = None,
     image_size: ImageSize = None,
     seed: Seed = 0,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Make one adversarial set on the twin; run again after an interruption, it goes on where it was."""
     settings = _settings(
         model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, attacks=(attack,), eps=eps,
-        samples=samples, seed=seed,
+        samples=samples, seed=seed, plugins=plugin,
     )  # fmt: skip
     from harness.stages.attack import attack_once
 
@@ -260,8 +262,10 @@ def train(
 def report(
     run: Annotated[Path, typer.Argument(help="a run folder")],
     format: Annotated[list[str] | None, typer.Option("--format", help="html, md, json or junit, repeatable [default: html, md]")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Render a saved run again; prints the paths."""
+    plugins.load(plugin or ())
     from reports.render import render
 
     for path in render(run, tuple(format or ("html", "md"))).values():

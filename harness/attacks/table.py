@@ -59,8 +59,7 @@ class Attack:
         Iterates are not promised to lie in the ball, on the uint8 grid, or to fool: `harness.attacks.batch` sees to that.
         """
         module, _, function = self.path.partition(":")
-        whole = module if "." in module else f"{__package__}.{module}"
-        return partial(getattr(import_module(whole), function), steps=self.steps)
+        return partial(getattr(import_module(module), function), steps=self.steps)
 
     def with_steps(self, steps: int) -> Attack:
         """The same attack with another number of steps, named NAME-STEPS."""
@@ -70,15 +69,43 @@ class Attack:
 ATTACKS: dict[str, Attack] = {
     attack.name: attack
     for attack in (
-        Attack("noise", "harness", "Linf", 10, "eps", "random signs, the worst of the draws: the floor", "noise:noise", bf16=False),
-        Attack("fgsm", "foolbox", "Linf", 1, "eps", "one step along the gradient's sign", "foolbox_attacks:fgsm"),
-        Attack("bim", "foolbox", "Linf", 10, "eps/5", "iterated FGSM from the clean image", "foolbox_attacks:bim"),
-        Attack("pgd", "harness", "Linf", 20, "eps/4", "projected gradient descent, random start", "pgd:pgd"),
-        Attack("FB_pgd_at", "foolbox", "Linf", 40, "0.033 eps", "Foolbox's PGD with its defaults: weak", "foolbox_attacks:fb_pgd"),
-        Attack("cw-l2", "foolbox", "L2", 40, "Adam 0.02, 5 searches from c = 1", "Carlini & Wagner", "foolbox_attacks:cw_l2", bf16=False),
-        Attack("apgd-ce", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, cross-entropy", "apgd:apgd_ce"),
-        Attack("apgd-dlr", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss", "apgd:apgd_dlr"),
-        Attack("apgd-t", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss towards 9 classes", "apgd:apgd_t"),
+        Attack(
+            "noise",
+            "harness",
+            "Linf",
+            10,
+            "eps",
+            "random signs, the worst of the draws: the floor",
+            "harness.attacks.noise:noise",
+            bf16=False,
+        ),
+        Attack("fgsm", "foolbox", "Linf", 1, "eps", "one step along the gradient's sign", "harness.attacks.foolbox_attacks:fgsm"),
+        Attack("bim", "foolbox", "Linf", 10, "eps/5", "iterated FGSM from the clean image", "harness.attacks.foolbox_attacks:bim"),
+        Attack("pgd", "harness", "Linf", 20, "eps/4", "projected gradient descent, random start", "harness.attacks.pgd:pgd"),
+        Attack(
+            "FB_pgd_at",
+            "foolbox",
+            "Linf",
+            40,
+            "0.033 eps",
+            "Foolbox's PGD with its defaults: weak",
+            "harness.attacks.foolbox_attacks:fb_pgd",
+        ),
+        Attack(
+            "cw-l2",
+            "foolbox",
+            "L2",
+            40,
+            "Adam 0.02, 5 searches from c = 1",
+            "Carlini & Wagner",
+            "harness.attacks.foolbox_attacks:cw_l2",
+            bf16=False,
+        ),
+        Attack("apgd-ce", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, cross-entropy", "harness.attacks.apgd:apgd_ce"),
+        Attack("apgd-dlr", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss", "harness.attacks.apgd:apgd_dlr"),
+        Attack(
+            "apgd-t", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss towards 9 classes", "harness.attacks.apgd:apgd_t"
+        ),
         Attack(
             "square",
             "pyautoattack",
@@ -86,7 +113,7 @@ ATTACKS: dict[str, Attack] = {
             1000,
             "random squares",
             "1,000 queries, no gradient",
-            "square:square",
+            "harness.attacks.square:square",
             bf16=False,
             access=Access.SCORES,
         ),

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.commands.interruption import going_on
-from harness.commands.options import Arch, AsJson, Classes, GoOn, ImageSize, ModelArgument, Normalize, Seed
+from harness.commands.options import Arch, AsJson, Classes, GoOn, ImageSize, ModelArgument, Normalize, Plugins, Seed
 
 EPILOG = """
 Methods: radmm, hydra, magnitude, nm24, filters, lowbit, ptq-int8, qat-int8, and into a --student kd, ard, rslad, iad-1, iad-2.
@@ -40,12 +40,15 @@ def compress(
     normalize: Normalize = None,
     resume: GoOn = False,
     seed: Seed = 0,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Compress a model; run again after an interruption, it goes on from the last epoch."""
+    from harness import plugins
     from harness.compression.compress import Request
     from harness.compression.compress import compress as run
 
+    plugins.load(plugin or ())
     request = Request(
         model=model, method=method, rate=rate, pattern=pattern, recipe=recipe, until=until, student=student,
         standard_teacher=standard_teacher, data=data, test=test, arch=arch, classes=classes,

@@ -31,5 +31,9 @@ Threads = Annotated[int | None, typer.Option(help="threads of the runtime [defau
 Batches = Annotated[list[int] | None, typer.Option("--batch", help="batch size to time, repeatable [default: 1, 8, 32]")]
 Out = Annotated[Path | None, typer.Option(help="run folder, new or empty [default: runs/TIME-MODEL-DEVICE]")]
 GoOn = Annotated[bool, typer.Option("--resume", help="go on from the last finished epoch, or refuse; by default: go on, or start")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", help="import package.module, which adds to the tables of attacks, sources, methods, …; repeatable"),
+]
 Seed = Annotated[int, typer.Option(help="seed of everything random")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON alone on standard output")]

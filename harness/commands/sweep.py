@@ -55,6 +55,7 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Compress models by several methods, rates and seeds, bench each result, and say which to take."""
+    from harness import plugins
     from harness.errors import UsageError
     from harness.sweep.cache import Cache
     from harness.sweep.cells import cells
@@ -64,6 +65,7 @@ def sweep(
 
     if address is not None and executor != "ray":
         raise UsageError(f"--address {address} is for --executor ray")
+    plugins.load(())
     wanted = load_spec(spec)
     found = cells(wanted)
     folder = out or Path("sweeps") / wanted.name

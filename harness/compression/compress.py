@@ -94,7 +94,7 @@ def compress(request: Request, out: Path, work: Path | None = None, *, resume: b
     request = check(request)
     check_out(out)
     method = find_method(request.method)
-    recipe = load_recipe(request.recipe, request.method, method.stages, request.seed)
+    recipe = load_recipe(request.recipe, request.method, method.stages, request.seed, method.constants)
     twin = load_model(request)
     folder = work or out.with_suffix(".stages")
     if folder.exists() and not folder.is_dir():

@@ -12,15 +12,7 @@ from harness.toml import read_toml
 from harness.training.recipe import Stage, faults
 
 RECIPES = Path(__file__).parent / "recipes"
-OPTIONS: dict[str, tuple[str, ...]] = {  # the constants of each method that a recipe may set, by their names in the paper
-    "radmm": ("rho", "growth", "every"),
-    "filters": ("norm",),
-    "kd": ("alpha", "temperature"),
-    "ard": ("alpha", "temperature", "kl_weight"),
-    "rslad": ("kl_weight",),
-    "iad-1": ("alpha", "beta", "warmup_share"),
-    "iad-2": ("alpha_1", "alpha_2", "beta", "warmup_share"),
-}
+NOTHING = "cpu"  # the recipe of a method that trains nothing and ships none
 
 
 class CompressionRecipe(BaseModel):
@@ -33,7 +25,7 @@ class CompressionRecipe(BaseModel):
     options: dict[str, float] = Field(default={}, description="constants of the method, by their names in the paper")
 
 
-def load_recipe(recipe: str, method: str, stages: tuple[str, ...], seed: int) -> CompressionRecipe:
+def load_recipe(recipe: str, method: str, stages: tuple[str, ...], seed: int, constants: tuple[str, ...] = ()) -> CompressionRecipe:
     """Read a recipe and check that it is one for the method.
 
     Args:
@@ -41,11 +33,14 @@ def load_recipe(recipe: str, method: str, stages: tuple[str, ...], seed: int) ->
         method: the method's name.
         stages: the stages the method trains.
         seed: of every stage.
+        constants: that the method has, by their names in the paper.
 
     Raises:
         UsageError: the file is missing, not TOML, or holds an unknown, missing or invalid field, stage or constant.
     """
     path = RECIPES / recipe / f"{method}.toml" if "/" not in recipe and not recipe.endswith(".toml") else Path(recipe)
+    if not path.is_file() and not stages and recipe == NOTHING:
+        return CompressionRecipe(description="nothing is trained", stages={})
     if not path.is_file():
         why = f"{method} has no published schedule" if recipe == "paper" else f"there is no recipe {recipe} for {method}"
         raise UsageError(f"{why}. Choices: {', '.join(shipped(method))}, or a TOML file.")
@@ -59,9 +54,8 @@ def load_recipe(recipe: str, method: str, stages: tuple[str, ...], seed: int) ->
         raise UsageError(f"recipe {path}: {faults(error)}") from error
     if missing := [name for name in stages if name not in found.stages]:
         raise UsageError(f"recipe {path} lacks the stage{'s' * (len(missing) > 1)} {', '.join(missing)} of {method}")
-    known = OPTIONS.get(method, ())
-    if strange := [name for name in found.options if name not in known]:
-        raise UsageError(f"recipe {path}: {method} has no constant {', '.join(strange)}; it has {', '.join(known) or 'none'}")
+    if strange := [name for name in found.options if name not in constants]:
+        raise UsageError(f"recipe {path}: {method} has no constant {', '.join(strange)}; it has {', '.join(constants) or 'none'}")
     return found
 
 

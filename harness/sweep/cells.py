@@ -136,7 +136,7 @@ def rehearse(request: Request, twin: Twin, data: Dataset | None) -> None:
         UsageError: see `harness.compression.compress.compress`.
     """
     method = find_method(request.method)
-    recipe = load_recipe(request.recipe, request.method, method.stages, request.seed)
+    recipe = load_recipe(request.recipe, request.method, method.stages, request.seed, method.constants)
     with TemporaryDirectory() as nothing:
         ready = prepare(request, recipe, twin, data if method.stages else None, Path(nothing), _Rehearsal)
         with suppress(_TrainingReached):

@@ -132,7 +132,9 @@ def network_key(request: Request, data_sha256: str | None, test_sha256: str) -> 
     network as far as a sweep is concerned, and the rounding that differs is less than another seed's difference.
     """
     method = find_method(request.method)
-    recipe = load_recipe(request.recipe, request.method, method.stages, request.seed).model_dump(mode="json", exclude={"description"})
+    recipe = load_recipe(request.recipe, request.method, method.stages, request.seed, method.constants).model_dump(
+        mode="json", exclude={"description"}
+    )
     return digest(
         {
             "parent": model_key(request.model, request.arch),

@@ -21,7 +21,7 @@ from export.flavours import export_flavour
 from export.session import open_session
 from harness.compression.job import Job
 from harness.compression.methods.lowbit import SymmetricWeight
-from harness.compression.recipe import OPTIONS, CompressionRecipe, load_recipe, shipped
+from harness.compression.recipe import CompressionRecipe, load_recipe, shipped
 from harness.compression.table import METHODS
 from harness.data.dataset import Dataset, to_tensor
 from harness.data.load import load_data, stratified
@@ -179,13 +179,13 @@ def test_the_start_s_zeros_and_grids_are_kept(method: str, start: Job, compresse
 
 
 def test_its_constants_are_those_that_a_recipe_may_set(method: str, start: Job) -> None:
-    assert start.notes.get("asked", set()) == set(OPTIONS.get(method, ()))
+    assert start.notes.get("asked", set()) == set(METHODS[method].constants)
 
 
 def test_its_shipped_recipes_fit(method: str) -> None:
     assert "cpu" in shipped(method)
     for name in shipped(method):
-        recipe = load_recipe(name, method, METHODS[method].stages, 0)
+        recipe = load_recipe(name, method, METHODS[method].stages, 0, METHODS[method].constants)
         assert list(recipe.stages) == list(METHODS[method].stages)
 
 
@@ -200,10 +200,10 @@ UNPUBLISHED = {"magnitude", "lowbit", "qat-int8", "kd"}
 
 def test_it_has_the_paper_s_schedule_or_says_that_there_is_none(method: str) -> None:
     if method not in UNPUBLISHED:
-        load_recipe("paper", method, METHODS[method].stages, 0)
+        load_recipe("paper", method, METHODS[method].stages, 0, METHODS[method].constants)
         return
     with pytest.raises(UsageError, match=f"{method} has no published schedule. Choices: cpu, or a TOML file"):
-        load_recipe("paper", method, METHODS[method].stages, 0)
+        load_recipe("paper", method, METHODS[method].stages, 0, METHODS[method].constants)
 
 
 def test_the_rate_s_default_is_one(method: str) -> None:

@@ -1,8 +1,12 @@
 """Entries from outside the package: a module that the harness has never heard of adds a toy to each table, and a bench runs with them."""
 
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -95,9 +99,55 @@ def test_a_toy_of_each_kind_runs_a_bench(toys: str, tmp_path: Path) -> None:
     assert again.exit_code == done.exit_code
 
 
-def test_a_toy_method_compresses(toys: str) -> None:
-    plugins.load([toys])
-    assert "toy" in plugins._table(plugins.TABLES["methods"])
+def small_images(folder: Path) -> list[str]:
+    """Options for images of noise, training and test."""
+    rng = np.random.default_rng(0)
+    for name, n in (("few", 40), ("test", 12)):
+        np.savez(folder / f"{name}.npz", images=rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8), labels=np.arange(n) % 10)
+    return ["--data", str(folder / "few.npz"), "--test", str(folder / "test.npz")]
+
+
+def test_a_toy_method_compresses(toys: str, tmp_path: Path) -> None:
+    out = tmp_path / "smaller.safetensors"
+    words = ["compress", "resnet8", "--method", "toy", "--plugin", toys, *small_images(tmp_path), "--out", str(out)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert json.loads(out.with_suffix(".json").read_text())["method"]["name"] == "toy"
+
+
+def test_what_an_installed_package_has_is_in_the_tables(tmp_path: Path) -> None:
+    """A package with entry points, as pip installs one, in a process of its own: nobody names it."""
+    site = tmp_path / "site"
+    (site / "brighter_attack-1.0.dist-info").mkdir(parents=True)
+    (site / "brighter_attack-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: brighter-attack\nVersion: 1.0\n")
+    (site / "brighter_attack-1.0.dist-info/entry_points.txt").write_text(
+        "[edge_harness.attacks]\nbrighter = brighter_attack:ATTACK\n[edge_harness.methods]\nsame = brighter_attack:METHOD\n"
+    )
+    (site / "brighter_attack.py").write_text(
+        "from harness.attacks.table import Attack\n"
+        "from harness.compression.rate import no_rate\n"
+        "from harness.compression.table import Method\n"
+        "def brighter(search, *, steps):\n"
+        "    search.ask((search.images + search.eps).clamp(0, 1))\n"
+        "ATTACK = Attack('brighter', 'mine', 'Linf', 1, 'eps', 'every pixel by eps', 'brighter_attack:brighter')\n"
+        "METHOD = Method(lambda job: job.network, 'leaves it as it is', (), no_rate, '')\n"
+    )
+    paths = os.pathsep.join((str(site), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")))
+
+    def harness(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "harness", *words],
+            env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    out = tmp_path / "set.npz"
+    attacked = harness("attack", "resnet8", "--attack", "brighter", "--samples", "8", "--out", str(out), "--json")
+    assert attacked.returncode == 0, attacked.stderr
+    assert json.loads(attacked.stdout)["name"] == "brighter" and np.load(out)["images"].shape == (8, 32, 32, 3)
+    smaller = tmp_path / "smaller.safetensors"
+    compressed = harness("compress", "resnet8", "--method", "same", *small_images(tmp_path), "--out", str(smaller))
+    assert compressed.returncode == 0, compressed.stderr
+    assert smaller.exists()
 
 
 @pytest.mark.parametrize(
