@@ -73,7 +73,7 @@ def prepare(settings: Settings, out: Path, command: list[str]) -> None:
         run.save(open_record(subject, settings, command))
         exported = export_and_check(subject, settings, run.folder / "artefacts", run.log)
         context = make_context(subject, settings, Engines(engines := plan_engines(subject, settings, exported)), engines)
-        Cascade(context, Answers(run.folder), run.folder, settings.exhaustive, run.log).run()
+        Cascade(context, Answers(run.folder), run.folder, settings.every_image, run.log).run()
 
 
 def open_only(settings: Settings, out: Path, command: list[str]) -> None:
@@ -94,7 +94,7 @@ def _stages(run: RunFolder, record: RunRecord, subject: Subject, settings: Setti
         record = run.save(record.model_copy(update={"status": Step.MEASURED}))
 
         context = make_context(subject, settings, opened, [engine for engine in engines if engine.name in opened.sessions])
-        cascade = Cascade(context, Answers(run.folder), run.folder, settings.exhaustive, run.log)
+        cascade = Cascade(context, Answers(run.folder), run.folder, settings.every_image, run.log)
         record = run.save(record.model_copy(update={"attacks": cascade.run(), "status": Step.ATTACKED}))
 
     record = run.save(judge(record, Evidence(subject, settings, measured, cascade.matrix, cascade.lost), run.folder))

@@ -110,8 +110,9 @@ def bench(
     plugin: Plugins = None,
     builds: Annotated[int, typer.Option(help="engines built of each flavour; the worst counts")] = 1,
     exhaustive: Annotated[
-        bool, typer.Option(help="every attack on every image, for transfer rates of each; takes several times as long")
-    ] = False,
+        bool | None,
+        typer.Option(help="every attack on every image, for transfer rates of each; several times as long [default: of tier qualify]"),
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="go on with an interrupted run; every other option comes from its record")] = None,
     as_json: AsJson = False,
 ) -> None:

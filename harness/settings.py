@@ -19,10 +19,14 @@ Tier = Literal["quick", "bench", "qualify"]
 
 @dataclass(frozen=True)
 class TierPlan:
-    """What a tier spends: attacked images, non-inferiority margin, attack iterations, queries, measuring time per batch size and rounds."""
+    """What a tier spends: attacked images, non-inferiority margin, attacks and their iterations, whether each attack is made on every
+    image, queries, measuring time per batch size and rounds.
+    """
 
     samples: int
     margin: float
+    attacks: tuple[str, ...]
+    exhaustive: bool
     apgd_steps: int
     queries: int
     measure_s: float
@@ -30,14 +34,15 @@ class TierPlan:
     rounds: int
 
 
+ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
+TARGETED = (*ATTACKS, "apgd-t")
 TIERS: dict[Tier, TierPlan] = {
-    "quick": TierPlan(samples=256, margin=0.05, apgd_steps=50, queries=100, measure_s=2.0, warmup_s=0.5, rounds=5),
-    "bench": TierPlan(samples=1000, margin=0.02, apgd_steps=100, queries=1000, measure_s=10.0, warmup_s=2.0, rounds=10),
-    "qualify": TierPlan(samples=1000, margin=0.02, apgd_steps=100, queries=5000, measure_s=60.0, warmup_s=5.0, rounds=20),
+    "quick": TierPlan(256, 0.05, ATTACKS, exhaustive=False, apgd_steps=50, queries=100, measure_s=2.0, warmup_s=0.5, rounds=5),
+    "bench": TierPlan(1000, 0.02, TARGETED, exhaustive=False, apgd_steps=100, queries=1000, measure_s=10.0, warmup_s=2.0, rounds=10),
+    "qualify": TierPlan(1000, 0.02, TARGETED, exhaustive=True, apgd_steps=100, queries=5000, measure_s=60.0, warmup_s=5.0, rounds=20),
 }
 
 DEFAULT_FLAVOURS = ("onnx-fp32", "ort-int8")
-DEFAULT_ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
 DEFAULT_EPS = "8/255"
 OWN = "exec"  # a flavour `exec:COMMAND` is the user's own engine
 LOCK = ".lock"  # of a run folder; a folder with nothing else in it was never begun
@@ -48,7 +53,8 @@ CURVE = tuple(Fraction(k, 255) for k in (1, 2, 4, 8))
 class Settings(BaseModel):
     """One run's options, all of them.
 
-    `samples`, `eps` and `threads` are None where the user left the choice to the tier, the model's card and the device. No `sources`: all.
+    `attacks`, `exhaustive`, `samples`, `eps` and `threads` are None where the user left the choice to the tier, the model's card and the
+    device. No `sources`: all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,7 +69,7 @@ class Settings(BaseModel):
     emulate: bool = False
     host: str | None = None
     flavours: tuple[str, ...] = DEFAULT_FLAVOURS
-    attacks: tuple[str, ...] = DEFAULT_ATTACKS
+    attacks: tuple[str, ...] | None = None
     eps: str | None = None
     samples: int | None = None
     tier: Tier = "quick"
@@ -73,7 +79,7 @@ class Settings(BaseModel):
     threads: int | None = None
     seed: int = 0
     sources: tuple[str, ...] = ()
-    exhaustive: bool = False
+    exhaustive: bool | None = None
     builds: int = 1
     plugins: tuple[str, ...] = ()
 
@@ -86,6 +92,16 @@ class Settings(BaseModel):
     def plan(self) -> TierPlan:
         """The tier's plan."""
         return TIERS[self.tier]
+
+    @property
+    def attack_names(self) -> tuple[str, ...]:
+        """The option, else the tier's."""
+        return self.plan.attacks if self.attacks is None else self.attacks
+
+    @property
+    def every_image(self) -> bool:
+        """Whether every attack is made on every image: the option, else the tier's."""
+        return self.plan.exhaustive if self.exhaustive is None else self.exhaustive
 
     def radius(self, card_eps: str | None) -> Fraction:
         """The primary radius: the option, else the claim on the model's card, else 8/255."""

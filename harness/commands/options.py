@@ -22,7 +22,9 @@ Host = Annotated[
     str | None, typer.Option(help="USER@ADDR or ssh alias of the device [default: the profile's alias, else the device's name]")
 ]
 Flavours = Annotated[list[str] | None, typer.Option("--flavour", help="deployable form, repeatable [default: onnx-fp32, ort-int8]")]
-Attacks = Annotated[list[str] | None, typer.Option("--attack", help="attack, repeatable [default: pgd, apgd-ce, apgd-dlr]")]
+Attacks = Annotated[
+    list[str] | None, typer.Option("--attack", help="attack, repeatable [default: pgd, apgd-ce, apgd-dlr; beyond tier quick apgd-t too]")
+]
 Calibration = Annotated[str, typer.Option(help="INT8 calibration: minmax, entropy or percentile")]
 Tier = Annotated[str, typer.Option(help="how much to spend: quick (n=256), bench (n=1,000) or qualify (60 s per measurement)")]
 Eps = Annotated[str | None, typer.Option(help="L-inf radius such as 8/255 [default: the model card's claim, else 8/255]")]

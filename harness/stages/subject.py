@@ -28,7 +28,7 @@ from harness.records import DataRecord, DeviceRecord, ModelRecord
 from harness.settings import OWN, Settings, check_numbers
 from harness.sources import find_source
 
-ADAPTIVE_STEPS = ("apgd-ce", "apgd-dlr")
+ADAPTIVE_STEPS = ("apgd-ce", "apgd-dlr", "apgd-t")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
             raise unknown("flavour", flavour, [*FLAVOURS, f"{OWN}:COMMAND"])
     for source in settings.sources:
         find_source(source)
-    attacks = {attack.name: attack for attack in (for_tier(name, settings) for name in settings.attacks)}
+    attacks = {attack.name: attack for attack in (for_tier(name, settings) for name in settings.attack_names)}
     profile = find_profile(settings.device, emulate=settings.emulate, host=settings.host)
     check_simulated(settings.exported, profile)
     return tuple(attacks.values()), profile

@@ -56,7 +56,7 @@ def test_what_was_bought_is_said_in_words_at_the_smallest_batch(ratio: float, pa
 
 def test_a_device_without_a_clock_says_nothing_of_latency() -> None:
     silent = engine(None).model_copy(update={"latency_ms": {}, "against_parent": AgainstParent()})
-    assert not list(gains(record(child(1.0, engines=[silent]), device=DeviceRow(name="pi", simulated=False, emulated=True))))
+    assert not list(gains(record(child(1.0, engines=[silent]), device=DeviceRow(name="pi", synthetic=False, emulated=True))))
 
 
 def test_latencies_that_do_not_count_say_why() -> None:

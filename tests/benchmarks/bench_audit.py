@@ -1,0 +1,103 @@
+"""The whole audit against the plain script of the same attacks, as ratios of wall time measured in one run. Use an idle machine.
+
+    python tests/benchmarks/bench_audit.py [--model resnet18x16-at] [--samples 256] [--rounds 1]
+
+Each round runs, in turn: the plain script (`plain_script.py`), the same with both APGDs in one AutoAttack evaluator, `harness bench` with
+the same attacks on the twin alone, and `harness bench` with every source of its tier. Steps, radius, images and threads are the same. The
+limits of a CPU with bfloat16 differ from those of one without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from devices.worker.environment import describe_machine
+from harness.data.load import load_data
+from harness.models.load import load_twin
+from harness.precision import native_bf16
+
+HERE = Path(__file__).parent
+POINTS = 1.0
+# (ours, of what, limit with bfloat16, limit without)
+LIMITS = (
+    ("bench, S1", "plain", 0.35, 0.5),
+    ("bench, S1", "plain, cascade", 0.7, 0.7),
+    ("bench, every source", "plain", 0.55, 0.8),
+)
+
+
+def timed(command: list[str]) -> tuple[float, str]:
+    """Wall seconds and standard output of a command that must end with a verdict, whichever."""
+    started = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1, 3):
+        sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+    return time.monotonic() - started, done.stdout
+
+
+def save_case(model: str, place: Path, n: int) -> None:
+    """The network as a saved program, and as many images again as are attacked: a quarter is set aside for calibration."""
+    twin = load_twin(model)
+    images, others = load_data("cifar10-sample", input_shape=twin.input_shape, classes=twin.classes, seed=0)
+    example = (torch.rand(2, *twin.input_shape),)
+    torch.export.save(torch.export.export(twin.module, example, dynamic_shapes=({0: torch.export.Dim("n")},)), place / "model.pt2")
+    pixels, labels = (np.concatenate(pair) for pair in ((images.images, others.images), (images.labels, others.labels)))
+    np.savez(place / "data.npz", images=pixels[: 2 * n], labels=labels[: 2 * n])
+
+
+def worst_of_twin(run: Path) -> float:
+    """The twin's robust accuracy under every attack at the primary radius."""
+    record = json.loads((run / "record.json").read_text())
+    return float(record["claims"][0]["twin_robust"]["accuracy"])
+
+
+def main() -> None:
+    """Print every time and ratio; the ratio that misses its limit is marked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="resnet18x16-at")
+    parser.add_argument("--samples", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=1)
+    told = parser.parse_args()
+    machine, bf16 = describe_machine(), native_bf16()
+    print(f"{machine['cpu_model']}, {len(os.sched_getaffinity(0))} CPUs, {', '.join(machine['isa_flags'])}; load {os.getloadavg()[0]:.2f}")
+    seconds: dict[str, list[float]] = {}
+    worst: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        save_case(told.model, place, told.samples)
+        plain = [sys.executable, str(HERE / "plain_script.py"), str(place / "model.pt2"), str(place / "data.npz"), str(told.samples)]
+        bench = [sys.executable, "-m", "harness", "bench", "--model", str(place / "model.pt2"), "--data", str(place / "data.npz")]
+        bench += ["--eps", "8/255", "--samples", str(told.samples), "--attack", "pgd", "--attack", "apgd-ce", "--attack", "apgd-dlr"]
+        for number in range(told.rounds):
+            for name, command in (
+                ("plain", plain),
+                ("plain, cascade", [*plain, "--cascade"]),
+                ("bench, S1", [*bench, "--source", "S1", "--out", str(place / f"s1-{number}")]),
+                ("bench, every source", [*bench, "--out", str(place / f"all-{number}")]),
+            ):
+                wall, said = timed(command)
+                seconds.setdefault(name, []).append(wall)
+                out = Path(command[-1])
+                worst[name] = worst_of_twin(out) if name.startswith("bench") else json.loads(said)["worst"]
+                print(f"{name}: {wall:.1f} s, robust accuracy of the twin {worst[name]:.1%} (n = {told.samples})", flush=True)
+    for ours, other, with_bf16, without in LIMITS:
+        ratio, limit = statistics.median(seconds[ours]) / statistics.median(seconds[other]), with_bf16 if bf16 else without
+        print(f"{ours} / {other}: {ratio:.2f} (limit {limit:g})   {'ok' if ratio <= limit else 'MISSED'}")
+    for name in ("plain, cascade", "bench, S1"):
+        points = 100 * (worst[name] - worst["plain"])
+        print(f"{name}: {points:+.1f} points of robust accuracy (limit {POINTS:g})   {'ok' if points <= POINTS else 'MISSED'}")
+
+
+if __name__ == "__main__":
+    main()
