@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.compression.recipe import OPTIONS, load_recipe
+from harness.compression.recipe import load_recipe
 from harness.compression.table import METHODS
 from harness.models.load import load_twin
 from harness.models.packed import unpack
@@ -24,7 +24,7 @@ EXAMPLES = {told.split()[0]: (told.split()[1:], text) for told, text in re.finda
 def test_the_recipe_is_one(tmp_path: Path) -> None:
     (method, *stages), text = EXAMPLES["recipe"]
     (tmp_path / "r.toml").write_text(text)
-    assert list(load_recipe(str(tmp_path / "r.toml"), method, METHODS[method].stages, 0).stages) == stages
+    assert list(load_recipe(str(tmp_path / "r.toml"), method, METHODS[method].stages, 0, METHODS[method].constants).stages) == stages
 
 
 def test_the_sweep_is_one_and_shows_every_key_that_is_no_bench_option(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_the_table_names_the_stages_and_constants_of_every_method(method: str) -
     (row,) = (line for line in PAGE.splitlines() if line.startswith("|") and f"`{method}`" in line.split("|")[1])
     _, _, stages, constants, _ = row.split("|")
     assert tuple(re.findall(r"`(\w+)`", stages)) == METHODS[method].stages
-    assert tuple(re.findall(r"`(\w+)`", constants)) == OPTIONS.get(method, ())
+    assert tuple(re.findall(r"`(\w+)`", constants)) == METHODS[method].constants
 
 
 def test_packed_weights_unpack_as_the_page_says() -> None:
