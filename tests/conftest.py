@@ -13,6 +13,11 @@ from harness.allocator import keep_freed_memory
 keep_freed_memory()  # as the program does: the suite attacks and trains in this process
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long first, the longest before all: or one of them would end alone. `slow` has the seconds, roughly."""
+    items.sort(key=lambda item: -next((mark.args[0] for mark in item.iter_markers("slow")), 0))
+
+
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sshd.Board]:
     """A machine reached by SSH: this one, over loopback. Not started yet: its Python and its variables can be changed before."""

@@ -13,6 +13,8 @@ import torchvision
 from PIL import Image
 from safetensors.torch import save_file
 
+pytestmark = pytest.mark.slow(400)
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 LINES = [line.split("   #")[0].strip() for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]

@@ -32,6 +32,8 @@ from harness.audit.gates import saturation
 from harness.models.normalisation import with_normalisation
 from harness.models.resnet import resnet8
 
+pytestmark = pytest.mark.slow(110)
+
 SOURCE = "5" * 64
 CLASSES = 7
 MINMAX = "minmax"

@@ -32,6 +32,8 @@ from harness.models.packed import pack, round_trip
 from harness.training.recipe import Stage
 from harness.training.regime import Regime
 
+pytestmark = pytest.mark.slow(100)
+
 SIGMAS = 5  # of the start's accuracy, as a share of n images: the least gain
 ARCH, SHAPE = "resnet8", (3, 32, 32)
 

@@ -26,6 +26,8 @@ from devices.host.station import Station
 from devices.host.transports import TRANSPORTS
 from devices.worker.files import sha256_file
 
+pytestmark = pytest.mark.slow(55)
+
 A, B, OTHER = EngineId("a", 0), EngineId("a", 1), EngineId("b")
 NAN, REFUSED = EngineId("nan"), EngineId("refused")
 # Under an emulator a session takes long to open, and what follows is the same code as on this machine.

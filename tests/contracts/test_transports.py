@@ -20,6 +20,8 @@ from devices.host.profile import load_profile
 from devices.host.transports import TRANSPORTS, Transport, connect
 from devices.worker.wire import ClosedError, SilentError
 
+pytestmark = pytest.mark.slow(20)
+
 QEMU = any(map(shutil.which, ("qemu-x86_64-static", "qemu-x86_64")))
 AWKWARD = 'it\'s $(a) "folder"; rm -rf *'
 ECHO = "import sys\nwhile line := sys.stdin.buffer.readline():\n    sys.stdout.buffer.write(line.upper()); sys.stdout.buffer.flush()\n"

@@ -27,6 +27,8 @@ from devices.host.sysroot import Sysroot
 from devices.host.transports import connect, emulated
 from devices.worker.spec import RuntimeOptions
 
+pytestmark = pytest.mark.slow(45)
+
 CHANNELS, SIDE, CLASSES = 16, 8, 4
 SCALE = CHANNELS * 9 * 127 / 200  # of the output: the largest sum is level 200 of 255
 PRECISE = {"session.x64quantprecision": "1"}

@@ -20,6 +20,8 @@ from devices.host.transports import answers, ssh
 from devices.host.transports.openssh import UnreachableError
 from devices.worker.wire import Wire
 
+pytestmark = pytest.mark.slow(50)
+
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 WRONG: list[Any] = [None, -7, 1 << 63, "../..", [[]], {"a": 1}]
 FIELDS = {

@@ -17,6 +17,8 @@ from devices.host.errors import DeviceError
 from devices.host.session import EngineError, EngineSession, Limits
 from devices.host.station import own_engine
 
+pytestmark = pytest.mark.slow(30)
+
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 LIMITS = Limits(load_s=5.0, answer_s=1.0)
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)

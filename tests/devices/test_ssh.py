@@ -30,6 +30,8 @@ from devices.host.station import Station
 from devices.host.transports import connect, ssh
 from devices.worker.spec import SPEC
 
+pytestmark = pytest.mark.slow(60)
+
 BIG = 12 << 20
 MOUNT = shutil.which("mount")
 

@@ -19,6 +19,8 @@ from export.errors import ExportError
 from export.onnx import OPSET, export_onnx
 from export.session import open_session
 
+pytestmark = pytest.mark.slow(20)
+
 
 class Forward(nn.Module):
     """A module whose forward is the given function."""

@@ -21,6 +21,8 @@ from harness.errors import UntrustedError, UsageError
 from harness.records import RunRecord, Step, Verdict
 from harness.settings import Settings
 
+pytestmark = pytest.mark.slow(270)
+
 SCHEMA = Path(__file__).parents[2] / "reports/record.schema.json"
 SETTINGS = Settings(model="resnet18x16-at", device="null", attacks=("fgsm", "pgd-5"), samples=24, batches=(1, 4), threads=1)
 OPTIONS = ["--device", "null", "--attack", "fgsm", "--attack", "pgd-5", "--samples", "24", "--batch", "1", "--batch", "4", "--threads", "1"]

@@ -17,9 +17,12 @@ from devices.host.transports.emulated import INSTALL_QEMU
 from harness.models.zoo import ARCHITECTURES
 from harness.records import RunRecord, Step, Verdict
 
-pytestmark = pytest.mark.skipif(
-    not any(map(shutil.which, ("qemu-x86_64-static", "qemu-x86_64"))), reason=f"qemu-x86_64-static is not installed: {INSTALL_QEMU}"
-)
+pytestmark = [
+    pytest.mark.slow(30),
+    pytest.mark.skipif(
+        not any(map(shutil.which, ("qemu-x86_64-static", "qemu-x86_64"))), reason=f"qemu-x86_64-static is not installed: {INSTALL_QEMU}"
+    ),
+]
 
 FLAVOURS = ("ort-int8-precise", "ort-int8")
 

@@ -17,6 +17,8 @@ from harness.run import RunFolder
 from harness.settings import Settings
 from reports.compare import render_comparison
 
+pytestmark = pytest.mark.slow(100)
+
 COMMON = Settings(model="resnet8", attacks=("fgsm",), samples=12, batches=(1,))
 PROFILES = Path(__file__).parents[2] / "devices/host/profiles"
 

@@ -20,6 +20,8 @@ import onnxruntime
 
 from devices.worker.engines import Loaded
 
+pytestmark = pytest.mark.slow(60)
+
 
 class Toy:
     def load(self, artefact, options, optimised_graph=None):

@@ -25,6 +25,8 @@ from devices.worker.reader import ROOT
 from harness.models.zoo import ARCHITECTURES
 from harness.records import RunRecord, Step, Verdict
 
+pytestmark = pytest.mark.slow(130)
+
 
 @pytest.fixture
 def subject(tmp_path: Path) -> list[str]:

@@ -16,6 +16,8 @@ from harness.models.zoo import WEIGHTS, cards
 from harness.predictions import logits
 from reports.zoo import zoo_page
 
+pytestmark = pytest.mark.slow(55)
+
 PROMISED = {  # least shares on cifar10-sample, all 1,000 images
     "resnet8": {"clean": 0.85},
     "resnet18x16-at": {"clean": 0.68, "pgd (20 steps of eps/4)": 0.38},

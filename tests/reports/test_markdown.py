@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from reports.markdown import escape, to_markdown
 from reports.run import Run
 
+pytestmark = pytest.mark.slow(20)
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "report.md"
 
 

@@ -19,6 +19,8 @@ from export.calibration import Calibration
 from export.lint import Severity, lint, rule_for
 from export.trt_int8 import quantize_trt_int8
 
+pytestmark = pytest.mark.slow(35)
+
 PROJECT = {"TRT041", "TRT045"}  # rules about what this program feeds a network; TensorRT takes more
 MUTANTS, MISSED = (
     160,

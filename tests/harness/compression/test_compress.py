@@ -25,6 +25,8 @@ from harness.models.load import load_twin
 from harness.run import RunFolder
 from harness.training.train import Training
 
+pytestmark = pytest.mark.slow(60)
+
 RECIPE = """
 description = "a test"
 [common]

@@ -23,6 +23,8 @@ from harness.models.load import load_twin
 from harness.models.packed import pack, round_trip
 from harness.models.probe import parameters
 
+pytestmark = pytest.mark.slow(25)
+
 
 def layer(*values: float) -> nn.Conv2d:
     found = nn.Conv2d(2, 2, 1, bias=False)

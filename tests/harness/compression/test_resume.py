@@ -14,6 +14,8 @@ from harness.compression.table import METHODS
 from harness.models.probe import parameters
 from harness.training.train import Epoch, Training
 
+pytestmark = pytest.mark.slow(15)
+
 OVERHEAD = 200_000  # bytes of a checkpoint's names and headers
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -15,6 +15,8 @@ from export.session import open_session
 from harness.errors import UsageError
 from harness.models.load import load_twin
 
+pytestmark = pytest.mark.slow(15)
+
 
 class Windows(nn.Module):
     """Two flattenings, channel shuffle, and windows that join the batch's axis."""

@@ -19,6 +19,8 @@ from harness.models.pt2 import ASSERTIONS, read_pt2
 from harness.models.pt2_operators import IN_PLACE, NAMES, PUBLIC, checked_int, find_operator
 from harness.models.pt2_sizes import check_sizes
 
+pytestmark = pytest.mark.slow(60)
+
 # The targets in the exports of torchvision's and timm's classifiers, as saved and after run_decompositions().
 CALLED = (Path(__file__).parents[2] / "golden" / "pt2_operators.txt").read_text().split()
 ATEN = [

@@ -18,6 +18,8 @@ from export.quiet import quiet
 from export.session import open_session
 from harness.models.onnx_graph import OnnxGraph
 
+pytestmark = pytest.mark.slow(50)
+
 Form = Callable[[Tensor], Tensor]
 C = 8  # channels; features are (n, 8, 16, 16)
 ALWAYS, NEVER = 9, 99

@@ -31,6 +31,8 @@ from harness.sweep.cache import Cache
 from reports.reproduce import COLUMNS, EXTRA, our_cells, render_reproduction
 from reports.reproduce_terminal import print_reproduction
 
+pytestmark = pytest.mark.slow(30)
+
 RECIPE = """
 description = "one epoch"
 [common]

@@ -17,6 +17,8 @@ from harness.records import Claim, RunRecord, Step
 from harness.settings import Settings
 from harness.stages.judge import Evidence, aimed_at, graph_name, judge
 
+pytestmark = pytest.mark.slow(60)
+
 FIRST, SECOND, FLOAT = "ort-int8", "ort-int8-rr", "onnx-fp32"
 SETTINGS = Settings(
     model="resnet8", device="null", flavours=(FIRST, SECOND, FLOAT), attacks=("fgsm",), eps="1/255", samples=48, batches=(1,), threads=1

@@ -39,6 +39,8 @@ from reports.markdown import document
 from reports.run import Run
 from reports.sweep import sections
 
+pytestmark = pytest.mark.slow(150)
+
 PARENT, CHILD = "resnet8", "resnet8-hydra-0.5-tiny-s0"
 
 

@@ -18,6 +18,8 @@ from harness.training.card import remarks, train_with_card
 from harness.training.recipe import Recipe, Stage
 from harness.training.train import Training, allowed
 
+pytestmark = pytest.mark.slow(30)
+
 STAGE = Stage(name="s", objective="standard", epochs=1, lr=0.1, holdout=100)
 
 

@@ -46,6 +46,8 @@ from harness.training.recipe import Stage
 from harness.training.train import Training, fit
 from test_processes import STAGE, fixed_norms
 
+pytestmark = pytest.mark.slow(25)
+
 data = load_all("few.npz")
 run = Training(Stage(**STAGE, objective="standard"), data, fixed_norms())
 seen = run.epoch()

@@ -20,6 +20,8 @@ from harness.training.objectives import OBJECTIVES
 from harness.training.recipe import Recipe, load_recipe
 from harness.training.train import Epoch, Training, fit, learning_rate, moving_average, split, summary, train, warnings
 
+pytestmark = pytest.mark.slow(35)
+
 RECIPES = sorted((Path(__file__).parents[3] / "harness/training/recipes").rglob("*.toml"))
 
 
