@@ -8,7 +8,7 @@ from itertools import repeat
 
 import numpy as np
 
-from devices.worker.timing import Stopwatch, SyntheticClock, make_clock
+from devices.worker.timing import Stopwatch, SyntheticClock, make_clock, once
 
 MS = 1_000_000
 INPUTS = [np.full((1, 1), value, np.float32) for value in range(4)]
@@ -75,3 +75,11 @@ def test_synthetic_clock_is_the_same_every_time_and_jitters_mildly() -> None:
 
 def test_the_real_clock_is_the_machines() -> None:
     assert make_clock(False, 0, 8) is time.perf_counter_ns
+
+
+def test_on_a_made_up_clock_each_input_runs_once() -> None:
+    machine = Machine(repeat(1.0))
+    watch = Stopwatch(once(machine.infer), INPUTS, SyntheticClock(MS, 0))
+    assert len(watch.run(100)) == 100
+    assert machine.seen == [0.0, 1.0, 2.0, 3.0]
+    assert [float(watch.answers[place][0, 0]) for place in range(4)] == [0.0, 10.0, 20.0, 30.0]
