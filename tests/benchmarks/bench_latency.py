@@ -1,87 +1,97 @@
-"""Does the worker report what a bare onnxruntime loop sees? Prints the ratio of the medians; not a pytest test.
+"""Is the ratio of two engines, as reported, what a bare loop over the same two files sees? Prints both; not a pytest test.
 
-    python tests/benchmarks/bench_latency.py MODEL.onnx [--batches 1 8 32] [--rounds 60] [--threads N]
+    python tests/benchmarks/bench_latency.py [--model resnet18x16-at] [--batch 1] [--repeats 5] [--threads N] [--busy]
 
-Rounds of the worker's stopwatch and of a bare loop alternate in one process over two sessions of the same file, so that both see the same
-machine. The ratio should lie in 0.97-1.03.
+In each repeat `harness profile` measures onnx-fp32 and ort-int8 in turns, and a bare onnxruntime loop runs the two artefacts of that run
+call by call in turns, before it and after it. With --busy another program loads one core all the while. Limit: within 3 % in every repeat.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
-from devices.worker.engines.onnxruntime import OnnxRuntime
-from devices.worker.spec import RuntimeOptions
-from devices.worker.timing import Stopwatch
+from devices.worker.environment import describe_machine
 
-ROUND_S = 0.1
-WARM = 5
+LOOP_S, WARM = 10.0, 50
+LIMIT = 0.03
+FLAVOURS = ("onnx-fp32", "ort-int8")
+BUSY = "while True: sum(range(100000))"
 
 
-def bare_session(path: Path, threads: int) -> ort.InferenceSession:
+def profile(model: str, batch: int, threads: int, folder: Path) -> float:
+    """The ratio that `harness profile` reports: of the rounds' low quantiles."""
+    words = ["profile", model, "--batch", str(batch), "--threads", str(threads), "--out", str(folder)]
+    done = subprocess.run([sys.executable, "-m", "harness", *words], capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 3):
+        sys.exit(done.stderr[-2000:])
+    (ratio,) = json.loads((folder / "record.json").read_text())["ratios"]
+    return float(ratio["low"])
+
+
+def bare_loop(folder: Path, batch: int, threads: int) -> tuple[list[int], list[int]]:
+    """What anyone would write first: nanoseconds per call of each file, the two in turns."""
     settings = ort.SessionOptions()
-    settings.intra_op_num_threads = threads
-    settings.inter_op_num_threads = 1
-    return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-
-
-def bare_loop(session: ort.InferenceSession, name: str, batch: np.ndarray) -> list[int]:
-    """What anyone would write first. Nanoseconds per call."""
-    times = []
-    stop = time.perf_counter_ns() + int(ROUND_S * 1e9)
-    while time.perf_counter_ns() < stop:
-        start = time.perf_counter_ns()
-        session.run(None, {name: batch})
-        times.append(time.perf_counter_ns() - start)
-    return times
-
-
-def contest(reported: Callable[[], Sequence[int]], bare: Callable[[], Sequence[int]], rounds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every call of both, in nanoseconds; who goes first alternates. The first rounds, which warm both up, are thrown away."""
-    ours: list[int] = []
-    theirs: list[int] = []
-    for turn in range(WARM + rounds):
-        if turn == WARM:
-            ours, theirs = [], []
-        if turn % 2:
-            theirs.extend(bare())
-        ours.extend(reported())
-        if not turn % 2:
-            theirs.extend(bare())
-    return np.array(ours), np.array(theirs)
+    settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
+    files = [next((folder / "artefacts").glob(f"{flavour}-*.onnx")) for flavour in FLAVOURS]
+    sessions = [ort.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"]) for file in files]
+    given = sessions[0].get_inputs()[0]
+    feed = {given.name: np.random.default_rng(0).random((batch, *given.shape[1:]), np.float32)}
+    times: tuple[list[int], list[int]] = ([], [])
+    stop = time.perf_counter() + LOOP_S
+    while time.perf_counter() < stop:
+        for session, spent in zip(sessions, times, strict=True):
+            started = time.perf_counter_ns()
+            session.run(None, feed)
+            spent.append(time.perf_counter_ns() - started)
+    return times[0][WARM:], times[1][WARM:]
 
 
 def main() -> None:
+    """Print every repeat; exit code 1 where one is beyond the limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    arguments = parser.parse_args()
-
-    session = bare_session(arguments.model, arguments.threads)
-    given = session.get_inputs()[0]
-    engine = OnnxRuntime()
-    engine.load(arguments.model, RuntimeOptions(given.name, session.get_outputs()[0].name, arguments.threads))
-    rng = np.random.default_rng(0)
-    for size in arguments.batches:
-        inputs = [rng.random((size, *given.shape[1:]), np.float32) for _ in range(16)]
-        watch = Stopwatch(engine.infer, inputs, time.perf_counter_ns)
-        ours, theirs = contest(
-            partial(watch.measure, ROUND_S, lambda _: None),
-            partial(bare_loop, session, given.name, inputs[0]),
-            arguments.rounds,
-        )
-        reported, looped = np.median(ours) / 1e6, np.median(theirs) / 1e6
-        print(f"batch {size}: reported {reported:.3f} ms / bare loop {looped:.3f} ms = {reported / looped:.3f}")
+    parser.add_argument("--model", default="resnet18x16-at")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--busy", action="store_true")
+    told = parser.parse_args()
+    machine = describe_machine()
+    print(f"{machine['cpu_model']}, {told.threads} threads, {', '.join(machine['isa_flags'])}; load {os.getloadavg()[0]:.2f}")
+    busy = subprocess.Popen([sys.executable, "-c", BUSY]) if told.busy else None
+    missed = False
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            artefacts = Path(place) / "0"
+            profile(told.model, told.batch, told.threads, artefacts)  # for the files alone
+            for repeat in range(1, 1 + told.repeats):
+                before = bare_loop(artefacts, told.batch, told.threads)
+                reported = profile(told.model, told.batch, told.threads, Path(place) / str(repeat))
+                after = bare_loop(artefacts, told.batch, told.threads)
+                first, second = ([*a, *b] for a, b in zip(before, after, strict=True))
+                low = float(np.quantile(first, 0.1) / np.quantile(second, 0.1))
+                bare = statistics.median(first) / statistics.median(second)
+                good = abs(reported / low - 1) <= LIMIT
+                missed |= not good
+                print(
+                    f"{' / '.join(FLAVOURS)}, batch {told.batch}: reported {reported:.3f}, bare loop {low:.3f} (of medians {bare:.3f}), "
+                    f"{100 * (reported / low - 1):+.1f} % (limit {100 * LIMIT:g} %)   {'ok' if good else 'MISSED'}",
+                    flush=True,
+                )
+    finally:
+        if busy is not None:
+            busy.kill()
+    sys.exit(1 if missed else 0)
 
 
 if __name__ == "__main__":
