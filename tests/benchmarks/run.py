@@ -30,7 +30,8 @@ def part(script: str, *words: str) -> list[str]:
     done = subprocess.run([sys.executable, str(HERE / script), *words], stdout=subprocess.PIPE, text=True, check=False)
     lines = done.stdout.splitlines()
     print("".join(f"  {line}\n" for line in lines), flush=True)
-    return [f"{script}: {line}" for line in lines if "MISSED" in line]
+    missed = [f"{script}: {line}" for line in lines if "MISSED" in line]
+    return missed or [f"{script}: exit code {done.returncode}"] * (done.returncode != 0)
 
 
 def limited(what: str, value: float, limit: float, unit: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,25 @@ def test_a_toy_method_compresses(toys: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert json.loads(out.with_suffix(".json").read_text())["method"]["name"] == "toy"
+
+
+def test_the_example_of_the_docs_runs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/plugins.md").read_text()
+    (tmp_path / "brighter.py").write_text(page.split("```python\n")[1].split("```")[0])
+    words = shlex.split(page.split("```sh\n")[1].split("```")[0])
+    assert words[:2] == ["PYTHONPATH=.", "harness"]
+    words = [{"resnet18x16-at": "resnet8", "64": "8"}.get(word, word) for word in words[2:]]  # the same, in seconds
+    paths = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[2])))
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *words], cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, (tmp_path / "brighter.npz").exists()) == (0, True), done.stderr
+
+
+def test_every_table_is_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs/plugins.md").read_text()
+    assert all(f"`{path}`" in page and f"`edge_harness.{group}`" in page for group, path in plugins.TABLES.items())
 
 
 def test_what_an_installed_package_has_is_in_the_tables(tmp_path: Path) -> None:
