@@ -57,7 +57,7 @@ def test_every_command_of_the_readme_runs(command: str, folder: Path) -> None:
     if words[0] in ("bench", "profile") and "--device" not in words:
         words += ["--device", "null"]
     done = subprocess.run([sys.executable, "-m", "harness.cli", *words], cwd=folder, capture_output=True, text=True, timeout=600)
-    assert done.returncode in (0, 1, 3), done.stderr  # a verdict of any kind: the networks are untrained
+    assert done.returncode == (3 if words[0] == "bench" else 0), done.stderr  # of untrained networks and few images: nothing is decided
     assert "Traceback" not in done.stderr
 
 
