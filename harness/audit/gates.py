@@ -16,19 +16,12 @@ from scipy.stats import binomtest
 from harness.audit.metrics import Labels, Right
 from harness.audit.paired import pair
 from harness.audit.statistics import ALPHA, no_information_rate, share, wilson
+from harness.limits import LIMITS
 from harness.records import Gate, Mismatch, Parity, PrecisionEvidence, Share
 
 Logits = NDArray[np.floating]
 Margins = NDArray[np.floating]
 
-PARITY_MARGIN = 0.01
-LARGE_EPS_ACCURACY = 0.05
-ZERO_GRADIENT_SHARE = 0.05
-QUERY_ADVANTAGE = 0.01
-FIDELITY_CLEAN, FIDELITY_ADVERSARIAL = 0.99, 0.97
-REPEATED_SPEED = 0.9
-EXACT_ERROR = 1e-3
-UNDONE_SHARE = 0.02
 HALF = 0.5
 TINY = 1e-9  # of an image, in products of limits and counts
 DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
@@ -75,11 +68,11 @@ GATES: dict[str, Kind] = {
     ),
     "calibration disjoint": Kind("no test image is among the calibration images", "Calibrate on other images, from the training set."),
     "large radius": Kind(
-        f"at eps = 64/255 at most {LARGE_EPS_ACCURACY:.0%} of the attacked images stay right",
+        f"at eps = 64/255 at most {LIMITS.large_radius_accuracy:.0%} of the attacked images stay right",
         "Suspect masked gradients: attack the STE twin, divide the logits by a temperature, or use a query attack.",
     ),
     "zero gradient": Kind(
-        f"at most {ZERO_GRADIENT_SHARE:.0%} of the attacked images start from a gradient that is zero",
+        f"at most {LIMITS.zero_gradient:.0%} of the attacked images start from a gradient that is zero",
         "Use a margin loss (apgd-dlr), or divide the logits by a temperature.",
     ),
     "noise floor": Kind(
@@ -88,7 +81,7 @@ GATES: dict[str, Kind] = {
         "larger one would show whether the attack works.",
     ),
     "rounding": Kind(
-        f"rounding to bytes undoes the success of at most {UNDONE_SHARE:.0%} of the attacked images",
+        f"rounding to bytes undoes the success of at most {LIMITS.undone_by_rounding:.0%} of the attacked images",
         "The attack looks weaker than it is: some images survive the rounding, not the attack. Attack with more steps, and read its "
         "distances as too large.",
         guards=False,
@@ -98,15 +91,17 @@ GATES: dict[str, Kind] = {
         "Use apgd-ce or pgd: the targeted DLR loss divides by the fourth-largest logit.",
     ),
     "query attack": Kind(
-        f"a query attack beats the white-box attacks by at most {QUERY_ADVANTAGE * 100:g} point",
+        f"a query attack beats the white-box attacks by at most {LIMITS.query_advantage * 100:g} point",
         "The gradients are masked: attack the STE twin or use a smoother loss.",
     ),
     "twin fidelity": Kind(
-        f"the STE twin and the engine agree on {FIDELITY_CLEAN:.0%} of clean and {FIDELITY_ADVERSARIAL:.0%} of adversarial images",
+        f"the STE twin and the engine agree on {LIMITS.fidelity_clean:.0%} of clean and "
+        f"{LIMITS.fidelity_adversarial:.0%} of adversarial images",
         "The STE twin is not the engine: check scales, zero points, rounding and the runtime's fusions.",
     ),
     "saturation": Kind(
-        f"where the CPU's INT8 kernels can saturate, the logits are those of exact integers (within {EXACT_ERROR:.1%} of the largest)",
+        "where the CPU's INT8 kernels can saturate, the logits are those of exact integers "
+        f"(within {LIMITS.logit_error:.1%} of the largest)",
         "The CPU computes another network than the file's, and its own figures are shown. For the file's: --flavour ort-int8-precise (the "
         "same file, exact kernels) or ort-int8-rr (weights of 7 bits). If it is one of these: compare the versions of onnxruntime.",
         guards=False,
@@ -122,7 +117,7 @@ GATES: dict[str, Kind] = {
         guards=False,
     ),
     "repeated inputs": Kind(
-        f"one input repeated takes at least {REPEATED_SPEED:.0%} of the time of fresh inputs",
+        f"one input repeated takes at least {LIMITS.repeated_speed:.0%} of the time of fresh inputs",
         "Do not use the latency: results are cached somewhere.",
         guards=False,
     ),
@@ -196,9 +191,9 @@ def clean_parity(engine: str, labels: Labels, twin_clean: Labels, engine_clean: 
     Passed where the upper bound is below the margin. Failed where the engine is below the twin beyond doubt (lower bound above 0)
     and the gap reaches the margin; a gap that chance may have made is undecided, however large.
     """
-    found = pair(twin_clean == labels, engine_clean == labels, PARITY_MARGIN)
-    worse = found.lower > 0 and found.gap >= PARITY_MARGIN
-    passed = True if found.upper < PARITY_MARGIN else False if worse else None
+    found = pair(twin_clean == labels, engine_clean == labels, LIMITS.clean_loss)
+    worse = found.lower > 0 and found.gap >= LIMITS.clean_loss
+    passed = True if found.upper < LIMITS.clean_loss else False if worse else None
     twin, engine_ = found.twin, found.engine
     ratio = f", {engine_.correct / twin.correct:.1%} of the twin (MLPerf asks 99 %)" if twin.correct else ""
     observed = (
@@ -256,7 +251,7 @@ def large_radius(twin_right: Right) -> Gate:
     n, kept = len(twin_right), int(twin_right.sum())
     if not n:
         return not_tested("large radius", "the twin has no image right when clean")
-    passed = _at_most(LARGE_EPS_ACCURACY, kept, n)
+    passed = _at_most(LIMITS.large_radius_accuracy, kept, n)
     return _gate("large radius", passed, f"{kept / n:.1%} of {n} attacked images stay right" + _undecided(passed))
 
 
@@ -264,7 +259,7 @@ def zero_gradient(counts: Mapping[str, tuple[int, int]]) -> Gate:
     """The worst of the attacks by its name: (images whose gradient is zero at the start, images attacked)."""
     if not counts:
         return not_tested("zero gradient", "no gradient attack ran")
-    return _worst("zero gradient", ZERO_GRADIENT_SHARE, counts)
+    return _worst("zero gradient", LIMITS.zero_gradient, counts)
 
 
 def noise_floor(noise_margin: Margins, attack_margin: Margins, attack: str) -> Gate:
@@ -288,7 +283,7 @@ def noise_floor(noise_margin: Margins, attack_margin: Margins, attack: str) -> G
 
 def rounding(undone: Mapping[str, tuple[int, int]]) -> Gate:
     """The worst of the sets by its name: (images that its attack fooled in floats and no bytes do, images attacked)."""
-    return _worst("rounding", UNDONE_SHARE, undone)
+    return _worst("rounding", LIMITS.undone_by_rounding, undone)
 
 
 def dlr_classes(classes: int, dlr: Collection[str], targeted: Collection[str] = ()) -> Gate:
@@ -312,10 +307,10 @@ def query_attack(white_box_right: Right, query_right: Right) -> Gate:
 
     Failed where the query attack's advantage is above the limit beyond chance (Tango's lower bound).
     """
-    found = pair(white_box_right, query_right, QUERY_ADVANTAGE)
+    found = pair(white_box_right, query_right, LIMITS.query_advantage)
     white_box, query = found.twin.accuracy, found.engine.accuracy
     observed = f"{white_box:.1%} of {found.n} images right under the white-box attacks, {query:.1%} under the query attack"
-    passed = True if found.gap <= QUERY_ADVANTAGE else False if found.lower > QUERY_ADVANTAGE else None
+    passed = True if found.gap <= LIMITS.query_advantage else False if found.lower > LIMITS.query_advantage else None
     return _gate("query attack", passed, observed + _undecided(passed))
 
 
@@ -323,8 +318,8 @@ def twin_fidelity(engine: str, ste_clean: Labels, engine_clean: Labels, ste_adve
     """Agreement of the STE twin's predictions with the engine's, clean and on the STE twin's own adversarial images, int (n,), n >= 0."""
     results, words = [], []
     for name, limit, ste, answers in (
-        ("clean", FIDELITY_CLEAN, ste_clean, engine_clean),
-        ("adversarial", FIDELITY_ADVERSARIAL, ste_adversarial, engine_adversarial),
+        ("clean", LIMITS.fidelity_clean, ste_clean, engine_clean),
+        ("adversarial", LIMITS.fidelity_adversarial, ste_adversarial, engine_adversarial),
     ):
         other, n = int(np.sum(ste != answers)), len(ste)
         if not n:  # nothing is left that such a set could change
@@ -339,7 +334,7 @@ def twin_fidelity(engine: str, ste_clean: Labels, engine_clean: Labels, ste_adve
 def saturation(engine: str, exact: Logits, found: Logits) -> Gate:
     """The engine's logits, float (n, classes), against those of the same file with exact integers, on the same images."""
     apart = np.abs(found - exact).max(axis=1)
-    allowed = EXACT_ERROR * max(1.0, float(np.abs(exact).max()))
+    allowed = LIMITS.logit_error * max(1.0, float(np.abs(exact).max()))
     same = float(np.mean(exact.argmax(1) == found.argmax(1)))
     observed = (
         f"other logits on {np.sum(apart > allowed)} of {len(apart)} images, at most {apart.max():.3g} apart; same label on {same:.1%}"
@@ -376,7 +371,7 @@ def repeated_inputs(engine: str, repeated_to_fresh: float | None) -> Gate:
     if repeated_to_fresh is None:
         return _gate("repeated inputs", None, NOT_TIMED, engine)
     observed = f"a repeated input takes {repeated_to_fresh:.2f} of the time of fresh ones"
-    return _gate("repeated inputs", repeated_to_fresh >= REPEATED_SPEED, observed, engine)
+    return _gate("repeated inputs", repeated_to_fresh >= LIMITS.repeated_speed, observed, engine)
 
 
 def device_state(engine: str, wrong: Sequence[Mismatch], *, read: bool = True, declared: bool = True) -> Gate:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.host.rounds import Timing
-from harness.audit.gates import REPEATED_SPEED
+from harness.limits import LIMITS
 from harness.measurement.facts import Checks, Facts
 from harness.records import Latency, Spread
 
@@ -17,10 +17,7 @@ from harness.records import Latency, Spread
 # Source: MLPerf LoadGen's early stopping (mlcommons/inference, loadgen/early_stopping.cc), t = 1, c = 0.99, d = 0.
 MINIMUM_CALLS = {"p90": (0.90, 64), "p95": (0.95, 130), "p99": (0.99, 662), "p999": (0.999, 6636)}
 
-VARIATION_LIMIT = 0.025
 SLOW_FIRST = 3.0
-OTHERS_LIMIT = 0.10
-STEAL_LIMIT = 0.01
 OUTLIER_SHARE = 0.01
 OUTLIER_DEVIATIONS = 10.0
 
@@ -116,8 +113,8 @@ def _of_timing(timing: Timing) -> list[str]:
     spread, slow = variation(timing.latency_ns), outliers(timing.latency_ns)
     if not timing.stable:
         found.append("the warm-up reached its cap before three windows agreed within 10 %. Allow a longer warm-up, or fix the clocks.")
-    if spread > VARIATION_LIMIT:
-        found.append(f"latency varies by {spread:.1%} (limit {VARIATION_LIMIT:.1%}). Stop other programs, or measure for longer.")
+    if spread > LIMITS.latency_variation:
+        found.append(f"latency varies by {spread:.1%} (limit {LIMITS.latency_variation:.1%}). Stop other programs, or measure for longer.")
     if slow > OUTLIER_SHARE * n:
         found.append(f"{slow} of {n} calls are slow outliers. Something else ran at times: stop it and measure again.")
     return found
@@ -127,10 +124,12 @@ def _of_machine(seen: dict[str, Any]) -> list[str]:
     found = []
     for name, when in (("others_share_before", "right before"), ("others_share_meanwhile", "during")):
         others = seen.get(name)
-        if others is not None and others > OTHERS_LIMIT:
-            found.append(f"Other programs took {others:.0%} of the CPU time {when} the measurement (limit {OTHERS_LIMIT:.0%}). Stop them.")
+        if others is not None and others > LIMITS.other_programs:
+            found.append(
+                f"Other programs took {others:.0%} of the CPU time {when} the measurement (limit {LIMITS.other_programs:.0%}). Stop them."
+            )
     steal, governor = seen.get("steal_share"), seen.get("governor")
-    if steal is not None and steal > STEAL_LIMIT:
+    if steal is not None and steal > LIMITS.steal:
         found.append(f"The hypervisor took {steal:.1%} of the CPU time meanwhile. Measure on bare metal or on a dedicated virtual machine.")
     if governor not in (None, "performance"):
         found.append(f"The frequency governor is '{governor}', so the clock follows the load. Run: cpupower frequency-set -g performance.")
@@ -140,7 +139,7 @@ def _of_machine(seen: dict[str, Any]) -> list[str]:
 def _of_checks(checks: Checks) -> list[str]:
     found = []
     ratio, error = checks.repeated_to_fresh_latency, checks.timed_max_logit_error
-    if ratio is not None and ratio < REPEATED_SPEED:
+    if ratio is not None and ratio < LIMITS.repeated_speed:
         found.append(f"A repeated input takes {ratio:.2f}x the time of a fresh one: answers are cached. Turn the cache off.")
     if checks.timed_outputs_equal_accuracy_outputs is False:
         found.append(

@@ -17,6 +17,7 @@ from devices.worker.spec import FormatError
 from devices.worker.telemetry.series import Telemetry, read_arrays
 from harness.answers import Images, Logits
 from harness.errors import UntrustedError
+from harness.limits import LIMITS
 from harness.measurement.energy import most_turns
 from harness.measurement.facts import Checks, Drive, Facts, Loose, Memory, Sampled
 from harness.settings import Settings
@@ -30,7 +31,6 @@ LOADGEN = "loadgen"
 FRESH = 16  # different inputs that timed calls take in turn, see `devices.worker.serve`
 REPEATS = 3  # passes over the same images
 PAIRS, PAIR_CALLS = 20, 5  # of the test for remembered answers
-LOGIT_TOLERANCE = 1e-3  # of the largest logit; a batch size may sum in another order
 PEAK_SHARE = 8  # of the measuring time
 
 
@@ -235,7 +235,7 @@ def _checks(session: EngineSession, pool: Images, answers: Logits, timings: Mapp
         new.append(int(session.measure(1, PAIR_CALLS).ns.min()))
     return Checks(
         timed_max_logit_error=error,
-        timed_outputs_equal_accuracy_outputs=error <= LOGIT_TOLERANCE * float(np.abs(answers).max()),
+        timed_outputs_equal_accuracy_outputs=error <= LIMITS.logit_error * float(np.abs(answers).max()),
         repeated_to_fresh_latency=min(again) / min(new),
         deterministic=same,
         repeats=REPEATS,

@@ -1,0 +1,31 @@
+"""Every number that a finding is held against, in one model: gates and conditions of timing. Pure: no heavy library.
+
+What a tier spends (images, steps, seconds) and the margin that it allows stand in `harness.settings.TIERS`, the temperatures and clocks of
+a device in its profile, an artefact's parity with the twin in `export.parity.LIMITS`: that room knows no other.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Limits(BaseModel):
+    """Shares are of 1, errors relative."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clean_loss: float = Field(default=0.01, description="clean accuracy that an engine may lose against the twin")
+    large_radius_accuracy: float = Field(default=0.05, description="attacked images that may stay right at eps = 64/255")
+    zero_gradient: float = Field(default=0.05, description="attacked images that may start from a gradient of zero")
+    query_advantage: float = Field(default=0.01, description="accuracy that a query attack may take beyond the white-box attacks")
+    undone_by_rounding: float = Field(default=0.02, description="attacked images whose success rounding to bytes may undo")
+    fidelity_clean: float = Field(default=0.99, description="clean images on which STE twin and engine name the same class")
+    fidelity_adversarial: float = Field(default=0.97, description="the same of adversarial images")
+    logit_error: float = Field(default=1e-3, description="of the largest logit: saturation, and another order of sums")
+    repeated_speed: float = Field(default=0.9, description="time of one input repeated against that of fresh ones, at least")
+    latency_variation: float = Field(default=0.025, description="of the medians of the windows of a measurement")
+    other_programs: float = Field(default=0.10, description="CPU time that other programs may take beside a measurement")
+    steal: float = Field(default=0.01, description="time that a hypervisor may withhold")
+
+
+LIMITS = Limits()
