@@ -139,6 +139,7 @@ def check_numbers(settings: Settings) -> None:
         "--threads": settings.threads,
         "--classes": settings.classes,
         "--image-size": settings.image_size,
+        "--builds": settings.builds,
     }
     for option, value in (*at_least_one.items(), *(("--batch", b) for b in settings.batches)):
         if value is not None and value < 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -65,12 +67,26 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     for flavour in settings.flavours:
         if flavour not in FLAVOURS and not flavour.startswith(f"{OWN}:"):
             raise unknown("flavour", flavour, [*FLAVOURS, f"{OWN}:COMMAND"])
+        if flavour.startswith(f"{OWN}:"):
+            check_own(flavour)
     for source in settings.sources:
         find_source(source)
     attacks = {attack.name: attack for attack in (for_tier(name, settings) for name in settings.attack_names)}
     profile = find_profile(settings.device, emulate=settings.emulate, host=settings.host)
     check_simulated(settings.exported, profile)
     return tuple(attacks.values()), profile
+
+
+def check_own(flavour: str) -> None:
+    """Refuse `exec:COMMAND` that names no program. Raises UsageError."""
+    try:
+        words = shlex.split(flavour.removeprefix(f"{OWN}:"))
+    except ValueError as error:
+        raise UsageError(f"--flavour {flavour}: {error}") from error
+    if not words:
+        raise UsageError(f"--flavour {flavour} names no program; expected {OWN}:COMMAND, such as {OWN}:./engine")
+    if shutil.which(words[0]) is None:
+        raise UsageError(f"--flavour {flavour}: no program {words[0]} can be run here; a path begins at the folder you are in.")
 
 
 def find_profile(name: str, *, emulate: bool = False, host: str | None = None) -> DeviceProfile:
