@@ -139,5 +139,8 @@ def needed_bytes(subject: Subject, settings: Settings) -> int:
     """Upper estimate of a run folder's size: artefacts (twice: a copy travels), adversarial sets, answers, report."""
     flavours, attacks = len(settings.flavours), len(subject.attacks)
     sets = 2 + len(CURVE) + (attacks + 1) * (1 + flavours)
-    images, answers = sets * subject.attacked.images.nbytes, sets * (1 + 2 * flavours) * 4 * subject.twin.classes * len(subject.test)
+    images, answers = (
+        sets * len(subject.index) * subject.test.images[:1].nbytes,
+        sets * (1 + 2 * flavours) * 4 * subject.twin.classes * len(subject.test),
+    )
     return images + answers + 2 * 4 * subject.twin.parameters * flavours + (64 << 20)

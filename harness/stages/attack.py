@@ -59,8 +59,7 @@ class Cascade:
         """
         subject, place = self.context.subject, self.folder / SETS
         place.mkdir(exist_ok=True)
-        clean = subject.attacked
-        np.savez_compressed(place / CLEAN_FILE, images=clean.images, index=subject.index, labels=clean.labels)
+        _save_clean(place / CLEAN_FILE, subject)
         self.answers.begin(subject.test.labels, subject.index)
         self._ask_all(subject.test.sha256, subject.test.images)
         for source in SOURCES.values():
@@ -87,8 +86,7 @@ class Cascade:
         there = {TWIN, *self.context.engines, *self.context.graphs}
         while planned.name in there - self.lost.keys():
             try:
-                record, images = self._attack(planned)
-                _, index, _ = load_set(self.folder / record.file, record.set_sha256)
+                record, images, index = self._attack(planned)
                 self._ask_all(record.set_sha256, images)
                 self.columns.append(Column(record, index))
             except EngineLostError as error:
@@ -97,13 +95,13 @@ class Cascade:
             else:
                 return
 
-    def _attack(self, planned: Planned) -> tuple[AttackRecord, Images]:
-        """The set itself: of no image where none is left, which is complete too."""
+    def _attack(self, planned: Planned) -> tuple[AttackRecord, Images, NDArray[np.int64]]:
+        """The set itself, and the positions of its images: of none where none is left, which is complete too."""
         subject = self.context.subject
         index, panel = (planned.index, None) if planned.index is not None else self._pool(planned)
         if not len(index):
             self.say(f"{planned.source} {planned.attack.name} on {planned.name} at {planned.eps}: no image is left that it could change")
-        return make_set(
+        record, images = make_set(
             planned.target.module,
             subject.test,
             index,
@@ -116,6 +114,7 @@ class Cascade:
             panel=panel,
             first=self._warm(planned, index) if planned.warm and len(index) else None,
         )
+        return record, images, subject.test.place(index)
 
     def _pool(self, planned: Planned) -> tuple[NDArray[np.int64], Panel | None]:
         """The images on which a model of a claim holds out, and who is fooled on each already."""
@@ -171,6 +170,12 @@ class Cascade:
 
     def _ask(self, model: Model, sha256: str, images: Images) -> NDArray[np.float32]:
         return self.answers.ask(model, sha256, images)
+
+
+def _save_clean(path: Path, subject: Subject) -> None:
+    """The clean images that are attacked, for the report and for whoever looks at a set."""
+    clean = subject.attacked
+    np.savez_compressed(path, images=clean.images, index=subject.index, labels=clean.labels)
 
 
 def attack_once(settings: Settings, out: Path) -> AttackRecord:

@@ -7,7 +7,6 @@ import shutil
 import sys
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +49,9 @@ class Subject:
     attacks: tuple[Attack, ...]
     profile: DeviceProfile
 
-    @cached_property
+    @property
     def attacked(self) -> Dataset:
-        """The attacked images, in the order of `index`."""
+        """The attacked images, in the order of `index`: a copy, made at each call."""
         return self.test.subset(self.index)
 
 
