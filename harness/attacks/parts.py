@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from harness.data.npz import Archive
 from harness.errors import UntrustedError, UsageError
 from harness.records import AttackRecord
 
@@ -64,6 +65,19 @@ def set_digest(images: NDArray[np.uint8], index: NDArray[np.int64], labels: NDAr
     digest.update(np.ascontiguousarray(index, dtype="<i8").data)
     digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
     return digest.hexdigest()
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """(position of the first, images (k, h, w, c)) of a finished set of this very run, a few at a time.
+
+    Raises:
+        UntrustedError: missing or damaged.
+    """
+    try:
+        with Archive(path) as archive:
+            yield from archive.rows("images")
+    except UsageError as error:
+        raise UntrustedError(f"adversarial set {path} is missing or damaged ({error}). Run the attack again in a new folder.") from error
 
 
 def load_set(path: Path, sha256: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.answers import TWIN, Answers, Column, Images, Matrix, Model, Right
 from harness.attacks.batch import Panel
-from harness.attacks.parts import load_set
+from harness.attacks.parts import read_rows
 from harness.attacks.sets import make_set
 from harness.attacks.target import EngineLostError
 from harness.errors import UsageError
@@ -150,15 +150,19 @@ class Cascade:
     def _warm(self, planned: Planned, index: NDArray[np.int64]) -> Images | None:
         """Of the sets of the named sources at the same radius, each image's version with the target's smallest margin."""
         data = self.context.subject.test
-        best, smallest = data.images[index].copy(), np.full(len(index), np.inf, np.float32)
+        best, smallest = data.images[index], np.full(len(index), np.inf, np.float32)
         for column in self.columns:
             if column.record.source not in planned.warm or column.eps != planned.eps or column.record.norm != "Linf":
                 continue
-            images, where, labels = load_set(self.folder / column.record.file, column.record.set_sha256)
-            margin = margins(self._ask(planned.target, column.record.set_sha256, images), labels)
-            _, rows, theirs = np.intersect1d(index, where, assume_unique=True, return_indices=True)
+            margin = margins(self.matrix.logits(planned.target.id, column), data.labels[column.index])
+            _, rows, theirs = np.intersect1d(index, column.index, assume_unique=True, return_indices=True)
             better = margin[theirs] < smallest[rows]
-            best[rows[better]], smallest[rows[better]] = images[theirs[better]], margin[theirs[better]]
+            smallest[rows[better]] = margin[theirs[better]]
+            place = np.full(len(column.index), -1)  # in `best`, of each image of the set
+            place[theirs[better]] = rows[better]
+            for start, images in read_rows(self.folder / column.record.file):
+                wanted = place[start : start + len(images)]
+                best[wanted[wanted >= 0]] = images[wanted >= 0]
         return best if np.isfinite(smallest).any() else None
 
     def _ask_all(self, sha256: str, images: Images) -> None:
