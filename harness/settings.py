@@ -76,6 +76,8 @@ class Settings(BaseModel):
     exhaustive: bool = False
     builds: int = 1
     plugins: tuple[str, ...] = ()
+    executor: Literal["local", "ray"] = "local"
+    address: str | None = None
 
     @property
     def exported(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -55,6 +56,8 @@ def main() -> None:
         missed += part("bench_int8.py", str(fp32), str(int8))
     missed += part("bench_attacks.py", "--model", "resnet18x16-at")
     missed += part("bench_training.py", "--seeds", "3")
+    if importlib.util.find_spec("ray"):
+        missed += part("bench_ray.py")
     if missed:
         sys.exit("\n".join(["missed:", *missed]))
 
