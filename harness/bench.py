@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from harness import __version__
 from harness.answers import TWIN, Answers
+from harness.attacks.executors import open_executor
 from harness.attacks.target import EngineTarget, ModuleTarget
 from harness.errors import UntrustedError
 from harness.models.onnx_graph import read_onnx
-from harness.records import RunRecord, Step
+from harness.records import AttackRecord, RunRecord, Step
 from harness.run import RunFolder, check_links, check_space, environment, now
 from harness.settings import CURVE, Settings, stored_settings
 from harness.sources.planned import Context
@@ -73,7 +75,7 @@ def prepare(settings: Settings, out: Path, command: list[str]) -> None:
         run.save(open_record(subject, settings, command))
         exported = export_and_check(subject, settings, run.folder / "artefacts", run.log)
         context = make_context(subject, settings, Engines(engines := plan_engines(subject, settings, exported)), engines)
-        Cascade(context, Answers(run.folder), run.folder, settings.every_image, run.log).run()
+        attack(context, run, settings)
 
 
 def open_only(settings: Settings, out: Path, command: list[str]) -> None:
@@ -94,12 +96,19 @@ def _stages(run: RunFolder, record: RunRecord, subject: Subject, settings: Setti
         record = run.save(record.model_copy(update={"status": Step.MEASURED}))
 
         context = make_context(subject, settings, opened, [engine for engine in engines if engine.name in opened.sessions])
-        cascade = Cascade(context, Answers(run.folder), run.folder, settings.every_image, run.log)
-        record = run.save(record.model_copy(update={"attacks": cascade.run(), "status": Step.ATTACKED}))
+        cascade, attacks = attack(context, run, settings)
+        record = run.save(record.model_copy(update={"attacks": attacks, "status": Step.ATTACKED}))
 
     record = run.save(judge(record, Evidence(subject, settings, measured, cascade.matrix, cascade.lost), run.folder))
     render(run.folder, ("html", "md"))
     return record
+
+
+def attack(context: Context, run: RunFolder, settings: Settings) -> tuple[Cascade, list[AttackRecord]]:
+    """Make the run's sets, by the executor that the settings name. Raises as `Cascade.run`."""
+    with closing(open_executor(settings.executor, settings.address)) as executor:
+        cascade = Cascade(context, Answers(run.folder), run.folder, settings.every_image, run.log, executor)
+        return cascade, cascade.run()
 
 
 def make_context(subject: Subject, settings: Settings, opened: Engines, engines: list[Engine]) -> Context:

@@ -15,6 +15,7 @@ from harness.allocator import keep_freed_memory
 from harness.commands import compare, compress, devices, lint, models, reproduce, sweep
 from harness.commands.interruption import going_on
 from harness.commands.options import (
+    Address,
     Arch,
     AsJson,
     Attacks,
@@ -26,6 +27,7 @@ from harness.commands.options import (
     Devices,
     Emulate,
     Eps,
+    Executor,
     Flavours,
     Fleet,
     GoOn,
@@ -113,6 +115,8 @@ def bench(
         bool | None,
         typer.Option(help="every attack on every image, for transfer rates of each; several times as long [default: of tier qualify]"),
     ] = None,
+    executor: Executor = "local",
+    address: Address = None,
     resume: Annotated[Path | None, typer.Option(help="go on with an interrupted run; every other option comes from its record")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -125,6 +129,7 @@ def bench(
         model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, **one,
         flavours=flavour, attacks=attack, eps=eps, samples=samples, tier=tier, calibration=calibration, batches=batch, scenario=scenario,
         threads=threads, seed=seed, sources=source, exhaustive=exhaustive, builds=builds, plugins=plugin,
+        executor=executor, address=address,
     )  # fmt: skip
     if several:
         _bench_fleet(settings, Fleets(device or [], fleet, host, emulate), out, resume, as_json)

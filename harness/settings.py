@@ -82,6 +82,8 @@ class Settings(BaseModel):
     exhaustive: bool | None = None
     builds: int = 1
     plugins: tuple[str, ...] = ()
+    executor: Literal["local", "ray"] = "local"
+    address: str | None = None
 
     @property
     def exported(self) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property
@@ -22,12 +23,15 @@ from export.identity import module_sha256
 from harness.answers import TWIN
 from harness.attacks import parts
 from harness.attacks.access import Access
-from harness.attacks.batch import Attacked, Images, Mask, Panel, attack_batch
+from harness.attacks.batch import Attacked, Images, Mask, Panel
 from harness.attacks.batch_size import batch_size
+from harness.attacks.executors import Executor
+from harness.attacks.executors.local import Local
 from harness.attacks.gradient import fast, frozen_eval
 from harness.attacks.grid import ball_levels, distances
 from harness.attacks.search import image_seed
 from harness.attacks.table import Attack
+from harness.attacks.work import Batch, Common
 from harness.data.dataset import Dataset, to_tensor
 from harness.eps import slug
 from harness.errors import UntrustedError, UsageError
@@ -51,6 +55,7 @@ def make_set(
     survivors: Mask | None = None,
     panel: Panel | None = None,
     first: Images | None = None,
+    executor: Executor | None = None,
 ) -> tuple[AttackRecord, Images]:
     """Attack the images of `data` at `index` and store them in `folder/SOURCE-TARGET-NAME-EPS.npz`.
 
@@ -70,14 +75,14 @@ def make_set(
             the record's `target_accuracy` is cumulative.
         panel: who must be fooled on an image before it may leave, see `harness.attacks.batch`; None: every image stays to the end.
         first: uint8 (n, h, w, c), where each image's search starts instead of at random.
+        executor: who attacks the batches; None: this process.
 
     Returns:
         The record, and the images, uint8 (n, h, w, c), in the order of `index`.
 
     Raises:
         UsageError: no image (with a panel none may be left), a radius below one level, a mask of another length, output that is
-            not finite logits, a gradient
-            that is not finite, or no space on the disk.
+            not finite logits, a gradient that is not finite, or no space on the disk.
         UntrustedError: the file holds another set (another twin, data set, seed or setting), or changed since it was made.
     """
     if len(index) == 0 and panel is None:
@@ -87,7 +92,7 @@ def make_set(
     batch = batch or batch_size(module, data.images)
     wanted = np.ones(len(index), dtype=bool) if survivors is None else survivors
     radius = eps if attack.bounded else Fraction(0)
-    task = _Task(module, data, index, attack, radius, seed, source, target, folder, batch, wanted, panel, first)
+    task = _Task(module, data, index, attack, radius, seed, source, target, folder, batch, wanted, panel, first, executor or Local())
     return task.finished() or task.run()
 
 
@@ -108,6 +113,7 @@ class _Task:
     wanted: Mask
     panel: Panel | None
     first: Images | None
+    executor: Executor
 
     @property
     def file(self) -> Path:
@@ -175,29 +181,35 @@ class _Task:
         expected = {field.name for field in fields(Attacked)}  # a part of another version is made again
         known = {n: Attacked(**arrays) for n, arrays in enumerate(stored) if arrays is not None and arrays.keys() == expected}
         title = f"{self.source} {self.attack.name} on {self.target}" + (f" at {self.eps}" if self.attack.bounded else "")
-        with frozen_eval(self.module), Track(title, len(self.index), done=sum(len(part.images) for part in known.values())) as track:
-            # Chosen on the first batch, so that a resumed set is made with the form it was begun with.
-            gradients = self.module
-            if self.attack.access is Access.GRADIENT:
-                gradients = fast(self.module, to_tensor(self.data.images[self.index[slices[0]]]), bf16=self.attack.bf16)
-            for number in sorted(set(range(len(slices))) - known.keys()):
-                known[number] = self._attack(gradients, slices[number])
-                parts.write(paths[number], vars(known[number]))
-                track.advance(len(known[number].images), _status(known.values()))
+        missing = sorted(set(range(len(slices))) - known.keys())
+        done = sum(len(part.images) for part in known.values())
+        with frozen_eval(self.module), Track(title, len(self.index), done=done) as track, closing(self._made(slices, missing)) as made:
+            for number, part in made:
+                known[number] = part
+                parts.write(paths[number], vars(part))
+                track.advance(len(part.images), _status(known.values()))
         return [known[number] for number in range(len(slices))]
 
-    def _attack(self, gradients: nn.Module, piece: slice) -> Attacked:
+    def _made(self, slices: list[slice], missing: list[int]) -> Generator[tuple[int, Attacked], None, None]:
+        """The missing batches, each as soon as it is there."""
+        if missing:
+            yield from self.executor.run(self._common(slices[0]), ((number, self._batch(slices[number])) for number in missing))
+
+    def _common(self, first: slice) -> Common:
+        """What the batches share. The form is chosen on the first batch, so that a resumed set is made with the one it was begun with."""
+        gradients = self.module
+        if self.attack.access is Access.GRADIENT:
+            gradients = fast(self.module, to_tensor(self.data.images[self.index[first]]), bf16=self.attack.bf16)
+        return Common(self.module, gradients, self.attack, self.levels, None if self.panel is None else self.panel.judges)
+
+    def _batch(self, piece: slice) -> Batch:
         where = self.index[piece]
-        return attack_batch(
-            self.module,
-            gradients,
+        return Batch(
             self.data.images[where],
             self.data.labels[where],
-            self.attack,
-            self.levels,
             [image_seed(self.seed, self.attack.name, int(i)) for i in where],
             self.wanted[piece],
-            None if self.panel is None else self.panel.rows(piece),
+            None if self.panel is None else self.panel.fooled[piece],
             None if self.first is None else self.first[piece],
         )
 

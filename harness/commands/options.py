@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,6 +31,8 @@ Eps = Annotated[str | None, typer.Option(help="L-inf radius such as 8/255 [defau
 Scenario = Annotated[str | None, typer.Option(help="MLPerf LoadGen drives the engines too: SingleStream or Offline [default: it does not]")]
 Threads = Annotated[int | None, typer.Option(help="threads of the runtime [default: all the device has]")]
 Batches = Annotated[list[int] | None, typer.Option("--batch", help="batch size to time, repeatable [default: 1, 8, 32]")]
+Executor = Annotated[Literal["local", "ray"], typer.Option(help="who makes the adversarial sets: this process, or a Ray cluster")]
+Address = Annotated[str | None, typer.Option(help="of the Ray cluster's head, or auto [default: one on this machine]")]
 Out = Annotated[Path | None, typer.Option(help="run folder, new or empty [default: runs/TIME-MODEL-DEVICE]")]
 GoOn = Annotated[bool, typer.Option("--resume", help="go on from the last finished epoch, or refuse; by default: go on, or start")]
 Plugins = Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.commands.interruption import going_on
-from harness.commands.options import AsJson
+from harness.commands.options import Address, AsJson
 
 if TYPE_CHECKING:
     from harness.sweep.cache import Cache
@@ -49,7 +49,7 @@ def sweep(
     out: Annotated[Path | None, typer.Option(help="folder for sweep.json and the report [default: sweeps/NAME]")] = None,
     cache: Annotated[Path | None, typer.Option(help="folder of finished results [default: ~/.cache/edge-harness/sweep]")] = None,
     executor: Annotated[Literal["local", "ray"], typer.Option(help="who does the work: this process, or a Ray cluster")] = "local",
-    address: Annotated[str | None, typer.Option(help="of the Ray cluster's head, or auto [default: one on this machine]")] = None,
+    address: Address = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the cells, and what of them is there already")] = False,
     remeasure: Annotated[bool, typer.Option("--remeasure", help="bench again what has a latency that does not count")] = False,
     as_json: AsJson = False,
@@ -96,6 +96,7 @@ def sweep(
 def _executor(name: str, cache: Cache, spec: Spec, address: str | None, root: Path | None) -> Executor:
     from harness.data.load import NAMES
     from harness.errors import UsageError
+    from harness.ray_cluster import check_ray
     from harness.sweep.executors import Local
 
     if name == "local":
@@ -103,10 +104,9 @@ def _executor(name: str, cache: Cache, spec: Spec, address: str | None, root: Pa
     for images in (spec.compress.data, spec.compress.test, spec.bench.data):
         if images not in NAMES and Path(images).is_dir():
             raise UsageError(f"{images}: a folder of images does not travel to the nodes of a Ray cluster; write it as an .npz")
-    try:
-        from harness.sweep.on_ray import OnRay
-    except ImportError as error:
-        raise UsageError(f"--executor ray needs Ray: pip install 'edge-harness[sweep]' ({error})") from error
+    check_ray()
+    from harness.sweep.on_ray import OnRay
+
     return OnRay(cache, spec.resources.cpus, spec.resources.gpus, spec.bench.device, address, root)
 
 

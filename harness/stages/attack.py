@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from harness.answers import TWIN, Answers, Column, Images, Matrix, Model, Right
 from harness.attacks.batch import Panel
+from harness.attacks.executors import Executor
+from harness.attacks.executors.local import Local
 from harness.attacks.parts import read_rows
 from harness.attacks.sets import make_set
-from harness.attacks.target import EngineLostError
+from harness.attacks.target import EngineLostError, ModuleTarget
 from harness.errors import UsageError
 from harness.predictions import margins
 from harness.records import AttackRecord
@@ -39,6 +41,7 @@ class Cascade:
         answers: where every model's answers go.
         folder: the run's.
         exhaustive: every attack on every image, to its end.
+        executor: who attacks modules; an engine, which this process holds open, is attacked in it.
         lost: engines that gave up meanwhile, and why.
         columns: the sets made so far.
     """
@@ -48,6 +51,7 @@ class Cascade:
     folder: Path
     exhaustive: bool
     say: Callable[[str], None]
+    executor: Executor = field(default_factory=Local)
     lost: dict[str, str] = field(default_factory=dict)
     columns: list[Column] = field(default_factory=list)
 
@@ -113,6 +117,7 @@ class Cascade:
             folder=self.folder / SETS,
             panel=panel,
             first=self._warm(planned, index) if planned.warm and len(index) else None,
+            executor=self.executor if isinstance(planned.target, ModuleTarget) else None,
         )
         return record, images, subject.test.place(index)
 

@@ -18,6 +18,7 @@ from devices.host.transports import SSH
 from devices.host.transports.openssh import check_host
 from export.flavours import FLAVOURS
 from harness import plugins
+from harness.attacks.executors import check_executor
 from harness.attacks.grid import ball_levels
 from harness.attacks.table import ALIASES, Attack, resolve
 from harness.data.dataset import Dataset
@@ -59,10 +60,12 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     """Look up every name the user gave, before anything is loaded.
 
     Raises:
-        UsageError: a flavour, attack or device that is in no table, or a flavour that cannot be simulated on an emulated device.
+        UsageError: a flavour, attack or device that is in no table, a flavour that cannot be simulated on an emulated device, or an
+            executor that cannot be had.
     """
     plugins.load(settings.plugins)
     check_numbers(settings)
+    check_executor(settings.executor, settings.address)
     for flavour in settings.flavours:
         if flavour not in FLAVOURS and not flavour.startswith(f"{OWN}:"):
             raise unknown("flavour", flavour, [*FLAVOURS, f"{OWN}:COMMAND"])

@@ -15,11 +15,11 @@ import ray
 
 from harness.allocator import keep_freed_memory
 from harness.errors import UsageError
+from harness.ray_cluster import RETRIES, connect
 from harness.sweep.cache import Cache
 from harness.sweep.executors import machine
 from harness.sweep.tasks import RUNS, Bench, Outcome, Task, attempt, one_line
 
-RETRIES = 3  # of a task whose worker died
 Files = dict[str, dict[str, bytes]]
 
 
@@ -70,11 +70,7 @@ class OnRay:
         self.cache, self.cpus, self.gpus, self.device = cache, cpus or len(os.sched_getaffinity(0)), gpus, device
         self.root = None if root is None else str(root.absolute())
         self.running: dict[Any, Task] = {}
-        try:
-            own = {} if address else {"resources": {resource(device): 1}, "include_dashboard": False}
-            ray.init(address=address, ignore_reinit_error=True, logging_level="warning", **own)  # type: ignore[arg-type]
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UsageError(f"--address {address}: no Ray cluster answers there: {str(error).splitlines()[0]}") from error
+        connect(address, resources={resource(device): 1})
         self.whole_node = self._check()
         self.place = str(ray.get(self._remote(RUNS, machine).remote()))
 

@@ -69,6 +69,8 @@ class BenchSpec(Settings):
     classes: None = None
     image_size: None = None
     normalize: None = None
+    executor: Literal["local"] = Field(default="local", description="of the sweep itself, as the address")
+    address: None = None
 
     def settings(self, model: Model, eps: str) -> Settings:
         """The bench of one network."""

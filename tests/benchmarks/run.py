@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -56,6 +57,8 @@ def main() -> None:
     missed += part("bench_audit.py") + part("bench_cascade.py")
     missed += part("bench_gradient.py") + part("bench_attacks.py", "--model", "resnet18x16-at")
     missed += part("bench_training.py", "--seeds", "3")
+    if importlib.util.find_spec("ray"):
+        missed += part("bench_ray.py")
     if missed:
         sys.exit("\n".join(["missed:", *missed]))
 
