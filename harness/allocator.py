@@ -9,7 +9,13 @@ Source: mallopt(3), M_MMAP_MAX and M_TRIM_THRESHOLD.
 from __future__ import annotations
 
 import ctypes
+import math
+import mmap
 import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -23,3 +29,12 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def pages(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """An array of zeros on pages of its own, which go back to the system with it.
+
+    For what is as large as a set of images and goes away again: on a heap that is kept, each would leave a hole that the next does not fit.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype, math.prod(shape)).reshape(shape)

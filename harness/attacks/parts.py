@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from harness.allocator import pages
 from harness.data.npz import Archive
 from harness.errors import UntrustedError, UsageError
 from harness.records import AttackRecord
@@ -38,11 +39,11 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def read(path: Path) -> Arrays | None:
-    """The arrays of an npz file; None where there is no file or it is damaged. Never unpickles."""
+def read(path: Path, *but: str) -> Arrays | None:
+    """The arrays of an npz file, `but` those named; None where there is no file or it is damaged. Never unpickles."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+            return {name: file[name] for name in file.files if name not in but}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
 
@@ -67,6 +68,19 @@ def set_digest(images: NDArray[np.uint8], index: NDArray[np.int64], labels: NDAr
     return digest.hexdigest()
 
 
+def read_images(path: Path) -> NDArray[np.uint8]:
+    """The images of a finished set, (n, h, w, c). Raises as `read_rows`."""
+    try:
+        with Archive(path) as archive:
+            header = archive.header("images")
+            images = pages(header.shape, header.dtype)
+            for start, rows in archive.rows("images"):
+                images[start : start + len(rows)] = rows
+            return images
+    except UsageError as error:
+        raise _damaged(path, error) from error
+
+
 def read_rows(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """(position of the first, images (k, h, w, c)) of a finished set of this very run, a few at a time.
 
@@ -77,7 +91,12 @@ def read_rows(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         with Archive(path) as archive:
             yield from archive.rows("images")
     except UsageError as error:
-        raise UntrustedError(f"adversarial set {path} is missing or damaged ({error}). Run the attack again in a new folder.") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception | None = None) -> UntrustedError:
+    why = f" ({error})" if error else ""
+    return UntrustedError(f"adversarial set {path} is missing or damaged{why}. Run the attack again in a new folder.")
 
 
 def load_set(path: Path, sha256: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
@@ -86,10 +105,10 @@ def load_set(path: Path, sha256: str) -> tuple[NDArray[np.uint8], NDArray[np.int
     Raises:
         UntrustedError: missing, damaged, or not the set with that hash.
     """
-    arrays = read(path)
-    if arrays is None or not {"images", "index", "labels"} <= arrays.keys():
-        raise UntrustedError(f"adversarial set {path} is missing or damaged. Run the attack again in a new folder.")
-    images, index, labels = arrays["images"], arrays["index"], arrays["labels"]
+    arrays = read(path, "images")
+    if arrays is None or not {"index", "labels"} <= arrays.keys():
+        raise _damaged(path)
+    images, index, labels = read_images(path), arrays["index"], arrays["labels"]
     found = set_digest(images, index, labels)
     if found != sha256:
         raise UntrustedError(f"adversarial set {path} changed since it was made: sha256 {found[:12]}…, expected {sha256[:12]}…")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from export.identity import module_sha256
+from harness.allocator import pages
 from harness.answers import TWIN
 from harness.attacks import parts
 from harness.attacks.access import Access
@@ -151,7 +152,7 @@ class _Task:
         """The stored set, if there is one."""
         if not self.file.exists():
             return None
-        arrays = parts.read(self.file)
+        arrays = parts.read(self.file, "images")
         if arrays is None or not {"record", "fingerprint"} <= arrays.keys():
             raise UntrustedError(f"adversarial set {self.file} is damaged. Delete it and run the attack again.")
         if str(arrays["fingerprint"]) != self.fingerprint:
@@ -164,8 +165,7 @@ class _Task:
 
     def run(self) -> tuple[AttackRecord, Images]:
         """Make the missing batches, merge all, and remove the parts."""
-        done = self._batches(self.parts_folder) if len(self.index) else [_nothing(self.data.images)]
-        whole = Attacked(*(np.concatenate([getattr(part, field.name) for part in done]) for field in fields(Attacked)))
+        whole = self._batches(self.parts_folder)
         record = self.record(whole)
         labels, places = self.data.labels[self.index], self.data.place(self.index)
         extra = {"record": np.array(record.model_dump_json()), "fingerprint": np.array(self.fingerprint)}
@@ -173,22 +173,31 @@ class _Task:
         shutil.rmtree(self.parts_folder, ignore_errors=True)
         return record, whole.images
 
-    def _batches(self, folder: Path) -> list[Attacked]:
-        """Every batch in order: read from its part file, or made and stored there."""
+    def _batches(self, folder: Path) -> Attacked:
+        """All batches, one after the other: each read from its part file, or made and stored there."""
         slices = [slice(start, start + self.batch) for start in range(0, len(self.index), self.batch)]
         paths = [folder / f"{number:05d}.npz" for number in range(len(slices))]
-        stored = [parts.read(path) for path in paths]
-        expected = {field.name for field in fields(Attacked)}  # a part of another version is made again
-        known = {n: Attacked(**arrays) for n, arrays in enumerate(stored) if arrays is not None and arrays.keys() == expected}
+        whole, there, missing = _blank(len(self.index), self.data.images), np.zeros(len(self.index), np.bool_), []
+
+        def put(number: int, part: Attacked) -> None:
+            for name, array in vars(whole).items():
+                array[slices[number]] = getattr(part, name)
+            there[slices[number]] = True
+
+        for number, path in enumerate(paths):
+            arrays = parts.read(path)
+            if arrays is not None and arrays.keys() == vars(whole).keys():  # a part of another version is made again
+                put(number, Attacked(**arrays))
+            else:
+                missing.append(number)
         title = f"{self.source} {self.attack.name} on {self.target}" + (f" at {self.eps}" if self.attack.bounded else "")
-        missing = sorted(set(range(len(slices))) - known.keys())
-        done = sum(len(part.images) for part in known.values())
-        with frozen_eval(self.module), Track(title, len(self.index), done=done) as track, closing(self._made(slices, missing)) as made:
+        tracked = Track(title, len(self.index), done=int(there.sum()))
+        with frozen_eval(self.module), tracked as track, closing(self._made(slices, missing)) as made:
             for number, part in made:
-                known[number] = part
+                put(number, part)
                 parts.write(paths[number], vars(part))
-                track.advance(len(part.images), _status(known.values()))
-        return [known[number] for number in range(len(slices))]
+                track.advance(len(part.images), f"robust {whole.right[there].mean():.1%}")
+        return whole
 
     def _made(self, slices: list[slice], missing: list[int]) -> Generator[tuple[int, Attacked], None, None]:
         """The missing batches, each as soon as it is there."""
@@ -242,11 +251,7 @@ class _Task:
         )
 
 
-def _nothing(images: Images) -> Attacked:
-    """A batch of no image."""
-    none = np.zeros(0, np.bool_)
-    return Attacked(images[:0], none, none, none, none)
-
-
-def _status(done: Iterable[Attacked]) -> str:
-    return f"robust {np.concatenate([part.right for part in done]).mean():.1%}"
+def _blank(n: int, images: Images) -> Attacked:
+    """Room for n images of the size of those."""
+    flags = [np.zeros(n, np.bool_) for _ in range(len(fields(Attacked)) - 1)]
+    return Attacked(pages((n, *images.shape[1:]), np.uint8), *flags)

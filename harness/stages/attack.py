@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.allocator import pages
 from harness.answers import TWIN, Answers, Column, Images, Matrix, Model, Right
 from harness.attacks.batch import Panel
 from harness.attacks.executors import Executor
@@ -155,7 +156,8 @@ class Cascade:
     def _warm(self, planned: Planned, index: NDArray[np.int64]) -> Images | None:
         """Of the sets of the named sources at the same radius, each image's version with the target's smallest margin."""
         data = self.context.subject.test
-        best, smallest = data.images[index], np.full(len(index), np.inf, np.float32)
+        best, smallest = pages((len(index), *data.images.shape[1:]), np.uint8), np.full(len(index), np.inf, np.float32)
+        np.take(data.images, index, axis=0, out=best, mode="clip")  # any other mode makes a copy first
         for column in self.columns:
             if column.record.source not in planned.warm or column.eps != planned.eps or column.record.norm != "Linf":
                 continue
