@@ -165,6 +165,15 @@ def test_a_worker_that_is_killed_costs_one_batch(on_ray: Executor, log: Path, tm
         assert_equal(made, make(tmp_path / "here", None))
 
 
+def test_a_batch_whose_workers_die_again_and_again_is_one_clear_line(
+    on_ray: Executor, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (log.parent / "die").touch()
+    monkeypatch.setattr("harness.attacks.executors.on_ray.RETRIES", 0)
+    with pytest.raises(UsageError, match=r"^the worker of a batch died 1 times: .*"):
+        make(tmp_path, on_ray)
+
+
 def test_ctrl_c_keeps_the_finished_batches(on_ray: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept, write = list[str](), parts.write
 
