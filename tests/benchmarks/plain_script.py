@@ -67,7 +67,7 @@ def attacked(model: Model, x: Tensor, y: Tensor, cascade: bool) -> dict[str, Ten
     found = {"pgd": torch.cat([pgd(wrapped, images, labels, epsilons=EPS)[1] for images, labels in batches])}
     names = ["apgd-ce", "apgd-dlr"]
     for group in [names] if cascade else [[name] for name in names]:
-        evaluator = AutoAttack(model, norm="Linf", eps=EPS, version="custom", attacks=group, device="cpu", seed=0, verbose=False)
+        evaluator = AutoAttack(model, norm="Linf", eps=EPS, version="custom", attacks=group, device="cpu", seed=0)
         evaluator.apgd.n_iter, evaluator.apgd.n_restarts = APGD_STEPS, 1
         images = evaluator.run_standard_evaluation(x, y, batch_size=BATCH)
         found["+".join(group)] = images[0] if isinstance(images, tuple) else images
