@@ -1,6 +1,7 @@
 """The record of a run: what `record.json` holds. The one file that `reports` reads; imports neither torch nor pandas.
 
-Format history (`schema`): 1 - first; 2 - targets of attacks, builds of engines, rounds and ratios.
+Format history (`schema`): 1 - first; 2 - targets of attacks, builds of engines, rounds and ratios;
+parity, cross-check and a synthetic device by these names.
 
 Every accuracy is a share in [0, 1]; every interval is a 95 % interval (lower, upper) unless its name says otherwise.
 Raw values stay in `samples.parquet` and `timings/`; what stands here can be computed again from them.

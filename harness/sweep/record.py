@@ -1,6 +1,6 @@
 """The record of a sweep, `sweep.json`: what the reports read. Imports neither torch nor pandas.
 
-Format history (`schema`): 1 — first. 2 — a front says at which radius.
+Format history (`schema`): 1 — first. 2 — a front says at which radius. 3 — a made-up device is `synthetic`.
 
 Accuracies are shares in [0, 1], intervals 95 % intervals. The figures are those of the run folders it names; nothing is measured here.
 """
@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 from harness.records import Part, Share, Verdict, read_record, write_record
 
-SCHEMA = 2
+SCHEMA = 3
 SWEEP = "sweep.json"
 
 Axis = Literal["size", "latency", "memory"]
