@@ -12,10 +12,10 @@ import ctypes
 import math
 import mmap
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -36,5 +36,7 @@ def pages(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
 
     For what is as large as a set of images and goes away again: on a heap that is kept, each would leave a hole that the next does not fit.
     """
+    import numpy as np  # not with the command line
+
     size = math.prod(shape) * np.dtype(dtype).itemsize
     return np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype, math.prod(shape)).reshape(shape)

@@ -57,7 +57,7 @@ ATTACKING = Code(
     ),
     ("torch", "numpy", "foolbox", "pyautoattack"),
 )
-MEASURING = ("bench", "run", "samples", "settings")
+MEASURING = ("bench", "limits", "run", "samples", "settings")
 BENCHING = Code(
     (
         *ATTACKING.files,

@@ -16,12 +16,12 @@ from harness.cli import app
 from harness.errors import UsageError
 from harness.records import RunRecord
 
+pytestmark = pytest.mark.slow(60)
+
 RUNTIME = """
 import onnxruntime
 
 from devices.worker.engines import Loaded
-
-pytestmark = pytest.mark.slow(60)
 
 
 class Toy:

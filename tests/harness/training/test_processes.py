@@ -20,6 +20,8 @@ from harness.training import processes
 from harness.training.recipe import Stage
 from harness.training.train import Training
 
+pytestmark = pytest.mark.slow(25)
+
 COMPRESS = """
 description = "a test"
 [common]
@@ -45,8 +47,6 @@ from harness.training import processes
 from harness.training.recipe import Stage
 from harness.training.train import Training, fit
 from test_processes import STAGE, fixed_norms
-
-pytestmark = pytest.mark.slow(25)
 
 data = load_all("few.npz")
 run = Training(Stage(**STAGE, objective="standard"), data, fixed_norms())
