@@ -38,7 +38,7 @@ def mismatches(profile: DeviceProfile, before: State, after: State, runtime: str
 
     Args:
         profile: what is declared.
-        before, after: what `devices.worker.observed.observe` gave; an empty one was not taken (a simulated clock), and nothing is compared.
+        before, after: what `devices.worker.observed.observe` gave; an empty one was not taken (a synthetic clock), and nothing is compared.
             Of an emulated device only the instructions are, unless its state comes from a recorded tree.
         runtime, version: that ran the engine.
     """

@@ -48,7 +48,7 @@ class Station:
     Args:
         profile: the device.
         folder: for the engines; those of an earlier process are used again where nothing changed.
-        seed: of a simulated clock.
+        seed: of a synthetic clock.
         say: called with a line when there is something to know.
 
     Raises:

@@ -90,5 +90,5 @@ class Monitor:
         return observe(self._reader, self._watch) if self._real else {}
 
     def machine(self) -> dict[str, Any]:
-        """The machine's other work, from `begin` to now; nothing under a simulated clock."""
+        """The machine's other work, from `begin` to now; nothing under a synthetic clock."""
         return self.load.describe() if self._real else {}

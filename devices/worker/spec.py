@@ -109,7 +109,7 @@ class EngineSpec:
         shape: height, width, channels of an image.
         batch: images in a call where nothing is timed.
         build: number of this build of the engine; another number is built anew.
-        seed: of the simulated clock.
+        seed: of the synthetic clock.
         device: name of the device's profile.
         synthetic_clock: no real time is read.
         timed: it will be measured, so the device is watched beside it.

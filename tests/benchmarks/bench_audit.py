@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import machine_line
 
-from devices.worker.environment import describe_machine
 from harness.data.load import load_data
 from harness.data.split import stratified
 from harness.models.load import load_twin
@@ -70,8 +69,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=1)
     told = parser.parse_args()
-    machine, bf16 = describe_machine(), native_bf16()
-    print(f"{machine['cpu_model']}, {len(os.sched_getaffinity(0))} CPUs, {', '.join(machine['isa_flags'])}; load {os.getloadavg()[0]:.2f}")
+    bf16 = native_bf16()
+    print(machine_line())
     seconds: dict[str, list[float]] = {}
     worst: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:

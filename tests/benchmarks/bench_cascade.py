@@ -10,7 +10,6 @@ searches.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,8 +18,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from machine import machine_line
 
-from devices.worker.environment import describe_machine
 from harness.answers import TWIN, Answers, Column, Matrix
 from harness.attacks.parts import load_set
 from harness.records import RunRecord
@@ -56,8 +55,8 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", default=MODELS)
     parser.add_argument("--samples", type=int, default=1000)
     told = parser.parse_args()
-    machine, missed = describe_machine(), False
-    print(f"{machine['cpu_model']}, {len(os.sched_getaffinity(0))} CPUs, {', '.join(machine['isa_flags'])}; load {os.getloadavg()[0]:.2f}")
+    missed = False
+    print(machine_line())
     for model in told.model:
         with tempfile.TemporaryDirectory() as place:
             cascade, every = Path(place) / "cascade", Path(place) / "every"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import os
 import statistics
 import sys
 import tempfile
@@ -21,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from machine import machine_line
 from torch import Tensor, nn
 
-from devices.worker.environment import describe_machine
 from export.flavours import export_flavour
 from harness.attacks.gradient import FastForm, fast, frozen_eval, loss_gradient
 from harness.data.dataset import to_tensor
@@ -80,8 +79,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     told = parser.parse_args()
     torch.set_num_threads(told.threads)
-    machine = describe_machine()
-    print(f"{machine['cpu_model']}, {told.threads} threads, {', '.join(machine['isa_flags'])}; load {os.getloadavg()[0]:.2f}")
+    print(machine_line(told.threads))
     twin = load_twin(told.model)
     data, calibration = load_data("cifar10-sample", input_shape=twin.input_shape, classes=twin.classes, seed=0)
     images = to_tensor(data.images[: told.images])

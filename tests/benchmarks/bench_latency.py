@@ -21,8 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-
-from devices.worker.environment import describe_machine
+from machine import machine_line
 
 LOOP_S, TURN_S = 10.0, 0.05
 LIMIT = 0.03
@@ -70,8 +69,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--busy", action="store_true")
     told = parser.parse_args()
-    machine = describe_machine()
-    print(f"{machine['cpu_model']}, {told.threads} threads, {', '.join(machine['isa_flags'])}; load {os.getloadavg()[0]:.2f}")
+    print(machine_line(told.threads))
     busy = subprocess.Popen([sys.executable, "-c", BUSY]) if told.busy else None
     missed = False
     try:

@@ -19,6 +19,8 @@ from harness.attacks.sets import make_set
 from harness.attacks.table import ATTACKS, Attack, resolve
 from harness.data.dataset import Dataset, to_tensor
 
+pytestmark = pytest.mark.slow(75)
+
 EPS = Fraction(8, 255)
 INDEX = np.arange(3, 27)
 NAMES = [*ATTACKS, "apgd-ce-7", "pgd-3"]

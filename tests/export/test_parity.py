@@ -1,4 +1,4 @@
-"""Proof of an artefact: it passes what is right and names what is not."""
+"""Parity of an artefact: it passes what is right and names what is not."""
 
 from __future__ import annotations
 
