@@ -37,7 +37,7 @@ class TierPlan:
 ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
 TARGETED = (*ATTACKS, "apgd-t")
 TIERS: dict[Tier, TierPlan] = {
-    "quick": TierPlan(256, 0.05, ATTACKS, exhaustive=False, apgd_steps=50, queries=100, measure_s=2.0, warmup_s=0.5, rounds=5),
+    "quick": TierPlan(256, 0.05, ATTACKS, exhaustive=False, apgd_steps=50, queries=100, measure_s=1.0, warmup_s=0.3, rounds=5),
     "bench": TierPlan(1000, 0.02, TARGETED, exhaustive=False, apgd_steps=100, queries=1000, measure_s=10.0, warmup_s=2.0, rounds=10),
     "qualify": TierPlan(1000, 0.02, TARGETED, exhaustive=True, apgd_steps=100, queries=5000, measure_s=60.0, warmup_s=5.0, rounds=20),
 }

@@ -102,7 +102,7 @@ def attack_batch(
     result, still = images.copy(), right & attacked
     where = np.flatnonzero(attacked)
     if where.size and levels != 0:
-        exact = module if isinstance(gradients, FastForm) and gradients.bf16 else gradients
+        exact = gradients.in_float32() if isinstance(gradients, FastForm) else gradients
         if attack.access is Access.GRADIENT:
             zero[where] = _zero_gradient(exact, images[where], labels[where])
         best = _Best(
@@ -128,14 +128,17 @@ def attack_batch(
                 attack.function(search)
             for found in search.results():
                 best.offer(rows, found.cpu())
-            in_floats[rows] |= _fools_in_floats(module, best.clean[rows], search.results()[-1].cpu(), best.labels[rows], levels)
+            near = best.right[rows] & (not attack.bounded or search.margin.cpu().numpy() < CLOSE * margin[where[rows]])
+            if near.any():
+                ended = search.results()[-1].cpu()[torch.from_numpy(near)]
+                in_floats[rows[near]] |= _fools_in_floats(module, best.clean[rows[near]], ended, best.labels[rows[near]], levels)
 
         everyone = np.arange(len(where))
         attempt(gradients, everyone, first)
         if first is not None and (unmoved := everyone[best.open & (best.right | best.judged)]).size:
             attempt(gradients, unmoved)
         close = np.flatnonzero(best.open & best.right & (best.margin < CLOSE * margin[where]))
-        if close.size and gradients is not exact:
+        if close.size and exact is not gradients:
             attempt(exact, close)
         result[where], still[where], undone[where] = best.images, best.right, best.right & in_floats
     return Attacked(result, attacked, still, zero, undone)

@@ -15,6 +15,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
 
 from harness.errors import UsageError
+from harness.models.fold import fold_batch_norms
 from harness.placement import CPU, device, repeatable
 from harness.precision import arithmetic, native_bf16
 
@@ -70,6 +71,10 @@ class FastForm(nn.Module):
             logits: Tensor = self.module(images.to(self.device).contiguous(memory_format=torch.channels_last))
         return logits.float()
 
+    def in_float32(self) -> FastForm:
+        """The same network, weights shared, in float32."""
+        return FastForm(self.module, False) if self.bf16 else self
+
 
 def fast(module: nn.Module, sample: Tensor, *, bf16: bool = True) -> nn.Module:
     """The fastest form of `module` (in evaluation mode) that still answers like it on `sample`; in the worst case itself.
@@ -85,7 +90,7 @@ def fast(module: nn.Module, sample: Tensor, *, bf16: bool = True) -> nn.Module:
     """
     sample = sample[:SAMPLE]
     logits, gradient = _answer(module, sample)
-    makers: tuple[Callable[[nn.Module], nn.Module], ...] = (fuse, copy.deepcopy)
+    makers: tuple[Callable[[nn.Module], nn.Module], ...] = (_folded, copy.deepcopy)
     may_reduce = bf16 and device() == CPU and native_bf16()
     for make in makers:
         for reduced in (True, False) if may_reduce else (False,):
@@ -100,6 +105,12 @@ def fast(module: nn.Module, sample: Tensor, *, bf16: bool = True) -> nn.Module:
             if same >= TOP1_AGREEMENT and cosine >= COSINE:
                 return form
     return module
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    """A copy with batch norms folded, whether the module has layers or was read from a file."""
+    folded: nn.Module = fuse(fold_batch_norms(module))
+    return folded
 
 
 def place(form: nn.Module) -> torch.device:

@@ -28,12 +28,13 @@ from harness.attacks.batch import Attacked, Images, Mask, Panel
 from harness.attacks.batch_size import batch_size
 from harness.attacks.executors import Executor
 from harness.attacks.executors.local import Local
-from harness.attacks.gradient import fast, frozen_eval
+from harness.attacks.forms import Forms
+from harness.attacks.gradient import frozen_eval
 from harness.attacks.grid import ball_levels, distances
 from harness.attacks.search import image_seed
 from harness.attacks.table import Attack
 from harness.attacks.work import Batch, Common
-from harness.data.dataset import Dataset, to_tensor
+from harness.data.dataset import Dataset
 from harness.eps import slug
 from harness.errors import UntrustedError, UsageError
 from harness.placement import device
@@ -57,6 +58,7 @@ def make_set(
     panel: Panel | None = None,
     first: Images | None = None,
     executor: Executor | None = None,
+    forms: Forms | None = None,
 ) -> tuple[AttackRecord, Images]:
     """Attack the images of `data` at `index` and store them in `folder/SOURCE-TARGET-NAME-EPS.npz`.
 
@@ -77,6 +79,7 @@ def make_set(
         panel: who must be fooled on an image before it may leave, see `harness.attacks.batch`; None: every image stays to the end.
         first: uint8 (n, h, w, c), where each image's search starts instead of at random.
         executor: who attacks the batches; None: this process.
+        forms: of `module`, where several sets are made with them.
 
     Returns:
         The record, and the images, uint8 (n, h, w, c), in the order of `index`.
@@ -93,7 +96,8 @@ def make_set(
     batch = batch or batch_size(module, data.images)
     wanted = np.ones(len(index), dtype=bool) if survivors is None else survivors
     radius = eps if attack.bounded else Fraction(0)
-    task = _Task(module, data, index, attack, radius, seed, source, target, folder, batch, wanted, panel, first, executor or Local())
+    worker, forms = executor or Local(), forms or Forms(module, data.images)
+    task = _Task(module, data, index, attack, radius, seed, source, target, folder, batch, wanted, panel, first, worker, forms)
     return task.finished() or task.run()
 
 
@@ -115,6 +119,7 @@ class _Task:
     panel: Panel | None
     first: Images | None
     executor: Executor
+    forms: Forms
 
     @property
     def file(self) -> Path:
@@ -202,13 +207,11 @@ class _Task:
     def _made(self, slices: list[slice], missing: list[int]) -> Generator[tuple[int, Attacked], None, None]:
         """The missing batches, each as soon as it is there."""
         if missing:
-            yield from self.executor.run(self._common(slices[0]), ((number, self._batch(slices[number])) for number in missing))
+            yield from self.executor.run(self._common(), ((number, self._batch(slices[number])) for number in missing))
 
-    def _common(self, first: slice) -> Common:
-        """What the batches share. The form is chosen on the first batch, so that a resumed set is made with the one it was begun with."""
-        gradients = self.module
-        if self.attack.access is Access.GRADIENT:
-            gradients = fast(self.module, to_tensor(self.data.images[self.index[first]]), bf16=self.attack.bf16)
+    def _common(self) -> Common:
+        """What the batches share."""
+        gradients = self.forms.get(bf16=self.attack.bf16) if self.attack.access is Access.GRADIENT else self.module
         return Common(self.module, gradients, self.attack, self.levels, None if self.panel is None else self.panel.judges)
 
     def _batch(self, piece: slice) -> Batch:

@@ -12,11 +12,12 @@ from torch import nn
 
 from harness.attacks.batch import Mask, attack_batch, judge
 from harness.attacks.batch_size import batch_size
-from harness.attacks.gradient import fast, frozen_eval
+from harness.attacks.forms import Forms
+from harness.attacks.gradient import frozen_eval
 from harness.attacks.grid import ball_levels
 from harness.attacks.search import image_seed
 from harness.attacks.table import Attack
-from harness.data.dataset import Dataset, to_tensor
+from harness.data.dataset import Dataset
 from harness.errors import UsageError
 from harness.progress import Track
 
@@ -61,10 +62,9 @@ def worst_case(
         for part in np.array_split(np.arange(len(index)), range(batch, len(index), batch)):
             survives[part] = judge(module, data.images[index[part]], data.labels[index[part]])[0]
         accuracy = {"clean": float(survives.mean())}
-        sample = to_tensor(data.images[index[:batch]])
-        forms = {bf16: fast(module, sample, bf16=bf16) for bf16 in {attack.bf16 for attack in attacks}}
+        forms = Forms(module, data.images)
         for attack in attacks:
-            survives = _survivors(module, forms[attack.bf16], data, index, attack, levels, seed, batch, survives)
+            survives = _survivors(module, forms.get(bf16=attack.bf16), data, index, attack, levels, seed, batch, survives)
             accuracy[attack.name] = float(survives.mean())
     return WorstCase(survives, accuracy)
 

@@ -35,6 +35,10 @@ class Instruction:
     outputs: tuple[str, ...]
     unused: tuple[str, ...] = ()
 
+    def reads(self) -> set[str]:
+        """Names of the values it needs."""
+        return references(self.arguments) | references(list(self.keywords.values()))
+
 
 def references(value: Any) -> set[str]:
     """Names that an argument refers to."""
@@ -47,7 +51,7 @@ def free_early(steps: Sequence[Instruction], kept: set[str]) -> list[Instruction
     """Mark every value with the last step that needs it, so that a forward pass holds no more than it must."""
     alive, marked = set(kept), []
     for step in reversed(steps):
-        named = references(step.arguments) | references(list(step.keywords.values())) | {name for name in step.outputs if name}
+        named = step.reads() | {name for name in step.outputs if name}
         marked.append(replace(step, unused=tuple(sorted(named - alive))))
         alive |= named
     return marked[::-1]

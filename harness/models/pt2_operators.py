@@ -62,7 +62,8 @@ OPEN_END = (1 << 63) - 1
 SCALES = (1 / 64, 64.0)  # of resizing
 
 
-def _batch_norm(x: Tensor, weight: Any, bias: Any, mean: Tensor, var: Tensor, momentum: float, eps: float) -> tuple[Tensor, None, None]:
+def batch_norm(x: Tensor, weight: Any, bias: Any, mean: Tensor, var: Tensor, momentum: float, eps: float) -> tuple[Tensor, None, None]:
+    """As `aten._native_batch_norm_legit_no_training`: the statistics that it returns too are not needed."""
     return functional.batch_norm(x, mean, var, weight, bias, False, momentum, eps), None, None
 
 
@@ -85,7 +86,7 @@ PUBLIC: dict[str, Callable[..., Any]] = {
     "_log_softmax": lambda x, dim, half_to_float: torch.log_softmax(x, dim),
     "_unsafe_view": lambda x, size: x.reshape(size),
     "_adaptive_avg_pool2d": lambda x, size: functional.adaptive_avg_pool2d(x, size),
-    "_native_batch_norm_legit_no_training": _batch_norm,
+    "_native_batch_norm_legit_no_training": batch_norm,
     "native_group_norm": _group_norm,
     "_scaled_dot_product_flash_attention_for_cpu": _attention,
     "_fused_rms_norm": _rms_norm,
@@ -150,7 +151,7 @@ def _scaled(resize: Callable[..., Any]) -> Callable[..., Any]:
 def is_layer(target: str) -> bool:
     """Whether an operator computes with weights or statistics; attention takes a mask too, and is not counted."""
     name = target.removeprefix("torch.ops.aten.").split(".")[0]
-    return "attention" not in name and (name in LAYERS.split() or PUBLIC.get(name) in (_batch_norm, _group_norm, _rms_norm))
+    return "attention" not in name and (name in LAYERS.split() or PUBLIC.get(name) in (batch_norm, _group_norm, _rms_norm))
 
 
 def checked_int(value: int) -> int:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from harness.allocator import pages
 from harness.answers import TWIN, Answers, Column, Images, Matrix, Model, Right
 from harness.attacks.batch import Panel
 from harness.attacks.executors import Executor
 from harness.attacks.executors.local import Local
+from harness.attacks.forms import Forms
 from harness.attacks.parts import read_rows
 from harness.attacks.sets import make_set
 from harness.attacks.target import EngineLostError, ModuleTarget
@@ -55,6 +57,7 @@ class Cascade:
     executor: Executor = field(default_factory=Local)
     lost: dict[str, str] = field(default_factory=dict)
     columns: list[Column] = field(default_factory=list)
+    _forms: dict[nn.Module, Forms] = field(default_factory=dict)
 
     def run(self) -> list[AttackRecord]:
         """Make every set that the run's sources plan; finished ones are read back.
@@ -119,8 +122,13 @@ class Cascade:
             panel=panel,
             first=self._warm(planned, index) if planned.warm and len(index) else None,
             executor=self.executor if isinstance(planned.target, ModuleTarget) else None,
+            forms=self._forms_of(planned.target.module),
         )
         return record, images, subject.test.place(index)
+
+    def _forms_of(self, module: nn.Module) -> Forms:
+        """The fast forms of a module that several sets are aimed at."""
+        return self._forms.setdefault(module, Forms(module, self.context.subject.test.images))
 
     def _pool(self, planned: Planned) -> tuple[NDArray[np.int64], Panel | None]:
         """The images on which a model of a claim holds out, and who is fooled on each already."""

@@ -31,7 +31,7 @@ LOADGEN = "loadgen"
 FRESH = 16  # different inputs that timed calls take in turn, see `devices.worker.serve`
 REPEATS = 3  # passes over the same images
 PAIRS, PAIR_CALLS = 20, 5  # of the test for remembered answers
-PEAK_SHARE = 8  # of the measuring time
+PEAK_SHARE = 4  # of the measuring time
 
 
 class _Timed(Loose):

@@ -84,6 +84,7 @@ def test_sets_worst_cases_and_predictions_keep_to_it(tmp_path: Path, monkeypatch
     model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     monkeypatch.setattr("harness.attacks.sets.batch_size", lambda *_: 4)
     monkeypatch.setattr("harness.attacks.worst_case.batch_size", lambda *_: 4)
+    monkeypatch.setattr("harness.attacks.forms.batch_size", lambda *_: 4)
     monkeypatch.setattr("harness.predictions.batch_size", lambda *_: 4)
     eps, pgd = Fraction(8, 255), resolve("pgd")
     for work in (

@@ -1,0 +1,30 @@
+"""The fast forms of a module that several sets are aimed at."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from harness.attacks.batch_size import batch_size
+from harness.attacks.gradient import SAMPLE, fast
+from harness.data.dataset import to_tensor
+
+
+class Forms:
+    """Each form is chosen once, on the first images of the data, so that a resumed set is made with the one it was begun with.
+
+    The module's weights must not change meanwhile.
+    """
+
+    def __init__(self, module: nn.Module, images: NDArray[np.uint8]) -> None:
+        """`images`: uint8 (n, h, w, c), of the whole data."""
+        self._module, self._images = module, images
+        self._forms: dict[bool, nn.Module] = {}
+
+    def get(self, *, bf16: bool) -> nn.Module:
+        """See `harness.attacks.gradient.fast`."""
+        if bf16 not in self._forms:
+            sample = to_tensor(self._images[: min(SAMPLE, batch_size(self._module, self._images))])
+            self._forms[bf16] = fast(self._module, sample, bf16=bf16)
+        return self._forms[bf16]
