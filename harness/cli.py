@@ -111,6 +111,7 @@ def bench(
     ] = None,
     plugin: Plugins = None,
     builds: Annotated[int, typer.Option(help="engines built of each flavour; the worst counts")] = 1,
+    misplaced: Annotated[str | None, typer.Argument(hidden=True)] = None,
     exhaustive: Annotated[
         bool | None,
         typer.Option(help="every attack on every image, for transfer rates of each; several times as long [default: of tier qualify]"),
@@ -123,12 +124,14 @@ def bench(
     """Measure a classifier on a device and say whether its robustness claim survives there."""
     from harness.settings import FLEET
 
+    if misplaced is not None:
+        raise UsageError(f"'{misplaced}': a bench takes its model as an option: harness bench --model {misplaced}")
     several = fleet is not None or len(device or ()) > 1 or (resume is not None and (resume / FLEET).exists())
     one = {} if several else {"device": (device or ["host"])[0], "emulate": emulate, "host": host}
     settings = _settings(
         model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, **one,
-        flavours=flavour, attacks=attack, eps=eps, samples=samples, tier=tier, calibration=calibration, batches=batch, scenario=scenario,
-        threads=threads, seed=seed, sources=source, exhaustive=exhaustive, builds=builds, plugins=plugin,
+        flavours=_each(flavour), attacks=_each(attack), eps=eps, samples=samples, tier=tier, calibration=calibration, batches=batch,
+        scenario=scenario, threads=threads, seed=seed, sources=_each(source), exhaustive=exhaustive, builds=builds, plugins=plugin,
         executor=executor, address=address,
     )  # fmt: skip
     if several:
@@ -161,8 +164,8 @@ def profile(
     """Latency, memory and clean accuracy only: a bench without attacks."""
     settings = _settings(
         model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, device=device, emulate=emulate,
-        host=host, flavours=flavour, attacks=(), tier=tier, calibration=calibration, batches=batch, scenario=scenario, threads=threads,
-        seed=seed, plugins=plugin,
+        host=host, flavours=_each(flavour), attacks=(), tier=tier, calibration=calibration, batches=batch, scenario=scenario,
+        threads=threads, seed=seed, plugins=plugin,
     )  # fmt: skip
     _bench(settings, out, None, as_json)
 
@@ -188,7 +191,7 @@ def export(
 ) -> None:
     """Write deployable files of a model, each checked for parity with the twin."""
     settings = _settings(
-        model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, flavours=flavour,
+        model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, flavours=_each(flavour),
         calibration=calibration, seed=seed, plugins=plugin,
     )  # fmt: skip
     from harness.stages.ahead import build_ahead, check_ahead
@@ -199,7 +202,7 @@ def export(
         print(line, file=sys.stderr)
 
     if aot is not None:
-        check_ahead(aot, builds, settings.flavours)
+        check_ahead(aot, builds, settings.flavour_names)
     exported = export_and_check(load_subject(settings), settings, out, say)
     plans = build_ahead(exported, aot, builds, out, say) if aot is not None else []
     if as_json:
@@ -303,6 +306,14 @@ def _settings(**options: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+
+
+def _each(names: list[str] | None) -> tuple[str, ...] | None:
+    """The names of a repeatable option, which may stand in one word too, with commas; the command of `exec:COMMAND` stays whole."""
+    if names is None:
+        return None
+    words = ([name] if name.startswith("exec:") else name.split(",") for name in names)
+    return tuple(word.strip() for several in words for word in several)
 
 
 def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: bool) -> NoReturn:

@@ -200,7 +200,7 @@ def prepare(fleet: FleetRecord, folder: Path) -> None:
         spine.prepare(*first, fleet.command)
     for settings, place in others:
         if not (place / RECORD).exists():
-            own = shutil.ignore_patterns(*(f"S4-{flavour}*" for flavour in settings.flavours))  # made on one device's engines
+            own = shutil.ignore_patterns(*(f"S4-{flavour}*" for flavour in settings.flavour_names))  # made on one device's engines
             for part in SHARED:
                 shutil.copytree(first[1] / part, place / part, copy_function=share, dirs_exist_ok=True, ignore=own)
             spine.open_only(settings, place, fleet.command)

@@ -42,7 +42,6 @@ TIERS: dict[Tier, TierPlan] = {
     "qualify": TierPlan(1000, 0.02, TARGETED, exhaustive=True, apgd_steps=100, queries=5000, measure_s=60.0, warmup_s=5.0, rounds=20),
 }
 
-DEFAULT_FLAVOURS = ("onnx-fp32", "ort-int8")
 DEFAULT_EPS = "8/255"
 OWN = "exec"  # a flavour `exec:COMMAND` is the user's own engine
 LOCK = ".lock"  # of a run folder; a folder with nothing else in it was never begun
@@ -53,8 +52,8 @@ CURVE = tuple(Fraction(k, 255) for k in (1, 2, 4, 8))
 class Settings(BaseModel):
     """One run's options, all of them.
 
-    `attacks`, `exhaustive`, `samples`, `eps` and `threads` are None where the user left the choice to the tier, the model's card and the
-    device. No `sources`: all.
+    `flavours`, `attacks`, `exhaustive`, `samples`, `eps` and `threads` are None where the user left the choice to the device, the tier and
+    the model's card. No `sources`: all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,7 +67,7 @@ class Settings(BaseModel):
     device: str = "host"
     emulate: bool = False
     host: str | None = None
-    flavours: tuple[str, ...] = DEFAULT_FLAVOURS
+    flavours: tuple[str, ...] | None = None
     attacks: tuple[str, ...] | None = None
     eps: str | None = None
     samples: int | None = None
@@ -88,7 +87,18 @@ class Settings(BaseModel):
     @property
     def exported(self) -> tuple[str, ...]:
         """The flavours that are exported here: all but the user's own engines."""
-        return tuple(flavour for flavour in self.flavours if not flavour.startswith(f"{OWN}:"))
+        return tuple(flavour for flavour in self.flavour_names if not flavour.startswith(f"{OWN}:"))
+
+    @property
+    def flavour_names(self) -> tuple[str, ...]:
+        """The option, else what the device's profile names.
+
+        Raises:
+            DeviceError: no such device.
+        """
+        from devices.host.profile import load_profile
+
+        return load_profile(self.device, emulate=self.emulate).flavours if self.flavours is None else self.flavours
 
     @property
     def plan(self) -> TierPlan:

@@ -29,6 +29,7 @@ CAPABILITIES = ("fp16", "bf16", "fp8", "fp4", "int8", "sparse-2:4", "dla")
 SOFTWARE = ("l4t", "jetpack", "python", "cuda", "driver", "onnxruntime", "tensorrt")
 PRECISIONS = ("fp32", "tf32", "tf32-sparse", "fp16", "fp16-sparse", "fp8", "fp8-sparse", "fp4-sparse", "int8", "int8-sparse")
 UNITS = ("cpu", "gpu", "dla", "module", "memory")
+FLAVOURS = ("onnx-fp32", "ort-int8")  # of a CPU
 
 _PINNED = re.compile(r"[\w.-]+==[\w.]+")
 _ALIAS = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -170,6 +171,7 @@ class DeviceProfile:
         description: one sentence.
         synthetic_clock: latency and memory are made up.
         runtimes: keys of `devices.worker.engines.ENGINES` that it has.
+        flavours: what is measured there where nobody says otherwise.
         provenance: where the declared facts come from.
         verified_on_hardware: whether anyone ran the harness on the real thing.
         aliases: other names for it.
@@ -198,6 +200,7 @@ class DeviceProfile:
     machine: str | None = None
     software: dict[str, str] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
+    flavours: tuple[str, ...] = FLAVOURS
     identity: Identity = Identity()
     cpu: Cpu = Cpu()
     power: Power = Power()
@@ -295,6 +298,7 @@ def _emulated(profile: DeviceProfile) -> DeviceProfile:
         "identity": Identity(profile.identity.module, profile.identity.soc),
         "software": {},
         "capabilities": (),
+        "flavours": FLAVOURS,
         "power": Power(),
         "clocks": Clocks(),
         "telemetry": Sensors(()),

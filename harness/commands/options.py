@@ -21,7 +21,9 @@ Emulate = Annotated[bool, typer.Option("--emulate", help="emulate its CPU here (
 Host = Annotated[
     str | None, typer.Option(help="USER@ADDR or ssh alias of the device [default: the profile's alias, else the device's name]")
 ]
-Flavours = Annotated[list[str] | None, typer.Option("--flavour", help="deployable form, repeatable [default: onnx-fp32, ort-int8]")]
+Flavours = Annotated[
+    list[str] | None, typer.Option("--flavour", help="deployable form, repeatable [default: the device's, on a CPU onnx-fp32, ort-int8]")
+]
 Attacks = Annotated[
     list[str] | None, typer.Option("--attack", help="attack, repeatable [default: pgd, apgd-ce, apgd-dlr; beyond tier quick apgd-t too]")
 ]

@@ -32,6 +32,12 @@ def timm_names() -> list[str]:
     return names
 
 
+def is_architecture(name: str) -> bool:
+    """Whether that is the name of one."""
+    base, _ = split(name)
+    return base in ARCHITECTURES or base in torchvision_names() or base in timm_names()
+
+
 def family(arch: str) -> str:
     """Where an architecture comes from: `zoo`, `torchvision` or `timm`, looked up in this order; its form is left aside.
 

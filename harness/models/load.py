@@ -17,7 +17,7 @@ from export.artefact import sha256_file
 from export.checked import external_files, parse_onnx
 from harness.errors import UsageError
 from harness.models import probe
-from harness.models.architectures import image_size_of
+from harness.models.architectures import image_size_of, is_architecture
 from harness.models.normalisation import with_normalisation
 from harness.models.onnx_graph import read_onnx
 from harness.models.pt2 import read_pt2
@@ -28,6 +28,10 @@ from harness.models.zoo import cards, weights_file
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib", ".tar"}
 Source = Literal["zoo", "safetensors", "pt2", "onnx"]
 Shape = tuple[int, int, int]
+SAVE = (
+    "torch.export.save(torch.export.export(model.eval(), (torch.rand(2, 3, 32, 32),), dynamic_shapes=({0: torch.export.Dim('n')},)), "
+    "'model.pt2'), then give --model model.pt2"
+)  # the one way that asks for nothing but the network itself
 CHANNELS = 3  # of every architecture that is built by name
 MAX_IMAGE_SIZE = 4096
 
@@ -209,7 +213,8 @@ def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, Load
     if suffix in PICKLES:
         raise UsageError(
             f"{path} is a pickle by its name, and pickles run code when loaded: refused. Convert it where you trust it: "
-            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors'), then give --model model.safetensors --arch NAME."
+            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors'), then give --model model.safetensors --arch NAME. "
+            f"A network of your own: {SAVE}."
         )
     if suffix in READERS:
         if not path.exists():
@@ -217,10 +222,15 @@ def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, Load
         return READERS[suffix]
     if path.exists():
         raise UsageError(f"{path} is of no known kind. Expected a zoo name or a file {', '.join(READERS)}.")
+    if is_architecture(model):
+        raise UsageError(
+            f"'{model}' is an architecture without weights. Expected its weights too: --model WEIGHTS.safetensors --arch {model}. "
+            f"Without a file of weights: {SAVE}."
+        )
     near = difflib.get_close_matches(model, zoo, n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     shipped = ", ".join(zoo) or "none in this installation"
-    raise UsageError(f"unknown model '{model}'.{hint} Zoo: {shipped}. Files: {', '.join(READERS)}.")
+    raise UsageError(f"unknown model '{model}'.{hint} Zoo: {shipped}. Files: {', '.join(READERS)}. A network of your own: {SAVE}.")
 
 
 def _safetensors(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:
@@ -229,7 +239,10 @@ def _safetensors(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:
         beside = (
             f"the card {card.name} beside it is damaged or of other weights" if card.exists() else f"no card {card.name} lies beside it"
         )
-        raise UsageError(f"{path} holds weights alone, and {beside}: name their architecture with --arch (zoo, torchvision or timm name)")
+        raise UsageError(
+            f"{path} holds weights alone, and {beside}: name their architecture with --arch (zoo, torchvision or timm name). "
+            f"A network of your own: {SAVE}."
+        )
     network, size, data = network_from(path, options.arch, options.classes, options.image_size), options.image_size, options.data_shape
     if data is not None and data[0] != CHANNELS:
         raise UsageError(

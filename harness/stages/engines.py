@@ -71,7 +71,7 @@ def plan_engines(subject: Subject, settings: Settings, exported: Sequence[Export
     """Every engine that the run asks for, in the order of its flavours."""
     of_flavour = {part.artefact.flavour: part for part in exported}
     found = []
-    for flavour in dict.fromkeys(settings.flavours):
+    for flavour in dict.fromkeys(settings.flavour_names):
         if flavour.startswith(f"{OWN}:"):
             found.append(Engine(EngineId(own_name(flavour)), flavour, None))
         else:

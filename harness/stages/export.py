@@ -31,7 +31,7 @@ class Exported:
 
 
 def export_and_check(subject: Subject, settings: Settings, folder: Path, say: Callable[[str], None]) -> list[Exported]:
-    """Write the artefacts of `settings.flavours` into `folder`.
+    """Write the artefacts of `settings.exported` into `folder`.
 
     Raises:
         ExportError: the twin cannot be exported, or the lint finds an error in what was written.

@@ -66,7 +66,8 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     plugins.load(settings.plugins)
     check_numbers(settings)
     check_executor(settings.executor, settings.address)
-    for flavour in settings.flavours:
+    profile = find_profile(settings.device, emulate=settings.emulate, host=settings.host)
+    for flavour in settings.flavour_names:
         if flavour not in FLAVOURS and not flavour.startswith(f"{OWN}:"):
             raise unknown("flavour", flavour, [*FLAVOURS, f"{OWN}:COMMAND"])
         if flavour.startswith(f"{OWN}:"):
@@ -74,7 +75,6 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     for source in settings.sources:
         find_source(source)
     attacks = {attack.name: attack for attack in (for_tier(name, settings) for name in settings.attack_names)}
-    profile = find_profile(settings.device, emulate=settings.emulate, host=settings.host)
     check_simulated(settings.exported, profile)
     return tuple(attacks.values()), profile
 

@@ -10,6 +10,7 @@ from devices.host.compare import declared
 from devices.host.errors import DeviceError
 from devices.host.profile import FOLDER, DeviceProfile, device_aliases, device_names, load_profile, read_profile
 from devices.worker.spec import Watch
+from export.flavours import FLAVOURS
 
 
 @pytest.mark.parametrize("name", device_names())
@@ -218,3 +219,13 @@ def test_what_is_declared_can_be_read_by_people() -> None:
     assert declared(load_profile("host")) == {}
     facts = declared(load_profile("jetson-orin"))
     assert (facts["power mode"], facts["clocks"], facts["memory"], facts["l4t"]) == ("MAXN", "locked", "64 GiB", ">=36")
+
+
+def test_what_is_measured_by_default_is_what_a_device_runs() -> None:
+    """A board with a GPU is asked for TensorRT; its CPU, emulated, for onnxruntime."""
+    for name in device_names():
+        profile = load_profile(name)
+        assert set(profile.flavours) <= FLAVOURS.keys()
+        assert {FLAVOURS[flavour].runtime for flavour in profile.flavours} <= set(profile.runtimes), name
+    assert load_profile("jetson-orin-nano").flavours == ("trt-fp16", "trt-int8")
+    assert load_profile("jetson-orin", emulate=True).flavours == ("onnx-fp32", "ort-int8")

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from harness import cli
 from harness.models.zoo import ARCHITECTURES
 from harness.records import EngineRecord, Gate, RunRecord, Verdict
+from harness.settings import Settings
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
@@ -57,12 +58,15 @@ WRONG = {
     "device": ((*GOOD, "--device", "hots"), ("unknown device 'hots'", "Did you mean host", "null")),
     "flavour": ((*GOOD, "--flavour", "ort-int4"), ("unknown flavour 'ort-int4'", "ort-int8")),
     "attack": ((*GOOD, "--attack", "apgd"), ("unknown attack 'apgd'", "apgd-ce")),
+    "an empty attack": ((*GOOD, "--attack", "fgsm,"), ("unknown attack ''",)),
+    "model without its option": (("resnet8",), ("harness bench --model resnet8",)),
+    "architecture for a model": (("--model", "resnet18"), ("--arch resnet18", "torch.export.save")),
     "missing model": (("--model", "none.safetensors", "--arch", "resnet8"), ("none.safetensors",)),
-    "no arch": (("--model", "good.safetensors"), ("--arch",)),
+    "no arch": (("--model", "good.safetensors"), ("--arch", "torch.export.save")),
     "unknown arch": (("--model", "good.safetensors", "--arch", "resnet81"), ("resnet81", "resnet8")),
     "wrong arch": (("--model", "good.safetensors", "--arch", "resnet18x16"), ("55 missing", "stages.0.1.conv1.weight", "another shape")),
     "wrong keys": (("--model", "keys.safetensors", "--arch", "resnet8"), ("linear.weight", "head.weight")),
-    "pickle": (("--model", "pickle.pt"), ("pickle", "safetensors")),
+    "pickle": (("--model", "pickle.pt"), ("pickle", "safetensors", "torch.export.save")),
     "garbage weights": (("--model", "garbage.safetensors", "--arch", "resnet8"), ("garbage.safetensors",)),
     "garbage onnx": (("--model", "garbage.onnx"), ("garbage.onnx",)),
     "missing data": ((*GOOD[:4], "--data", "none.npz"), ("none.npz",)),
@@ -251,3 +255,15 @@ def test_a_machine_without_a_gpu_says_so_in_a_sentence(capsys: pytest.CaptureFix
     code, _, err = run(capsys, monkeypatch, "bench", "--device", "cuda", "--model", "resnet8")
     assert code == 4
     assert "nvidia-smi does not answer" in err
+
+
+def test_names_may_stand_in_one_word_with_commas() -> None:
+    assert cli._each(["pgd, apgd-ce", "fgsm"]) == ("pgd", "apgd-ce", "fgsm")
+    assert cli._each(["exec:./engine --sizes 1,8"]) == ("exec:./engine --sizes 1,8",)
+    assert cli._each(None) is None
+
+
+def test_flavours_follow_the_device_where_nobody_names_them() -> None:
+    assert Settings(model="m", device="jetson-orin").flavour_names == ("trt-fp16", "trt-int8")
+    assert Settings(model="m", device="jetson-orin", emulate=True).flavour_names == ("onnx-fp32", "ort-int8")
+    assert Settings(model="m", device="jetson-orin", flavours=("ort-int8",)).flavour_names == ("ort-int8",)
