@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -12,34 +13,65 @@ from harness.attacks.target import EngineTarget, ModuleTarget
 from harness.errors import UntrustedError
 from harness.models.onnx_graph import read_onnx
 from harness.records import AttackRecord, RunRecord, Step
+from harness.requirements.file import read_requirements
+from harness.requirements.judge import qualify
 from harness.run import RunFolder, check_links, check_space, environment, now
-from harness.settings import CURVE, Settings, stored_settings
+from harness.settings import CURVE, OWN, Settings, stored_settings
 from harness.sources.planned import Context
 from harness.stages.attack import Cascade
-from harness.stages.engines import Engine, Engines, open_engines, plan_engines
+from harness.stages.engines import Engine, Engines, open_engines, own_name, plan_engines
 from harness.stages.export import export_and_check
 from harness.stages.judge import Evidence, graph_name, judge
 from harness.stages.measure import measure
-from harness.stages.subject import Subject, describe_data, describe_device, describe_model, load_subject
+from harness.stages.subject import Subject, check_names, describe_data, describe_device, describe_model, load_subject
 from reports.render import render
 
+REQUIREMENTS = "qualification.toml"  # in a run folder: what it is held against
 
-def bench(settings: Settings, out: Path, command: list[str]) -> RunRecord:
+
+def bench(settings: Settings, out: Path, command: list[str], requirements: Path | None = None) -> RunRecord:
     """Run the whole path once and leave a run folder in `out`.
 
     Args:
         settings: the validated options.
         out: a folder that is new or empty.
         command: the words of the command line, for the record.
+        requirements: a file that the finished run is held against.
 
     Raises:
         UsageError, ExportError: something the user can mend; nothing was begun or everything finished is kept.
         DeviceError: the device cannot be reached.
     """
+    if requirements is not None:
+        check_requirements(requirements, settings)
     subject = load_subject(settings)
     check_space(out, needed_bytes(subject, settings))
     with RunFolder(out) as run:
+        keep_requirements(requirements, run.folder)
         return _stages(run, run.save(open_record(subject, settings, command)), subject, settings)
+
+
+def check_requirements(path: Path, settings: Settings) -> None:
+    """Refuse a requirements file that cannot be meant, before any work, and one that this run could not answer.
+
+    Raises:
+        UsageError: names the line.
+    """
+    wanted = read_requirements(path)
+    check_names(settings)
+    names = [(flavour, own_name(flavour) if flavour.startswith(f"{OWN}:") else flavour) for flavour in settings.flavour_names]
+    wanted.check_engines({f"{name}#{build}" if build else name: flavour for flavour, name in names for build in range(settings.builds)})
+    for line in wanted.lines:
+        batch = line.options.get("batch")
+        if batch is not None and batch not in settings.batches:
+            timed = ", ".join(map(str, settings.batches)) or "none"
+            raise wanted.fault(line.number, f"batch {batch} is not timed in this run ({timed}). Add --batch {batch}.")
+
+
+def keep_requirements(path: Path | None, folder: Path) -> None:
+    """A copy of the requirements in a run folder, where a resumed run finds them."""
+    if path is not None:
+        shutil.copyfile(path, folder / REQUIREMENTS)
 
 
 def resume(folder: Path) -> RunRecord:
@@ -100,6 +132,8 @@ def _stages(run: RunFolder, record: RunRecord, subject: Subject, settings: Setti
         record = run.save(record.model_copy(update={"attacks": attacks, "status": Step.ATTACKED}))
 
     record = run.save(judge(record, Evidence(subject, settings, measured, cascade.matrix, cascade.lost), run.folder))
+    if (wanted := run.folder / REQUIREMENTS).exists():
+        record = run.save(qualify(run.folder, read_requirements(wanted)))
     render(run.folder, ("html", "md"))
     return record
 

@@ -12,7 +12,7 @@ import typer
 
 from harness import plugins
 from harness.allocator import keep_freed_memory
-from harness.commands import compare, compress, devices, lint, models, reproduce, sweep
+from harness.commands import compare, compress, devices, lint, models, reproduce, requirements, sweep
 from harness.commands.interruption import going_on
 from harness.commands.options import (
     Address,
@@ -43,6 +43,7 @@ from harness.commands.options import (
     Threads,
     Tier,
 )  # fmt: skip
+from harness.commands.requirements import Requirements, hold_against, init_requirements, rows_exit_code
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ if TYPE_CHECKING:
 BENCH_EPILOG = """
 Example: harness bench --model my.safetensors --arch mobilenet_v3_small --data images/ --normalize imagenet --eps 2/255
 
-Exit codes: 0 nothing refuted · 1 a claim fails or is degraded · 2 wrong usage or input · 3 inconclusive or untrusted
+Exit codes: 0 nothing refuted, every requirement met · 1 a claim fails or is degraded, or a requirement is missed
+· 2 wrong usage or input · 3 inconclusive or untrusted
 · 4 device or engine failed · 70 a fault of this program · 130 interrupted · 141 the reader of its output went away
 """
 
@@ -118,6 +120,7 @@ def bench(
     ] = None,
     executor: Executor = "local",
     address: Address = None,
+    requirements: Requirements = None,
     resume: Annotated[Path | None, typer.Option(help="go on with an interrupted run; every other option comes from its record")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -126,6 +129,10 @@ def bench(
 
     if misplaced is not None:
         raise UsageError(f"'{misplaced}': a bench takes its model as an option: harness bench --model {misplaced}")
+    if resume is not None and requirements is not None:
+        raise UsageError(
+            f"--requirements is said when a run begins. For a finished one: harness report {resume} --requirements {requirements}"
+        )
     several = fleet is not None or len(device or ()) > 1 or (resume is not None and (resume / FLEET).exists())
     one = {} if several else {"device": (device or ["host"])[0], "emulate": emulate, "host": host}
     settings = _settings(
@@ -135,8 +142,8 @@ def bench(
         executor=executor, address=address,
     )  # fmt: skip
     if several:
-        _bench_fleet(settings, Fleets(device or [], fleet, host, emulate), out, resume, as_json)
-    _bench(settings, out, resume, as_json)
+        _bench_fleet(settings, Fleets(device or [], fleet, host, emulate), out, resume, as_json, requirements)
+    _bench(settings, out, resume, as_json, requirements)
 
 
 @app.command(epilog="Example: harness profile resnet8 --batch 1 --batch 64")
@@ -271,14 +278,23 @@ def train(
 def report(
     run: Annotated[Path, typer.Argument(help="a run folder")],
     format: Annotated[list[str] | None, typer.Option("--format", help="html, md, json or junit, repeatable [default: html, md]")] = None,
+    requirements: Requirements = None,
     plugin: Plugins = None,
 ) -> None:
-    """Render a saved run again; prints the paths."""
+    """Render a saved run again; prints the paths. With requirements, the run is held against them first."""
     plugins.load(plugin or ())
     from reports.render import render
 
-    for path in render(run, tuple(format or ("html", "md"))).values():
+    record = None if requirements is None else hold_against(run, requirements)
+    paths = render(run, tuple(format or ("html", "md")))
+    if record is not None:
+        from reports.terminal import print_requirements
+
+        print_requirements(record)
+    for path in paths.values():
         print(path)
+    if record is not None:
+        raise typer.Exit(rows_exit_code(record))
 
 
 # The commands with files of their own, in the order of `--help`.
@@ -286,6 +302,7 @@ app.command(epilog=lint.EPILOG)(lint.lint)
 app.command(epilog=compress.EPILOG)(compress.compress)
 app.command(epilog=sweep.EPILOG)(sweep.sweep)
 app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
+app.command("init-requirements", epilog=requirements.EPILOG)(init_requirements)
 app.command(epilog=compare.EPILOG)(compare.compare)
 app.add_typer(devices.app, name="devices")
 app.add_typer(models.app, name="models")
@@ -316,7 +333,7 @@ def _each(names: list[str] | None) -> tuple[str, ...] | None:
     return tuple(word.strip() for several in words for word in several)
 
 
-def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: bool) -> NoReturn:
+def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: bool, requirements: Path | None = None) -> NoReturn:
     from harness import bench as spine
     from harness.settings import check_output
     from reports.terminal import print_verdict
@@ -328,7 +345,7 @@ def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: b
             record = spine.resume(folder)
         else:
             check_output(folder)
-            record = spine.bench(settings, folder, ["harness", *sys.argv[1:]])
+            record = spine.bench(settings, folder, ["harness", *sys.argv[1:]], requirements)
     if as_json:
         print(record.model_dump_json(indent=1, by_alias=True))
     else:
@@ -347,7 +364,9 @@ class Fleets(NamedTuple):
     emulate: bool
 
 
-def _bench_fleet(settings: Settings, asked: Fleets, out: Path | None, resume: Path | None, as_json: bool) -> NoReturn:
+def _bench_fleet(
+    settings: Settings, asked: Fleets, out: Path | None, resume: Path | None, as_json: bool, requirements: Path | None
+) -> NoReturn:
     from harness import fleet
     from harness.settings import FLEET, check_output
 
@@ -358,7 +377,7 @@ def _bench_fleet(settings: Settings, asked: Fleets, out: Path | None, resume: Pa
         else:
             members = fleet.members(asked.devices, asked.file, host=asked.host, emulate=asked.emulate)
             check_output(folder)
-            record = fleet.bench(members, settings, folder, ["harness", *sys.argv[1:]])
+            record = fleet.bench(members, settings, folder, ["harness", *sys.argv[1:]], requirements)
     if as_json:
         print(record.model_dump_json(indent=1, by_alias=True))
     else:
@@ -374,7 +393,13 @@ def resuming(folder: Path, record: str) -> str | None:
 
 
 def exit_code(record: RunRecord) -> int:
-    """The process's exit code for a finished run: the verdict's.
+    """The process's exit code for a finished run: the worse of the verdict's and of its requirements', 1 before 4 before 3."""
+    codes = {verdict_exit_code(record), rows_exit_code(record)}
+    return next(code for code in (1, 4, 3, 0) if code in codes)
+
+
+def verdict_exit_code(record: RunRecord) -> int:
+    """The verdict's exit code.
 
     Where nothing was claimed: 4 if an engine failed, 3 if a gate that guards did, or a measurement, which is all there is, is INVALID.
     """

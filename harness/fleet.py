@@ -118,8 +118,8 @@ def read_fleet(path: Path) -> list[Member]:
         raise UsageError(f"--fleet {path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
 
 
-def bench(members: list[Member], common: Settings, out: Path, command: list[str]) -> FleetRecord:
-    """Open a fleet's run in `out`, new or empty, and go through with it.
+def bench(members: list[Member], common: Settings, out: Path, command: list[str], requirements: Path | None = None) -> FleetRecord:
+    """Open a fleet's run in `out`, new or empty, and go through with it; every member is held against the same requirements.
 
     Raises:
         UsageError: something the user can mend, found before any work.
@@ -130,9 +130,12 @@ def bench(members: list[Member], common: Settings, out: Path, command: list[str]
         raise UsageError(f"a device is named twice: {', '.join(sorted(names))}")
     common = common.model_copy(update={"exhaustive": True})  # sets for all devices: none is narrowed to what one device's engines withstand
     for member in members:
+        if requirements is not None:
+            spine.check_requirements(requirements, member.settings(common))
         load_subject(member.settings(common))
     entries = [Entry(member=member, folder=name) for member, name in zip(members, names, strict=True)]
     out.mkdir(parents=True, exist_ok=True)
+    spine.keep_requirements(requirements, out)
     fleet = FleetRecord(created=now(), command=command, settings=common.model_dump(mode="json"), members=entries)
     fleet.save(out)
     return go_on(fleet, out)
@@ -204,6 +207,9 @@ def prepare(fleet: FleetRecord, folder: Path) -> None:
             for part in SHARED:
                 shutil.copytree(first[1] / part, place / part, copy_function=share, dirs_exist_ok=True, ignore=own)
             spine.open_only(settings, place, fleet.command)
+    if (wanted := folder / spine.REQUIREMENTS).exists():
+        for _, place in (first, *others):
+            spine.keep_requirements(wanted, place)
 
 
 def share(source: str, target: str) -> None:

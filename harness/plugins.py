@@ -21,6 +21,7 @@ TABLES = {
     "flavours": "export.flavours:FLAVOURS",
     "methods": "harness.compression.table:METHODS",
     "gates": "harness.audit.gates:GATES",
+    "requirements": "harness.requirements.kinds:KINDS",
     "sections": "reports.sections:SECTIONS",
 }
 

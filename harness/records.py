@@ -1,7 +1,7 @@
 """The record of a run: what `record.json` holds. The one file that `reports` reads; imports neither torch nor pandas.
 
 Format history (`schema`): 1 - first; 2 - targets of attacks, builds of engines, rounds and ratios;
-parity, cross-check and a synthetic device by these names.
+parity, cross-check and a synthetic device by these names; 3 - requirements.
 
 Every accuracy is a share in [0, 1]; every interval is a 95 % interval (lower, upper) unless its name says otherwise.
 Raw values stay in `samples.parquet` and `timings/`; what stands here can be computed again from them.
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UntrustedError, UsageError
 
-SCHEMA = 2  # 2: an attack counts the successes that rounding undid; conditions tell of the CPU quota, and of what no sensor saw
+SCHEMA = 3  # 3: what was required of the run, and whether it is met
 RECORD = "record.json"
 
 Interval = tuple[float, float]
@@ -510,6 +510,44 @@ class Claim(Part):
     reason: str
 
 
+class Outcome(StrEnum):
+    """The answer to one requirement."""
+
+    PASS = "PASS"  # noqa: S105 - no password
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_MEASURED = "NOT MEASURED"
+
+
+class Requirement(Part):
+    """One line of a requirements file, and whether the run meets it. Figures are in `unit`; shares and points are of 1."""
+
+    name: str = Field(description="what is required, such as 'latency p99, batch 1'")
+    kind: str = Field(description="its key in the file")
+    engine: str | None = Field(description="None: it concerns the whole run")
+    line: int = Field(description="of the file")
+    side: Literal["at_most", "at_least", "all_of", "may_fail", "real"] = Field(description="how the figure must stand to the limit")
+    unit: Literal["ms", "B", "images/s", "mJ", "share", "points", "count", "names", "truth"]
+    limit: float | bool | list[str]
+    observed: float | bool | list[str] | None
+    interval: tuple[float | None, float | None] | None = Field(
+        description="two one-sided bounds: the one that PASS needs at `Qualification.level`, the other at its confidence. None "
+        "as a whole: one reading without sampling error; None as a bound: too few values to have it"
+    )
+    outcome: Outcome
+    reason: str = Field(description="why it is undecided or not measured, and what would decide it; else what to know, or nothing")
+
+
+class Qualification(Part):
+    """The requirements file that a run was held against, and the rule for all its rows."""
+
+    name: str
+    sha256: str
+    confidence: float = Field(description="that no row passes unjustly, over all rows together")
+    sampled: int = Field(description="rows whose figure has a sampling error: they share what the confidence leaves")
+    level: float = Field(description="1 - (1 - confidence) / sampled: of the one-sided bound with which a row passes (Bonferroni)")
+
+
 class Step(StrEnum):
     """How far a run has come; a resumed run goes on after the last step that is in the record."""
 
@@ -544,6 +582,8 @@ class RunRecord(Part):
     gates: list[Gate] = []
     claims: list[Claim] = []
     verdict: Verdict | None = None
+    qualification: Qualification | None = Field(default=None, description="None: no requirements file was given")
+    requirements: list[Requirement] = []
 
     def save(self, folder: Path) -> None:
         """Write `folder/record.json`, whole or not at all."""

@@ -16,8 +16,26 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         UsageError: it cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot read {what} {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UsageError(f"{what} {path}: it is not TOML: {error}") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = _said_twice(text)
+        told = f"line {line} says what an earlier line has said" if line else str(error)
+        raise UsageError(f"{what} {path}: it is not TOML: {told}") from error
+
+
+def _said_twice(text: str) -> int | None:
+    """The line of a key or table that stands there already, from 1: Python's reader tells where its value ends. None: another fault."""
+    lines = text.splitlines()
+    for number in range(1, len(lines) + 1):
+        try:
+            tomllib.loads("\n".join(lines[:number]))
+        except tomllib.TOMLDecodeError as error:
+            if str(error).startswith(("Cannot overwrite", "Cannot declare", "Duplicate inline table key")):
+                return number
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.records import Interval, Share
@@ -78,6 +78,31 @@ def size(count: int | None) -> str:
 def count(value: int | None) -> str:
     """A whole number with thousands separated."""
     return NONE if value is None else f"{value:,}"
+
+
+def _short(value: float, unit: str) -> str:
+    """Two decimals at most: 0.0156 -> `1.56`."""
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return f"{'0' if text == '-0' else text} {unit}".replace("-", "−")
+
+
+# Unit of a figure in the record -> how people read it.
+FIGURES: dict[str, Callable[[Any], str]] = {
+    "ms": milliseconds,
+    "B": lambda value: size(round(value)),
+    "images/s": lambda value: f"{significant(value)} images/s",
+    "mJ": lambda value: f"{significant(value)} mJ",
+    "share": lambda value: _short(100 * value, "%"),
+    "points": lambda value: _short(100 * value, "points"),
+    "count": lambda value: count(round(value)),
+    "names": lambda value: ", ".join(value) or "none",
+    "truth": lambda value: "yes" if value else "no",
+}
+
+
+def figure(value: float | Sequence[str] | bool | None, unit: str) -> str:
+    """A figure of the record in a unit of `FIGURES`; nothing known is a dash."""
+    return NONE if value is None else FIGURES[unit](value)
 
 
 def digest(sha256: str) -> str:

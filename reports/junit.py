@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree as ET
 
-from harness.records import RunRecord, Verdict
+from harness.records import Outcome, RunRecord, Verdict
 from reports.format import clean
 from reports.run import Run
+from reports.sections.requirements import limit, observed
 from reports.sections.verdict import caveat
 
 PASSING = (Verdict.HOLDS, Verdict.NOT_REFUTED)
@@ -26,17 +27,30 @@ class Case:
 
 
 def to_junit(run: Run) -> str:
-    """A suite of claims, one of engines, one of gates. An undecided claim is a failure: a CI server must not show it green.
+    """A suite of claims, one of requirements where there are any, one of engines, one of gates. An undecided claim is a failure, so is a
+    requirement that is undecided or was not measured: a CI server must not show it green.
     An undecided control is skipped, since the run's verdict does not count it either.
     """
     record = run.record
     root = ET.Element("testsuites", name=clean(f"{record.model.name} on {record.device.name}"))
-    for name, cases in (("claims", _claims(record)), ("engines", _engines(record)), ("gates", _gates(record))):
+    for name, cases in _suites(record).items():
         root.append(_suite(name, list(cases), record))
     for total in ("tests", "failures", "errors", "skipped"):
         root.set(total, str(sum(int(suite.get(total, "0")) for suite in root)))
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _suites(record: RunRecord) -> dict[str, Iterable[Case]]:
+    asked: dict[str, Iterable[Case]] = {"requirements": _requirements(record)} if record.qualification else {}
+    return {"claims": _claims(record), **asked, "engines": _engines(record), "gates": _gates(record)}
+
+
+def _requirements(record: RunRecord) -> Iterable[Case]:
+    for row in record.requirements:
+        name = f"{row.name} ({row.engine})" if row.engine else row.name
+        outcome: Literal["", "failure"] = "" if row.outcome == Outcome.PASS else "failure"
+        yield Case(name, outcome, row.outcome, f"limit: {limit(row)}; observed: {observed(row)}. {row.reason}")
 
 
 def _claims(record: RunRecord) -> Iterable[Case]:

@@ -142,6 +142,11 @@ class Run:
         arrays = self._arrays(latency.raw, "latency_ns")
         return None if arrays is None else arrays["latency_ns"].astype(np.float64) / 1e6
 
+    def rounds(self, latency: Latency) -> NDArray[np.int64] | None:
+        """The round of each timed call, (n,); None where the file is absent, or does not tell."""
+        arrays = self._arrays(latency.raw)
+        return None if arrays is None or len(arrays.get("round", ())) != len(arrays["latency_ns"]) else arrays["round"].astype(np.int64)
+
     def calls(self, latency: Latency) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """When each timed call began (nanoseconds of the worker's clock) and how long it took (milliseconds), both (n,).
 

@@ -7,9 +7,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.records import Claim, EngineRecord, RunRecord, Verdict
-from reports.format import NONE, WITHHELD, clean, count, milliseconds, percent, points, significant, size
+from harness.records import Claim, EngineRecord, Outcome, RunRecord, Verdict
+from reports.format import NONE, WITHHELD, clean, count, figure, milliseconds, percent, points, significant, size
 from reports.naming import brief, named
+from reports.sections.requirements import OUTCOMES, bounds, counts, limit, worst
 from reports.sections.telemetry import INVALID
 from reports.sections.verdict import TONES, called, caveat, headline, more_images
 
@@ -35,6 +36,7 @@ def verdict_table(record: RunRecord) -> RenderableType:
     if ran:
         parts.append(_engines(ran, record.device.emulated))
     parts += [Text(line) for line in _ratios(record)]
+    parts += requirements_table(record)
     parts += [
         Text(f"{clean(engine.name)} {engine.status}: {clean(engine.error or 'no reason was recorded')}", style="bold red")
         for engine in record.engines
@@ -44,6 +46,44 @@ def verdict_table(record: RunRecord) -> RenderableType:
     if not record.device.emulated:
         parts += [Text(line, style="bold red") for line in _invalid(record)]
     return Group(*parts)
+
+
+def requirements_table(record: RunRecord) -> list[RenderableType]:
+    """One row per requirement, then how they stand; nothing where none was given."""
+    if record.qualification is None or not record.requirements:
+        return []
+    return [_requirements(record), *(Text(line, style=style) for line, style in _reasons(record))]
+
+
+def print_requirements(record: RunRecord, console: Console | None = None) -> None:
+    """Print `requirements_table` to standard output."""
+    (console or Console()).print(Group(*requirements_table(named(record))))
+
+
+def _requirements(record: RunRecord) -> Table:
+    result = _table("requirement", "limit", "observed", "bounds")
+    result.columns[1].no_wrap = result.columns[2].no_wrap = False
+    result.add_column("", width=VERDICT_COLUMNS)
+    several = len({row.engine for row in record.requirements if row.engine}) > 1
+    for row in record.requirements:
+        engine = f" ({brief(clean(row.engine))})" if row.engine and several else ""
+        figures = (f"{clean(row.name)}{engine}", clean(limit(row)), clean(figure(row.observed, row.unit)), clean(bounds(row)))
+        result.add_row(*map(Text, figures), Text(row.outcome, style=STYLES[OUTCOMES[row.outcome]]))
+    return result
+
+
+def _reasons(record: RunRecord) -> list[tuple[str, str]]:
+    """How the requirements stand, and what would decide those that are open; each reason once. Lines with their style."""
+    style = STYLES[worst(record.requirements)]
+    engines = ", ".join(dict.fromkeys(brief(clean(row.engine)) for row in record.requirements if row.engine))
+    reasons: dict[str, list[str]] = {}
+    for row in record.requirements:
+        if row.reason and row.outcome != Outcome.PASS:
+            reasons.setdefault(clean(row.reason), []).append(clean(row.name))
+    return [
+        (f"Requirements{f' of {engines}' if engines else ''}: {counts(record.requirements)}.", style),
+        *((f"{', '.join(who)}: {why}", "yellow") for why, who in reasons.items()),
+    ]
 
 
 def _ratios(record: RunRecord) -> list[str]:

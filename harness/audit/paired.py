@@ -20,7 +20,7 @@ class Paired:
         twin, engine: how many each has right.
         twin_only, engine_only: the discordant images.
         margin: what the gap is compared with.
-        lower, upper: Tango's one-sided 95 % bounds of the gap.
+        lower, upper: Tango's one-sided bounds of the gap, at 95 % where nothing else is asked for.
         p_value: one-sided, of "gap >= margin"; below 5 % exactly where `upper` < `margin`.
     """
 
@@ -49,14 +49,14 @@ class Paired:
         return n_required(psi, self.gap, self.margin, alpha=alpha)
 
 
-def pair(twin_right: Right, engine_right: Right, margin: float) -> Paired:
-    """The statistics of two bool (n,) arrays over the same images.
+def pair(twin_right: Right, engine_right: Right, margin: float, confidence: float = 1 - ALPHA) -> Paired:
+    """The statistics of two bool (n,) arrays over the same images; both bounds one-sided at `confidence`.
 
     Raises:
         ValueError: the arrays are not of one length, or empty.
     """
     table, n = flips(twin_right, engine_right), len(twin_right)
-    lower, upper = tango(table.twin_only, table.engine_only, n, 1 - ALPHA)
+    lower, upper = tango(table.twin_only, table.engine_only, n, confidence)
     return Paired(
         n=n,
         twin=share(table.both_right + table.twin_only, n),

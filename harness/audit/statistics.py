@@ -13,7 +13,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import binomtest, quantile_test
+from scipy.stats import beta, binom, binomtest, quantile_test
+from scipy.stats import t as student
 
 from harness.records import Interval, Median, Share
 
@@ -33,6 +34,57 @@ def wilson(correct: int, n: int, confidence: float = 0.95) -> Interval:
     centre = (correct + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(correct * (n - correct) / n + z * z / 4)
     return (0.0 if correct == 0 else centre - half, 1.0 if correct == n else centre + half)
+
+
+def exact(correct: int, n: int, confidence: float) -> Interval:
+    """Lower and upper bound of a share, each one-sided at `confidence` at least (Clopper & Pearson 1934, Biometrika 26:404-413).
+
+    Raises:
+        ValueError: not 0 <= correct <= n with n >= 1.
+    """
+    if n < 1 or not 0 <= correct <= n:
+        raise ValueError(f"got {correct} of {n}; expected 0 <= correct <= n, n >= 1")
+    lower = beta.ppf(1 - confidence, correct, n - correct + 1) if correct else 0.0
+    upper = beta.ppf(confidence, correct + 1, n - correct) if correct < n else 1.0
+    return float(lower), float(upper)
+
+
+def n_for_share(supposed: float, limit: float, *, alpha: float = ALPHA, power: float = POWER) -> int | None:
+    """Images needed to tell a share supposed to be true from a limit, or None where they are equal.
+
+    n = (z_alpha sqrt(limit (1 - limit)) + z_power sqrt(p (1 - p)))^2 / (p - limit)^2, the normal approximation of the binomial test; never
+    fewer than from which `exact` could decide were every image on the same side.
+    """
+    if supposed == limit:
+        return None
+    z_alpha, z_power = NormalDist().inv_cdf(1 - alpha), NormalDist().inv_cdf(power)
+    spread = z_alpha * math.sqrt(limit * (1 - limit)) + z_power * math.sqrt(supposed * (1 - supposed))
+    least = math.log(alpha) / math.log(limit if supposed > limit else 1 - limit)
+    return max(math.ceil((spread / (supposed - limit)) ** 2), math.ceil(least))
+
+
+def quantile_bounds(values: NDArray[np.float64], rank: float, confidence: float) -> tuple[float | None, float | None]:
+    """Lower and upper bound of a quantile, each one-sided at `confidence` at least: two of the values (n,), which are independent draws.
+
+    None where n is too small for a bound (Conover, "Practical Nonparametric Statistics", 3.2).
+    """
+    ordered, n = np.sort(values), len(values)
+    upper = int(binom.ppf(confidence, n, rank))  # the smallest k with P(fewer than k + 1 values lie below the quantile) >= confidence
+    lower = int(binom.ppf(1 - confidence, n, rank)) - 1
+    return (float(ordered[lower]) if lower >= 0 else None, float(ordered[upper]) if upper < n else None)
+
+
+def calls_needed(rank: float, confidence: float) -> int:
+    """Fewest values from which `quantile_bounds` has an upper bound: rank^n <= 1 - confidence."""
+    return math.ceil(math.log(1 - confidence) / math.log(rank))
+
+
+def mean_bounds(values: NDArray[np.float64], confidence: float) -> tuple[float | None, float | None]:
+    """Lower and upper bound of a mean, each one-sided at `confidence` (Student's t); None for fewer than two values (n,)."""
+    if len(values) < 2:
+        return None, None
+    half = float(student.ppf(confidence, len(values) - 1)) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def share(correct: int, n: int) -> Share:

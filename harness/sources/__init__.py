@@ -117,6 +117,14 @@ def deciding(columns: Iterable[Column], engine: str, eps: Fraction) -> list[Colu
     return [column for column in columns if concerns(column, engine) and column.eps <= eps]
 
 
+def complete(columns: Iterable[Column], engine: str) -> set[str]:
+    """The sources of an engine's sets; S4 only where both the twin and the engine were attacked by queries."""
+    columns = list(columns)
+    sources = {column.record.source for column in columns}
+    queried = {column.record.target for column in columns if column.record.source == "S4"}
+    return sources if queried >= {TWIN, engine} else sources - {"S4"}
+
+
 def lacking(sources: Iterable[str], *, quantized: bool) -> list[Source]:
     """The sources without which a claim on an engine cannot hold, and that it has not."""
     present = set(sources)

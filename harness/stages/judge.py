@@ -21,7 +21,7 @@ from harness.measurement.simulation import NOT_RUN
 from harness.predictions import margins
 from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, RunRecord, Share, Step, Transfer
 from harness.settings import Settings
-from harness.sources import SOURCES, deciding, lacking
+from harness.sources import SOURCES, complete, deciding, lacking
 from harness.stages import readings
 from harness.stages.device import state_mismatches, with_states
 from harness.stages.engine_record import engine_records
@@ -140,18 +140,11 @@ def _comparisons(evidence: Evidence) -> Iterator[Comparison]:
             twin_right=matrix.worst_case(TWIN, columns),
             engine_right=matrix.worst_case(name, columns) if answered else None,
             sources=frozenset(column.record.source for column in columns),
-            missing=tuple(lacking(_complete(columns, name), quantized=m.engine.quantized)),
+            missing=tuple(lacking(complete(columns, name), quantized=m.engine.quantized)),
             error=evidence.lost.get(name) or m.facts.error or "",
             simulated=m.engine.simulated,
             control=reduced and _precision(m) == REFERENCE,
         )
-
-
-def _complete(columns: Sequence[Column], engine: str) -> set[str]:
-    """The sources of an engine's sets; S4 only where both the twin and the engine were attacked by queries."""
-    sources = {column.record.source for column in columns}
-    queried = {column.record.target for column in columns if column.record.source == "S4"}
-    return sources if queried >= {TWIN, engine} else sources - {"S4"}
 
 
 def _precision(m: Measured) -> str:

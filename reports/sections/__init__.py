@@ -10,9 +10,10 @@ from reports.elements import Section
 from reports.format import clean
 from reports.run import Run
 
-# name -> `module:function`, `(Run) -> Section`, imported at the first use. A new chapter is one file and one line.
+# name -> `module:function`, `(Run) -> Section`, imported at the first use. A new chapter is one file and one line. None: nothing to say.
 SECTIONS: dict[str, str] = {
     "verdict": "reports.sections.verdict:section",
+    "requirements": "reports.sections.requirements:section",
     "device": "reports.sections.device:section",
     "engines": "reports.sections.engines:section",
     "telemetry": "reports.sections.telemetry:section",
@@ -29,10 +30,10 @@ SECTIONS: dict[str, str] = {
 def sections(run: Run) -> list[Section]:
     """Every section of a run's report, its paragraphs cleaned as its tables are."""
     built = [_builder(path)(run) for path in SECTIONS.values()]
-    return [replace(section, paragraphs=[clean(text) for text in section.paragraphs]) for section in built]
+    return [replace(section, paragraphs=[clean(text) for text in section.paragraphs]) for section in built if section is not None]
 
 
-def _builder(path: str) -> Callable[[Run], Section]:
+def _builder(path: str) -> Callable[[Run], Section | None]:
     module, _, name = path.partition(":")
-    builder: Callable[[Run], Section] = getattr(import_module(module), name)
+    builder: Callable[[Run], Section | None] = getattr(import_module(module), name)
     return builder

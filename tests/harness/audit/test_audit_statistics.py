@@ -1,12 +1,24 @@
-"""Wilson, McNemar, Holm and the paired bootstrap."""
+"""Wilson, exact bounds, quantiles, means, McNemar, Holm and the paired bootstrap."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest, ttest_1samp
 
-from harness.audit.statistics import bootstrap_ratio, holm, mcnemar_p, median, share, wilson
+from harness.audit.statistics import (
+    bootstrap_ratio,
+    calls_needed,
+    exact,
+    holm,
+    mcnemar_p,
+    mean_bounds,
+    median,
+    n_for_share,
+    quantile_bounds,
+    share,
+    wilson,
+)
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -132,3 +144,56 @@ def test_bootstrap_ratio_is_seeded() -> None:
 
 def test_no_ratio_to_nothing() -> None:
     assert bootstrap_ratio(*rights(0, 0, 5, 5), seed=0) is None
+
+
+@given(st.integers(1, 60), st.data(), st.sampled_from([0.9, 0.95, 0.999]))
+def test_exact_bounds_are_scipys_and_cover(n, data, confidence):
+    correct = data.draw(st.integers(0, n))
+    lower, upper = exact(correct, n, confidence)
+    assert lower == pytest.approx(binomtest(correct, n, alternative="greater").proportion_ci(confidence, "exact").low, abs=1e-9)
+    assert upper == pytest.approx(binomtest(correct, n, alternative="less").proportion_ci(confidence, "exact").high, abs=1e-9)
+    true = data.draw(st.floats(0.01, 0.99))
+    weights = binom.pmf(np.arange(n + 1), n, true)
+    held = np.array([(low <= true, true <= high) for low, high in (exact(k, n, confidence) for k in range(n + 1))])
+    assert (weights @ held >= confidence - 1e-9).all()
+
+
+def test_a_quantile_has_a_bound_from_the_known_number_of_values_on():
+    assert (calls_needed(0.95, 0.95), calls_needed(0.99, 0.95), calls_needed(0.5, 0.95)) == (59, 299, 5)
+    for rank, n in ((0.95, 59), (0.99, 299), (0.5, 5)):
+        values = np.arange(1.0, n + 1)
+        assert quantile_bounds(values, rank, 0.95)[1] == n
+        assert quantile_bounds(values[1:], rank, 0.95)[1] is None
+        assert quantile_bounds(values, 1 - rank, 0.95)[0] == 1
+
+
+def test_the_bounds_of_a_median_are_the_sign_tests():
+    """Conover's table: of 10 values, the 2nd and the 9th are each a bound at 98.9 %, the 3rd and 8th at 94.5 % only."""
+    assert quantile_bounds(np.arange(1.0, 11), 0.5, 0.95) == (2, 9)
+    assert quantile_bounds(np.arange(1.0, 11), 0.5, 0.945) == (3, 8)
+
+
+def test_quantile_bounds_cover():
+    rng = np.random.default_rng(0)
+    for rank in (0.5, 0.9):
+        true = -np.log(1 - rank)
+        found = [quantile_bounds(rng.exponential(size=200), rank, 0.9) for _ in range(2000)]
+        assert np.mean([low is not None and low <= true for low, _ in found]) > 0.88
+        assert np.mean([high is not None and high >= true for _, high in found]) > 0.88
+
+
+def test_mean_bounds_are_students():
+    values = np.array([1.0, 1.2, 0.9, 1.1, 1.05])
+    told = ttest_1samp(values, 0).confidence_interval(0.9)
+    assert mean_bounds(values, 0.95) == pytest.approx((told.low, told.high))
+    assert mean_bounds(values[:1], 0.95) == (None, None)
+
+
+@pytest.mark.parametrize(("true", "limit"), [(0.75, 0.7), (0.65, 0.7), (0.97, 0.95), (0.02, 0.05)])
+def test_the_images_that_are_asked_for_decide_four_times_in_five(true, limit):
+    n = n_for_share(true, limit)
+    counts = np.arange(n + 1)
+    bounds = [exact(int(k), n, 0.95) for k in counts]
+    decided = np.array([low > limit if true > limit else high < limit for low, high in bounds])
+    assert 0.72 < binom.pmf(counts, n, true) @ decided < 0.88
+    assert n_for_share(limit, limit) is None

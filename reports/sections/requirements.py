@@ -1,0 +1,79 @@
+"""Whether the run meets what was required of it, line by line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.records import Outcome, Qualification, Requirement
+from reports.elements import Cell, Section, Tone, table
+from reports.format import NONE, digest, figure, percent
+from reports.run import Run
+
+OUTCOMES: dict[Outcome, Tone] = {Outcome.PASS: "good", Outcome.FAIL: "bad", Outcome.INCONCLUSIVE: "warn", Outcome.NOT_MEASURED: "warn"}
+SIDES = {"at_most": "at most {}", "at_least": "at least {}", "all_of": "all of {}", "may_fail": "may fail: {}", "real": "{}"}
+
+
+def section(run: Run) -> Section | None:
+    """One row per requirement; nothing where no requirements were given."""
+    record = run.record
+    if record.qualification is None:
+        return None
+    rows = [
+        (
+            row.name,
+            row.engine or "the run",
+            Cell(row.outcome, OUTCOMES[row.outcome]),
+            limit(row),
+            figure(row.observed, row.unit),
+            bounds(row),
+            row.reason or NONE,
+        )
+        for row in record.requirements
+    ]
+    columns = ("Requirement", "Of", "Result", "Limit", "Observed", "Bounds", "What to know")
+    found = table(f"Requirements of {record.qualification.name}", columns, rows, numbers=(4, 5), note=rule(record.qualification))
+    return Section("requirements", "Requirements", [f"{counts(record.requirements)}."], [found])
+
+
+def rule(told: Qualification) -> str:
+    """How a row is decided, in words."""
+    shared = (
+        f"Of the {told.sampled} rows whose figure has a sampling error, one passes where its one-sided bound at "
+        f"{100 * told.level:.4g} % is within the limit: so the chance that any of them passes unjustly is below "
+        f"{100 * (1 - told.confidence):.3g} % (Bonferroni). A row fails where its other bound, at {percent(told.confidence)} alone, is "
+        "beyond the limit. Between the two it is INCONCLUSIVE. "
+        if told.sampled
+        else ""
+    )
+    return f"{shared}Rows without bounds are one reading and compared as it is. File: SHA-256 {digest(told.sha256)}."
+
+
+def limit(row: Requirement) -> str:
+    """The limit in words: `at most 20.0 ms`."""
+    return SIDES[row.side].format(figure(row.limit, row.unit))
+
+
+def observed(row: Requirement) -> str:
+    """The figure, with its bounds where it has some."""
+    return f"{figure(row.observed, row.unit)} {bounds(row)}".removesuffix(f" {NONE}")
+
+
+def bounds(row: Requirement) -> str:
+    """Its interval, the unit told once: `[16.5, 24.4] ms`; a bound that too few values have is a dash."""
+    if row.interval is None:
+        return NONE
+    texts = [figure(bound, row.unit).partition(" ") for bound in row.interval]
+    return f"[{', '.join(number for number, _, _ in texts)}] {next((unit for _, _, unit in texts if unit), '')}".rstrip()
+
+
+def counts(rows: Sequence[Requirement]) -> str:
+    """How many rows have which outcome."""
+    found = Counter(row.outcome for row in rows)
+    return ", ".join(f"{found[outcome]} {outcome}" for outcome in Outcome if found[outcome]) or "no requirement concerns this run"
+
+
+def worst(rows: Sequence[Requirement]) -> Tone:
+    """How all rows together should look."""
+    tones = {OUTCOMES[row.outcome] for row in rows}
+    return next(tone for tone in ("bad", "warn", "good") if tone in tones)

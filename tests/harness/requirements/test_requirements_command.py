@@ -1,0 +1,143 @@
+"""`harness report RUN --requirements`, `bench --requirements` and `init-requirements`: rows in every form, and exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+import torch
+from commandline import harness
+from safetensors.torch import save_file
+
+from harness.models.zoo import ARCHITECTURES
+from harness.records import Outcome, RunRecord
+
+MET = 'engines = ["ort-int8"]\nmemory = { at_most = "1 GB" }\nclean-accuracy = { at_least = "1 %" }\n'
+MISSED = MET + 'artefact = { at_most = "1 B" }\n'
+LEFT_OPEN = MET + 'latency = { percentile = "p50", batch = 64, at_most = "1 s" }\n'
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def written(place: Path, text: str) -> str:
+    (place / "q.toml").write_text(text)
+    return str(place / "q.toml")
+
+
+@pytest.mark.parametrize(("text", "code"), [(MET, 0), (MISSED, 1), (LEFT_OPEN, 3), (MISSED + LEFT_OPEN.removeprefix(MET), 1)])
+def test_the_exit_code_is_that_of_the_worst_row(text, code, run, tmp_path, capsys):
+    assert harness("report", str(run), "--requirements", written(tmp_path, text)) == code
+    out = capsys.readouterr().out
+    assert "Requirements of ort-int8: 2 PASS" in out and str(run / "report.html") in out
+    assert max(map(len, out.splitlines()[: out.splitlines().index(str(run / "report.html"))])) <= 80
+
+
+def test_rows_stand_in_the_record_the_reports_and_junit(run, tmp_path):
+    formats = [word for name in ("html", "md", "junit", "json") for word in ("--format", name)]
+    assert harness("report", str(run), "--requirements", written(tmp_path, MISSED + LEFT_OPEN.removeprefix(MET)), *formats) == 1
+    record = RunRecord.load(run)
+    assert [row.outcome for row in record.requirements] == [Outcome.PASS, Outcome.PASS, Outcome.FAIL, Outcome.NOT_MEASURED]
+    assert record.qualification is not None and record.qualification.name == "q" and len(record.qualification.sha256) == 64
+    markdown, html = (run / "report.md").read_text(), (run / "report.html").read_text()
+    for row in record.requirements:
+        assert f"| {row.name} | ort-int8 | {'**FAIL**' if row.outcome == Outcome.FAIL else row.outcome} |" in markdown
+        assert row.name in html and row.outcome in html
+    suite = next(s for s in ET.parse(run / "report.junit.xml").getroot() if s.get("name") == "requirements")
+    assert (suite.get("tests"), suite.get("failures")) == ("4", "2"), "what was not measured must not show green"
+
+
+def test_another_file_takes_the_place_of_the_first(run, tmp_path):
+    for text, rows in ((MISSED, 3), (MET, 2)):
+        harness("report", str(run), "--requirements", written(tmp_path, text))
+        assert len(RunRecord.load(run).requirements) == rows
+
+
+def test_a_run_without_requirements_has_no_chapter_on_them(run):
+    assert harness("report", str(run)) == 0
+    assert "equirement" not in (run / "report.md").read_text()
+
+
+def test_a_wrong_file_changes_nothing(run, tmp_path, capsys):
+    before = (run / "record.json").read_bytes()
+    assert harness("report", str(run), "--requirements", written(tmp_path, MET + 'artefact = { at_most = "1" }')) == 2
+    assert "q.toml, line 4: artefact: at_most" in capsys.readouterr().err
+    assert (run / "record.json").read_bytes() == before
+
+
+def test_what_is_drafted_from_a_run_is_met_by_it_and_overwrites_nothing(run, tmp_path, capsys):
+    out = str(tmp_path / "drafted.toml")
+    assert harness("init-requirements", str(run), "--out", out) == 0
+    assert capsys.readouterr().out.strip() == out
+    assert harness("report", str(run), "--requirements", out) == 0
+    assert harness("init-requirements", str(run), "--out", out) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("files")
+    torch.manual_seed(0)
+    save_file(ARCHITECTURES["resnet8"](4).state_dict(), place / "net.safetensors")
+    rng = np.random.default_rng(0)
+    np.savez(place / "data.npz", images=rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), labels=np.arange(40) % 4)
+    return place
+
+
+def bench(files: Path, *words: str) -> int:
+    given = ("--model", str(files / "net.safetensors"), "--arch", "resnet8", "--data", str(files / "data.npz"))
+    return harness("bench", *given, "--device", "null", "--attack", "fgsm", "--samples", "4", "--source", "S1", *words)
+
+
+def test_a_bench_ends_with_its_rows(files, tmp_path):
+    asked = written(tmp_path, 'artefact = { at_most = "1 B" }\nhardware = { real = true }\nmemory = { at_most = "1 GB" }')
+    assert bench(files, "--requirements", asked, "--out", str(tmp_path / "run")) == 1
+    found = RunRecord.load(tmp_path / "run").requirements
+    assert {row.kind: row.outcome for row in found} == {"artefact": Outcome.FAIL, "hardware": Outcome.FAIL, "memory": Outcome.NOT_MEASURED}
+    assert (tmp_path / "run/qualification.toml").read_text() == Path(asked).read_text(), "a resumed run finds them here"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('memory = { at_most = "1" }', "line 1: memory"),
+        (MET.replace("ort-int8", "ort-int4"), "line 1: unknown engine 'ort-int4'. Did you mean ort-int8"),
+        (
+            '\nlatency = { percentile = "p50", batch = 64, at_most = "1 s" }',
+            "line 2: batch 64 is not timed in this run (1, 8, 32). Add --batch 64.",
+        ),
+    ],
+)
+def test_a_file_that_this_run_could_not_answer_is_refused_before_any_work(text, said, files, tmp_path, capsys):
+    assert bench(files, "--requirements", written(tmp_path, text), "--out", str(tmp_path / "run")) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_has_the_requirements_that_it_began_with(tmp_path, capsys):
+    assert harness("bench", "--resume", str(tmp_path), "--requirements", written(tmp_path, MET)) == 2
+    assert "harness report" in capsys.readouterr().err
+
+
+def test_the_rows_are_shown_with_the_verdict(run, tmp_path):
+    from rich.console import Console
+
+    from reports.terminal import verdict_table
+
+    harness("report", str(run), "--requirements", written(tmp_path, MISSED))
+    console = Console(width=80, record=True, file=(tmp_path / "x").open("w"))
+    console.print(verdict_table(RunRecord.load(run)))
+    assert "Requirements of ort-int8: 2 PASS, 1 FAIL." in console.export_text()
+
+
+def test_the_record_keeps_them_as_the_design_says(run, tmp_path):
+    harness("report", str(run), "--requirements", written(tmp_path, MET))
+    (row, _) = json.loads((run / "record.json").read_text())["requirements"]
+    assert {"name", "limit", "observed", "interval", "outcome"} <= row.keys()
+    assert (row["limit"], row["unit"], row["side"], row["line"]) == (1e9, "B", "at_most", 2)
