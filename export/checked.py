@@ -69,8 +69,8 @@ def load_external_data(model: ModelProto, path: Path) -> None:
     for tensor in all_tensors(model):
         if tensor.data_location != TensorProto.EXTERNAL and not tensor.external_data:
             continue
-        told = {entry.key: entry.value for entry in tensor.external_data}
-        location = told.get("location", "")
+        fields = {entry.key: entry.value for entry in tensor.external_data}
+        location = fields.get("location", "")
         if location not in files:
             place = _beside(path, location, tensor.name)
             if place.stat().st_size > MAX_BYTES:
@@ -79,7 +79,7 @@ def load_external_data(model: ModelProto, path: Path) -> None:
         total += (needed := _bytes_of(tensor, path.name))
         if total > MAX_BYTES:  # many tensors may name the same bytes
             raise ExportError(f"{path.name} and the weights beside it hold {total / 1e9:.1f} GB; models above 2 GB are not supported")
-        tensor.raw_data = _part(files[location], told, needed, f"{path.name}: tensor '{tensor.name}' in '{location}'")
+        tensor.raw_data = _part(files[location], fields, needed, f"{path.name}: tensor '{tensor.name}' in '{location}'")
         tensor.ClearField("external_data")
         tensor.data_location = TensorProto.DEFAULT
 
@@ -111,13 +111,13 @@ def _beside(path: Path, location: str, tensor: str) -> Path:
     return places[-1]
 
 
-def _part(data: bytes, told: dict[str, str], needed: int, what: str) -> bytes:
+def _part(data: bytes, fields: dict[str, str], needed: int, what: str) -> bytes:
     """The bytes of one tensor.
 
     Raises:
         ExportError: offset or length are no numbers, or not those of the tensor and the file.
     """
-    offset, length = told.get("offset", "0"), told.get("length", str(needed))
+    offset, length = fields.get("offset", "0"), fields.get("length", str(needed))
     if not all(text.isascii() and text.isdigit() and len(text) < 20 for text in (offset, length)) or int(length) != needed:
         raise ExportError(f"{what} declares offset {offset[:20]} and length {length[:20]}; expected {needed:,} bytes of its shape and type")
     if int(offset) + needed > len(data):

@@ -177,12 +177,12 @@ def _label(claimed: str, shares: dict[str, KernelShare]) -> str:
 
 
 def _note(claimed: str, shares: dict[str, KernelShare]) -> str:
-    said = [_in_words(shares.get("int8", _NONE), "INT8")]
+    words = [_in_words(shares.get("int8", _NONE), "INT8")]
     if claimed.endswith(SPARSE_LABEL) or "sparse" in shares:
-        said.append(_in_words(shares.get("sparse", _NONE), "sparse"))
+        words.append(_in_words(shares.get("sparse", _NONE), "sparse"))
     if hidden := shares.get("unknown"):
-        said.append(f"{_in_words(hidden, 'unknown')} (fused, or named by no layer)")
-    return "; ".join(said)
+        words.append(f"{_in_words(hidden, 'unknown')} (fused, or named by no layer)")
+    return "; ".join(words)
 
 
 def _in_words(share: KernelShare, kind: str) -> str:
@@ -192,8 +192,8 @@ def _in_words(share: KernelShare, kind: str) -> str:
 
 def _layer(raw: dict[str, Any]) -> Layer:
     name, kind, tactic = str(raw.get("Name", "")), str(raw.get("LayerType", "")), str(raw.get("TacticName", "")).lower()
-    said = _MYELIN_SUFFIX.sub("", name).split(" + ")
-    nodes = frozenset({*said, *_ONNX_LAYER.findall(str(raw.get("Metadata", "")))}) - {""}
+    layers = _MYELIN_SUFFIX.sub("", name).split(" + ")
+    nodes = frozenset({*layers, *_ONNX_LAYER.findall(str(raw.get("Metadata", "")))}) - {""}
     sparse = "sparse" in tactic or "sptensor" in tactic
     return Layer(name, _kind(raw, kind.lower(), name, tactic), sparse, kind or str(raw.get("ParameterType", "")), nodes)
 
@@ -214,8 +214,8 @@ def _kind(raw: dict[str, Any], kind: str, name: str, tactic: str) -> str:
 
 def _type(tensor: dict[str, Any]) -> str | None:
     """The data type of an inspector's tensor; None where it hides it ("N/A due to dynamic shapes")."""
-    said = next((str(tensor[key]) for key in ("Format/Datatype", "Datatype", "DataType", "Format") if key in tensor), "")
-    return _first(_TYPES, said.lower())
+    kind = next((str(tensor[key]) for key in ("Format/Datatype", "Datatype", "DataType", "Format") if key in tensor), "")
+    return _first(_TYPES, kind.lower())
 
 
 def _first(table: tuple[tuple[str, re.Pattern[str]], ...], text: str) -> str | None:

@@ -184,8 +184,8 @@ class Matrix:
 
 def _read_row(path: Path) -> str | None:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        return str(said["sha256"])
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return str(stored["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -11,9 +11,9 @@ FOLDERS = ("--out", "--resume")  # of a folder that exists by now
 
 def command(record: RunRecord, options: Mapping[str, str] | None = None) -> list[str]:
     """The words of the command without the folder that holds its run, with `options` in place of what it said of them."""
-    told = dict(options or {})
-    words = list(_without(record.command, {*FOLDERS, *told}))
-    return [*words, *(word for option in told.items() for word in option)]
+    all_options = dict(options or {})
+    words = list(_without(record.command, {*FOLDERS, *all_options}))
+    return [*words, *(word for option in all_options.items() for word in option)]
 
 
 def _without(words: list[str], options: set[str]) -> Iterator[str]:

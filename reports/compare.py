@@ -82,8 +82,8 @@ def differences(records: Mapping[str, RunRecord]) -> Iterator[str]:
     for what in ALIKE:
         values = {name: _identity(record)[what] for name, record in records.items()}
         if len(set(values.values())) > 1:
-            told = "; ".join(f"{name}: {str(value)[:12]}" for name, value in values.items())
-            yield f"The runs differ in the {what} ({told})."
+            listed = "; ".join(f"{name}: {str(value)[:12]}" for name, value in values.items())
+            yield f"The runs differ in the {what} ({listed})."
 
 
 def _identity(record: RunRecord) -> dict[str, object]:

@@ -52,13 +52,13 @@ def _gaps(run: Run) -> Iterator[Figure]:
         if claim.gap is not None and claim.lower is not None and claim.upper is not None
     ]
     if rows:
-        said = "; ".join(f"{row.name}: {row.gap:.1f}, {row.lower:.1f} to {row.upper:.1f}, margin {row.margin:.1f}" for row in rows)
+        text = "; ".join(f"{row.name}: {row.gap:.1f}, {row.lower:.1f} to {row.upper:.1f}, margin {row.margin:.1f}" for row in rows)
         caption = (
             "Robustness lost on the engine. Dot: the gap seen; bar: its one-sided 95 % bounds. "
             "A bar left of the margin would support the claim, one right of it refutes it. "
             f"{_images(claim.n for claim in run.record.claims)}"
         )
-        yield Figure(plots.gaps(rows, f"Gap in percentage points. {said}.", tag(run.record)), caption)
+        yield Figure(plots.gaps(rows, f"Gap in percentage points. {text}.", tag(run.record)), caption)
 
 
 def _latency(run: Run) -> Iterator[Figure]:
@@ -73,13 +73,13 @@ def _latency(run: Run) -> Iterator[Figure]:
         edge = plots.latency_edge(rows)
         beyond = sum(int((row.values > edge).sum()) for row in rows)
         calls = sum(len(row.values) for row in rows)
-        said = "; ".join(f"{row.name}: median {significant(float(np.median(row.values)))} ms" for row in rows)
+        text = "; ".join(f"{row.name}: median {significant(float(np.median(row.values)))} ms" for row in rows)
         caption = (
             f"Latency at batch {batch}: every timed call, n = {', '.join(f'{len(row.values):,}' for row in rows)}. "
             "The wider the shape, the more calls took that long; lines mark the percentiles that n allows. "
             f"{beyond:,} of {calls:,} calls lie beyond the right edge."
         )
-        yield Figure(plots.latency(rows, f"batch {batch}", f"Distribution of latency at batch {batch}. {said}.", tag(record)), caption)
+        yield Figure(plots.latency(rows, f"batch {batch}", f"Distribution of latency at batch {batch}. {text}.", tag(record)), caption)
 
 
 def _durations(run: Run, engine: EngineRecord, batch: str) -> plots.Durations | None:
@@ -102,7 +102,7 @@ def _curve(run: Run) -> Iterator[Figure]:
     lines += [
         _line(_short(name), [(float(case.eps * 255), case.right, case.n) for case in cases if case.engine == name]) for name in engines
     ]
-    said = "; ".join(
+    text = "; ".join(
         f"{line.name}: " + ", ".join(f"{percent(y)} at {x:g}" for x, y in zip(line.radius, line.share, strict=True)) for line in lines
     )
     caption = (
@@ -111,7 +111,7 @@ def _curve(run: Run) -> Iterator[Figure]:
         f"where they overlap, the paired figures of the verdict still decide. {_images(case.n for case in cases)}"
     )
     yield Figure(
-        plots.security_curve(lines, "ε, in units of 1/255 (0: clean)", f"Accuracy over radius in 1/255. {said}.", tag(run.record)), caption
+        plots.security_curve(lines, "ε, in units of 1/255 (0: clean)", f"Accuracy over radius in 1/255. {text}.", tag(run.record)), caption
     )
 
 
@@ -123,14 +123,14 @@ def _distances(run: Run) -> Iterator[Figure]:
         _line(_short(model), [(float(r), int(right), n) for r, right in zip(radii, kept, strict=True)])
         for model, (radii, kept, n) in curves.items()
     ]
-    said = "; ".join(f"{line.name}: {percent(line.share[0])} clean, {percent(line.share[-1])} at {line.radius[-1]:.3g}" for line in lines)
+    text = "; ".join(f"{line.name}: {percent(line.share[0])} clean, {percent(line.share[-1])} at {line.radius[-1]:.3g}" for line in lines)
     caption = (
         "Distance curve of the minimum-norm attack: accuracy left once images may change by this much. "
         "The images lie just behind the twin's own boundary: an engine's curve above it shows that the boundaries differ, "
         f"not that the engine is more robust. Bands are 95 % Wilson intervals. {_images(n for _, _, n in curves.values())}"
     )
     yield Figure(
-        plots.security_curve(lines, "L2 distance, images in [0, 1]", f"Accuracy over L2 distance. {said}.", tag(run.record)), caption
+        plots.security_curve(lines, "L2 distance, images in [0, 1]", f"Accuracy over L2 distance. {text}.", tag(run.record)), caption
     )
 
 
@@ -160,12 +160,12 @@ def _bars(run: Run) -> Iterator[Figure]:
         here = [t for t in transfers if t.eps_exact == eps]
         models = ["twin", *(_short(engine) for engine in dict.fromkeys(t.engine for t in here))]
         rows = list(_groups(here))
-        said = "; ".join(f"{row.group}, {row.model}: {percent(row.share)}" for row in rows)
+        text = "; ".join(f"{row.group}, {row.model}: {percent(row.share)}" for row in rows)
         caption = (
             f"Each attack at ε = {clean(eps)} on the twin and, byte for byte, on the engines: accuracy left, with 95 % Wilson intervals. "
             f"Shorter bars: a stronger attack. {_images(t.n for t in here)}"
         )
-        yield Figure(plots.bars(rows, models, f"Accuracy under each attack at {clean(eps)}. {said}.", tag(record)), caption)
+        yield Figure(plots.bars(rows, models, f"Accuracy under each attack at {clean(eps)}. {text}.", tag(record)), caption)
 
 
 def _groups(transfers: list[Transfer]) -> Iterator[plots.Bar]:

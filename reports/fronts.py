@@ -74,8 +74,8 @@ def _table(front: Front) -> Table:
 
 
 def _figure(front: Front, tag: str) -> Figure:
-    said = "; ".join(f"{p.name}: {100 * p.robust.accuracy:.1f} % at {significant(p.cost)} {front.unit}" for p in front.points)
-    alt = f"Robust accuracy at {front.eps} against {front.what}. {said}. Recommended: {front.recommended}."
+    text = "; ".join(f"{p.name}: {100 * p.robust.accuracy:.1f} % at {significant(p.cost)} {front.unit}" for p in front.points)
+    alt = f"Robust accuracy at {front.eps} against {front.what}. {text}. Recommended: {front.recommended}."
     caption = (
         f"Robust accuracy at {front.eps} against {front.what}, with 95 % Wilson intervals; the line joins the Pareto front. "
         f"Recommended: {front.recommended}. n = {front.points[0].robust.n:,} images."

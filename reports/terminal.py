@@ -99,19 +99,21 @@ def _ratios(record: RunRecord) -> list[str]:
 
 def _open(record: RunRecord) -> list[str]:
     """Why a claim that neither stands nor falls with a gate is not answered well, and the command that would decide it."""
-    told = (Verdict.INCONCLUSIVE, Verdict.DEGRADED, Verdict.FAILS)
+    undecided = (Verdict.INCONCLUSIVE, Verdict.DEGRADED, Verdict.FAILS)
     reasons = [
-        f"{brief(clean(claim.engine))}: {clean(claim.reason)}" for claim in record.claims if claim.verdict in told and not claim.control
+        f"{brief(clean(claim.engine))}: {clean(claim.reason)}"
+        for claim in record.claims
+        if claim.verdict in undecided and not claim.control
     ]
     return [*reasons, *filter(None, [clean(more_images(record))])]
 
 
 def _failed_gates(record: RunRecord) -> list[str]:
     """Each gate that failed, with what helps. What it saw is left out where the first line says it; the timing's is told by `_invalid`."""
-    said = headline(record)
+    line = headline(record)
     return [
         f"gate '{gate.name}' failed{f' ({brief(clean(gate.engine))})' if gate.engine else ''}: "
-        f"{'' if gate.observed in said else f'{clean(gate.observed)}. '}{clean(gate.remedy)}"
+        f"{'' if gate.observed in line else f'{clean(gate.observed)}. '}{clean(gate.remedy)}"
         for gate in record.gates
         if gate.passed is False and gate.name != "conditions"
     ]

@@ -30,20 +30,20 @@ def drawn(run: Run) -> Iterator[tuple[str, str]]:
     if run.record.device.emulated:
         return
     for engine in run.record.engines:
-        told = run.telemetry(engine)
-        if told is None or not engine.telemetry:
+        telemetry = run.telemetry(engine)
+        if telemetry is None or not engine.telemetry:
             continue
-        zero_ns = min(int(values[0]) for name, values in told.items() if name.endswith("/time_ns"))
-        panels = [*_latency(run, engine, zero_ns), *_sampled(told, zero_ns), *_shares(told, zero_ns)]
-        spans = list(_spans(run, engine, told, zero_ns))
+        zero_ns = min(int(values[0]) for name, values in telemetry.items() if name.endswith("/time_ns"))
+        panels = [*_latency(run, engine, zero_ns), *_sampled(telemetry, zero_ns), *_shares(telemetry, zero_ns)]
+        spans = list(_spans(run, engine, telemetry, zero_ns))
         name = clean(engine.name)
-        said = "; ".join(f"{panel.label}: {', '.join(line.name for line in panel.courses)}" for panel in panels)
+        text = "; ".join(f"{panel.label}: {', '.join(line.name for line in panel.courses)}" for panel in panels)
         caption = (
             f"{name} over time: every timed call, and what was sampled beside it every {engine.telemetry.period_ms} ms. "
             "Lines: medians of many calls or samples; bands: their extremes. Shaded: the time at rest, and each batch size "
             "while it was timed; darker where the measurement is INVALID."
         )
-        yield timeline(panels, spans, f"Telemetry of {name}. {said}.", tag(run.record)), caption
+        yield timeline(panels, spans, f"Telemetry of {name}. {text}.", tag(run.record)), caption
 
 
 def _latency(run: Run, engine: EngineRecord, zero_ns: int) -> Iterator[Panel]:
@@ -56,36 +56,36 @@ def _latency(run: Run, engine: EngineRecord, zero_ns: int) -> Iterator[Panel]:
         yield Panel("latency, ms", courses, log=True)
 
 
-def _sampled(told: Arrays, zero_ns: int) -> Iterator[Panel]:
+def _sampled(telemetry: Arrays, zero_ns: int) -> Iterator[Panel]:
     for kind, (label, factor) in PANELS.items():
         lines: dict[str, Course] = {}
-        for key, values in told.items():
+        for key, values in telemetry.items():
             provider, _, channel = key.partition("/")
             if channel.startswith(f"{kind}:") and not np.isnan(values).all():
                 name = clean(channel.partition(":")[2])
-                lines.setdefault(name, course(name, _seconds(told, provider, zero_ns), factor * values))
+                lines.setdefault(name, course(name, _seconds(telemetry, provider, zero_ns), factor * values))
         if lines:
             most = sorted(lines.values(), key=lambda line: -float(line.high.max()))[:MOST_LINES]
             yield Panel(label, most)
 
 
-def _shares(told: Arrays, zero_ns: int) -> Iterator[Panel]:
+def _shares(telemetry: Arrays, zero_ns: int) -> Iterator[Panel]:
     """CPU time between two samples as shares of all: this job's, other programs', the hypervisor's."""
-    if "load/ticks:total" not in told:
+    if "load/ticks:total" not in telemetry:
         return
-    step = {name: np.diff(told[f"load/ticks:{name}"]) for name in ("busy", "steal", "total", "own")}
+    step = {name: np.diff(telemetry[f"load/ticks:{name}"]) for name in ("busy", "steal", "total", "own")}
     with np.errstate(invalid="ignore", divide="ignore"):
         others = np.clip((step["busy"] - step["own"]) / step["total"], 0, 1)
         shares = {"this job": step["own"] / step["total"], "others": others, "hypervisor": step["steal"] / step["total"]}
-    seconds = _seconds(told, "load", zero_ns)[1:]
+    seconds = _seconds(telemetry, "load", zero_ns)[1:]
     lines = [course(name, seconds, 100 * np.where(np.isfinite(values), values, np.nan)) for name, values in shares.items()]
     if any(len(line.seconds) for line in lines):
         yield Panel("CPU time, %", lines)
 
 
-def _spans(run: Run, engine: EngineRecord, told: Arrays, zero_ns: int) -> Iterator[Span]:
-    if "idle_ns" in told and told["idle_ns"][1] > told["idle_ns"][0]:
-        start, end = (told["idle_ns"] - zero_ns) / 1e9
+def _spans(run: Run, engine: EngineRecord, telemetry: Arrays, zero_ns: int) -> Iterator[Span]:
+    if "idle_ns" in telemetry and telemetry["idle_ns"][1] > telemetry["idle_ns"][0]:
+        start, end = (telemetry["idle_ns"] - zero_ns) / 1e9
         yield Span("at rest", float(start), float(end))
     for batch in sorted(engine.latency, key=int):
         latency = engine.latency[batch]
@@ -95,5 +95,5 @@ def _spans(run: Run, engine: EngineRecord, told: Arrays, zero_ns: int) -> Iterat
             yield Span(f"batch {batch}", float(calls[0][0] - zero_ns) / 1e9, float(end_ns - zero_ns) / 1e9, not latency.invalid)
 
 
-def _seconds(told: Arrays, provider: str, zero_ns: int) -> NDArray[np.float64]:
-    return (told[f"{provider}/time_ns"] - zero_ns) / 1e9
+def _seconds(telemetry: Arrays, provider: str, zero_ns: int) -> NDArray[np.float64]:
+    return (telemetry[f"{provider}/time_ns"] - zero_ns) / 1e9

@@ -108,11 +108,11 @@ def check_peaks(peaks: dict[str, Any]) -> None:
         _require(all(0 < speed <= LARGEST for speed in speeds), "peaks", peaks, "figures above 0")
 
 
-def check_telemetry(told: Telemetry) -> None:
+def check_telemetry(telemetry: Telemetry) -> None:
     """Raise `FormatError` unless samples are of known sensors, in order and finite."""
-    _require(told.idle_ns[0] <= told.idle_ns[1], "telemetry.idle_ns", told.idle_ns, "a beginning and an end")
-    _require(told.absent.keys() <= PROVIDERS.keys(), "telemetry.absent", told.absent, "known providers")
-    for provider, series in told.series.items():
+    _require(telemetry.idle_ns[0] <= telemetry.idle_ns[1], "telemetry.idle_ns", telemetry.idle_ns, "a beginning and an end")
+    _require(telemetry.absent.keys() <= PROVIDERS.keys(), "telemetry.absent", telemetry.absent, "known providers")
+    for provider, series in telemetry.series.items():
         where = f"telemetry of '{provider}'"
         _require(provider in PROVIDERS, where, provider, f"one of {', '.join(PROVIDERS)}")
         _require(len(series.time_ns) > 0, where, series.time_ns.shape, "int64 (n,)")

@@ -276,26 +276,26 @@ class EngineSession:
         """
         if not self.hello.measure:
             return self._measure_requests(batch, repeats, same)
-        said = self._steadily(lambda: self._request({"op": "measure", "batch": batch, "repeats": repeats, "same": same}, _Calls))
-        lengths = {len(said.ns), *(len(part) for part in said.parts.values()), *([len(said.start_ns)] if said.start_ns else [])}
-        numbers = [*said.ns, *said.start_ns, *(value for part in said.parts.values() for value in part)]
-        if lengths != {repeats} or min(said.ns) <= 0 or any(not 0 <= value < MOST_NS for value in numbers):
+        calls = self._steadily(lambda: self._request({"op": "measure", "batch": batch, "repeats": repeats, "same": same}, _Calls))
+        lengths = {len(calls.ns), *(len(part) for part in calls.parts.values()), *([len(calls.start_ns)] if calls.start_ns else [])}
+        numbers = [*calls.ns, *calls.start_ns, *(value for part in calls.parts.values() for value in part)]
+        if lengths != {repeats} or min(calls.ns) <= 0 or any(not 0 <= value < MOST_NS for value in numbers):
             raise self._wrong(f"timings of {sorted(lengths)} calls; expected {repeats}, each a positive number of nanoseconds")
-        arrays = {name: np.array(part, np.int64) for name, part in said.parts.items()}
-        return Calls(np.array(said.ns, np.int64), np.array(said.start_ns, np.int64), arrays)
+        arrays = {name: np.array(part, np.int64) for name, part in calls.parts.items()}
+        return Calls(np.array(calls.ns, np.int64), np.array(calls.start_ns, np.int64), arrays)
 
     def set_pool(self, images: Images) -> None:
         """The images that timed calls take in turn, uint8 (n, h, w, c)."""
         self._pool = images
         self._steadily(self._send_pool)
 
-    def call(self, said: dict[str, Any], kind: type[M], limit_s: float | None = None) -> tuple[M, dict[str, bytes]]:
+    def call(self, request: dict[str, Any], kind: type[M], limit_s: float | None = None) -> tuple[M, dict[str, bytes]]:
         """Any other operation of `devices.worker.serve`: its answer, and the files behind it by name.
 
         Raises:
             EngineError: as `logits`.
         """
-        return self._steadily(lambda: self._with_files(said, kind, limit_s))
+        return self._steadily(lambda: self._with_files(request, kind, limit_s))
 
     def close(self, *, wait: bool = True) -> None:
         """End the engine; kill it where it does not end by itself."""
@@ -312,9 +312,9 @@ class EngineSession:
 
     def _ask(self, images: Images) -> Logits:
         begin = time.monotonic()
-        said = self._request({"op": "ask", "n": len(images)}, _Rows, np.ascontiguousarray(images).tobytes())
-        if said.n != len(images):
-            raise self._wrong(f"{said.n} rows for {len(images)} images")
+        rows = self._request({"op": "ask", "n": len(images)}, _Rows, np.ascontiguousarray(images).tobytes())
+        if rows.n != len(images):
+            raise self._wrong(f"{rows.n} rows for {len(images)} images")
         classes, labels = self.hello.classes, self.hello.output == "labels"
         raw = self._bytes(4 * len(images) * (1 if labels else classes))
         self.cost.requests += 1
@@ -351,8 +351,8 @@ class EngineSession:
             ns.append(time.perf_counter_ns() - starts[-1])
         return Calls(np.array(ns, np.int64), np.array(starts, np.int64), {})
 
-    def _with_files(self, said: dict[str, Any], kind: type[M], limit_s: float | None) -> tuple[M, dict[str, bytes]]:
-        message = self._exchange(said, b"", limit_s)
+    def _with_files(self, request: dict[str, Any], kind: type[M], limit_s: float | None) -> tuple[M, dict[str, bytes]]:
+        message = self._exchange(request, b"", limit_s)
         answer = self._checked(message, kind)
         sizes = message.get("blobs", {})
         if (
@@ -363,17 +363,17 @@ class EngineSession:
             raise self._wrong(f"files of these names and sizes: {str(sizes)[:80]!r}")
         return answer, {name: self._bytes(size) for name, size in sizes.items()}
 
-    def _request(self, said: dict[str, Any], kind: type[M], raw: bytes = b"") -> M:
-        return self._checked(self._exchange(said, raw, None), kind)
+    def _request(self, request: dict[str, Any], kind: type[M], raw: bytes = b"") -> M:
+        return self._checked(self._exchange(request, raw, None), kind)
 
-    def _exchange(self, said: dict[str, Any], raw: bytes, limit_s: float | None) -> dict[str, Any]:
+    def _exchange(self, request: dict[str, Any], raw: bytes, limit_s: float | None) -> dict[str, Any]:
         """Send a request; the first line of its answer."""
         channel = self._alive()
         if channel.pending:
             raise self._wrong("something that nobody asked for")
         limit_s = self.limits.answer_s if limit_s is None else limit_s
         try:
-            channel.send(json.dumps(said).encode() + b"\n" + raw, limit_s)
+            channel.send(json.dumps(request).encode() + b"\n" + raw, limit_s)
         except SilentError as error:
             self._fail("hung", f"{error}, so it was killed: it does not read what it is asked")
         return self._message(limit_s)

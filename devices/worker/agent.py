@@ -95,13 +95,13 @@ class Agent:
 
     def lock(self, request: Message) -> Message:
         """Wait for the device, saying for whom. A lock that this very job holds (its worker outlived a connection) is no obstacle."""
-        self._who, self._token, said = request["who"], request["job"], None
+        self._who, self._token, last_who = request["who"], request["job"], None
         held, self._lock = self._lock, self._lock or DeviceLock()
         lock = self._lock
         while (holder := lock.acquire(self._who, self._token)) is not None and holder.get("token") != self._token:
             who = str(holder.get("who") or "a process that does not say whose it is")
-            if who != said:
-                said = who
+            if who != last_who:
+                last_who = who
                 self._wire.send({"waiting": who})
             self._wire.check(1.0)
             self._wire.send(BEAT)

@@ -35,9 +35,9 @@ def describe_machine(reader: Reader | None = None) -> dict[str, Any]:
     """What stays the same during a run: CPU, instruction set, kernel, Python, affinity."""
     reader = reader or Reader()
     cpu, emulated = reader.text("/proc/cpuinfo"), os.environ.get(EMULATED_CPU)
-    told = _field(cpu, "flags") or _field(cpu, "Features")
-    ask = told is None or (emulator() is not None and not reader.recorded)  # under an emulator the file is the workstation's
-    flags = _answered() if ask else set((told or "").split())
+    listed = _field(cpu, "flags") or _field(cpu, "Features")
+    ask = listed is None or (emulator() is not None and not reader.recorded)  # under an emulator the file is the workstation's
+    flags = _answered() if ask else set((listed or "").split())
     return {
         "cpu_model": emulated or _field(cpu, "model name") or _arm_part(cpu) or platform.processor() or None,
         "isa_flags": [flag for flag in ISA_FLAGS if flag in flags],

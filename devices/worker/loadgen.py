@@ -44,7 +44,7 @@ class Drive:
 
 
 def drive(
-    infer: Infer, pool: NDArray[np.float32], scenario: str, seconds: float, logs: Path, told: Callable[[int], None] = lambda _: None
+    infer: Infer, pool: NDArray[np.float32], scenario: str, seconds: float, logs: Path, progress: Callable[[int], None] = lambda _: None
 ) -> Drive:
     """Let LoadGen ask an engine for answers.
 
@@ -54,7 +54,7 @@ def drive(
         scenario: SingleStream: one image after the other; Offline: all at once, taken `OFFLINE_BATCH` at a time.
         seconds: the shortest duration that LoadGen accepts as valid here. MLPerf itself asks for 600.
         logs: folder for LoadGen's files; is made.
-        told: called with the number of images answered, after every call.
+        progress: called with the number of images answered, after every call.
 
     Raises:
         RefusedError: the binding is missing, or LoadGen left no summary.
@@ -78,7 +78,7 @@ def drive(
             except Exception as error:  # noqa: BLE001 - LoadGen's threads must get their answers; raised again below
                 failed.append(error)
                 answers = np.zeros((len(part), 1), np.float32)
-            told(len(part))
+            progress(len(part))
             rows = [(sample.id, answers[i]) for i, sample in enumerate(part)]
             lg.QuerySamplesComplete([lg.QuerySampleResponse(key, row.ctypes.data, row.nbytes) for key, row in rows])
 

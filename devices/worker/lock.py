@@ -58,21 +58,21 @@ class DeviceLock:
 
     def _read(self) -> dict[str, Any]:
         try:
-            said = json.loads(os.pread(self._fd, 1 << 12, 0))
+            holder = json.loads(os.pread(self._fd, 1 << 12, 0))
         except (OSError, ValueError):
             return {}
-        return said if isinstance(said, dict) else {}
+        return holder if isinstance(holder, dict) else {}
 
-    def _write(self, said: dict[str, Any]) -> None:
-        raw = json.dumps(said).encode()
+    def _write(self, holder: dict[str, Any]) -> None:
+        raw = json.dumps(holder).encode()
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, raw, 0)
 
 
-def _left_over(said: dict[str, Any]) -> str | None:
-    if "who" not in said:
+def _left_over(holder: dict[str, Any]) -> str | None:
+    if "who" not in holder:
         return None
-    return f"{said['who']} ({'its process is gone' if said.get('boot_id') == boot_id() else 'the device has restarted since'})"
+    return f"{holder['who']} ({'its process is gone' if holder.get('boot_id') == boot_id() else 'the device has restarted since'})"
 
 
 def boot_id() -> str:

@@ -165,18 +165,23 @@ class Session:
 
     def rest(self, request: Message) -> None:
         """End the sampling: what was sampled, the state of the device now, and the machine's other work meanwhile."""
-        told = self._monitor.stop()
+        telemetry = self._monitor.stop()
         arrays = io.BytesIO()
-        if told is not None:
-            values: dict[str, Any] = told.arrays()
+        if telemetry is not None:
+            values: dict[str, Any] = telemetry.arrays()
             np.savez_compressed(arrays, **values)
         facts = (
             None
-            if told is None
-            else {"period_ms": told.period_ms, "cpu_share": told.cpu_share, "idle_ns": told.idle_ns, "absent": told.absent}
+            if telemetry is None
+            else {
+                "period_ms": telemetry.period_ms,
+                "cpu_share": telemetry.cpu_share,
+                "idle_ns": telemetry.idle_ns,
+                "absent": telemetry.absent,
+            }
         )
-        said = {"telemetry": facts, "after": self._monitor.after(), "machine": self._monitor.machine()}
-        self._reply(said, telemetry=arrays.getvalue())
+        message = {"telemetry": facts, "after": self._monitor.after(), "machine": self._monitor.machine()}
+        self._reply(message, telemetry=arrays.getvalue())
 
     def evidence(self, request: Message) -> None:
         """The graph that the runtime really runs, from a second engine: writing it in the measured one would cost it time and memory.
@@ -199,13 +204,13 @@ class Session:
         shutil.rmtree(place, ignore_errors=True)
         start = spoken = time.monotonic()
 
-        def told(_: int) -> None:
+        def beat(_: int) -> None:
             nonlocal spoken
             if time.monotonic() - spoken >= 1:
                 spoken = time.monotonic()
                 self.tell(f"LoadGen {request['scenario']}", round(1e3 * (spoken - start)), round(1e3 * request["seconds"]))
 
-        found = drive(self._engine.infer, to_input(self._pool), request["scenario"], request["seconds"], place, told)
+        found = drive(self._engine.infer, to_input(self._pool), request["scenario"], request["seconds"], place, beat)
         logs = {path.name: path.read_bytes() for path in sorted(place.iterdir())}
         self._reply({"scenario": found.scenario, "valid": found.valid, "figures": found.figures}, **logs)
 
@@ -216,10 +221,10 @@ class Session:
 
     def _describe(self) -> Message:
         spec, loaded = self._spec, self._loaded
-        said = loaded.options.get("plan_sha256") or _digest(spec.artefact.sha256, loaded)
+        plan_sha256 = loaded.options.get("plan_sha256") or _digest(spec.artefact.sha256, loaded)
         return {
             "options": loaded.options,
-            "plan_sha256": said,
+            "plan_sha256": plan_sha256,
             "environment": describe_machine() | {"threads": spec.options.threads},
             "before": self._monitor.before,
             "load_ns": self._load_ns - loaded.build_ns,
@@ -254,9 +259,9 @@ class Session:
             self._watches[batch, same] = Stopwatch(infer, _batches(self._pool, batch, 1 if same else FRESH), clock, self._loaded.parts)
         return self._watches[batch, same]
 
-    def _reply(self, said: Message, **blobs: bytes) -> None:
+    def _reply(self, message: Message, **blobs: bytes) -> None:
         """An answer with files behind it, in the order of `blobs`."""
-        self._wire.send({**said, "blobs": {name: len(raw) for name, raw in blobs.items()}})
+        self._wire.send({**message, "blobs": {name: len(raw) for name, raw in blobs.items()}})
         for raw in blobs.values():
             self._wire.write(raw)
 

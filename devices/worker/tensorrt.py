@@ -166,10 +166,10 @@ def build_plan(onnx: Path, out: Path, options: BuildOptions, *, watch: Watch | N
     if monitor is not None and monitor.interrupted:
         raise KeyboardInterrupt
     if built is None:
-        said = "; ".join(log.errors) or "it gave no reason"
-        if "cudaError" in said or "CUDA initialization" in said:
-            raise BuildError(f"{_title(library)} {NEEDS_GPU}: {said}")
-        raise RejectedError(onnx, said, "", _title(library))
+        reason = "; ".join(log.errors) or "it gave no reason"
+        if "cudaError" in reason or "CUDA initialization" in reason:
+            raise BuildError(f"{_title(library)} {NEEDS_GPU}: {reason}")
+        raise RejectedError(onnx, reason, "", _title(library))
     if options.timing_cache is not None and not rtx:
         save_cache(config, options.timing_cache)
     write_plan(out, memoryview(built))
@@ -235,8 +235,8 @@ def _parse(library: ModuleType, network: tensorrt.INetworkDefinition, log: Any, 
         error = parser.get_error(0)
         raise RejectedError(file, _words(error.desc()), error.node_name(), _title(library))
     if network.num_inputs != 1 or network.num_outputs != 1:
-        said = f"it has {network.num_inputs} inputs and {network.num_outputs} outputs; expected one of each"
-        raise RejectedError(file, said, "", _title(library))
+        reason = f"it has {network.num_inputs} inputs and {network.num_outputs} outputs; expected one of each"
+        raise RejectedError(file, reason, "", _title(library))
 
 
 def _words(text: str) -> str:

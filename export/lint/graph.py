@@ -98,8 +98,8 @@ class Graph:
             with quiet():
                 open_session(str(self.path), optimise=False)
         except ExportError as error:
-            said = " ".join(str(error.__cause__ or error).split())
-            return _CODE.sub("", said)[:500].rstrip(". ") or str(error)
+            reason = " ".join(str(error.__cause__ or error).split())
+            return _CODE.sub("", reason)[:500].rstrip(". ") or str(error)
         return ""
 
     def type(self, name: str) -> int:

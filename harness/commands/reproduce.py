@@ -79,11 +79,11 @@ def _show(work: Reproduction, as_json: bool) -> None:
         missing = [{"row": row.name, "missing": command(row.ours, work.paper)} for row in work.paper.row if not work.rows[row.name]]
         print(json.dumps([*done, *missing], indent=1))
         return
-    said = {one.sha256: f"{one.name} ({len(work.known(one))} of {len(ATTACKS)} attacks done)" for one in work.networks}
+    progress = {one.sha256: f"{one.name} ({len(work.known(one))} of {len(ATTACKS)} attacks done)" for one in work.networks}
     for row in work.paper.row:
-        found = ", ".join(said[network.sha256] for network in work.rows[row.name])
+        found = ", ".join(progress[network.sha256] for network in work.rows[row.name])
         print(f"{row.name:20} {found or 'missing: ' + command(row.ours, work.paper)}")
     beside = {network.sha256 for own in work.rows.values() for network in own}
-    for sha256, text in said.items():
+    for sha256, text in progress.items():
         if sha256 not in beside:
             print(f"{'(no row)':20} {text}")

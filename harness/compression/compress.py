@@ -68,8 +68,8 @@ class Request(BaseModel):
 
     def command(self, out: str) -> str:
         """The command line that asks for this."""
-        told = self.model_dump(exclude_defaults=True, exclude={"model"})
-        options = (f"--{name.replace('_', '-')} {value}" for name, value in told.items())
+        fields = self.model_dump(exclude_defaults=True, exclude={"model"})
+        options = (f"--{name.replace('_', '-')} {value}" for name, value in fields.items())
         return " ".join([f"harness compress {self.model}", *options, f"--out {out}"])
 
 
@@ -122,9 +122,9 @@ def compress(request: Request, out: Path, work: Path | None = None, *, resume: b
 
 def load_model(request: Request) -> Twin:
     """The model to compress, or to learn from, for the images that it meets first. Raises UsageError as `load_twin`."""
-    told = request.model_dump(include={"arch", "classes", "image_size", "normalize"})
+    options = request.model_dump(include={"arch", "classes", "image_size", "normalize"})
     images = request.data if find_method(request.method).stages else request.test
-    return load_twin(request.model, **told, data_shape=peek_shape(images))
+    return load_twin(request.model, **options, data_shape=peek_shape(images))
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,7 @@ def claim_folder(folder: Path, request: Request, recipe: CompressionRecipe, netw
             then["rate"] = request.rate  # the same, perhaps written otherwise
         with suppress(ValidationError):  # read back, so that a field which a later version added counts with its default
             then["recipe"] = CompressionRecipe.model_validate(then["recipe"]).model_dump(mode="json")
-        was, is_now = (dict(leaves({key: told.get(key) for key in now})) for told in (then, now))
+        was, is_now = (dict(leaves({key: values.get(key) for key in now})) for values in (then, now))
         if other := [f"{key} {was.get(key)} then, {is_now.get(key)} now" for key in was | is_now if was.get(key) != is_now.get(key)]:
             raise UntrustedError(f"{folder} holds the checkpoints of another request: {'; '.join(other)}. Delete it, or choose another.")
     temporary = note.with_suffix(".tmp")
@@ -354,8 +354,8 @@ def finish(request: Request, job: Job, compressed: nn.Module, parent: Twin, test
 def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: Path) -> dict[str, Any]:
     """What the network in `packed` is, how it was made, how small it is and how it does on every image of `test`."""
     normalize = None if job.teachers else request.normalize or parent.card.get("normalize")
-    told: dict[str, Any] = {"arch": job.arch, "classes": parent.classes, "image_size": square(job.input_shape), "normalize": normalize}
-    twin = load_twin(str(packed), **told, data_shape=job.input_shape)
+    options: dict[str, Any] = {"arch": job.arch, "classes": parent.classes, "image_size": square(job.input_shape), "normalize": normalize}
+    twin = load_twin(str(packed), **options, data_shape=job.input_shape)
     claim = parent.card.get("eps", CLAIM)
     before = size(parent.module.cpu(), parent.input_shape)
     after = size(twin.module, twin.input_shape)

@@ -253,8 +253,8 @@ def _labelled(archive: Archive, images: str, labels: str, name: str, class_names
     check_images(archive.path, images, header)
     n = header.shape[0]
     if labels in archive.names:
-        told = archive.header(labels)
-        check_label_form(name, told.dtype, told.shape, n)  # before reading what may be of any size
+        written = archive.header(labels)
+        check_label_form(name, written.dtype, written.shape, n)  # before reading what may be of any size
         found = checked_labels(name, archive.array(labels), n)
     else:
         found = np.zeros(n, dtype=np.int64)

@@ -25,11 +25,11 @@ LOCKED_DROP = 0.02  # of a clock that is declared to be locked, either way
 SHORTEST_S = 0.5
 
 
-def conditions(told: Telemetry, window_ns: tuple[int, int], unit: str = "cpu") -> Conditions:
+def conditions(telemetry: Telemetry, window_ns: tuple[int, int], unit: str = "cpu") -> Conditions:
     """What was seen between two moments. A fact that no sensor tells is None. `unit`: whose clock counts, `cpu` or `gpu`."""
-    load = _shares(told, window_ns)
-    temperatures = list(_courses(told, "temperature_c:", window_ns))
-    course = _clock(told, window_ns, unit)
+    load = _shares(telemetry, window_ns)
+    temperatures = list(_courses(telemetry, "temperature_c:", window_ns))
+    course = _clock(telemetry, window_ns, unit)
     first_hz, last_hz, drop = (None, None, None) if course is None else _drop(course)
     return Conditions(
         others_share=load[0],
@@ -40,8 +40,8 @@ def conditions(told: Telemetry, window_ns: tuple[int, int], unit: str = "cpu") -
         clock_first_hz=first_hz,
         clock_last_hz=last_hz,
         clock_drop=drop,
-        throttled=sorted(_throttled(told, window_ns)) if _watched(told) else None,
-        **_quota(told, window_ns),
+        throttled=sorted(_throttled(telemetry, window_ns)) if _watched(telemetry) else None,
+        **_quota(telemetry, window_ns),
     )
 
 
@@ -75,7 +75,7 @@ def faults(seen: Conditions, limits: Limits, clocks: Clocks) -> Iterator[str]:
 
 def unchecked(seen: Conditions) -> list[str]:
     """What nobody checked, because no sensor tells of it here or the time was too short."""
-    told = {
+    observed = {
         "other programs": seen.others_share,
         "the hypervisor": seen.steal_share,
         "the CPU quota": seen.quota_cpus,
@@ -83,22 +83,22 @@ def unchecked(seen: Conditions) -> list[str]:
         "the clock": seen.clock_drop,
         "throttling": seen.throttled,
     }
-    return [name for name, value in told.items() if value is None]
+    return [name for name, value in observed.items() if value is None]
 
 
 def judge(
-    profile: DeviceProfile, told: Telemetry | None, window_ns: tuple[int, int] | None, unit: str = "cpu"
+    profile: DeviceProfile, telemetry: Telemetry | None, window_ns: tuple[int, int] | None, unit: str = "cpu"
 ) -> tuple[Conditions | None, list[str]]:
     """Conditions and faults of one measurement; nothing where nothing was sampled, or it is not known when the calls were."""
-    if told is None or window_ns is None:
+    if telemetry is None or window_ns is None:
         return None, []
-    seen = conditions(told, window_ns, unit)
+    seen = conditions(telemetry, window_ns, unit)
     return seen, list(faults(seen, profile.limits, profile.clocks))
 
 
-def _shares(told: Telemetry, window_ns: tuple[int, int]) -> tuple[float | None, float | None]:
+def _shares(telemetry: Telemetry, window_ns: tuple[int, int]) -> tuple[float | None, float | None]:
     """Shares of all CPU time: other programs', the hypervisor's."""
-    series = told.series.get("load")
+    series = telemetry.series.get("load")
     if series is None or window_ns[1] - window_ns[0] < SHORTEST_S * 1e9:
         return None, None
     ticks = {name: difference(series.time_ns, series.values[f"ticks:{name}"], *window_ns) for name in ("busy", "steal", "total", "own")}
@@ -108,9 +108,9 @@ def _shares(told: Telemetry, window_ns: tuple[int, int]) -> tuple[float | None, 
     return min(max(busy - own, 0.0) / total, 1.0), max(steal, 0.0) / total
 
 
-def _courses(told: Telemetry, kind: str, window_ns: tuple[int, int]) -> Iterator[tuple[str, NDArray[np.float64]]]:
+def _courses(telemetry: Telemetry, kind: str, window_ns: tuple[int, int]) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Every channel of a kind within the window: name and float64 (n,), n >= 1, without NaN."""
-    for series in told.series.values():
+    for series in telemetry.series.values():
         inside = (series.time_ns >= window_ns[0]) & (series.time_ns <= window_ns[1])
         for channel, values in series.values.items():
             course = values[inside & ~np.isnan(values)]
@@ -118,10 +118,12 @@ def _courses(told: Telemetry, kind: str, window_ns: tuple[int, int]) -> Iterator
                 yield channel.removeprefix(kind), course
 
 
-def _clock(told: Telemetry, window_ns: tuple[int, int], unit: str) -> NDArray[np.float64] | None:
+def _clock(telemetry: Telemetry, window_ns: tuple[int, int], unit: str) -> NDArray[np.float64] | None:
     """The clock's course; that of the CPU is the fastest of them at each moment: the scheduler may move the work from one to another."""
     courses = [
-        course for name, course in _courses(told, "frequency_hz:", window_ns) if name.rstrip("0123456789") == unit and len(course) >= FEWEST
+        course
+        for name, course in _courses(telemetry, "frequency_hz:", window_ns)
+        if name.rstrip("0123456789") == unit and len(course) >= FEWEST
     ]
     return np.max([course for course in courses if len(course) == len(courses[0])], axis=0) if courses else None
 
@@ -133,14 +135,14 @@ def _drop(course: NDArray[np.float64]) -> tuple[float, float, float]:
     return first, last, (first - last) / first if first > 0 else 0.0
 
 
-def _watched(told: Telemetry) -> bool:
+def _watched(telemetry: Telemetry) -> bool:
     """Whether anything tells of throttling."""
-    return any(channel.startswith(("events:", "throttled:")) for series in told.series.values() for channel in series.values)
+    return any(channel.startswith(("events:", "throttled:")) for series in telemetry.series.values() for channel in series.values)
 
 
-def _quota(told: Telemetry, window_ns: tuple[int, int]) -> dict[str, Any]:
+def _quota(telemetry: Telemetry, window_ns: tuple[int, int]) -> dict[str, Any]:
     """CPUs of the quota, its periods and those in which it stopped the worker, from the sample before the window to the one after."""
-    series = told.series.get("load")
+    series = telemetry.series.get("load")
     if series is None or "quota:cpus" not in series.values:
         return {}
     around = _around(series.time_ns, window_ns)
@@ -163,9 +165,9 @@ def _around(time_ns: NDArray[np.int64], window_ns: tuple[int, int]) -> slice:
     return slice(int(before[-1]) if len(before) else 0, int(after[0]) + 1 if len(after) else len(time_ns))
 
 
-def _throttled(told: Telemetry, window_ns: tuple[int, int]) -> Iterator[str]:
+def _throttled(telemetry: Telemetry, window_ns: tuple[int, int]) -> Iterator[str]:
     """Counters that grew, and states that were not 0, in the window. A counter is read from the sample before it to the one after."""
-    for series in told.series.values():
+    for series in telemetry.series.values():
         for channel, values in series.values.items():
             kind, _, name = channel.partition(":")
             around = values[_around(series.time_ns, window_ns)]

@@ -49,11 +49,11 @@ def difference(time_ns: NDArray[np.int64], counter: NDArray[np.float64], start_n
     return float(last - first)
 
 
-def energy(told: Telemetry, rails: Sequence[str], windows_ns: Sequence[tuple[int, int]], inferences: int) -> Energy | None:
+def energy(telemetry: Telemetry, rails: Sequence[str], windows_ns: Sequence[tuple[int, int]], inferences: int) -> Energy | None:
     """Energy of each inference in a window, as drawn and less what the device draws at rest.
 
     Args:
-        told: the samples.
+        telemetry: the samples.
         rails: power sensors to add up, from the profile; empty: the CPU packages' counters, else the GPU's power.
         windows_ns: begin of the first and end of the last call of each turn that the engine had.
         inferences: images in all calls of the windows.
@@ -61,13 +61,13 @@ def energy(told: Telemetry, rails: Sequence[str], windows_ns: Sequence[tuple[int
     Returns:
         None where no sensor, or not every rail, was sampled over the whole window: no figure is made up.
     """
-    found = _find(told, rails)
+    found = _find(telemetry, rails)
     if found is None:
         return None
     series, channels = found
     measure = difference if channels[0].startswith(COUNTER) else integral
     drawn = [measure(series.time_ns, series.values[channel], *window) for channel in channels for window in windows_ns]
-    idle_ns = max(told.idle_ns[0], int(series.time_ns[0])), told.idle_ns[1]  # the first sample comes a moment after rest begins
+    idle_ns = max(telemetry.idle_ns[0], int(series.time_ns[0])), telemetry.idle_ns[1]  # the first sample comes a moment after rest begins
     rest = [measure(series.time_ns, series.values[channel], *idle_ns) for channel in channels]
     joules = sum(value for value in drawn if value is not None)
     if None in drawn:
@@ -84,13 +84,13 @@ def energy(told: Telemetry, rails: Sequence[str], windows_ns: Sequence[tuple[int
     )
 
 
-def _find(told: Telemetry, rails: Sequence[str]) -> tuple[Series, list[str]] | None:
+def _find(telemetry: Telemetry, rails: Sequence[str]) -> tuple[Series, list[str]] | None:
     """The first provider that has every rail, and its channels."""
     if rails:
         wanted = [f"{POWER}{rail}" for rail in rails]
-        return next(((series, wanted) for series in told.series.values() if set(wanted) <= series.values.keys()), None)
+        return next(((series, wanted) for series in telemetry.series.values() if set(wanted) <= series.values.keys()), None)
     for kind in (COUNTER, f"{POWER}gpu"):
-        for series in told.series.values():
+        for series in telemetry.series.values():
             if channels := sorted(channel for channel in series.values if channel.startswith(kind)):
                 return series, channels
     return None

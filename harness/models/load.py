@@ -142,7 +142,7 @@ def square(shape: Shape) -> int | None:
     return shape[1] if shape[1] == shape[2] else None
 
 
-class _Told(BaseModel):
+class _Card(BaseModel):
     """What a card must tell of its weights to be believed."""
 
     arch: str
@@ -158,10 +158,10 @@ def card_beside(path: Path, arch: str | None) -> dict[str, Any]:
         return {}
     try:
         text = path.with_suffix(".json").read_text()
-        told = _Told.model_validate_json(text)
+        card = _Card.model_validate_json(text)
     except (OSError, ValueError):
         return {}
-    return json.loads(text) if arch in (None, told.arch) and told.sha256 == sha256_file(path) else {}
+    return json.loads(text) if arch in (None, card.arch) and card.sha256 == sha256_file(path) else {}
 
 
 def _finish(

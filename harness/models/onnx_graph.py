@@ -304,11 +304,11 @@ class _Reader:
 def _takes_pads(node: NodeProto, amounts: list[int]) -> bool:
     """Whether a node is a max pool whose windows all hold a pixel of the image with these pads of (n, c, *space) too."""
     half = len(amounts) // 2
-    told = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    if node.op_type != "MaxPool" or told.get("auto_pad", b"NOTSET") != b"NOTSET" or any(amounts[:2]) or any(amounts[half : half + 2]):
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if node.op_type != "MaxPool" or attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or any(amounts[:2]) or any(amounts[half : half + 2]):
         return False
-    kernel = list(told.get("kernel_shape", []))
-    pads = list(told.get("pads", [0] * 2 * len(kernel)))
+    kernel = list(attributes.get("kernel_shape", []))
+    pads = list(attributes.get("pads", [0] * 2 * len(kernel)))
     spatial = [*amounts[2:half], *amounts[half + 2 :]]
     return len(spatial) == len(pads) and all(a >= 0 and a + b < k for a, b, k in zip(spatial, pads, kernel * 2, strict=True))
 

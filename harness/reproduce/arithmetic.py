@@ -124,8 +124,8 @@ def below_published(paper: Paper, others: Sequence[Published]) -> Iterator[Fault
 def hydra(paper: Paper) -> Iterator[Fault]:
     """Labels, counts and order of HYDRA's rows."""
     rows = sorted((row for row in paper.row if row.sparsity is not None), key=lambda row: row.sparsity or 0)
-    told = ", ".join(f"{row.name.split()[-1]} is {1 / (1 - (row.sparsity or 0)):.0f}x" for row in rows)
-    yield Fault(where="HYDRA", what=f"The labels are sparsities in percent, not ratios: {told}.")
+    listed = ", ".join(f"{row.name.split()[-1]} is {1 / (1 - (row.sparsity or 0)):.0f}x" for row in rows)
+    yield Fault(where="HYDRA", what=f"The labels are sparsities in percent, not ratios: {listed}.")
     if [row.fb_pgd for row in rows] == sorted(row.fb_pgd or 0 for row in rows):
         yield Fault(
             where="HYDRA",
@@ -189,7 +189,7 @@ def two_sizes(paper: Paper) -> Iterator[Fault]:
         sized = [one for one in paper.student if one.network == name and one.millions is not None]
         if len({(one.millions, one.gamma) for one in sized}) < 2:
             continue
-        told = ", ".join(
+        listed = ", ".join(
             f"{one.millions:g} M and {one.gamma:g}x in {one.tables} of the tables (that teacher gives {teacher / one.millions / 1e6:.2f}x)"
             for one in sized
             if one.millions
@@ -197,7 +197,7 @@ def two_sizes(paper: Paper) -> Iterator[Fault]:
         own = paper.parameters[name]
         yield Fault(
             where=f"P and γ of {name}",
-            what=f"The same student in two sizes: {told}. For CIFAR-10 it has {own:,} parameters: {teacher / own:.2f}x.",
+            what=f"The same student in two sizes: {listed}. For CIFAR-10 it has {own:,} parameters: {teacher / own:.2f}x.",
         )
 
 

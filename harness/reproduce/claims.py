@@ -97,15 +97,15 @@ def missing(names: Sequence[str], rows: Rows, pairs: Sequence[tuple[Attacked, At
 
 def unlike(pairs: Sequence[tuple[Attacked, Attacked]]) -> str:
     """In what the recipes of a pair differ, besides the method."""
-    told = []
+    differences = []
     for one, other in pairs:
         for name, stage in one.network.stages.items():
             if name not in other.network.stages:
                 continue
             first, second = Stage(**stage).model_dump(), Stage(**other.network.stages[name]).model_dump()
             differ = [key for key in first if first[key] != second[key]]
-            told += [f"{key} {first[key]} for {one.network.name}, {second[key]} for {other.network.name}" for key in differ]
-    return f"Their recipes differ: {'; '.join(told)}." if told else ""
+            differences += [f"{key} {first[key]} for {one.network.name}, {second[key]} for {other.network.name}" for key in differ]
+    return f"Their recipes differ: {'; '.join(differences)}." if differences else ""
 
 
 def decide(
@@ -216,9 +216,9 @@ def printed(one: Row, other: Row, paper: Paper) -> str:
     apart, together = p_apart(one, other, paper), p_together(one, other, paper)
     paired = "" if together is None else f", at least {together:.2g} on the same (McNemar)"
     if apart < ALPHA:
-        told = "a difference that its own figures do show"
+        shown = "a difference that its own figures do show"
     elif together is not None and together < ALPHA:
-        told = "a difference that only its answers per image could show, which are not printed"
+        shown = "a difference that only its answers per image could show, which are not printed"
     else:
-        told = "no difference that its own figures can show"
-    return f"The paper: {figures}: p = {apart:.2g} on different images (Fisher){paired}, {told}."
+        shown = "no difference that its own figures can show"
+    return f"The paper: {figures}: p = {apart:.2g} on different images (Fisher){paired}, {shown}."

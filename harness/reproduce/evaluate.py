@@ -28,7 +28,7 @@ from harness.placement import device
 from harness.records import AttackRecord, Median
 from harness.reproduce.networks import Network
 from harness.sweep.cache import Cache
-from harness.sweep.keys import EVALUATING, code, digest, told
+from harness.sweep.keys import EVALUATING, code, digest, recorded
 
 KIND, FILE, SETS = "evaluations", "evaluation.json", "adversarial"
 PLAIN, TEMPERED = "S1", "S1-T"
@@ -97,7 +97,7 @@ class Bench:
         return digest(
             {
                 "network": network.sha256,
-                "card": told(network.card),
+                "card": recorded(network.card),
                 "data": self.data.sha256,
                 "index": hashlib.sha256(self.index.astype("<i8").tobytes()).hexdigest(),
                 "attack": repr(attack),

@@ -212,10 +212,10 @@ def counted(attack: AttackRecord) -> tuple[int, int]:
 
 def unsound(known: dict[str, Evaluation]) -> str | None:
     """Those that the robustness rests on, in words; None where its figures may be believed."""
-    return "; ".join(map(told, filter(gates.guards, failed(known)))) or None
+    return "; ".join(map(in_words, filter(gates.guards, failed(known)))) or None
 
 
-def told(gate: Gate) -> str:
+def in_words(gate: Gate) -> str:
     """A gate's name and what was seen."""
     return f"{gate.name}: {gate.observed}"
 
@@ -240,7 +240,7 @@ def our_row(one: Attacked, known: dict[str, Evaluation]) -> OurRow:
         worst=share(int(one.right.sum()), len(one.right)),
         cw_l2=known[DISTANCE].l2,
         unsound=one.unsound,
-        failed=[told(gate) for gate in failed(known)],
+        failed=[in_words(gate) for gate in failed(known)],
         zero_gradient=max(kept.attack.zero_gradient_share for kept in known.values()),
     )
 

@@ -60,8 +60,10 @@ def with_conditions(latency: Latency, profile: DeviceProfile, m: Measured, every
     timing = m.timings[batch]
     windows = [found for one in everyone if batch in one.timings for found in windows_ns(one.timings[batch])]
     whole = (min(start for start, _ in windows), max(end for _, end in windows)) if windows else None
-    told = None if m.telemetry is None else with_own_of_all(m.telemetry, [one.telemetry for one in everyone if one.telemetry is not None])
-    seen, faults = conditions.judge(profile, told, whole, UNITS.get(m.engine.runtime, "cpu"))
+    telemetry = (
+        None if m.telemetry is None else with_own_of_all(m.telemetry, [one.telemetry for one in everyone if one.telemetry is not None])
+    )
+    seen, faults = conditions.judge(profile, telemetry, whole, UNITS.get(m.engine.runtime, "cpu"))
     wrong = [gates.in_words(found) for found in state_mismatches(profile, m)]
     used = None
     if m.telemetry is not None and (turns := windows_ns(timing)):
@@ -69,31 +71,31 @@ def with_conditions(latency: Latency, profile: DeviceProfile, m: Measured, every
     return latency.model_copy(update={"invalid": wrong + faults, "conditions": seen, "energy": used})
 
 
-def with_own_of_all(told: Telemetry, everyone: Sequence[Telemetry]) -> Telemetry:
+def with_own_of_all(telemetry: Telemetry, everyone: Sequence[Telemetry]) -> Telemetry:
     """The samples beside one engine, with the CPU time of every engine of the run as the run's own."""
-    load = told.series.get("load")
-    others = [one.series["load"] for one in everyone if one is not told and "load" in one.series]
+    load = telemetry.series.get("load")
+    others = [one.series["load"] for one in everyone if one is not telemetry and "load" in one.series]
     if load is None or not others:
-        return told
+        return telemetry
     own = load.values["ticks:own"] + sum(
         np.interp(load.time_ns, other.time_ns, other.values["ticks:own"]) - other.values["ticks:own"][0] for other in others
     )
-    return replace(told, series={**told.series, "load": Series(load.time_ns, {**load.values, "ticks:own": own})})
+    return replace(telemetry, series={**telemetry.series, "load": Series(load.time_ns, {**load.values, "ticks:own": own})})
 
 
 def telemetry_record(m: Measured, folder: Path) -> TelemetryRecord | None:
     """One engine's telemetry; its raw samples are copied into the run folder. None where nothing was sampled."""
-    told = m.telemetry
-    if told is None:
+    telemetry = m.telemetry
+    if telemetry is None:
         return None
     raw = f"timings/{m.engine.name}-telemetry.npz"
     (folder / "timings").mkdir(exist_ok=True)
-    arrays: dict[str, Any] = {**told.arrays(), "idle_ns": np.array(told.idle_ns, np.int64)}
+    arrays: dict[str, Any] = {**telemetry.arrays(), "idle_ns": np.array(telemetry.idle_ns, np.int64)}
     np.savez_compressed(folder / raw, **arrays)
     return TelemetryRecord(
-        period_ms=told.period_ms,
-        cpu_share=told.cpu_share,
-        samples={provider: len(series.time_ns) for provider, series in told.series.items()},
-        absent=told.absent,
+        period_ms=telemetry.period_ms,
+        cpu_share=telemetry.cpu_share,
+        samples={provider: len(series.time_ns) for provider, series in telemetry.series.items()},
+        absent=telemetry.absent,
         raw=raw,
     )

@@ -98,11 +98,11 @@ def _engine(
 
 def _loadgen(m: Measured, folder: Path) -> LoadGen | None:
     """What LoadGen said; its logs are copied into the run folder."""
-    if (told := m.facts.drive) is None:
+    if (drive := m.facts.drive) is None:
         return None
     logs = f"{LOADGEN}/{m.engine.name}"
     shutil.copytree(m.folder / LOADGEN, folder / logs, dirs_exist_ok=True)
-    return LoadGen.model_validate({"scenario": told.scenario, "valid": told.valid, "figures": told.figures, "logs": logs})
+    return LoadGen.model_validate({"scenario": drive.scenario, "valid": drive.valid, "figures": drive.figures, "logs": logs})
 
 
 def _too_fast(latency: dict[str, Latency], roofline: Roofline | None) -> list[str]:
@@ -120,12 +120,12 @@ def _cross_check(m: Measured) -> CrossCheck | None:
     """What trtexec measured of the engine on the device, where it is there (see `devices.worker.trtexec`)."""
     if m.engine.runtime != "tensorrt" or m.engine.simulated or m.facts.graph is None:
         return None
-    told = json.loads((m.folder / m.facts.graph).read_text(encoding="utf-8")).get("trtexec", {})
-    parts = {name: np.array(values, np.int64) for name, values in told.get("parts_ns", {}).items()}
+    opinion = json.loads((m.folder / m.facts.graph).read_text(encoding="utf-8")).get("trtexec", {})
+    parts = {name: np.array(values, np.int64) for name, values in opinion.get("parts_ns", {}).items()}
     if not parts:
         return None
     found = {name: figures.spread(values) for name, values in parts.items()}
-    return CrossCheck(tool="trtexec", batch=told["batch"], n=len(parts["compute"]), parts=found)
+    return CrossCheck(tool="trtexec", batch=opinion["batch"], n=len(parts["compute"]), parts=found)
 
 
 def _disagreement(latency: dict[str, Latency], opinion: CrossCheck | None) -> list[str]:

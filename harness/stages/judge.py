@@ -203,8 +203,8 @@ def _smallest(matrix: Matrix, columns: Sequence[Column]) -> Logits:
 def _clean_accuracy(subject: Subject, clean: Logits) -> Gate:
     """The gate of the twin's clean accuracy; where it fails, with the reading of labels or pixels that would explain the figure."""
     test, classes, predictions = subject.test, subject.twin.classes, clean.argmax(1)
-    told = subject.twin.card.get("measured", {})
-    card = Share(**told["clean"]) if told.get("data") == test.name else None
+    measured = subject.twin.card.get("measured", {})
+    card = Share(**measured["clean"]) if measured.get("data") == test.name else None
     gate = gates.clean_accuracy(test.labels, predictions, classes, card)
     if gate.passed is not False:
         return gate
@@ -219,9 +219,9 @@ def called(record: AttackRecord) -> str:
 
 def _conditions(engine: EngineRecord, wrong: Sequence[Mismatch]) -> Gate:
     """The gate of what the engine was timed under; what makes the device another one than declared is told by a gate of its own."""
-    told = {gates.in_words(one) for one in wrong if not voids_time_only(one.what)}
+    known = {gates.in_words(one) for one in wrong if not voids_time_only(one.what)}
     watched = {batch: latency for batch, latency in engine.latency.items() if latency.conditions or latency.invalid}
-    invalid = {batch: [reason for reason in latency.invalid if reason not in told] for batch, latency in watched.items()}
+    invalid = {batch: [reason for reason in latency.invalid if reason not in known] for batch, latency in watched.items()}
     seen = {batch: latency.conditions for batch, latency in watched.items() if latency.conditions}
     return gates.conditions(engine.name, invalid, {batch: conditions.unchecked(found) for batch, found in seen.items()})
 

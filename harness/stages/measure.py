@@ -119,8 +119,8 @@ def _time(
             except EngineError as error:
                 _fail(opened, str(engine), error)
                 del timed[engine]
-        told = subject.profile.telemetry
-        rounds = min(plan.rounds, most_turns(plan.measure_s, told.period_ms)) if told.rails else plan.rounds
+        sensors = subject.profile.telemetry
+        rounds = min(plan.rounds, most_turns(plan.measure_s, sensors.period_ms)) if sensors.rails else plan.rounds
         in_turns = TimingPlan(settings.batches, plan.measure_s, plan.warmup_s, rounds=rounds, seed=settings.seed)
         found, failed = time_in_rounds(timed, in_turns, steps)
     for name, fault in failed.items():
@@ -244,12 +244,12 @@ def _checks(session: EngineSession, pool: Images, answers: Logits, timings: Mapp
 
 def _timed_error(session: EngineSession, batch: int, answers: Logits) -> float:
     """Largest difference between the answers to timed calls and the untimed pass over the same images."""
-    said, files = session.call({"op": "timed", "batch": batch}, _Timed)
+    header, files = session.call({"op": "timed", "batch": batch}, _Timed)
     raw = np.frombuffer(files.get("logits", b""), "<f4")
     classes = session.hello.classes
-    if len(raw) != len(said.offsets) * batch * classes or not all(0 <= offset < len(answers) for offset in said.offsets):
-        raise EngineError("crashed", f"it returned {len(raw)} logits of {len(said.offsets)} timed calls of {batch} images")
-    rows = np.concatenate([np.arange(offset, offset + batch) % len(answers) for offset in said.offsets])
+    if len(raw) != len(header.offsets) * batch * classes or not all(0 <= offset < len(answers) for offset in header.offsets):
+        raise EngineError("crashed", f"it returned {len(raw)} logits of {len(header.offsets)} timed calls of {batch} images")
+    rows = np.concatenate([np.arange(offset, offset + batch) % len(answers) for offset in header.offsets])
     return float(np.abs(raw.reshape(-1, classes) - answers[rows]).max()) if len(raw) else 0.0
 
 
@@ -303,9 +303,9 @@ def load(engine: Engine, place: Path) -> Measured:
 def _telemetry(sampled: Sampled, place: Path) -> Telemetry:
     """The samples that came from the device. Raises FormatError, a ValueError: not of the right form."""
     series = read_arrays(read_npz(place / TELEMETRY))
-    told = Telemetry(sampled.period_ms, sampled.cpu_share, (sampled.idle_ns[0], sampled.idle_ns[1]), series, sampled.absent)
-    check_telemetry(told)
-    return told
+    telemetry = Telemetry(sampled.period_ms, sampled.cpu_share, (sampled.idle_ns[0], sampled.idle_ns[1]), series, sampled.absent)
+    check_telemetry(telemetry)
+    return telemetry
 
 
 def timing_arrays(timing: Timing) -> dict[str, Any]:
@@ -324,5 +324,5 @@ def outcome(m: Measured, subject: Subject) -> str:
     """One engine's result in a line: median latency per batch size, or what went wrong."""
     where = "simulated, not run" if m.engine.simulated else f"on {subject.profile.name}"
     medians = (f"batch {batch}: {np.median(t.latency_ns) / 1e6:.3g} ms" for batch, t in sorted(m.timings.items()))
-    said = ", ".join([m.facts.status, *medians]) if m.facts.error is None else f"{m.facts.status}: {m.facts.error}"
-    return f"{m.engine.name} {where}: {said}"
+    text = ", ".join([m.facts.status, *medians]) if m.facts.error is None else f"{m.facts.status}: {m.facts.error}"
+    return f"{m.engine.name} {where}: {text}"

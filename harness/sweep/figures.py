@@ -84,8 +84,8 @@ def made_by(card: Mapping[str, Any]) -> dict[str, Any]:
     """How a compressed network was made, by its card; nothing for one that was not compressed."""
     if (made := card.get("method")) is None:
         return {}
-    told = {"method": made["name"], "rate": made.get("rate") or None, "pattern": made.get("pattern"), "seed": card.get("seed")}
-    return {**told, "parent": made["parent"]["name"], "parent_sha256": made["parent"]["sha256"]}
+    columns = {"method": made["name"], "rate": made.get("rate") or None, "pattern": made.get("pattern"), "seed": card.get("seed")}
+    return {**columns, "parent": made["parent"]["name"], "parent_sha256": made["parent"]["sha256"]}
 
 
 def engine_row(engine: EngineRecord, record: RunRecord) -> EngineRow:

@@ -117,10 +117,10 @@ def model_sha256(model: str) -> str:
 
 def model_key(model: str, arch: str | None = None) -> list[object]:
     """Of a network as it is loaded: its weights, and what a card beside their file tells. The zoo's own cards follow from the weights."""
-    return [model_sha256(model), told(card_beside(Path(model), arch))]
+    return [model_sha256(model), recorded(card_beside(Path(model), arch))]
 
 
-def told(card: Card) -> dict[str, object]:
+def recorded(card: Card) -> dict[str, object]:
     """What a card tells that a result follows from."""
     return {name: card.get(name) for name in TOLD}
 

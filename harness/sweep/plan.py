@@ -70,8 +70,8 @@ class SweepPlan:
             return None
         (file,) = folder.glob("*.safetensors")
         card = json.loads(file.with_suffix(".json").read_text())
-        told = Model(model=str(file), arch=card["arch"], classes=card["classes"], normalize=card["normalize"])
-        return CellNetwork(told, tuple(card["input_shape"]), sha256_file(file), card)
+        model = Model(model=str(file), arch=card["arch"], classes=card["classes"], normalize=card["normalize"])
+        return CellNetwork(model, tuple(card["input_shape"]), sha256_file(file), card)
 
     def bench(self, cell: Cell, network: CellNetwork) -> Bench:
         """How to bench it."""

@@ -168,12 +168,12 @@ def _loadgen(record: RunRecord) -> Table:
         "MLPerf LoadGen",
         ("Engine", "Scenario", "LoadGen says", "Figure", "Value", "Logs"),
         [
-            (engine.name, told.scenario, Cell(valid, "good" if told.valid else "warn"), name, told.figures[name], told.logs)
+            (engine.name, loadgen.scenario, Cell(valid, "good" if loadgen.valid else "warn"), name, loadgen.figures[name], loadgen.logs)
             for engine in record.engines
-            if (told := engine.loadgen) is not None
-            for valid in ("VALID" if told.valid else "INVALID",)
-            for name in LOADGEN_FIGURES[told.scenario]
-            if name in told.figures
+            if (loadgen := engine.loadgen) is not None
+            for valid in ("VALID" if loadgen.valid else "INVALID",)
+            for name in LOADGEN_FIGURES[loadgen.scenario]
+            if name in loadgen.figures
         ],
         numbers=(4,),
         note="LoadGen drove the same engine after the measurement above, one call after another (SingleStream) or all images at once "

@@ -92,12 +92,12 @@ def _sampling(engines: list[EngineRecord]) -> Table:
     """Every provider of every engine; one that is absent for the same reason everywhere stands once."""
     rows, absent = [], dict[tuple[str, str], list[str]]()
     for engine in engines:
-        told = engine.telemetry
-        if told is None:
+        telemetry = engine.telemetry
+        if telemetry is None:
             continue
-        how = f"every {told.period_ms} ms; all sampling took {percent(told.cpu_share)} of one CPU"
-        rows += [(engine.name, provider, count(samples), how) for provider, samples in told.samples.items()]
-        for reason in told.absent.items():
+        how = f"every {telemetry.period_ms} ms; all sampling took {percent(telemetry.cpu_share)} of one CPU"
+        rows += [(engine.name, provider, count(samples), how) for provider, samples in telemetry.samples.items()]
+        for reason in telemetry.absent.items():
             absent.setdefault(reason, []).append(engine.name)
     rows += [(", ".join(flavours), provider, NONE, f"absent: {why}") for (provider, why), flavours in absent.items()]
     return table(

@@ -68,18 +68,18 @@ def main() -> None:
     parser.add_argument("--model", default="resnet18x16-at")
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=1)
-    told = parser.parse_args()
+    options = parser.parse_args()
     bf16 = native_bf16()
     print(machine_line())
     seconds: dict[str, list[float]] = {}
     worst: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        save_case(told.model, place, told.samples)
-        plain = [sys.executable, str(HERE / "plain_script.py"), str(place / "model.pt2"), str(place / "data.npz"), str(told.samples)]
+        save_case(options.model, place, options.samples)
+        plain = [sys.executable, str(HERE / "plain_script.py"), str(place / "model.pt2"), str(place / "data.npz"), str(options.samples)]
         bench = [sys.executable, "-m", "harness", "bench", "--model", str(place / "model.pt2"), "--data", str(place / "data.npz")]
-        bench += ["--eps", "8/255", "--samples", str(told.samples), "--attack", "pgd", "--attack", "apgd-ce", "--attack", "apgd-dlr"]
-        for number in range(told.rounds):
+        bench += ["--eps", "8/255", "--samples", str(options.samples), "--attack", "pgd", "--attack", "apgd-ce", "--attack", "apgd-dlr"]
+        for number in range(options.rounds):
             for name, command in (
                 ("plain", plain),
                 ("plain, cascade", [*plain, "--cascade"]),
@@ -90,7 +90,7 @@ def main() -> None:
                 seconds.setdefault(name, []).append(wall)
                 out = Path(command[-1])
                 worst[name] = worst_of_twin(out) if name.startswith("bench") else json.loads(said.splitlines()[-1])["worst"]
-                print(f"{name}: {wall:.1f} s, robust accuracy of the twin {worst[name]:.1%} (n = {told.samples})", flush=True)
+                print(f"{name}: {wall:.1f} s, robust accuracy of the twin {worst[name]:.1%} (n = {options.samples})", flush=True)
     for ours, other, with_bf16, without in LIMITS:
         ratio, limit = statistics.median(seconds[ours]) / statistics.median(seconds[other]), with_bf16 if bf16 else without
         print(f"{ours} / {other}: {ratio:.2f} (limit {limit:g})   {'ok' if ratio <= limit else 'MISSED'}")

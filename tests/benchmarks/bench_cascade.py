@@ -54,13 +54,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", nargs="+", default=MODELS)
     parser.add_argument("--samples", type=int, default=1000)
-    told = parser.parse_args()
+    options = parser.parse_args()
     missed = False
     print(machine_line())
-    for model in told.model:
+    for model in options.model:
         with tempfile.TemporaryDirectory() as place:
             cascade, every = Path(place) / "cascade", Path(place) / "every"
-            seconds = run(model, told.samples, cascade), run(model, told.samples, every, "--exhaustive")
+            seconds = run(model, options.samples, cascade), run(model, options.samples, every, "--exhaustive")
             print(f"{model}: cascade {seconds[0]:.0f} s, every attack on every image {seconds[1]:.0f} s", flush=True)
             whole = worst_cases(every)
             for name, right in worst_cases(cascade).items():

@@ -77,12 +77,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
-    told = parser.parse_args()
-    torch.set_num_threads(told.threads)
-    print(machine_line(told.threads))
-    twin = load_twin(told.model)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(machine_line(options.threads))
+    twin = load_twin(options.model)
     data, calibration = load_data("cifar10-sample", input_shape=twin.input_shape, classes=twin.classes, seed=0)
-    images = to_tensor(data.images[: told.images])
+    images = to_tensor(data.images[: options.images])
     with tempfile.TemporaryDirectory() as place, contextlib.redirect_stderr(io.StringIO()):
         artefact = export_flavour(
             twin.module, "ort-int8", input_shape=twin.input_shape, source_sha256=twin.sha256, calibration_images=calibration.images,
@@ -97,14 +97,14 @@ def main() -> None:
         work[f"convolutions alone, {name}"] = convolutions(form, images, torch.bfloat16 if bf16 else torch.float32)
     seconds: dict[str, list[float]] = {name: [] for name in work}
     with frozen_eval(twin.module), frozen_eval(graph):
-        for _ in range(2 + told.rounds):
+        for _ in range(2 + options.rounds):
             for name, once in work.items():
                 started = time.perf_counter()
                 once()
                 seconds[name].append(time.perf_counter() - started)
     median = {name: statistics.median(spent[2:]) for name, spent in seconds.items()}
     for name, spent in median.items():
-        print(f"{name}: {1e3 * spent:.1f} ms for {told.images} images, {told.images / spent:,.0f} images/s")
+        print(f"{name}: {1e3 * spent:.1f} ms for {options.images} images, {options.images / spent:,.0f} images/s")
     missed = False
     for name in ("float32", "bfloat16")[: 1 + native_bf16()]:
         share = median[f"convolutions alone, {name}"] / median[f"twin, {name}"]

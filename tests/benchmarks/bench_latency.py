@@ -68,25 +68,25 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--busy", action="store_true")
-    told = parser.parse_args()
-    print(machine_line(told.threads))
-    busy = subprocess.Popen([sys.executable, "-c", BUSY]) if told.busy else None
+    options = parser.parse_args()
+    print(machine_line(options.threads))
+    busy = subprocess.Popen([sys.executable, "-c", BUSY]) if options.busy else None
     missed = False
     try:
         with tempfile.TemporaryDirectory() as place:
             artefacts = Path(place) / "0"
-            profile(told.model, told.batch, told.threads, artefacts)  # for the files alone
-            for repeat in range(1, 1 + told.repeats):
-                before = bare_loop(artefacts, told.batch, told.threads)
-                reported = profile(told.model, told.batch, told.threads, Path(place) / str(repeat))
-                after = bare_loop(artefacts, told.batch, told.threads)
+            profile(options.model, options.batch, options.threads, artefacts)  # for the files alone
+            for repeat in range(1, 1 + options.repeats):
+                before = bare_loop(artefacts, options.batch, options.threads)
+                reported = profile(options.model, options.batch, options.threads, Path(place) / str(repeat))
+                after = bare_loop(artefacts, options.batch, options.threads)
                 first, second = ([*a, *b] for a, b in zip(before, after, strict=True))
                 low = float(np.quantile(first, 0.1) / np.quantile(second, 0.1))
                 bare = statistics.median(first) / statistics.median(second)
                 good = abs(reported / low - 1) <= LIMIT
                 missed |= not good
                 print(
-                    f"{' / '.join(FLAVOURS)}, batch {told.batch}: reported {reported:.3f}, bare loop {low:.3f} (of medians {bare:.3f}), "
+                    f"{' / '.join(FLAVOURS)}, batch {options.batch}: reported {reported:.3f}, bare loop {low:.3f} (of medians {bare:.3f}), "
                     f"{100 * (reported / low - 1):+.1f} % (limit {100 * LIMIT:g} %)   {'ok' if good else 'MISSED'}",
                     flush=True,
                 )

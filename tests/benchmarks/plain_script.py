@@ -105,18 +105,18 @@ def main() -> None:
     parser.add_argument("n", type=int)
     parser.add_argument("--cascade", action="store_true")
     parser.add_argument("--no-engines", action="store_true")
-    told = parser.parse_args()
-    model, data = Model(told.model), np.load(told.data)
-    x = torch.from_numpy(data["images"][: told.n]).permute(0, 3, 1, 2).contiguous().float() / 255
-    y = torch.from_numpy(data["labels"][: told.n]).long()
+    options = parser.parse_args()
+    model, data = Model(options.model), np.load(options.data)
+    x = torch.from_numpy(data["images"][: options.n]).permute(0, 3, 1, 2).contiguous().float() / 255
+    y = torch.from_numpy(data["labels"][: options.n]).long()
     with contextlib.redirect_stdout(io.StringIO()):
-        sets = attacked(model, x, y, told.cascade)
+        sets = attacked(model, x, y, options.cascade)
     with torch.no_grad():
         right = {name: torch.cat([model(part).argmax(1) for part in images.split(BATCH)]) == y for name, images in sets.items()}
     found: dict[str, Any] = {name: float(kept.float().mean()) for name, kept in right.items()}
     found["worst"] = float(torch.stack(list(right.values())).all(0).float().mean())
     found["attacks_s"] = time.perf_counter() - started
-    if not told.no_engines:
+    if not options.no_engines:
         with tempfile.TemporaryDirectory() as place:
             fp32, int8 = str(Path(place) / "fp32.onnx"), str(Path(place) / "int8.onnx")
             names: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"], "dynamic_shapes": ({0: torch.export.Dim("n")},)}

@@ -137,8 +137,8 @@ class Session:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
         self._stderr.seek(0)
-        said = [printable(line) for line in self._stderr.read(1 << 16).decode(errors="replace").splitlines() if line.strip()]
-        code, last = self._process.poll(), said[-1] if said else "no message"
+        lines = [printable(line) for line in self._stderr.read(1 << 16).decode(errors="replace").splitlines() if line.strip()]
+        code, last = self._process.poll(), lines[-1] if lines else "no message"
         if code in (126, 127):
             return UnreachableError(
                 f"{self._host}: {shlex.join(self._python)} cannot be run there ({last}). Install Python 3.10 or newer "
@@ -148,7 +148,7 @@ class Session:
         if code not in (None, 0, 255):
             return UnreachableError(f"{self._host}: the agent ended with exit code {code}: {last}", passing=False)
         for pattern, passing, meaning in _FAULTS:
-            if found := next((line for line in said if re.search(pattern, line)), None):
+            if found := next((line for line in lines if re.search(pattern, line)), None):
                 return UnreachableError(
                     f"{self._host} cannot be reached: {meaning.format(host=self._host)}. ssh says: {found.strip('@ ')}", passing=passing
                 )

@@ -80,8 +80,8 @@ class Ssh:
         """Log in and ask."""
         self._steadily(lambda wire: None)
         assert self._hello is not None  # noqa: S101 - a session begins with it
-        said, emulator = self._hello, self._hello.emulator
-        absent = tuple(name for name in ("numpy", *self._profile.runtimes) if name in said.absent)
+        hello, emulator = self._hello, self._hello.emulator
+        absent = tuple(name for name in ("numpy", *self._profile.runtimes) if name in hello.absent)
         seen = answers.Observed({}, {})
         if "numpy" not in absent and worth_observing(self._profile):
             watch = {"power_query": self._profile.power.query, "clocks_query": self._profile.clocks.query}
@@ -92,7 +92,7 @@ class Ssh:
             except FormatError as error:
                 raise DeviceError(f"{self._host} gave an answer that cannot be used: {printable(str(error))}") from error
         return Facts(
-            printable(said.machine), said.cpus, printable(emulator) if emulator else None, self._skew_s, absent, seen.state, seen.versions
+            printable(hello.machine), hello.cpus, printable(emulator) if emulator else None, self._skew_s, absent, seen.state, seen.versions
         )
 
     def put(self, folder: Path, progress: Progress) -> str:

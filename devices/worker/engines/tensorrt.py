@@ -62,8 +62,8 @@ class TensorRt:
         )
         if optimised_graph is not None:
             opinion = cross_check(plan.path, self._names[0], (self._usual, *self._shape))
-            told = {**self._layers(library), "trtexec": opinion}
-            optimised_graph.with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
+            graph = {**self._layers(library), "trtexec": opinion}
+            optimised_graph.with_suffix(".json").write_text(json.dumps(graph), encoding="utf-8")
         return loaded
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -89,8 +89,8 @@ class TensorRt:
         self._runtime = library.Runtime(log)
         self._engine = self._runtime.deserialize_cuda_engine(plan.read())
         if self._engine is None:
-            said = "; ".join(log.errors) or "it gave no reason; is this still the same GPU?"
-            raise RefusedError(f"{plan.library} {library.__version__} cannot load the engine that it built itself: {said}")
+            reason = "; ".join(log.errors) or "it gave no reason; is this still the same GPU?"
+            raise RefusedError(f"{plan.library} {library.__version__} cannot load the engine that it built itself: {reason}")
         self._context = self._engine.create_execution_context()
         self._names = _check_tensors(library, self._engine, options)
         _, self._usual, self._most = options.batches
@@ -134,14 +134,14 @@ class TensorRt:
         self._set_batch(len(images))
         inspector = self._engine.create_engine_inspector()
         inspector.execution_context = self._context
-        told = json.loads(inspector.get_engine_information(library.LayerInformationFormat.JSON))
+        information = json.loads(inspector.get_engine_information(library.LayerInformationFormat.JSON))
         profiler = _make_profiler(library)
         self._context.profiler = profiler
         for _ in range(PROFILED_PASSES):
             self._call(images)
         self._context.profiler = None
         rows = [{"name": name, "averageMs": spent / PROFILED_PASSES} for name, spent in profiler.spent_ms.items()]
-        return {"inspector": told, "profile": [{"count": PROFILED_PASSES}, *rows]}
+        return {"inspector": information, "profile": [{"count": PROFILED_PASSES}, *rows]}
 
 
 def _gpu(artefact: Path, build: BuildOptions) -> Cuda:

@@ -46,14 +46,14 @@ class TorchTensorRt:
         self._most = most
         self._events = [torch.cuda.Event(enable_timing=True) for _ in range(len(PARTS) + 1)]
         self._spent = dict.fromkeys(PARTS, 0)
-        told = {
+        built_with = {
             "torch": torch.__version__,
             "batches": list(options.batches),
             "gpu": torch.cuda.get_device_name(),
             "compute_capability": ".".join(map(str, torch.cuda.get_device_capability())),
             "tensorrt_engines": sum("TensorRT" in type(module).__name__ for module in self._module.modules()),
         }
-        return Loaded(compiler.__version__, told, self._parts, max(torch.cuda.memory_reserved() - before, 0))
+        return Loaded(compiler.__version__, built_with, self._parts, max(torch.cuda.memory_reserved() - before, 0))
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One blocking call; more images than it was compiled for go in several."""

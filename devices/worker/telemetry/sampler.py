@@ -55,10 +55,10 @@ class Sampler:
         self._pid = 0
         if not answer:
             return None
-        told = json.loads(answer)
-        series = {name: columns([(at, sample) for at, sample in rows]) for name, rows in told["rows"].items() if rows}
-        silent = {name: "it gave no sample" for name, rows in told["rows"].items() if not rows}
-        return Telemetry(self._watch.period_ms, told["cpu_share"], idle_ns, series, told["absent"] | silent)
+        answered = json.loads(answer)
+        series = {name: columns([(at, sample) for at, sample in rows]) for name, rows in answered["rows"].items() if rows}
+        silent = {name: "it gave no sample" for name, rows in answered["rows"].items() if not rows}
+        return Telemetry(self._watch.period_ms, answered["cpu_share"], idle_ns, series, answered["absent"] | silent)
 
 
 def _child(watch: Watch, reader: Reader, stop: int, answer: int, closed: tuple[int, ...]) -> None:

@@ -26,7 +26,7 @@ from harness.reproduce.evaluate import TEMPERED, Bench, Evaluation, Loaded, Temp
 from harness.reproduce.measure import engines
 from harness.reproduce.networks import Network, networks
 from harness.reproduce.record import ReproduceRecord
-from harness.reproduce.run import ReproduceOptions, Reproduction, failed, our_row, recommended, reproduce, told, unsound
+from harness.reproduce.run import ReproduceOptions, Reproduction, failed, in_words, our_row, recommended, reproduce, unsound
 from harness.sweep.cache import Cache
 from reports.reproduce import COLUMNS, EXTRA, our_cells, render_reproduction
 from reports.reproduce_terminal import print_reproduction
@@ -144,7 +144,7 @@ def gate_case(white: str, queries: str, share: float = 0.0) -> dict[str, Evaluat
 def test_gates_of_an_evaluation(white: int, queries: int, share: float, gate: str | None) -> None:
     """A query attack that wins beyond chance more than a point over those that follow gradients, or gradients of zero: a bound."""
     known = gate_case("1" * white + "0" * (100 - white), "1" * queries + "0" * (100 - queries), share)
-    assert told(failed(known)[-1]).startswith("rounding: "), "it is told, and guards nothing"
+    assert in_words(failed(known)[-1]).startswith("rounding: "), "it is told, and guards nothing"
     found = unsound(known)
     assert found is None if gate is None else found is not None and found.startswith(gate)
 
