@@ -22,10 +22,12 @@ from export.session import first_line
 LAYOUT = {"activations": "uint8 asymmetric per tensor", "weights": "int8 symmetric per channel", "bias": "int32"}
 REDUCED_LAYOUT = {**LAYOUT, "weights": "int8 symmetric per channel, 7 bits"}
 
-# Left in float: they have no integer kernel of use here, and eight bits for a softmax or a norm cost accuracy.
+# Left in float: they have no integer kernel of use here, and eight bits for a softmax or a norm cost accuracy. A batch norm that no
+# convolution takes in is one of them; onnxruntime cannot even load it quantized where two of its parameters are one tensor.
 FLOAT_OPERATORS = frozenset(
-    {"Softmax", "LayerNormalization", "InstanceNormalization", "Where", "ArgMax", "EmbedLayerNormalization", "LSTM", "Attention"}
-)
+    {"Softmax", "BatchNormalization", "LayerNormalization", "InstanceNormalization", "Where", "ArgMax", "EmbedLayerNormalization", "LSTM",
+     "Attention"}
+)  # fmt: skip
 
 
 def quantize_int8(model: ModelProto, calibration: Calibration, *, reduce_range: bool = False) -> ModelProto:

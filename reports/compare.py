@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from harness.records import EngineRecord, RunRecord
+from harness.records import EngineRecord, RunRecord, Step
 from reports.elements import Cell, Section, Table, table
 from reports.format import NONE, WITHHELD, clean, count, estimate, milliseconds, points, size
 from reports.html import page
@@ -65,7 +65,12 @@ def compare(folders: Mapping[str, Path]) -> Comparison:
     runs = {name: Run.open(folder) for name, folder in folders.items()}
     models = dict.fromkeys(run.record.model.name for run in runs.values())
     unlike = list(differences({name: run.record for name, run in runs.items()}))
-    paragraphs = [f"{len(runs)} runs of {', '.join(models)}.", *unlike]
+    unfinished = [
+        f"{name} has not finished ({run.record.status}), so that its figures are missing: harness bench --resume {folders[name]}"
+        for name, run in runs.items()
+        if run.record.status != Step.FINISHED
+    ]
+    paragraphs = [f"{len(runs)} runs of {', '.join(models)}.", *unfinished, *unlike]
     sections = [
         Section("verdict", "Verdicts", paragraphs, [_verdicts(runs)] if runs else []),
         Section("engines", "Engines side by side", [], [_engines(runs)] if runs else []),

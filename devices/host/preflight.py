@@ -23,8 +23,8 @@ def preflight(profile: DeviceProfile, say: Say, runtimes: Collection[str] = ()) 
         runtimes: that will run; the versions of others do not matter.
 
     Returns:
-        the profile as it turned out: with the machine and the threads that the device has, without the runtimes that it has not, and
-        emulated where it shows itself to be.
+        the profile as it turned out: with the machine, its extensions and the threads that the device has, without the runtimes that it
+        has not, and emulated where it shows itself to be.
 
     Raises:
         DeviceError: it cannot be reached, or is another kind of machine; the message names the remedy.
@@ -53,7 +53,8 @@ def preflight(profile: DeviceProfile, say: Say, runtimes: Collection[str] = ()) 
         say(f"{profile.name} is not as declared, so {void}: {in_words(wrong)}")
     there = tuple(name for name in profile.runtimes if name not in facts.absent)
     threads = profile.cpu.threads or min(facts.cpus, len(profile.cpu.affinity) or facts.cpus)
-    return replace(profile, runtimes=there, machine=facts.machine, cpu=replace(profile.cpu, threads=threads))
+    seen = tuple(facts.state.get("isa_flags") or ())
+    return replace(profile, runtimes=there, machine=facts.machine, isa_flags=seen, cpu=replace(profile.cpu, threads=threads))
 
 
 def differences(profile: DeviceProfile, facts: Facts, runtimes: Collection[str] = ()) -> list[Mismatch]:

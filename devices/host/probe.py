@@ -17,7 +17,7 @@ from devices.host.preflight import differences, in_words
 from devices.host.profile import DeviceProfile
 from devices.host.rules import State, check_fields
 from devices.host.sysroot import Sysroot
-from devices.host.transports import EMULATED, SSH, Facts, Say, connect, worth_observing
+from devices.host.transports import EMULATED, SSH, Facts, Say, connect
 from devices.host.transports.emulated import find_qemu
 from devices.worker.plain import cleaned, printable, read_json
 from devices.worker.wire import ClosedError
@@ -103,7 +103,7 @@ def probe(profile: DeviceProfile, say: Say | None = None) -> Probe:
         folder = Path(name)
         (folder / _WORKER).write_bytes(worker_archive())
         there = transport.put(folder, lambda step, done, total: None)
-        watched = profile.watch if worth_observing(profile) else None
+        watched = None if profile.synthetic_clock else profile.watch
         asked = {} if watched is None else {name: getattr(watched, name) for name in ("power_query", "clocks_query", "providers")}
         ended = _run(transport.open([*transport.python, "-c", _ASK, json.dumps(asked), "numpy", *profile.runtimes], there), lines)
     if ended.hung or ended.code != 0 or _ANSWER not in lines:

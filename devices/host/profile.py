@@ -180,6 +180,7 @@ class DeviceProfile:
         python: the command that starts Python there, split into words as a shell does; for `ssh` only.
         emulated_host: the machine at the other end of `ssh` is itself an emulator.
         machine: instruction set, as `uname -m` says; None: not known before it is reached.
+        isa_flags: extensions of its CPU as they were seen (names of `environment.ISA_FLAGS`); none before it is reached.
         software: names of `SOFTWARE` -> range of versions, e.g. ">=36.2,<37".
         capabilities: those of `CAPABILITIES` that its units have in hardware.
         emulation: how its CPU is emulated; None where it is not.
@@ -198,6 +199,7 @@ class DeviceProfile:
     python: str = "python3"
     emulated_host: bool = False
     machine: str | None = None
+    isa_flags: tuple[str, ...] = ()
     software: dict[str, str] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
     flavours: tuple[str, ...] = FLAVOURS
@@ -341,6 +343,7 @@ def read_profile(raw: dict[str, Any]) -> DeviceProfile:
     _among("runtimes", profile.runtimes, ENGINES)
     _among("capabilities", profile.capabilities, CAPABILITIES)
     _among("cpu.isa", (*profile.cpu.isa, *profile.cpu.without), ISA_FLAGS)
+    _among("isa_flags", profile.isa_flags, ISA_FLAGS)
     _among("telemetry.providers", profile.telemetry.providers, PROVIDERS)
     _among("software", profile.software, SOFTWARE)
     for wanted in profile.software.values():

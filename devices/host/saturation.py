@@ -21,7 +21,11 @@ def saturates(flags: Collection[str]) -> bool:
 
 
 def may_saturate(profile: DeviceProfile) -> bool:
-    """The same before the device is looked at: from this computer where it is the device, else from what its profile says."""
+    """The same of a device: from what was seen of its CPU; before it is reached, from this computer where it is the device, else from what
+    its profile says.
+    """
+    if profile.isa_flags:
+        return saturates(profile.isa_flags)
     if profile.transport == "local":
         return saturates(describe_machine()["isa_flags"])
     declared = profile.cpu.isa

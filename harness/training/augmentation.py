@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ Answers = NDArray[np.int64]  # the class named for each image, (n,)
 
 LOSS = 0.3  # of a class's images, or of all: so many must lose their label before a variation is left out
 ALPHA = 0.05  # of the sign test over the images whose label changes, over all classes together
+EXCHANGED = 0.01  # of the sign test over the images that, mirrored, are another class's
 SURE = 0.001  # of the test that a network knows more than chance
 JUDGED = 1000  # images that the check looks at, at most
 PROBE_ARCH, PROBE_SIDE, PROBE_IMAGES, PROBE_STEPS, PROBE_EPOCHS, PROBE_BATCH, PROBE_LR = "resnet8", 32, 2000, 150, 8, 50, 0.1
@@ -84,8 +85,9 @@ def check(stages: Sequence[Stage], train: Dataset, held: Dataset, network: nn.Mo
 
     A variation is suspected where `network`, which was trained for these classes, is right on clearly fewer of the images `held` when they
     are varied. That may also be the network's own narrowness; so a small network is trained on a few varied images of `train`: the
-    variation is left out where that, on varied images, is clearly below its like trained and judged on the images as they are. A small
-    network takes the place of `network` where there is none, or it is no better than chance.
+    variation is left out where that, on varied images, is clearly below its like trained and judged on the images as they are. Mirroring
+    is left out for a few images too, where it makes them another class's (see `Judges.exchanged`). A small network takes the place of
+    `network` where there is none, or it is no better than chance.
 
     Args:
         stages: of the training that follows.
@@ -111,13 +113,9 @@ class Judges:
     def __init__(self, train: Dataset, held: Dataset, network: nn.Module | None, name: str) -> None:
         self.train, self.held, self.network, self.name = train, held, network, name
         self.images = pixels(held)
+        self.probe = cache(partial(probe, train))
         if network is None or not informed(answers(network, self.images), held):
-            self.network, self.name = self.plain_probe, PROBE_NAME
-
-    @cached_property
-    def plain_probe(self) -> nn.Module:
-        """The small network, trained on images as they are."""
-        return probe(self.train, AS_THEY_ARE)
+            self.network, self.name = self.probe(AS_THEY_ARE), PROBE_NAME
 
     def decide(self, variations: Iterable[str]) -> Augmentation:
         """Which variations to leave out, and why."""
@@ -127,8 +125,10 @@ class Judges:
             unknown = f"whether mirrored and shifted images keep their label could not be checked: {self.name} answers at chance."
             return replace(found, findings=(f"{unknown} Both are used; a recipe may say flip = false and crop = 0.",))
         for what in variations:
-            suspects = self.lost(plain, answers(self.network, self.varied(what)), self.groups())
-            if suspects and (sure := self.confirmed(what, suspects)):
+            varied = answers(self.network, self.varied(what))
+            suspects = self.lost(plain, varied, self.groups())
+            sure = self.confirmed(what, suspects) if suspects else {}
+            if sure or (what == "flip" and (sure := self.exchanged(plain, varied))):
                 finding = (
                     f"{WHAT[what]} images do not keep their label ({next(iter(sure))}: {next(iter(sure.values()))}, by {self.name}): "
                     f"the training leaves them out. {OVERRULE[what]} in the recipe overrules this."
@@ -143,12 +143,38 @@ class Judges:
 
     def confirmed(self, what: str, suspects: dict[str, str]) -> dict[str, str]:
         """Those of the suspected groups that a small network trained on varied images loses too; all where none can tell."""
-        reference = answers(self.plain_probe, self.images)
+        reference = answers(self.probe(AS_THEY_ARE), self.images)
         if not informed(reference, self.held):
             return suspects
         images = augment(self.images, torch.Generator().manual_seed(1), VARIED[what])
-        still = self.lost(reference, answers(probe(self.train, VARIED[what]), images), self.groups())
+        still = self.lost(reference, answers(self.probe(VARIED[what]), images), self.groups())
         return {group: said for group, said in suspects.items() if group in still}
+
+    def exchanged(self, plain: Answers, mirrored: Answers) -> dict[str, str]:
+        """Whether mirroring makes some images those of another class, however few: the class that most of them are of, and how many.
+
+        Such images have one label as they are and another when mirrored, for the judge (whose answers are given) and for a small network
+        alike, both of which learnt from images as they are. Who trains on mirrored images gets both labels for either, and is wrong on
+        one of the two; so of these images another small network, of images as they are, must be right on more than one of mirrored images
+        is on both. The sign test, at the level `EXCHANGED`: neither of the two had a part in choosing the images, and what is only hard
+        to tell is hard for both.
+        """
+        as_they_are, turned = self.images, self.varied("flip")
+        changed = (plain == self.held.labels) & (mirrored != self.held.labels)
+        if 0.5 ** changed.sum() <= EXCHANGED:
+            witness = self.probe(AS_THEY_ARE, 1)
+            changed &= (answers(witness, as_they_are) == plain) & (answers(witness, turned) == mirrored)
+        if 0.5 ** changed.sum() > EXCHANGED:
+            return {}
+        few, labels = torch.from_numpy(changed), self.held.labels[changed]
+        first = answers(self.probe(AS_THEY_ARE, 2), as_they_are[few]) == labels
+        both = self.probe(VARIED["flip"])
+        second = (answers(both, as_they_are[few]) == labels) & (answers(both, turned[few]) == labels)
+        worse, better = int((first & ~second).sum()), int((second & ~first).sum())
+        if worse <= better or binomtest(worse, worse + better, alternative="greater").pvalue > EXCHANGED:
+            return {}
+        most = max(self.groups().items(), key=lambda group: (group[1] & changed).sum() if group[0] != "all" else -1)[0]
+        return {most: f"{worse} of {len(labels)} images that stand for another class when mirrored cannot be learnt so"}
 
     def groups(self) -> dict[str, NDArray[np.bool_]]:
         """All images, and those of each class, by its name."""
@@ -215,14 +241,14 @@ class Probe(nn.Module):
         return logits
 
 
-def probe(train: Dataset, how: Augmentation) -> nn.Module:
+def probe(train: Dataset, how: Augmentation, seed: int = 0) -> nn.Module:
     """A network trained briefly on a few of the images, varied as told; the caller's random numbers stay as they are."""
     few = train.subset(stratified(train.labels, min(PROBE_IMAGES, len(train)), 0))
     images, labels, batch = pixels(few), torch.from_numpy(few.labels), min(PROBE_BATCH, len(few))
     steps = min(PROBE_STEPS, PROBE_EPOCHS * (len(few) // batch))
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         network = Probe(train.classes).to(device()).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=PROBE_LR, momentum=0.9, nesterov=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
+from torch import nn
 
 from export.calibration import METHODS, Calibration
 from export.errors import ExportError
 from export.int8 import quantize_int8
+from export.onnx import export_onnx
 from export.session import open_session, to_input
 
 
@@ -79,3 +82,15 @@ def test_reduced_range_has_weights_of_seven_bits_and_nothing_else_changed(graph:
         assert np.abs(kept[name].astype(int)).max() == 127
         assert np.abs(cut[name].astype(int)).max() == 64
     assert all(np.array_equal(kept[name], cut[name]) for name in kept if kept[name].dtype == np.uint8)
+
+
+def test_a_batch_norm_that_stands_alone_stays_in_float() -> None:
+    """Fresh, its mean is its bias and its variance its weight: PyTorch's exporter stores one tensor for both."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 9, 4)).eval()
+    graph, x = export_onnx(network, (3, 8, 8)), np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), dtype=np.uint8)
+    quantized = quantize_int8(graph, Calibration(x, "minmax"))
+    (norm,) = (node for node in quantized.graph.node if node.op_type == "BatchNormalization")
+    assert {tensor.name for tensor in quantized.graph.initializer} >= set(norm.input[1:])
+    found, exact = (open_session(part).run(None, {"images": to_input(x)})[0] for part in (quantized, graph))
+    assert np.mean((found - exact) ** 2) < 0.01 * np.mean(exact**2)

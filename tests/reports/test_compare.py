@@ -69,3 +69,13 @@ def test_another_artefact_is_said(first: Path, tmp_path: Path) -> None:
     assert row(text, "ort-int8")[2] == "another"
     assert row(text, "onnx-fp32")[2] == "the same"
     assert "by the same artefact" not in text
+
+
+def unfinished(raw: dict[str, Any]) -> None:
+    raw.update(status="attacked", engines=[], claims=[], verdict=None)
+
+
+def test_a_run_that_has_not_finished_is_said(first: Path, tmp_path: Path) -> None:
+    text = to_text({"first": first, "second": changed(tmp_path / "cut", unfinished)})
+    assert f"second has not finished (attacked), so that its figures are missing: harness bench --resume {tmp_path / 'cut'}" in text
+    assert "first has not finished" not in text

@@ -39,7 +39,7 @@ class Facts:
         emulator: what emulates it, None where nothing does.
         clock_skew_s: how far its clock is ahead of this machine's, to the time that a message takes.
         absent: of numpy and the profile's runtimes, those that its Python has not, as far as that is known before anything runs.
-        state: what `devices.worker.observed.observe` saw; empty where nothing is declared that it could be held against.
+        state: what `devices.worker.observed.observe` saw; empty of a device with a synthetic clock or an emulated one, and without numpy.
         versions: of the profile's runtimes, where `state` is not empty.
     """
 
@@ -78,13 +78,6 @@ class Transport(Protocol):
 
     def open(self, command: Sequence[str], there: str) -> Channel:
         """Start `command` in the folder `there`, or in one below it, to talk to it. It ends with the channel, or with the connection."""
-
-
-def worth_observing(profile: DeviceProfile) -> bool:
-    """Whether the profile declares anything of the device's state, and that state is a real one."""
-    from devices.host.compare import declared  # which reads profiles, and those name transports
-
-    return bool(declared(profile)) and not profile.synthetic_clock
 
 
 def connect(profile: DeviceProfile, say: Say | None = None) -> Transport:

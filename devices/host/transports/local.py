@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from devices.host.channel import Channel
-from devices.host.transports import Facts, Progress, Say, worth_observing
+from devices.host.transports import Facts, Progress, Say
 from devices.worker.emulator import emulator
 from devices.worker.observed import observe, versions
 from devices.worker.quota import usable_cpus
@@ -37,7 +37,7 @@ class Local:
     def facts(self) -> Facts:
         """Of this machine."""
         seen: dict[str, Any] = {}
-        if self._profile is not None and worth_observing(self._profile):
+        if self._profile is not None and not self._profile.synthetic_clock:
             watch = self._profile.watch
             seen = {"state": observe(Reader(), watch), "versions": versions(self._profile.runtimes)}
         return Facts(platform.machine(), usable_cpus(), emulator(), **seen)

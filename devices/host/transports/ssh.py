@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from devices.host.channel import Channel
 from devices.host.errors import DeviceError
 from devices.host.rules import State, check_fields
-from devices.host.transports import Facts, Progress, Say, answers, worth_observing
+from devices.host.transports import Facts, Progress, Say, answers
 from devices.host.transports.answers import DamagedError, ask, follow_up
 from devices.host.transports.openssh import Session, UnreachableError, check_host, drop_connection, ssh_command
 from devices.worker.environment import CLOCK_SKEW
@@ -83,7 +83,7 @@ class Ssh:
         hello, emulator = self._hello, self._hello.emulator
         absent = tuple(name for name in ("numpy", *self._profile.runtimes) if name in hello.absent)
         seen = answers.Observed({}, {})
-        if "numpy" not in absent and worth_observing(self._profile):
+        if "numpy" not in absent and not self._profile.synthetic_clock:
             watch = {"power_query": self._profile.power.query, "clocks_query": self._profile.clocks.query}
             what = {**watch, "providers": self._profile.telemetry.providers}
             seen = self._steadily(lambda wire: ask(wire, answers.Observed, "observe", watch=what, packages=self._profile.runtimes))

@@ -61,6 +61,22 @@ def test_one_class_among_many_is_enough() -> None:
     assert not found.flip and "class " in found.findings[0]
 
 
+def test_a_few_images_that_mirroring_gives_to_another_class_are_enough() -> None:
+    """One in five of two classes out of ten is a sign for left or right: far too few for the accuracy of all, or of their class."""
+    rng = np.random.default_rng(0)
+    labels, sign = np.arange(1200) % 10, rng.random(1200) < 0.2
+    images = rng.integers(20, 60, (1200, 32, 32, 3))
+    for image, label, is_sign in zip(images, labels, sign, strict=True):
+        if is_sign and label >= 8:
+            image[4:28, 2 if label == 8 else 22 : 10 if label == 8 else 30] += 150
+        else:
+            image[3 * label : 3 * label + 3, 4:28] += 150
+    signs = Dataset("signs", images[:, ::2, ::2].clip(0, 255).astype(np.uint8), labels)
+    stage = STAGE.model_copy(update={"crop": 0})
+    found = check([stage], signs.subset(np.arange(600)), signs.subset(np.arange(600, 1200)), None, "it")
+    assert not found.flip and "stand for another class when mirrored" in found.findings[0]
+
+
 @pytest.mark.parametrize("judge", ["resnet8", None])
 def test_photographs_may_be_mirrored_and_shifted(judge: str | None) -> None:
     held, train = load_data("cifar10-sample", input_shape=None, classes=None, seed=0)
