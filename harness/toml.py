@@ -24,12 +24,12 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        line = _said_twice(text)
-        told = f"line {line} says what an earlier line has said" if line else str(error)
-        raise UsageError(f"{what} {path}: it is not TOML: {told}") from error
+        line = _repeated_line(text)
+        reason = f"line {line} says what an earlier line has said" if line else str(error)
+        raise UsageError(f"{what} {path}: it is not TOML: {reason}") from error
 
 
-def _said_twice(text: str) -> int | None:
+def _repeated_line(text: str) -> int | None:
     """The line of a key or table that stands there already, from 1: Python's reader tells where its value ends. None: another fault."""
     lines = text.splitlines()
     for number in range(1, len(lines) + 1):

@@ -98,20 +98,20 @@ def _under_attack(question: Question) -> tuple[Side, Side, str] | Reading:
 
 def _side(matrix: Matrix, model: str, chosen: list[Column], every: list[Column], eps: Fraction) -> Side:
     right = matrix.worst_case(model, chosen)
-    seen = np.ones(len(matrix.labels), np.bool_)
+    shown = np.ones(len(matrix.labels), np.bool_)
     for column in chosen:
         if column.eps == eps:
-            here = np.zeros_like(seen)
+            here = np.zeros_like(shown)
             here[column.index] = True
-            seen &= here
-    return Side(right, right & ~matrix.worst_case(model, every) & ~seen[matrix.index])
+            shown &= here
+    return Side(right, right & ~matrix.worst_case(model, every) & ~shown[matrix.index])
 
 
 def _no_set(question: Question, source: str | None, eps: str) -> str:
     decisive = deciding(question.run.matrix.columns, question.its.name, Fraction(1))
     found = sorted({(column.record.source, column.eps) for column in decisive})
-    told = ", ".join(f"{name} at {radius}" for name, radius in found) or "none"
-    return f"No set {f'of {source} ' if source else ''}at {eps} concerns this engine; there are: {told}. Run with --eps {eps}."
+    radii = ", ".join(f"{name} at {radius}" for name, radius in found) or "none"
+    return f"No set {f'of {source} ' if source else ''}at {eps} concerns this engine; there are: {radii}. Run with --eps {eps}."
 
 
 def _share(fewest: int, most: int, n: int, what: str, doubt: str, note: str) -> Reading:

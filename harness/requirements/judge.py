@@ -134,8 +134,8 @@ def _outcome(reading: Reading, side: str, limit: Value, bounds: Bounds | None, r
         return Outcome.FAIL, reading.reason
     if passing is not None and WITHIN[side](passing, limit):
         if reading.at_stake is not None and reading.at_stake <= cast(float, limit):
-            told = figure(reading.at_stake, "points")
-            return Outcome.INCONCLUSIVE, f"The twin itself has {told} to lose beyond doubt: no engine could miss this limit. Ask for less."
+            most = figure(reading.at_stake, "points")
+            return Outcome.INCONCLUSIVE, f"The twin itself has {most} to lose beyond doubt: no engine could miss this limit. Ask for less."
         return Outcome.PASS, reading.reason
     more = "" if reading.more is None else reading.more(cast(float, limit), 1 - rule.level)
     return Outcome.INCONCLUSIVE, " ".join(filter(None, (more, reading.reason)))

@@ -66,11 +66,11 @@ class Kind:
 
     def name(self, options: Mapping[str, Any]) -> str:
         """What a row is called."""
-        told = [f"batch {options['batch']}"] if "batch" in options else []
-        told += [f"eps {options['eps']}"] if options.get("eps") else []
-        told += [f"{options['source']} alone"] if options.get("source") else []
+        details = [f"batch {options['batch']}"] if "batch" in options else []
+        details += [f"eps {options['eps']}"] if options.get("eps") else []
+        details += [f"{options['source']} alone"] if options.get("source") else []
         title = f"{self.title} {options['percentile']}" if "percentile" in options else self.title
-        return ", ".join([title, *told])
+        return ", ".join([title, *details])
 
     @property
     def example(self) -> str:

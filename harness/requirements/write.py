@@ -53,7 +53,7 @@ def draft(run: Run) -> str:
     for key in KINDS:
         lines = [(one, text) for one in drafts if one.key == key and (text := _limit(one, level)) is not None]
         if lines:
-            parts.append(_block(key, [(_table(one, text, len(flavours) > 1), _seen(one)) for one, text in lines]))
+            parts.append(_block(key, [(_table(one, text, len(flavours) > 1), _observed(one)) for one, text in lines]))
     return "\n".join(parts)
 
 
@@ -124,22 +124,22 @@ def _table(found: Draft, limit: str, named: bool) -> str:
     return "{ " + ", ".join([*keys, f"{found.kind.side} = {limit}"]) + " }"
 
 
-def _seen(found: Draft) -> str:
+def _observed(found: Draft) -> str:
     return " and ".join(clean(found.kind.unit.show(cast(Value, reading.value))) for reading in found.readings)
 
 
 def _block(key: str, lines: Sequence[tuple[str, str]]) -> str:
     if len(lines) == 1:
         return f"{key} = {lines[0][0]}  # {lines[0][1]}"
-    return "\n".join([f"{key} = [", *(f"    {table},  # {seen}" for table, seen in lines), "]"])
+    return "\n".join([f"{key} = [", *(f"    {table},  # {observed}" for table, observed in lines), "]"])
 
 
 def _head(run: Run, flavours: Sequence[str]) -> str:
     record = run.raw
-    told = f"{clean(record.model.name)} on {clean(record.device.name)}, {clean(record.created)}"
+    source = f"{clean(record.model.name)} on {clean(record.device.name)}, {clean(record.created)}"
     return "\n".join(
         [
-            f"# Drafted from a run of {told}; what it showed stands behind each line.",
+            f"# Drafted from a run of {source}; what it showed stands behind each line.",
             "# Every line is met by that run, with room. Put in what the deployment needs instead.",
             f"schema = {SCHEMA}",
             f"name = {json.dumps(f'{clean(record.model.name)} on {clean(record.device.name)}')}",

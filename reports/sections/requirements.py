@@ -36,17 +36,18 @@ def section(run: Run) -> Section | None:
     return Section("requirements", "Requirements", [f"{counts(record.requirements)}."], [found])
 
 
-def rule(told: Qualification) -> str:
+def rule(qualification: Qualification) -> str:
     """How a row is decided, in words."""
+    alpha, confidence = 1 - qualification.confidence, percent(qualification.confidence)
     shared = (
-        f"Of the {told.sampled} rows whose figure has a sampling error, one passes where its one-sided bound at "
-        f"{100 * told.level:.4g} % is within the limit: so the chance that any of them passes unjustly is below "
-        f"{100 * (1 - told.confidence):.3g} % (Bonferroni). A row fails where its other bound, at {percent(told.confidence)} alone, is "
-        "beyond the limit. Between the two it is INCONCLUSIVE. "
-        if told.sampled
+        f"Of the {qualification.sampled} rows whose figure has a sampling error, one passes where its one-sided bound at "
+        f"{100 * qualification.level:.4g} % is within the limit: so the chance that any of them passes unjustly is below "
+        f"{100 * alpha:.3g} % (Bonferroni). A row fails where its other bound, at {confidence} alone, is beyond the limit. Between the two "
+        "it is INCONCLUSIVE. "
+        if qualification.sampled
         else ""
     )
-    return f"{shared}Rows without bounds are one reading and compared as it is. File: SHA-256 {digest(told.sha256)}."
+    return f"{shared}Rows without bounds are one reading and compared as it is. File: SHA-256 {digest(qualification.sha256)}."
 
 
 def limit(row: Requirement) -> str:
