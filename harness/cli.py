@@ -335,7 +335,7 @@ def _each(names: list[str] | None) -> tuple[str, ...] | None:
 
 
 def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: bool, requirements: Path | None = None) -> NoReturn:
-    from harness import bench as spine
+    from harness import spine
     from harness.settings import check_output
     from reports.terminal import print_verdict
 

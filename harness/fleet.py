@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from devices.host.transports import SSH
-from harness import bench as spine
+from harness import spine
 from harness.ending import DEVICE_FAILED, INTERNAL, INTERRUPTED
 from harness.errors import UsageError
 from harness.records import RECORD, RunRecord, Step, read_record, write_record

@@ -57,7 +57,7 @@ ATTACKING = Code(
     ),
     ("torch", "numpy", "foolbox", "pyautoattack"),
 )
-MEASURING = ("bench", "limits", "run", "samples", "settings")
+MEASURING = ("limits", "run", "samples", "settings", "spine")
 BENCHING = Code(
     (
         *ATTACKING.files,

@@ -17,12 +17,12 @@ import torch
 
 from devices.host.errors import DeviceError
 from export.errors import ExportError
-from harness.bench import bench, resume
 from harness.compression.compress import Request, compress
 from harness.errors import HarnessError
 from harness.models.zoo import cards
 from harness.records import RECORD
 from harness.settings import Settings
+from harness.spine import bench, resume
 from harness.sweep.cache import Cache
 
 NETWORKS, STAGES, RUNS = "networks", "stages", "runs"

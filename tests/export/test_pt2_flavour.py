@@ -17,12 +17,12 @@ from export.errors import ExportError
 from export.flavours import export_flavour
 from export.parity import check_parity
 from export.session import to_input
-from harness.bench import bench
 from harness.errors import UsageError
 from harness.models.pt2 import read_pt2
 from harness.models.resnet import resnet8
 from harness.records import Verdict
 from harness.settings import Settings
+from harness.spine import bench
 from harness.stages.subject import check_names
 
 FLAVOUR = "torch-trt"

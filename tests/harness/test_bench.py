@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.bench import bench, resume
 from harness.errors import UntrustedError, UsageError
 from harness.records import RunRecord, Step, Verdict
 from harness.settings import Settings
+from harness.spine import bench, resume
 
 pytestmark = pytest.mark.slow(270)
 

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.bench import bench
 from harness.settings import Settings
+from harness.spine import bench
 
 CLASSES, SIDE, IMAGES = 4, 8, 160
 

@@ -27,11 +27,11 @@ from harness.attacks.sets import make_set
 from harness.attacks.table import Attack, resolve
 from harness.attacks.target import EngineLostError, ModuleTarget
 from harness.attacks.work import Batch, Common
-from harness.bench import bench
 from harness.errors import UsageError
 from harness.ray_cluster import connect
 from harness.records import AttackRecord
 from harness.settings import Settings
+from harness.spine import bench
 
 ray = pytest.importorskip("ray", reason="ray is not installed (pip install 'edge-harness[sweep]')")
 

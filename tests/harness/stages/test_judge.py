@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import harness.bench as spine
+import harness.spine as spine
 from harness.answers import TWIN, Answers, Matrix
 from harness.records import Claim, RunRecord, Step
 from harness.settings import Settings
