@@ -310,20 +310,10 @@ app.add_typer(models.app, name="models")
 
 
 def _settings(**options: Any) -> Settings:
-    """The settings of these values; those that are None keep the defaults of `Settings`.
+    """The settings of these values. Raises UsageError: one that is not of its option."""
+    from harness.settings import make_settings
 
-    Raises:
-        UsageError: a value that is not of its option.
-    """
-    from pydantic import ValidationError
-
-    from harness.settings import Settings
-
-    try:
-        return Settings.model_validate({name: value for name, value in options.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    return make_settings(**options)
 
 
 def _each(names: list[str] | None) -> tuple[str, ...] | None:

@@ -44,6 +44,7 @@ TIERS: dict[Tier, TierPlan] = {
 
 DEFAULT_EPS = "8/255"
 OWN = "exec"  # a flavour `exec:COMMAND` is the user's own engine
+GIVEN = "python"  # a flavour `python:NAME` is a function or a session that `harness.bench` was given
 LOCK = ".lock"  # of a run folder; a folder with nothing else in it was never begun
 FLEET = "fleet.json"  # in the run folder of several devices
 CURVE = tuple(Fraction(k, 255) for k in (1, 2, 4, 8))
@@ -87,7 +88,7 @@ class Settings(BaseModel):
     @property
     def exported(self) -> tuple[str, ...]:
         """The flavours that are exported here: all but the user's own engines."""
-        return tuple(flavour for flavour in self.flavour_names if not flavour.startswith(f"{OWN}:"))
+        return tuple(flavour for flavour in self.flavour_names if not is_own(flavour))
 
     @property
     def flavour_names(self) -> tuple[str, ...]:
@@ -118,6 +119,24 @@ class Settings(BaseModel):
     def radius(self, card_eps: str | None) -> Fraction:
         """The primary radius: the option, else the claim on the model's card, else 8/255."""
         return parse_eps(self.eps or card_eps or DEFAULT_EPS)
+
+
+def is_own(flavour: str) -> bool:
+    """Whether it is an engine of the user's own: nothing is exported for it."""
+    return flavour.startswith((f"{OWN}:", f"{GIVEN}:"))
+
+
+def make_settings(**options: Any) -> Settings:
+    """The settings of these values; those that are None keep the defaults of `Settings`.
+
+    Raises:
+        UsageError: a value that is not of its option.
+    """
+    try:
+        return Settings.model_validate({name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
 
 
 def stored_settings(stored: dict[str, Any], folder: Path) -> Settings:

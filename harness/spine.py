@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from harness.records import AttackRecord, RunRecord, Step
 from harness.requirements.file import read_requirements
 from harness.requirements.judge import qualify
 from harness.run import RunFolder, check_links, check_space, environment, now
-from harness.settings import CURVE, OWN, Settings, stored_settings
+from harness.settings import CURVE, Settings, is_own, stored_settings
 from harness.sources.planned import Context
 from harness.stages.attack import Cascade
-from harness.stages.engines import Engine, Engines, open_engines, own_name, plan_engines
+from harness.stages.engines import Engine, Engines, Opener, open_engines, own_name, plan_engines
 from harness.stages.export import export_and_check
 from harness.stages.judge import Evidence, graph_name, judge
 from harness.stages.measure import measure
@@ -29,7 +30,9 @@ from reports.render import render
 REQUIREMENTS = "qualification.toml"  # in a run folder: what it is held against
 
 
-def bench(settings: Settings, out: Path, command: list[str], requirements: Path | None = None) -> RunRecord:
+def bench(
+    settings: Settings, out: Path, command: list[str], requirements: Path | None = None, given: Mapping[str, Opener] | None = None
+) -> RunRecord:
     """Run the whole path once and leave a run folder in `out`.
 
     Args:
@@ -37,6 +40,7 @@ def bench(settings: Settings, out: Path, command: list[str], requirements: Path 
         out: a folder that is new or empty.
         command: the words of the command line, for the record.
         requirements: a file that the finished run is held against.
+        given: how each engine `python:NAME` is opened, see `harness.api`.
 
     Raises:
         UsageError, ExportError: something the user can mend; nothing was begun or everything finished is kept.
@@ -48,7 +52,7 @@ def bench(settings: Settings, out: Path, command: list[str], requirements: Path 
     check_space(out, needed_bytes(subject, settings))
     with RunFolder(out) as run:
         keep_requirements(requirements, run.folder)
-        return _stages(run, run.save(open_record(subject, settings, command)), subject, settings)
+        return _stages(run, run.save(open_record(subject, settings, command)), subject, settings, given)
 
 
 def check_requirements(path: Path, settings: Settings) -> None:
@@ -59,7 +63,7 @@ def check_requirements(path: Path, settings: Settings) -> None:
     """
     wanted = read_requirements(path)
     check_names(settings)
-    names = [(flavour, own_name(flavour) if flavour.startswith(f"{OWN}:") else flavour) for flavour in settings.flavour_names]
+    names = [(flavour, own_name(flavour) if is_own(flavour) else flavour) for flavour in settings.flavour_names]
     wanted.check_engines({f"{name}#{build}" if build else name: flavour for flavour, name in names for build in range(settings.builds)})
     for line in wanted.lines:
         batch = line.options.get("batch")
@@ -117,13 +121,15 @@ def open_only(settings: Settings, out: Path, command: list[str]) -> None:
         run.save(open_record(subject, settings, command))
 
 
-def _stages(run: RunFolder, record: RunRecord, subject: Subject, settings: Settings) -> RunRecord:
+def _stages(
+    run: RunFolder, record: RunRecord, subject: Subject, settings: Settings, given: Mapping[str, Opener] | None = None
+) -> RunRecord:
     """Everything after the checks. Each stage finds what an earlier process finished in the run folder, and does the rest."""
     exported = export_and_check(subject, settings, run.folder / "artefacts", run.log)
     record = run.save(record.model_copy(update={"status": Step.EXPORTED}))
 
     engines = plan_engines(subject, settings, exported)
-    with open_engines(engines, subject, settings, run.folder, run.log) as opened:
+    with open_engines(engines, subject, settings, run.folder, run.log, given) as opened:
         measured = measure(opened, subject, settings, run.folder, run.log)
         record = run.save(record.model_copy(update={"status": Step.MEASURED}))
 

@@ -229,6 +229,11 @@ class EngineSession:
         self.close(wait=kind is None)
 
     @property
+    def is_open(self) -> bool:
+        """Whether it was entered and neither closed nor failed since."""
+        return self._channel is not None
+
+    @property
     def hello(self) -> Hello:
         """What it said first. Raises ValueError before it was opened."""
         if self._hello is None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 from devices.host.profile import load_profile
-from devices.host.session import EngineError, EngineId, EngineSession
+from devices.host.session import EngineError, EngineId, EngineSession, Progress
 from devices.host.station import Station, Wanted, own_engine
 from devices.worker.quota import usable_cpus
 from devices.worker.spec import BATCH, RuntimeOptions
@@ -19,10 +19,11 @@ from export.artefact import Artefact
 from harness.measurement import simulation
 from harness.measurement.simulation import is_simulated
 from harness.progress import Track
-from harness.settings import OWN, Settings
+from harness.settings import GIVEN, OWN, Settings, is_own
 from harness.stages.export import Exported
 from harness.stages.subject import Subject
 
+Opener = Callable[[tuple[int, int, int], int], AbstractContextManager[EngineSession]]  # shape (h, w, c) and classes of the twin
 ENGINES = "engines"  # folder of what travels to the device
 
 
@@ -72,7 +73,7 @@ def plan_engines(subject: Subject, settings: Settings, exported: Sequence[Export
     of_flavour = {part.artefact.flavour: part for part in exported}
     found = []
     for flavour in dict.fromkeys(settings.flavour_names):
-        if flavour.startswith(f"{OWN}:"):
+        if is_own(flavour):
             found.append(Engine(EngineId(own_name(flavour)), flavour, None))
         else:
             part = of_flavour[flavour]
@@ -82,15 +83,22 @@ def plan_engines(subject: Subject, settings: Settings, exported: Sequence[Export
 
 
 def own_name(flavour: str) -> str:
-    """`exec:COMMAND` as a name that a file may have."""
-    return re.sub(r"[^\w.+-]+", "-", flavour).strip("-")[:60]
+    """`exec:COMMAND` as a name that a file may have; of `python:NAME`, the name."""
+    return re.sub(r"[^\w.+-]+", "-", flavour.removeprefix(f"{GIVEN}:")).strip("-")[:60]
 
 
 @contextmanager
 def open_engines(
-    engines: Sequence[Engine], subject: Subject, settings: Settings, folder: Path, say: Callable[[str], None]
+    engines: Sequence[Engine],
+    subject: Subject,
+    settings: Settings,
+    folder: Path,
+    say: Callable[[str], None],
+    given: Mapping[str, Opener] | None = None,
 ) -> Iterator[Engines]:
-    """Send and open every engine, each in a process of its own. One that will not load is a result, and stops no other.
+    """Send and open every engine, each in a process of its own; `given`: how each `python:NAME` is opened.
+
+    One that will not load is a result, and stops no other.
 
     Raises:
         DeviceError: the device cannot be reached.
@@ -100,18 +108,30 @@ def open_engines(
         stations = _stations(engines, subject, settings, folder, say, stack)
         for engine in engines:
             with Steps(engine.name) as steps:
-                if engine.exported is None:
-                    session = own_engine(engine.name, shlex.split(engine.flavour.removeprefix(f"{OWN}:")), steps)
-                else:
-                    session = stations[engine.simulated].session(engine.id, steps)
                 try:
-                    opened.sessions[engine.name] = stack.enter_context(session)
+                    if engine.exported is None:
+                        context = _own_session(engine, subject, given or {}, steps)
+                    else:
+                        context = stations[engine.simulated].session(engine.id, steps)
+                    session = opened.sessions[engine.name] = stack.enter_context(context)
                     check_fit(session, subject)
                 except EngineError as error:
                     opened.failed[engine.name] = error
                     opened.sessions.pop(engine.name, None)
                     say(f"{engine.name}: {error.status}: {error}")
         yield opened
+
+
+def _own_session(
+    engine: Engine, subject: Subject, given: Mapping[str, Opener], progress: Progress
+) -> AbstractContextManager[EngineSession]:
+    """An engine of the user's own: a program, or what `harness.bench` was given."""
+    if engine.flavour.startswith(f"{OWN}:"):
+        return own_engine(engine.name, shlex.split(engine.flavour.removeprefix(f"{OWN}:")), progress)
+    if engine.flavour not in given:
+        raise EngineError("refused", "it was a Python object that harness.bench was given, and is not here. Call harness.bench again.")
+    channels, height, width = subject.twin.input_shape
+    return given[engine.flavour]((height, width, channels), subject.twin.classes)
 
 
 def check_fit(session: EngineSession, subject: Subject) -> None:

@@ -27,7 +27,7 @@ from harness.errors import UsageError, unknown
 from harness.measurement.simulation import check_simulated, is_simulated
 from harness.models.load import Twin, load_twin
 from harness.records import DataRecord, DeviceRecord, ModelRecord
-from harness.settings import OWN, Settings, check_numbers
+from harness.settings import OWN, Settings, check_numbers, is_own
 from harness.sources import find_source
 
 ADAPTIVE_STEPS = ("apgd-ce", "apgd-dlr", "apgd-t")
@@ -68,7 +68,7 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     check_executor(settings.executor, settings.address)
     profile = find_profile(settings.device, emulate=settings.emulate, host=settings.host)
     for flavour in settings.flavour_names:
-        if flavour not in FLAVOURS and not flavour.startswith(f"{OWN}:"):
+        if flavour not in FLAVOURS and not is_own(flavour):
             raise unknown("flavour", flavour, [*FLAVOURS, f"{OWN}:COMMAND"])
         if flavour.startswith(f"{OWN}:"):
             check_own(flavour)
