@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from harness.records import EngineRecord, RunRecord, Step
+from harness.records import EngineRecord, Qualification, Requirement, RunRecord, Step
 from reports.elements import Cell, Section, Table, table
 from reports.format import NONE, WITHHELD, clean, count, estimate, milliseconds, points, size
 from reports.html import page
 from reports.markdown import document
 from reports.run import Run
+from reports.sections.requirements import counts, rows_table
 from reports.sections.telemetry import INVALID
 from reports.sections.verdict import TONES, tag
 
@@ -32,11 +33,12 @@ class Comparison:
     sections: Sequence[Section]
 
 
-def render_comparison(runs: Mapping[str, Path], folder: Path) -> list[Path]:
+def render_comparison(runs: Mapping[str, Path], folder: Path, more: Sequence[Section] = ()) -> list[Path]:
     """Write report.html and report.md of several run folders into `folder`.
 
     Args:
         runs: what each is called here -> its folder, in the order of the rows.
+        more: sections behind the verdicts.
 
     Returns:
         The files written.
@@ -45,19 +47,29 @@ def render_comparison(runs: Mapping[str, Path], folder: Path) -> list[Path]:
         UsageError, UntrustedError: see `Run.open`.
     """
     seen = compare(runs)
-    verdict, *others = seen.sections
+    verdict, *others = with_more(seen.sections, more)
     html = page(title=seen.title, subtitle=seen.subtitle, answer=seen.headline, tone="", tag="", verdict=verdict, sections=others)
-    texts = {"report.html": html, "report.md": document(seen.title, seen.subtitle, seen.sections)}
+    texts = {"report.html": html, "report.md": document(seen.title, seen.subtitle, [verdict, *others])}
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in texts]
 
 
-def to_text(runs: Mapping[str, Path]) -> str:
+def to_text(runs: Mapping[str, Path], more: Sequence[Section] = ()) -> str:
     """The comparison as Markdown. Raises as `render_comparison`."""
     seen = compare(runs)
-    return document(seen.title, seen.subtitle, seen.sections)
+    return document(seen.title, seen.subtitle, with_more(seen.sections, more))
+
+
+def with_more(sections: Sequence[Section], more: Sequence[Section]) -> list[Section]:
+    """Sections put in behind the verdicts."""
+    return [sections[0], *more, *sections[1:]]
+
+
+def regression_section(rows: Sequence[Requirement], rule: Qualification) -> Section:
+    """What became worse, by how much, and whether that is more than the limit."""
+    return Section("regressions", "Regressions", [f"{counts(rows)}."], [rows_table(rule.name.capitalize(), rows, rule)])
 
 
 def compare(folders: Mapping[str, Path]) -> Comparison:

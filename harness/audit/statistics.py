@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import beta, binom, binomtest, quantile_test
+from scipy.stats import beta, binom, binomtest, quantile_test, ttest_ind
 from scipy.stats import t as student
 
 from harness.records import Interval, Median, Share
@@ -85,6 +85,16 @@ def mean_bounds(values: NDArray[np.float64], confidence: float) -> tuple[float |
         return None, None
     half = float(student.ppf(confidence, len(values) - 1)) * float(values.std(ddof=1)) / math.sqrt(len(values))
     return float(values.mean()) - half, float(values.mean()) + half
+
+
+def welch_bounds(values: NDArray[np.float64], others: NDArray[np.float64], confidence: float) -> tuple[float | None, float | None]:
+    """Lower and upper bound of mean(values) - mean(others), each one-sided (Welch 1947, Biometrika 34:28-35); None for fewer than two of
+    either, (n,) and (m,).
+    """
+    if min(len(values), len(others)) < 2:
+        return None, None
+    interval = ttest_ind(values, others, equal_var=False).confidence_interval(2 * confidence - 1)
+    return float(interval.low), float(interval.high)
 
 
 def share(correct: int, n: int) -> Share:

@@ -45,11 +45,10 @@ def clean_loss(question: Question) -> Reading:
     if reason := no_answer(engine):
         return absent(reason)
     try:
-        nothing = np.zeros(len(matrix.labels), np.bool_)
-        twin, right = (Side(matrix.right(model), nothing) for model in (TWIN, engine.name))
+        twin, right = (matrix.right(model) for model in (TWIN, engine.name))
     except UntrustedError as error:
         return absent(str(error))
-    return _loss(twin, right, "clean", of_answers(question), "")
+    return paired_loss(twin, right, "clean", of_answers(question))
 
 
 def robust_accuracy(question: Question) -> Reading:
@@ -140,6 +139,12 @@ def _loss(twin: Side, engine: Side, what: str, doubt: str, note: str) -> Reading
         return _images(needed, what, bool(left.any()))
 
     return Reading(figure.gap, bounds, more, doubt=doubt, at_stake=figure.twin.ci95[0], reason=note)
+
+
+def paired_loss(before: Right, after: Right, what: str, doubt: str) -> Reading:
+    """The accuracy of one model less that of another, bool (n,) each, on the same images."""
+    nothing = np.zeros(len(before), np.bool_)
+    return _loss(Side(before, nothing), Side(after, nothing), what, doubt, "")
 
 
 def _images(needed: int | None, what: str, open_: bool) -> str:

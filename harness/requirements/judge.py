@@ -97,7 +97,7 @@ def judge(asked: Asked, rule: Qualification) -> Requirement:
     """One row."""
     line, reading, kind = asked.line, asked.reading, asked.line.asks
     bounds = _interval(reading, kind.side, rule)
-    outcome, reason = _outcome(reading, kind.side, line.limit, bounds, rule)
+    result, reason = outcome(reading, kind.side, line.limit, bounds, rule)
     return Requirement(
         name=line.name,
         kind=line.kind,
@@ -108,7 +108,7 @@ def judge(asked: Asked, rule: Qualification) -> Requirement:
         limit=_stored(line.limit),
         observed=None if reading.value is None else _stored(reading.value),
         interval=bounds,
-        outcome=outcome,
+        outcome=result,
         reason=reason,
     )
 
@@ -121,7 +121,8 @@ def _interval(reading: Reading, side: str, rule: Qualification) -> Bounds | None
     return (low, upper) if side == "at_most" else (lower, high)
 
 
-def _outcome(reading: Reading, side: str, limit: Value, bounds: Bounds | None, rule: Qualification) -> tuple[Outcome, str]:
+def outcome(reading: Reading, side: str, limit: Value, bounds: Bounds | None, rule: Qualification) -> tuple[Outcome, str]:
+    """The answer, and why or what would decide it. `bounds`: as `Requirement.interval` has them."""
     if reading.value is None:
         return Outcome.NOT_MEASURED, reading.reason
     if reading.doubt:
@@ -135,7 +136,10 @@ def _outcome(reading: Reading, side: str, limit: Value, bounds: Bounds | None, r
     if passing is not None and WITHIN[side](passing, limit):
         if reading.at_stake is not None and reading.at_stake <= cast(float, limit):
             most = figure(reading.at_stake, "points")
-            return Outcome.INCONCLUSIVE, f"The twin itself has {most} to lose beyond doubt: no engine could miss this limit. Ask for less."
+            return (
+                Outcome.INCONCLUSIVE,
+                f"There is no more than {most} to lose beyond doubt: no engine could miss this limit. Ask for less.",
+            )
         return Outcome.PASS, reading.reason
     more = "" if reading.more is None else reading.more(cast(float, limit), 1 - rule.level)
     return Outcome.INCONCLUSIVE, " ".join(filter(None, (more, reading.reason)))

@@ -33,7 +33,7 @@ class Calls:
 
 def latency(question: Question) -> Reading:
     """A percentile of one call. Its interval reaches from the best to the worst round where that is wider than what chance alone allows."""
-    calls = _calls(question)
+    calls = calls_of(question)
     if isinstance(calls, Reading):
         return calls
     rank = float(question.options["percentile"].removeprefix("p")) / 100
@@ -49,12 +49,12 @@ def latency(question: Question) -> Reading:
             return f"{had:,} calls are too few for a bound of {question.options['percentile']}: {needed:,} would do (--tier qualify)."
         return f"Calls or rounds lie on both sides of the limit. {QUIETER}"
 
-    return Reading(_quantile(calls.ms, rank), bounds, more, doubt=_doubt(question, calls.latency))
+    return Reading(_quantile(calls.ms, rank), bounds, more, doubt=doubt(question, calls.latency))
 
 
 def throughput(question: Question) -> Reading:
     """Images per second, batch / mean latency; its interval is that of the mean over rounds."""
-    calls = _calls(question)
+    calls = calls_of(question)
     if isinstance(calls, Reading):
         return calls
     by_round = np.array([one.mean() for one in calls.rounds()])
@@ -68,7 +68,7 @@ def throughput(question: Question) -> Reading:
         return per_second(slow), per_second(fast)
 
     value = calls.batch / float(sample.mean()) * 1e3
-    return Reading(value, bounds, lambda _limit, _alpha: f"The rounds differ too much. {QUIETER}", doubt=_doubt(question, calls.latency))
+    return Reading(value, bounds, lambda _limit, _alpha: f"The rounds differ too much. {QUIETER}", doubt=doubt(question, calls.latency))
 
 
 def energy(question: Question) -> Reading:
@@ -78,7 +78,7 @@ def energy(question: Question) -> Reading:
         return found
     if found.energy is None:
         return absent("No power sensor was sampled over the whole measurement. `harness devices probe` says which a device has.")
-    return Reading(found.energy.gross_mj, doubt=_doubt(question, found), reason=f"One integral over {found.energy.sensor}.")
+    return Reading(found.energy.gross_mj, doubt=doubt(question, found), reason=f"One integral over {found.energy.sensor}.")
 
 
 def load_time(question: Question) -> Reading:
@@ -111,7 +111,8 @@ def _timed(question: Question) -> Latency | Reading:
     return engine.latency[batch]
 
 
-def _calls(question: Question) -> Calls | Reading:
+def calls_of(question: Question) -> Calls | Reading:
+    """The raw calls at the batch size that the question names, or why there are none."""
     found = _timed(question)
     if isinstance(found, Reading):
         return found
@@ -121,7 +122,8 @@ def _calls(question: Question) -> Calls | Reading:
     return Calls(question.options["batch"], found, ms, np.zeros(len(ms), np.int64) if rounds is None else rounds)
 
 
-def _doubt(question: Question, found: Latency) -> str:
+def doubt(question: Question, found: Latency) -> str:
+    """Why a measurement does not count; empty: it does."""
     if found.invalid and "conditions" not in question.permitted:
         return f"The measurement is INVALID: {found.invalid[0]}"
     return failed_gates(question, lambda gate: gate.name in GATES and gate.engine == question.its.name)

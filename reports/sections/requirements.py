@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.records import Outcome, Qualification, Requirement
-from reports.elements import Cell, Section, Tone, table
+from reports.elements import Cell, Section, Table, Tone, table
 from reports.format import NONE, digest, figure, percent
 from reports.run import Run
 
@@ -19,6 +19,12 @@ def section(run: Run) -> Section | None:
     record = run.record
     if record.qualification is None:
         return None
+    found = rows_table(f"Requirements of {record.qualification.name}", record.requirements, record.qualification)
+    return Section("requirements", "Requirements", [f"{counts(record.requirements)}."], [found])
+
+
+def rows_table(title: str, requirements: Sequence[Requirement], qualification: Qualification) -> Table:
+    """The rows as a table, with the rule for all of them below it."""
     rows = [
         (
             row.name,
@@ -29,11 +35,10 @@ def section(run: Run) -> Section | None:
             bounds(row),
             row.reason or NONE,
         )
-        for row in record.requirements
+        for row in requirements
     ]
     columns = ("Requirement", "Of", "Result", "Limit", "Observed", "Bounds", "What to know")
-    found = table(f"Requirements of {record.qualification.name}", columns, rows, numbers=(4, 5), note=rule(record.qualification))
-    return Section("requirements", "Requirements", [f"{counts(record.requirements)}."], [found])
+    return table(title, columns, rows, numbers=(4, 5), note=rule(qualification))
 
 
 def rule(qualification: Qualification) -> str:
@@ -47,7 +52,8 @@ def rule(qualification: Qualification) -> str:
         if qualification.sampled
         else ""
     )
-    return f"{shared}Rows without bounds are one reading and compared as it is. File: SHA-256 {digest(qualification.sha256)}."
+    file = f" File: SHA-256 {digest(qualification.sha256)}." if qualification.sha256 else ""
+    return f"{shared}Rows without bounds are one reading and compared as it is.{file}"
 
 
 def limit(row: Requirement) -> str:
