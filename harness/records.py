@@ -1,7 +1,8 @@
 """The record of a run: what `record.json` holds. The one file that `reports` reads; imports neither torch nor pandas.
 
 Format history (`schema`): 1 - first; 2 - targets of attacks, builds of engines, rounds and ratios;
-parity, cross-check and a synthetic device by these names; 3 - requirements.
+parity, cross-check and a synthetic device by these names; successes that rounding undid, the CPU quota;
+3 - requirements; queries of attacks.
 
 Every accuracy is a share in [0, 1]; every interval is a 95 % interval (lower, upper) unless its name says otherwise.
 Raw values stay in `samples.parquet` and `timings/`; what stands here can be computed again from them.
@@ -11,15 +12,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UntrustedError, UsageError
 
-SCHEMA = 3  # 3: what was required of the run, and whether it is met
+SCHEMA = 3  # 3: what was required of the run, and whether it is met; queries of attacks
 RECORD = "record.json"
 
 Interval = tuple[float, float]
@@ -406,6 +409,19 @@ class Ratio(Part):
     decided: bool
 
 
+class Queries(Part):
+    """How often an attack asked its target: times that it was asked about an image or a version of it."""
+
+    total: int
+    median: float = Field(description="over the attacked images")
+    largest: int
+
+    @classmethod
+    def of(cls, counts: Sequence[int]) -> Queries:
+        """Of the counts of the attacked images."""
+        return cls(total=sum(counts), median=median(counts) if counts else 0.0, largest=max(counts, default=0))
+
+
 class AttackRecord(Part):
     """One adversarial set, stored in `file` (arrays `images` uint8 NHWC, `index`, `labels`).
 
@@ -434,6 +450,7 @@ class AttackRecord(Part):
     undone_by_rounding: int = Field(
         default=0, description="attacked images that the attack's own floats fool while no bytes near them do: successes lost to rounding"
     )
+    queries: Queries
     set_sha256: str
     file: str
 

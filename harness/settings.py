@@ -20,7 +20,7 @@ Tier = Literal["quick", "bench", "qualify"]
 @dataclass(frozen=True)
 class TierPlan:
     """What a tier spends: attacked images, non-inferiority margin, attacks and their iterations, whether each attack is made on every
-    image, queries, measuring time per batch size and rounds.
+    image, steps of BPDA and queries from each start, measuring time per batch size and rounds.
     """
 
     samples: int
@@ -28,6 +28,7 @@ class TierPlan:
     attacks: tuple[str, ...]
     exhaustive: bool
     apgd_steps: int
+    bpda_steps: int
     queries: int
     measure_s: float
     warmup_s: float
@@ -37,9 +38,15 @@ class TierPlan:
 ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
 TARGETED = (*ATTACKS, "apgd-t")
 TIERS: dict[Tier, TierPlan] = {
-    "quick": TierPlan(256, 0.05, ATTACKS, exhaustive=False, apgd_steps=50, queries=100, measure_s=1.0, warmup_s=0.3, rounds=5),
-    "bench": TierPlan(1000, 0.02, TARGETED, exhaustive=False, apgd_steps=100, queries=1000, measure_s=10.0, warmup_s=2.0, rounds=10),
-    "qualify": TierPlan(1000, 0.02, TARGETED, exhaustive=True, apgd_steps=100, queries=5000, measure_s=60.0, warmup_s=5.0, rounds=20),
+    "quick": TierPlan(
+        256, 0.05, ATTACKS, exhaustive=False, apgd_steps=50, bpda_steps=20, queries=50, measure_s=1.0, warmup_s=0.3, rounds=5
+    ),
+    "bench": TierPlan(
+        1000, 0.02, TARGETED, exhaustive=False, apgd_steps=100, bpda_steps=50, queries=1000, measure_s=10.0, warmup_s=2.0, rounds=10
+    ),
+    "qualify": TierPlan(
+        1000, 0.02, TARGETED, exhaustive=True, apgd_steps=100, bpda_steps=100, queries=5000, measure_s=60.0, warmup_s=5.0, rounds=20
+    ),
 }
 
 DEFAULT_EPS = "8/255"

@@ -27,12 +27,12 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 def apgd_ce(search: Search, *, steps: int) -> None:
     """On the cross-entropy."""
-    _run(search, cross_entropy, steps)
+    run(search, cross_entropy, steps)
 
 
 def apgd_dlr(search: Search, *, steps: int) -> None:
     """On the difference-of-logits ratio."""
-    _run(search, dlr, steps)
+    run(search, dlr, steps)
 
 
 def apgd_t(search: Search, *, steps: int) -> None:
@@ -44,11 +44,11 @@ def apgd_t(search: Search, *, steps: int) -> None:
         logits = search.module(search.images)
     classes = logits.shape[1]
     if classes < 4:
-        _run(search, dlr, steps)
+        run(search, dlr, steps)
         return
     search.remember(logits.scatter(1, search.labels[:, None], -torch.inf).argsort(1, descending=True))
     for place in range(min(MOST_TARGETS, classes - 1)):
-        _run(search, _Towards(search, place), steps)
+        run(search, _Towards(search, place), steps)
         search.checkpoint()
 
 
@@ -130,15 +130,15 @@ class _State:
             setattr(self, field.name, getattr(self, field.name)[rows])
 
 
-def _run(search: Search, loss: Loss, steps: int) -> None:
-    """One run. Images may leave at its own checkpoints."""
+def run(search: Search, loss: Loss, steps: int, *, size: float = 2.0) -> None:
+    """One run, whose first step has the size `size` times the radius. Images may leave at its own checkpoints."""
     if not len(search.rows):
         return
     x = search.start(touching=True)
     value, gradient = _evaluate(search, x, loss)
     state = _State(
         x=x, before=x, value=value, gradient=gradient, best=x, best_value=value, best_gradient=gradient,
-        size=torch.full_like(value, 2 * search.eps), rises=torch.zeros_like(value), reduced=torch.ones_like(value, dtype=torch.bool),
+        size=torch.full_like(value, size * search.eps), rises=torch.zeros_like(value), reduced=torch.ones_like(value, dtype=torch.bool),
         checked=value.clone(),
     )  # fmt: skip
     period, since = max(int(FIRST_PERIOD * steps), 1), 0

@@ -16,6 +16,7 @@ from harness.attacks.gradient import FastForm, frozen_eval, logits_of, loss_grad
 from harness.attacks.grid import candidates, check_ball, distance_l2
 from harness.attacks.search import NearestSearch, Search, margins
 from harness.attacks.table import Attack
+from harness.attacks.target import answers_for
 from harness.data.dataset import to_tensor
 from harness.errors import UsageError
 
@@ -39,6 +40,7 @@ class Attacked:
         right: attacked, and the module still has it right.
         zero_gradient: attacked, and the loss gradient at the clean image is zero in more than 99 % of its entries.
         undone: attacked, and the attack's own image, in floats, fools, but no bytes near it do.
+        queries: int64 (n,), how often the module was asked about the image or a version of it.
     """
 
     images: Images
@@ -46,6 +48,7 @@ class Attacked:
     right: Mask
     zero_gradient: Mask
     undone: Mask
+    queries: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ def attack_batch(
         seeds: of each image's random start.
         wanted: bool (n,), the survivors of earlier attacks.
         panel: lets an image leave at the attack's checkpoints as soon as all of it is fooled.
-        first: images inside the ball, where the first run starts instead of at random; where that does not fool, a random start follows.
+        first: images inside the ball, where the first run starts instead of at random; where that does not fool, a random start follows,
+            but of an attack that continues others.
 
     Raises:
         UsageError: the module's output is not finite logits (n, classes) for these labels, or a gradient is not finite.
@@ -99,12 +103,13 @@ def attack_batch(
     right, margin = judge(module, images, labels)
     attacked = wanted & (right if panel is None else np.ones_like(right))
     zero, undone = np.zeros_like(attacked), np.zeros_like(attacked)
-    result, still = images.copy(), right & attacked
+    result, still, queries = images.copy(), right & attacked, np.ones(len(images), np.int64)
     where = np.flatnonzero(attacked)
     if where.size and levels != 0:
         exact = gradients.in_float32() if isinstance(gradients, FastForm) else gradients
         if attack.access is Access.GRADIENT:
             zero[where] = _zero_gradient(exact, images[where], labels[where])
+            queries[where] += 1
         best = _Best(
             module, images[where], labels[where], right[where], margin[where], levels, None if panel is None else panel.rows(where)
         )
@@ -129,19 +134,21 @@ def attack_batch(
             for found in search.results():
                 best.offer(rows, found.cpu())
             near = best.right[rows] & (not attack.bounded or search.margin.cpu().numpy() < CLOSE * margin[where[rows]])
+            queries[where[rows]] += near + search.queries.cpu().numpy()
             if near.any():
                 ended = search.results()[-1].cpu()[torch.from_numpy(near)]
                 in_floats[rows[near]] |= _fools_in_floats(module, best.clean[rows[near]], ended, best.labels[rows[near]], levels)
 
         everyone = np.arange(len(where))
         attempt(gradients, everyone, first)
-        if first is not None and (unmoved := everyone[best.open & (best.right | best.judged)]).size:
+        if first is not None and not attack.continues and (unmoved := everyone[best.open & (best.right | best.judged)]).size:
             attempt(gradients, unmoved)
         close = np.flatnonzero(best.open & best.right & (best.margin < CLOSE * margin[where]))
         if close.size and exact is not gradients:
             attempt(exact, close)
         result[where], still[where], undone[where] = best.images, best.right, best.right & in_floats
-    return Attacked(result, attacked, still, zero, undone)
+        queries[where] += best.queries
+    return Attacked(result, attacked, still, zero, undone, queries)
 
 
 def judge(module: nn.Module, images: Images, labels: Labels) -> tuple[Mask, Margins]:
@@ -177,6 +184,7 @@ class _Best:
     Attributes:
         images, margin, right: of the bytes, by the module that is attacked.
         fooled: bool (n, judges), of the panel: by the kept bytes or by an earlier set.
+        queries: int64 (n,), candidates that the module was asked about.
     """
 
     def __init__(
@@ -188,6 +196,7 @@ class _Best:
         self.judged = bool(self._judges)
         self._before = np.zeros((len(clean), 0), np.bool_) if panel is None else panel.fooled
         self.fooled = self._before.copy()
+        self.queries = np.zeros(len(clean), np.int64)
 
     @property
     def done(self) -> Mask:
@@ -212,6 +221,7 @@ class _Best:
                 continue
             todo, images = rows[open_], candidate[open_]
             right, margin = judge(self.module, images, self.labels[todo])
+            self.queries[todo] += 1
             fooled = self._ask(todo, images, right)
             if not self._alone:
                 more = fooled.sum(1) - self.fooled[todo].sum(1)
@@ -227,7 +237,7 @@ class _Best:
         fooled = self._before[rows].copy()
         for place_, model in enumerate(self._judges):
             asked = ~fooled[:, place_]
-            if getattr(model, "module", None) is self.module:
+            if answers_for(self.module, model):
                 fooled[:, place_] |= ~right
             elif asked.any():
                 fooled[asked, place_] = model.logits(images[asked]).argmax(1) != self.labels[rows[asked]]

@@ -8,6 +8,7 @@ from torch import nn
 
 from harness.attacks.batch_size import batch_size
 from harness.attacks.gradient import SAMPLE, fast
+from harness.attacks.target import Engine, Guided
 from harness.data.dataset import to_tensor
 
 
@@ -25,6 +26,14 @@ class Forms:
     def get(self, *, bf16: bool) -> nn.Module:
         """See `harness.attacks.gradient.fast`."""
         if bf16 not in self._forms:
-            sample = to_tensor(self._images[: min(SAMPLE, batch_size(self._module, self._images))])
-            self._forms[bf16] = fast(self._module, sample, bf16=bf16)
+            self._forms[bf16] = self._chosen(bf16)
         return self._forms[bf16]
+
+    def _chosen(self, bf16: bool) -> nn.Module:
+        """An engine has no other form; where a module guides it, the module may have one."""
+        if isinstance(self._module, Engine):
+            return self._module
+        if isinstance(self._module, Guided):
+            return Guided(self._module.engine, Forms(self._module.guide, self._images).get(bf16=bf16))
+        sample = to_tensor(self._images[: min(SAMPLE, batch_size(self._module, self._images))])
+        return fast(self._module, sample, bf16=bf16)

@@ -45,6 +45,8 @@ class Search:
         rows: int64 (n,), which rows of the whole batch are present.
         best: (all, c, h, w), the best iterate of every row of the batch; at first the clean image.
         margin: (all,), its margin; infinite before anything was asked.
+        queries: int64 (all,), how often the module was asked about a version of the image.
+        warm: the next run starts at `first`.
     """
 
     def __init__(
@@ -64,11 +66,16 @@ class Search:
         self.rows = torch.arange(len(images), device=images.device)
         self.best = images.clone()
         self.margin = images.new_full((len(images),), torch.inf)
+        self.queries = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         self.seeds, self._first, self._look, self._starts = list(seeds), first, look, 0
         self._kept: list[Tensor] = []
 
-    def ask(self, images: Tensor) -> Tensor:
+    def ask(self, images: Tensor, among: Tensor | None = None) -> Tensor:
         """The module's logits, (n, classes), for iterates of the present rows; the better ones are kept.
+
+        Args:
+            images: (n, c, h, w).
+            among: int64 (n,), their positions among the present rows; None: all of these.
 
         Raises:
             UsageError: logits or their gradient are NaN or infinite.
@@ -80,17 +87,24 @@ class Search:
             raise UsageError(
                 "the model's logits hold NaN or infinity under attack. Expected finite logits; check its weights and normalisation."
             )
+        rows, labels = (self.rows, self.labels) if among is None else (self.rows[among], self.labels[among])
+        self.queries[rows] += 1
         with torch.no_grad():
-            self._keep(images.detach(), logits)
+            self._keep(images.detach(), logits, rows, labels)
         return logits
 
-    def _keep(self, images: Tensor, logits: Tensor) -> None:
+    def _keep(self, images: Tensor, logits: Tensor, rows: Tensor, labels: Tensor) -> None:
         """Keep the iterates that are better than those before."""
-        margin = margins(logits, self.labels)
-        better = margin < self.margin[self.rows]
-        where = self.rows[better]
+        margin = margins(logits, labels)
+        better = margin < self.margin[rows]
+        where = rows[better]
         self.margin[where] = margin[better].to(self.margin.dtype)
         self.best[where] = images[better]
+
+    @property
+    def warm(self) -> bool:
+        """See the class."""
+        return self._first is not None and self._starts == 0
 
     def start(self, *, touching: bool = False) -> Tensor:
         """Where a run begins, (n, c, h, w): `first` for the first one, else at random, uniform in the ball.
@@ -98,8 +112,8 @@ class Search:
         Args:
             touching: scale the random start so that its largest entry is `eps`, as Auto-PGD does.
         """
-        self._starts += 1
-        if self._first is not None and self._starts == 1:
+        warm, self._starts = self.warm, self._starts + 1
+        if warm and self._first is not None:
             return self._first[self.rows]
         shape = tuple(self.images.shape[1:])
         noise = torch.stack([_uniform(self.seeds[row], self._starts, shape) for row in self.rows.tolist()]).to(self.images.device)
@@ -133,9 +147,9 @@ class Search:
         self._kept = [values[keep] for values in self._kept]
         return keep
 
-    def as_module(self) -> nn.Module:
-        """For a library that wants a module: whatever it forwards is an iterate."""
-        return _Asked(self)
+    def as_module(self, among: Tensor | None = None) -> nn.Module:
+        """For a library that wants a module: whatever it forwards is an iterate, of all present rows or of those `among` them."""
+        return _Asked(self, among)
 
 
 class NearestSearch(Search):
@@ -160,25 +174,26 @@ class NearestSearch(Search):
         """The nearest bytes that fooled, and the attack's own result."""
         return [self.best, self.left]
 
-    def _keep(self, images: Tensor, logits: Tensor) -> None:
+    def _keep(self, images: Tensor, logits: Tensor, rows: Tensor, labels: Tensor) -> None:
         rounded = (255 * images).round().clamp(0, 255)
         distance = (rounded - self._levels).flatten(1).norm(dim=1)
         near = (distance < self.distance).nonzero().squeeze(1)
         if len(near):
-            fools = self.module(rounded[near] / 255).argmax(1) != self.labels[near]
+            self.queries[rows[near]] += 1
+            fools = self.module(rounded[near] / 255).argmax(1) != labels[near]
             taken = near[fools]
             self.best[taken], self.distance[taken] = rounded[taken] / 255, distance[taken]
 
 
 class _Asked(nn.Module):
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: Search, among: Tensor | None) -> None:
         super().__init__()
-        self.search = search
+        self.search, self.among = search, among
         self.training = False
 
     def forward(self, images: Tensor) -> Tensor:
         """The search's logits."""
-        return self.search.ask(images)
+        return self.search.ask(images, self.among)
 
 
 def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:

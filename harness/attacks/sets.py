@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,6 @@ from export.identity import module_sha256
 from harness.allocator import pages
 from harness.answers import TWIN
 from harness.attacks import parts
-from harness.attacks.access import Access
 from harness.attacks.batch import Attacked, Images, Mask, Panel
 from harness.attacks.batch_size import batch_size
 from harness.attacks.executors import Executor
@@ -39,7 +39,7 @@ from harness.eps import slug
 from harness.errors import UntrustedError, UsageError
 from harness.placement import device
 from harness.progress import Track
-from harness.records import AttackRecord
+from harness.records import AttackRecord, Queries
 
 
 def make_set(
@@ -211,8 +211,8 @@ class _Task:
 
     def _common(self) -> Common:
         """What the batches share."""
-        gradients = self.forms.get(bf16=self.attack.bf16) if self.attack.access is Access.GRADIENT else self.module
-        return Common(self.module, gradients, self.attack, self.levels, None if self.panel is None else self.panel.judges)
+        form = self.forms.get(bf16=self.attack.bf16)
+        return Common(self.module, form, self.attack, self.levels, None if self.panel is None else self.panel.judges)
 
     def _batch(self, piece: slice) -> Batch:
         where = self.index[piece]
@@ -249,6 +249,7 @@ class _Task:
             l2_median=float(np.median(l2[fooled])) if fooled.any() else None,
             zero_gradient_share=float(made.zero_gradient.sum()) / max(n_attacked, 1),
             undone_by_rounding=int(made.undone.sum()),
+            queries=Queries.of(made.queries[made.attacked].tolist()),
             set_sha256=parts.set_digest(made.images, self.data.place(self.index), self.data.labels[self.index]),
             file=self.stored_as,
         )
@@ -256,5 +257,7 @@ class _Task:
 
 def _blank(n: int, images: Images) -> Attacked:
     """Room for n images of the size of those."""
-    flags = [np.zeros(n, np.bool_) for _ in range(len(fields(Attacked)) - 1)]
-    return Attacked(pages((n, *images.shape[1:]), np.uint8), *flags)
+    rest: dict[str, NDArray[Any]] = {
+        field.name: np.zeros(n, np.int64 if field.name == "queries" else np.bool_) for field in fields(Attacked)[1:]
+    }
+    return Attacked(pages((n, *images.shape[1:]), np.uint8), **rest)

@@ -35,6 +35,7 @@ class Attack:
         path: `module:function`, imported at the first use; a module without a dot is one of this package.
         bf16: may work on a bfloat16 form of the module. Not where it measures distances to the boundary, or takes no gradient.
         access: what it needs of its target.
+        continues: goes on where earlier sets left an image, and makes no random start after that.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Attack:
     path: str
     bf16: bool = True
     access: Access = Access.GRADIENT
+    continues: bool = False
 
     @property
     def bounded(self) -> bool:
@@ -107,15 +109,42 @@ ATTACKS: dict[str, Attack] = {
             "apgd-t", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss towards 9 classes", "harness.attacks.apgd:apgd_t"
         ),
         Attack(
-            "square",
-            "pyautoattack",
+            "bpda",
+            "harness",
+            "Linf",
+            50,
+            "adaptive, from eps/2 or 2 eps",
+            "Auto-PGD on the margin; on an engine, its own margin with the gradient of its graph or of the twin",
+            "harness.attacks.bpda:bpda",
+        ),
+        *(
+            Attack(
+                name,
+                "pyautoattack",
+                "Linf",
+                1000,
+                "random squares",
+                f"1,000 queries, no gradient, {start}",
+                "harness.attacks.square:square",
+                bf16=False,
+                access=Access.SCORES,
+                continues=continues,
+            )
+            for name, start, continues in (
+                ("square", "random start", False),
+                ("square-warm", "from the best failure of the attacks before it", True),
+            )
+        ),
+        Attack(
+            "hopskipjump",
+            "foolbox",
             "Linf",
             1000,
-            "random squares",
-            "1,000 queries, no gradient",
-            "harness.attacks.square:square",
+            "halved until it fools",
+            "1,000 queries for labels alone",
+            "harness.attacks.hopskipjump:hopskipjump",
             bf16=False,
-            access=Access.SCORES,
+            access=Access.LABELS,
         ),
     )
 }

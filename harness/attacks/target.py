@@ -1,4 +1,4 @@
-"""What an attack can be aimed at: a PyTorch module, which has gradients, or an engine, which has answers only."""
+"""What an attack can be aimed at: a PyTorch module, which has gradients, an engine, which has answers only, or the two of them together."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class EngineTarget:
     @cached_property
     def module(self) -> nn.Module:
         """The engine behind a module's face, for attacks by queries; it has no gradient."""
-        return _Engine(self)
+        return Engine(self)
 
     def logits(self, images: Images) -> Logits:
         """As the engine gives them. Raises EngineLostError: it gave up."""
@@ -91,7 +91,84 @@ class EngineTarget:
             raise EngineLostError(self.id, str(error)) from error
 
 
-class _Engine(nn.Module):
+@dataclass(frozen=True, eq=False)
+class GuidedTarget:
+    """An engine, and a module that is nearly the same network: the engine answers, the module's gradient says where to go.
+
+    This is BPDA, the backward pass differentiable approximation (Athalye et al., ICML 2018, section 4.1), of the engine as a whole.
+    """
+
+    engine: Target
+    guide: nn.Module
+    access: Access = Access.GRADIENT
+
+    @property
+    def id(self) -> str:
+        """The engine's."""
+        return self.engine.id
+
+    @property
+    def sha256(self) -> str:
+        """The engine's."""
+        return self.engine.sha256
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """See `Guided`."""
+        return Guided(self.engine, self.guide)
+
+    def logits(self, images: Images) -> Logits:
+        """The engine's."""
+        return self.engine.logits(images)
+
+
+class Guided(nn.Module):
+    """The engine's answers with the guide's gradient. Of an engine that names labels only, see `lifted`."""
+
+    def __init__(self, engine: Target, guide: nn.Module) -> None:
+        super().__init__()
+        self.engine, self.guide = engine, guide
+        self.training = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) in [0, 1], rounded to bytes for the engine -> logits (n, classes)."""
+        answers = torch.from_numpy(self.engine.logits(to_bytes(images))).to(images.device)
+        labels = self.engine.access is Access.LABELS
+        if not (labels or images.requires_grad):
+            return answers
+        guided = self.guide(images).to(images.device)
+        said = lifted(guided.detach(), answers.argmax(1)) if labels else answers
+        straight: Tensor = guided - guided.detach()  # of zeros, with the guide's gradient
+        return straight + said
+
+    def extra_repr(self) -> str:
+        """What runs, so that the module's hash holds it."""
+        return f"{self.engine.id} {self.engine.sha256}"
+
+
+LIFT = 1e-3  # above the guide's largest logit
+
+
+def lifted(guided: Tensor, labels: Tensor) -> Tensor:
+    """The guide's logits (n, classes) made to agree with the engine's labels (n,), which come out on top, if only by a little.
+
+    So the engine decides who is fooled, and among images that it has right, the guide says which is the nearest to the boundary.
+    """
+    rows = torch.arange(len(labels), device=guided.device)
+    wrong = guided.argmax(1) != labels
+    found = guided.clone()
+    found[rows[wrong], labels[wrong]] = guided[wrong].amax(1) + LIFT
+    return found
+
+
+def answers_for(module: nn.Module, model: Model) -> bool:
+    """Whether a target's module answers to bytes as that model does, so that nobody needs to ask both."""
+    return getattr(model, "module", None) is module or getattr(module, "engine", None) is model
+
+
+class Engine(nn.Module):
+    """An engine behind a module's face."""
+
     def __init__(self, engine: EngineTarget) -> None:
         super().__init__()
         self.engine = engine

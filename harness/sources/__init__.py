@@ -72,7 +72,7 @@ _ALL = (
     ),
     Source(
         id="S4",
-        title="the engine itself, and the twin with the same budget, by queries",
+        title="the engine itself, along gradients of what is nearly it and by queries; and the twin with the same attacks and budgets",
         absent="the engine itself was not attacked",
         needed="every engine",
         decides=True,
@@ -113,16 +113,24 @@ def concerns(column: Column, engine: str) -> bool:
 
 
 def deciding(columns: Iterable[Column], engine: str, eps: Fraction) -> list[Column]:
-    """The sets that an engine's worst case in the ball of that radius rests on: what a smaller ball breaks, a larger one contains."""
-    return [column for column in columns if concerns(column, engine) and column.eps <= eps]
+    """The sets that an engine's worst case in the ball of that radius rests on: what a smaller ball breaks, a larger one contains.
+
+    Of S4, whose attacks follow from what an engine answers, the twin's sets count where the engine was attacked in the same way.
+    """
+    own = [column for column in columns if concerns(column, engine) and column.eps <= eps]
+    on_engine = {column.record.name for column in own if (column.record.source, column.record.target) == ("S4", engine)}
+    return [column for column in own if column.record.source != "S4" or column.record.name in on_engine]
 
 
 def complete(columns: Iterable[Column], engine: str) -> set[str]:
-    """The sources of an engine's sets; S4 only where both the twin and the engine were attacked by queries."""
+    """The sources of an engine's sets; S4 only where both the twin and the engine were attacked, and by the same attacks."""
     columns = list(columns)
     sources = {column.record.source for column in columns}
-    queried = {column.record.target for column in columns if column.record.source == "S4"}
-    return sources if queried >= {TWIN, engine} else sources - {"S4"}
+    on_twin, on_engine = (
+        {column.record.name for column in columns if (column.record.source, column.record.target) == ("S4", target)}
+        for target in (TWIN, engine)
+    )
+    return sources if on_engine and on_engine <= on_twin else sources - {"S4"}
 
 
 def lacking(sources: Iterable[str], *, quantized: bool) -> list[Source]:

@@ -25,7 +25,7 @@ class Planned:
         attack, eps: how.
         name: of the target in the record: `twin`, or the engine whose claim it belongs to.
         index: int64 (n,), positions of the only images that it is made of; None: all attacked images that are still worth it.
-        warm: begins where the sets of these sources and this target's name left an image.
+        warm: begins where the sets of these sources that are aimed at the twin or this target left an image.
     """
 
     source: str

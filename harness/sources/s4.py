@@ -1,20 +1,43 @@
-"""S4: attacks by queries on each engine itself, and on the twin with the same budget."""
+"""S4: attacks on each engine itself, and on the twin with the same attacks, starts and budgets.
+
+First along gradients: the engine's own margin, and the gradient of its graph read back, or of the twin where it has no quantizers (BPDA).
+Then by queries alone, so that nothing rests on those gradients: from scratch, and from the best failure of all before.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.answers import TWIN
-from harness.attacks.table import resolve
+from devices.host.session import EngineId
+from harness.attacks.access import Access
+from harness.attacks.table import Attack, resolve
+from harness.attacks.target import GuidedTarget, Target
 from harness.sources.planned import Context, Planned
+
+BEFORE = ("S1", "S3")  # whose failures are gone on from
 
 
 def plan(context: Context) -> Iterator[Planned]:
-    """Square on the twin and on every engine that gives scores."""
-    attack = resolve("square").with_steps(context.settings.plan.queries)
+    """For the twin and each engine, BPDA and the attacks by queries that its answers allow."""
     if not context.subject.attacks or not context.engines:
         return
-    yield Planned("S4", context.twin, attack, context.subject.eps, TWIN)
+    by_queries = {name: _by_queries(engine, context.settings.plan.queries) for name, engine in context.engines.items()}
+    on_twin = list(dict.fromkeys(attack for attacks in by_queries.values() for attack in attacks))
+    yield from _sets(context, context.twin, context.twin, on_twin)
     for name, engine in context.engines.items():
-        if engine.access.suffices(attack.access):
-            yield Planned("S4", engine, attack, context.subject.eps, name)
+        guide = context.graphs.get(name) or context.graphs.get(EngineId.parse(name).flavour) or context.twin
+        yield from _sets(context, GuidedTarget(engine, guide.module), engine, by_queries[name])
+
+
+def _sets(context: Context, guided: Target, alone: Target, by_queries: list[Attack]) -> Iterator[Planned]:
+    """BPDA on the target with a gradient, the rest on it without one."""
+    eps, name = context.subject.eps, alone.id
+    yield Planned("S4", guided, resolve("bpda").with_steps(context.settings.plan.bpda_steps), eps, name, warm=BEFORE)
+    for attack in by_queries:
+        yield Planned("S4", alone, attack, eps, name, warm=BEFORE if attack.continues else ())
+
+
+def _by_queries(engine: Target, queries: int) -> list[Attack]:
+    """Of an engine that names labels only, the attack that needs no more."""
+    names = ("square", "square-warm") if engine.access.suffices(Access.SCORES) else ("hopskipjump",)
+    return [resolve(name).with_steps(queries) for name in names]

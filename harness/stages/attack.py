@@ -153,8 +153,11 @@ class Cascade:
         return np.asarray(np.any(found, axis=0), np.bool_)
 
     def _breakable(self, judges: list[Model], planned: Planned) -> NDArray[np.bool_]:
-        """Below a radius that was attacked already, only what broke there can break, bool (n, judges)."""
-        larger = [column.eps for column in self.columns if column.eps > planned.eps and column.record.source != "gate"]
+        """Below a radius that the same source attacked already, only what broke there can break, bool (n, judges).
+
+        Another source may find what that one did not: an engine that withstands its twin's sets in a large ball may fall in a small one.
+        """
+        larger = [column.eps for column in self.columns if column.eps > planned.eps and column.record.source == planned.source]
         n = len(self.context.subject.index)
         if not larger:
             return np.ones((n, len(judges)), np.bool_)
@@ -162,12 +165,17 @@ class Cascade:
         return np.stack([~self.matrix.worst_case(model.id, within) for model in judges], axis=1)
 
     def _warm(self, planned: Planned, index: NDArray[np.int64]) -> Images | None:
-        """Of the sets of the named sources at the same radius, each image's version with the target's smallest margin."""
+        """Of the sets of the named sources at the same radius that are aimed at the twin or at this target, each image's version with the
+        target's smallest margin.
+        """
         data = self.context.subject.test
         best, smallest = pages((len(index), *data.images.shape[1:]), np.uint8), np.full(len(index), np.inf, np.float32)
         np.take(data.images, index, axis=0, out=best, mode="clip")  # any other mode makes a copy first
         for column in self.columns:
-            if column.record.source not in planned.warm or column.eps != planned.eps or column.record.norm != "Linf":
+            record = column.record
+            if record.source not in planned.warm or column.eps != planned.eps or record.norm != "Linf":
+                continue
+            if record.target not in (TWIN, planned.name):
                 continue
             margin = margins(self.matrix.logits(planned.target.id, column), data.labels[column.index])
             _, rows, theirs = np.intersect1d(index, column.index, assume_unique=True, return_indices=True)

@@ -13,6 +13,8 @@ from devices.host.saturation import saturates
 from export.simulate import simulated_logits
 from harness import samples
 from harness.answers import TWIN, Column, Logits, Matrix, Right
+from harness.attacks.access import Access
+from harness.attacks.table import resolve
 from harness.audit import causes, gates, metrics
 from harness.audit.verdict import Comparison, claims, overall
 from harness.measurement import conditions
@@ -170,10 +172,16 @@ def _twin_gates(evidence: Evidence) -> Iterator[Gate]:
     yield gates.rounding({called(r): (r.undone_by_rounding, r.n_attacked) for r in made})
     yield from _noise_floor(evidence, primary, at_first)
     yield gates.dlr_classes(subject.twin.classes, [r.name for r in gradients if "dlr" in r.name])
-    queries = [column for column in primary if column.record.source == "S4" and column.record.target == TWIN]
+    queries = [column for column in primary if column.record.target == TWIN and _from_scratch(column.record)]
     white_box = [column for column in primary if column.record.source == "S1"]
     if queries and white_box:
         yield gates.query_attack(matrix.worst_case(TWIN, white_box), matrix.worst_case(TWIN, [*white_box, *queries]))
+
+
+def _from_scratch(record: AttackRecord) -> bool:
+    """Whether a set was made by queries alone: neither along a gradient nor from where gradients had led."""
+    attack = resolve(record.name)
+    return attack.access is not Access.GRADIENT and not attack.continues
 
 
 def _noise_floor(evidence: Evidence, primary: Sequence[Column], at_first: Right) -> Iterator[Gate]:

@@ -87,15 +87,19 @@ def _attacks(record: RunRecord) -> Table:
             "Median L2",
             "Zero gradient",
             "Undone by rounding",
+            "Queries",
+            "Queries per image, median",
+            "Largest",
         ),
         map(_attack, record.attacks),
-        numbers=(4, *range(6, 15)),
+        numbers=(4, *range(6, 18)),
         note="The attacked model is the one under 'Made on'. n: the images that were left, on which it or an engine of the claim held out. "
         "Attacked: all of them, since an engine may have right what this model has wrong; by a minimum-norm attack, and at the gate's "
         "radius, those it has right. Attacked model keeps: share of n. "
         "L∞ used is in units of 1/255. Mean L2 is over the attacked images, median over those that were fooled. "
         "Zero gradient: share of attacked images whose gradient at the start vanishes, a sign of masking. "
-        "Undone by rounding: attacked images that the attack's own floats fool while no bytes near them do.",
+        "Undone by rounding: attacked images that the attack's own floats fool while no bytes near them do. "
+        "Queries: how often the attacked model was asked about an attacked image or a version of it, judging what was found included.",
     )
 
 
@@ -119,6 +123,9 @@ def _attack(attack: AttackRecord) -> tuple[str, ...]:
         significant(attack.l2_median),
         of_images(percent(attack.zero_gradient_share)),
         count(attack.undone_by_rounding),
+        count(attack.queries.total),
+        count(round(attack.queries.median)),
+        count(attack.queries.largest),
     )
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from harness.answers import TWIN, Answers, Column, Images, Logits, Matrix
 from harness.errors import UntrustedError
-from harness.records import AttackRecord
-from harness.sources import concerns, deciding, lacking
+from harness.records import AttackRecord, Queries
+from harness.sources import complete, concerns, deciding, lacking
 
 N, CLASSES = 6, 3
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -38,12 +38,12 @@ class Fixed:
         return answer
 
 
-def attack(source: str, target: str, eps: str = "8/255", norm: str = "Linf", sha: str = "s") -> AttackRecord:
+def attack(source: str, target: str, eps: str = "8/255", norm: str = "Linf", sha: str = "s", name: str = "pgd") -> AttackRecord:
     return AttackRecord(
-        source=source, target=target, name="pgd", library="harness", norm=norm,
+        source=source, target=target, name=name, library="harness", norm=norm,
         eps=float(Fraction(eps)), eps_exact=eps, steps=1, step_size="1",
         seed=0, n=N, n_attacked=N, target_accuracy=0.0, linf_max=0.0, l2_mean=0.0, l2_median=None, zero_gradient_share=0.0,
-        undone_by_rounding=0, set_sha256=sha, file="adversarial/x.npz",
+        undone_by_rounding=0, queries=Queries.of([1] * N), set_sha256=sha, file="adversarial/x.npz",
     )  # fmt: skip
 
 
@@ -128,6 +128,37 @@ def test_a_ball_contains_smaller_ones() -> None:
     small, large = (Column(attack("S1", TWIN, eps), np.arange(N)) for eps in ("4/255", "8/255"))
     assert deciding([small, large], "ort-int8", Fraction(8, 255)) == [small, large]
     assert deciding([small, large], "ort-int8", Fraction(4, 255)) == [small]
+
+
+def test_the_twin_is_attacked_as_the_engine_was() -> None:
+    """An engine that names labels only makes the run attack the twin in another way, which is nothing to an engine that gives scores."""
+    sets = [
+        ("S1", TWIN, "pgd"),
+        ("S4", TWIN, "square"),
+        ("S4", TWIN, "hopskipjump"),
+        ("S4", "scores", "square"),
+        ("S4", "own", "hopskipjump"),
+    ]
+    columns = [Column(attack(source, target, name=name), np.arange(N)) for source, target, name in sets]
+    assert deciding(columns, "scores", Fraction(8, 255)) == [columns[0], columns[1], columns[3]]
+    assert deciding(columns, "own", Fraction(8, 255)) == [columns[0], columns[2], columns[4]]
+    assert deciding(columns, "another", Fraction(8, 255)) == [columns[0]]
+
+
+@pytest.mark.parametrize(
+    ("sets", "whole"),
+    [
+        ([(TWIN, "bpda"), (TWIN, "square"), ("ort-int8", "bpda"), ("ort-int8", "square")], True),
+        ([(TWIN, "bpda"), (TWIN, "square"), ("ort-int8", "square")], True),
+        ([(TWIN, "square"), ("ort-int8", "bpda"), ("ort-int8", "square")], False),
+        ([(TWIN, "bpda"), (TWIN, "square")], False),
+        ([("ort-int8", "bpda")], False),
+        ([(TWIN, "bpda"), ("another", "bpda")], False),
+    ],
+)
+def test_the_engine_was_attacked_where_the_twin_was_attacked_alike(sets: list[tuple[str, str]], whole: bool) -> None:
+    columns = [Column(attack("S4", target, name=name), np.arange(N)) for target, name in sets]
+    assert (complete(columns, "ort-int8") == {"S4"}) is whole
 
 
 @pytest.mark.parametrize(

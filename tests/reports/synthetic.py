@@ -28,6 +28,7 @@ from harness.records import (
     ModelRecord,
     Parity,
     PrecisionEvidence,
+    Queries,
     Roofline,
     RunRecord,
     Share,
@@ -273,6 +274,7 @@ def _attack(source, target, name, eps, file, clean, margin, distance):
         l2_mean=float(distance[clean > 0].mean()),
         l2_median=float(np.median(distance[clean > 0])) if smallest else None,
         zero_gradient_share=0.0,
+        queries=Queries.of([STEPS[name]] * int((clean > 0).sum())),
         set_sha256=hashlib.sha256(file.encode()).hexdigest(),
         file=file,
     )

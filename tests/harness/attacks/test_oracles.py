@@ -8,40 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from linear import linear_data, linear_model
-from numpy.typing import NDArray
-from torch import nn
+from linear import differences, linear_data, linear_model, smallest_margin, without_ties
 
 from harness.attacks import apgd, batch
 from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
-from harness.data.dataset import Dataset
 
-STRONG = ["bim", "pgd", "apgd-ce", "apgd-dlr", "apgd-t"]
+STRONG = ["bim", "pgd", "apgd-ce", "apgd-dlr", "apgd-t", "bpda"]
 EPS = Fraction(8, 255)
-
-
-def differences(model: nn.Module, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """w_y - w_j and b_y - b_j for every image and class j: (n, classes, d), (n, classes)."""
-    weight = model[1].weight.detach().double().numpy()
-    bias = model[1].bias.detach().double().numpy()
-    return weight[labels][:, None] - weight[None], bias[labels][:, None] - bias[None]
-
-
-def smallest_margin(model: nn.Module, data: Dataset, levels: int) -> NDArray[np.float64]:
-    """min over the L-inf ball of the margin, exactly: for class j it is reached at x - eps * sign(w_y - w_j), clipped to [0, 255]."""
-    w, b = differences(model, data.labels)
-    x = data.images.transpose(0, 3, 1, 2).reshape(len(data), 1, -1).astype(np.int64)
-    worst = np.clip(x - levels * np.sign(w).astype(np.int64), 0, 255) / 255
-    margin = (w * worst).sum(2) + b
-    margin[np.arange(len(data)), data.labels] = np.inf
-    return margin.min(1)
-
-
-def without_ties(model: nn.Module, data: Dataset, levels: int) -> Dataset:
-    """Leaves out images whose smallest margin is too near 0 for float32 to tell."""
-    return data.subset(np.flatnonzero(np.abs(smallest_margin(model, data, levels)) > 0.01))
 
 
 @pytest.mark.parametrize("name", [*STRONG, "fgsm"])

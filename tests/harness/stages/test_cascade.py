@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,11 +20,12 @@ sys.path.append(str(Path(__file__).parents[1] / "attacks"))
 from linear import linear_data, linear_model
 
 from harness.answers import TWIN, Answers, Images, Logits
+from harness.attacks.access import Access
 from harness.attacks.table import resolve
-from harness.attacks.target import EngineLostError, ModuleTarget
+from harness.attacks.target import EngineLostError, GuidedTarget, ModuleTarget
 from harness.data.dataset import Dataset, to_tensor
 from harness.settings import Settings
-from harness.sources import deciding
+from harness.sources import SOURCES, deciding
 from harness.sources.planned import Context
 from harness.stages.attack import Cascade
 
@@ -191,6 +193,73 @@ def test_an_engine_that_gives_up_leaves_and_stops_no_other(linear: tuple[nn.Modu
     assert cascade.lost == {"bad": "it died"}
     alone = run(tmp_path / "alone", context(model, data, {ENGINE: engines[ENGINE]}))
     np.testing.assert_array_equal(robust(cascade, ENGINE), robust(alone, ENGINE))
+
+
+def planned(where: Context) -> list[tuple[str, str, str, tuple[str, ...]]]:
+    return [(p.name, p.attack.name, p.target.id, p.warm) for p in SOURCES["S4"].plan(where)]
+
+
+def test_each_engine_gets_the_attacks_that_its_answers_allow_and_the_twin_the_same(linear: tuple[nn.Module, Dataset]) -> None:
+    model, data = linear
+    scores, labels = ModuleTarget(model, ENGINE, Access.SCORES), ModuleTarget(model, "own", Access.LABELS)
+    before = ("S1", "S3")
+    assert planned(context(model, data, {ENGINE: scores})) == [
+        (name, attack, name, warm)
+        for name in (TWIN, ENGINE)
+        for attack, warm in (("bpda-20", before), ("square-50", ()), ("square-warm-50", before))
+    ]
+    assert [(name, attack) for name, attack, _, _ in planned(context(model, data, {"own": labels}))] == [
+        (name, attack) for name in (TWIN, "own") for attack in ("bpda-20", "hopskipjump-50")
+    ]
+    both = [(name, attack) for name, attack, _, _ in planned(context(model, data, {ENGINE: scores, "own": labels}))]
+    assert {attack for name, attack in both if name == TWIN} == {"bpda-20", "square-50", "square-warm-50", "hopskipjump-50"}
+    assert planned(context(model, data, {})) == []
+
+
+def test_an_engine_is_led_by_its_own_graph_and_each_of_its_builds_too(linear: tuple[nn.Module, Dataset]) -> None:
+    model, data = linear
+    graph, engines = nearly(model, 0.1), {name: ModuleTarget(model, name, Access.SCORES) for name in (ENGINE, f"{ENGINE}#1", "onnx-fp32")}
+    where = replace(context(model, data, engines), graphs={ENGINE: ModuleTarget(graph, f"graph-{ENGINE}")})
+    guides = {p.name: p.target.guide for p in SOURCES["S4"].plan(where) if isinstance(p.target, GuidedTarget)}
+    assert guides == {ENGINE: graph, f"{ENGINE}#1": graph, "onnx-fp32": model}
+
+
+def weaker_than_its_twin(model: nn.Module) -> nn.Module:
+    """An engine that the twin's sets do not fool: the class that they aim at is far from it, the other one near."""
+    other = nearly(model, 0.0)
+    with torch.no_grad():
+        other[1].bias += torch.tensor([0.0, -2.5, 1.0])  # type: ignore[index,operator]
+    return other
+
+
+@pytest.mark.parametrize("eps", [EPS, Fraction(4, 255)], ids=["the largest of the curve", "not the largest"])
+def test_an_engine_weaker_than_its_twin_is_broken_though_replay_does_not_break_it(eps: Fraction, tmp_path: Path) -> None:
+    model = linear_model(3)
+    data = linear_data(model, n=300, wrong=0)
+    with torch.no_grad():
+        order = model(to_tensor(data.images)).argsort(1, descending=True)
+        weaker = weaker_than_its_twin(model)
+        right = weaker(to_tensor(data.images)).argmax(1) == 0
+    data = data.subset(np.flatnonzero((order[:, 0] == 0) & (order[:, 1] == 1) & right))
+    cascade = run(tmp_path / "run", context(model, data, {ENGINE: ModuleTarget(weaker, ENGINE, Access.SCORES)}, eps=eps))
+    replayed = [column for column in deciding(cascade.columns, ENGINE, eps) if column.record.source == "S1"]
+    by_replay, by_all, exact = cascade.matrix.worst_case(ENGINE, replayed), robust(cascade, ENGINE, eps), survives(weaker, data, eps)
+    assert by_replay.sum() >= exact.sum() + 3, "replay leaves what can be broken"
+    np.testing.assert_array_equal(by_all, exact)
+
+
+def test_a_warm_start_takes_nothing_from_sets_that_are_aimed_at_another_engine(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
+    model, data = linear
+    engines = {name: ModuleTarget(nearly(model, noise), name, Access.SCORES) for name, noise in ((ENGINE, 0.05), ("other", 0.5))}
+
+    def sets(names: tuple[str, ...], folder: Path) -> dict[tuple[str, str], str]:
+        graphs = {name: ModuleTarget(engines[name].module, f"graph-{name}") for name in names}
+        where = replace(context(model, data, {name: engines[name] for name in names}), graphs=graphs)
+        columns = run(folder, where, exhaustive=True).columns
+        return {(c.record.name, c.record.source): c.record.set_sha256 for c in columns if c.record.target == ENGINE}
+
+    alone, beside = sets((ENGINE,), tmp_path / "alone"), sets((ENGINE, "other"), tmp_path / "beside")
+    assert alone == beside and len(alone) == 5
 
 
 def test_random_starts_do_not_depend_on_who_else_is_in_the_batch(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
