@@ -61,8 +61,8 @@ def check_requirements(path: Path, settings: Settings) -> None:
     Raises:
         UsageError: names the line.
     """
+    check_names(settings)  # plugins first: a file may name their gates
     wanted = read_requirements(path)
-    check_names(settings)
     names = [(flavour, own_name(flavour) if is_own(flavour) else flavour) for flavour in settings.flavour_names]
     wanted.check_engines({f"{name}#{build}" if build else name: flavour for flavour, name in names for build in range(settings.builds)})
     for line in wanted.lines:

@@ -13,7 +13,7 @@ from reports.format import NONE, WITHHELD, clean, count, estimate, milliseconds,
 from reports.html import page
 from reports.markdown import document
 from reports.run import Run
-from reports.sections.requirements import counts, rows_table
+from reports.sections.requirements import counts, rows_tables
 from reports.sections.telemetry import INVALID
 from reports.sections.verdict import TONES, tag
 
@@ -69,7 +69,7 @@ def with_more(sections: Sequence[Section], more: Sequence[Section]) -> list[Sect
 
 def regression_section(rows: Sequence[Requirement], rule: Qualification) -> Section:
     """What became worse, by how much, and whether that is more than the limit."""
-    return Section("regressions", "Regressions", [f"{counts(rows)}."], [rows_table(rule.name.capitalize(), rows, rule)])
+    return Section("regressions", "Regressions", [f"{counts(rows)}."], rows_tables(rule.name.capitalize(), rows, rule))
 
 
 def compare(folders: Mapping[str, Path]) -> Comparison:

@@ -19,26 +19,24 @@ def section(run: Run) -> Section | None:
     record = run.record
     if record.qualification is None:
         return None
-    found = rows_table(f"Requirements of {record.qualification.name}", record.requirements, record.qualification)
-    return Section("requirements", "Requirements", [f"{counts(record.requirements)}."], [found])
+    found = rows_tables(f"Requirements of {record.qualification.name}", record.requirements, record.qualification)
+    return Section("requirements", "Requirements", [f"{counts(record.requirements)}."], found)
 
 
-def rows_table(title: str, requirements: Sequence[Requirement], qualification: Qualification) -> Table:
-    """The rows as a table, with the rule for all of them below it."""
+def rows_tables(title: str, requirements: Sequence[Requirement], qualification: Qualification) -> list[Table]:
+    """The rows with the rule for all of them below, then what there is to know of those that have a reason."""
     rows = [
-        (
-            row.name,
-            row.engine or "the run",
-            Cell(row.outcome, OUTCOMES[row.outcome]),
-            limit(row),
-            figure(row.observed, row.unit),
-            bounds(row),
-            row.reason or NONE,
-        )
+        (row.name, _whose(row), Cell(row.outcome, OUTCOMES[row.outcome]), limit(row), figure(row.observed, row.unit), bounds(row))
         for row in requirements
     ]
-    columns = ("Requirement", "Of", "Result", "Limit", "Observed", "Bounds", "What to know")
-    return table(title, columns, rows, numbers=(4, 5), note=rule(qualification))
+    columns = ("Requirement", "Of", "Result", "Limit", "Observed", "Bounds")
+    reasons = [(row.name, _whose(row), row.reason) for row in requirements if row.reason]
+    found = [table(title, columns, rows, numbers=(4, 5), note=rule(qualification))]
+    return found + ([table("What would decide, and what to know", ("Requirement", "Of", "What"), reasons)] if reasons else [])
+
+
+def _whose(row: Requirement) -> str:
+    return row.engine or "the run"
 
 
 def rule(qualification: Qualification) -> str:

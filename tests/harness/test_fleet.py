@@ -45,7 +45,9 @@ def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         patch.setenv("XDG_CONFIG_HOME", str(config))
         folder = tmp_path_factory.mktemp("fleet") / "run"
         members = [fleet.Member(name="null"), fleet.Member(name="null-two", threads=1)]
-        return folder, fleet.bench(members, COMMON, folder, ["harness", "bench"])
+        asked = tmp_path_factory.mktemp("asked") / "qualification.toml"
+        asked.write_text('artefact = { at_most = "1 GB" }\nlatency = { percentile = "p50", batch = 1, at_most = "1 s" }\n')
+        return folder, fleet.bench(members, COMMON, folder, ["harness", "bench"], asked)
 
 
 def test_every_device_has_a_finished_run_of_its_own(finished: tuple[Path, fleet.FleetRecord]) -> None:
@@ -55,6 +57,20 @@ def test_every_device_has_a_finished_run_of_its_own(finished: tuple[Path, fleet.
     assert all(run.status == Step.FINISHED for run in runs.values())
     assert [entry.exit_code for entry in record.members] == [3, 3]  # a standard network has nothing to lose: inconclusive
     assert record.exit_code == 3
+
+
+def test_every_member_is_held_against_the_requirements(finished: tuple[Path, fleet.FleetRecord]) -> None:
+    folder, record = finished
+    for entry in record.members:
+        rows = RunRecord.load(folder / entry.folder).requirements
+        assert [(row.kind, row.outcome) for row in rows] == [("artefact", "PASS"), ("latency", "NOT MEASURED")]
+
+
+def test_requirements_that_a_member_cannot_answer_are_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "q.toml").write_text('throughput = { batch = 7, at_least = "1 images/s" }')
+    with pytest.raises(UsageError, match=r"line 1: batch 7 is not timed in this run \(1\)"):
+        fleet.bench([fleet.Member(name="null")], COMMON, tmp_path / "run", [], tmp_path / "q.toml")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_sets_are_made_once(finished: tuple[Path, fleet.FleetRecord]) -> None:
