@@ -28,6 +28,8 @@ from harness.models.onnx_straight import STEPS, StepFunction, straight_nodes
 from harness.models.onnx_support import OPERATOR, OPSET, OUTPUTS, SIZE_INPUTS, TENSORS_TOO, check_node, refusal, title
 from harness.models.weights import refuse_non_finite
 
+IMAGE_CHANNELS = (1, 3, 4)
+PASSING_ENDS = {"Identity", "Cast", "Mul", "Div", "Reshape", "Flatten", "Squeeze", "Clip"}  # behind a softmax it is one still
 LOWEST = -3e38  # float32's own, as some exporters write it, or -infinity
 MASKS = {"Add", "Clip", "Max", "Min", "Pad", "Where"}  # may hold infinity on purpose: a bound, a mask before a softmax
 
@@ -61,6 +63,7 @@ class OnnxGraph(GraphInterpreter):
             raise UsageError(
                 f"{name} has {len(graph.output)} outputs ({', '.join(o.name for o in graph.output)}); expected one, the logits"
             )
+        _check_end(graph, name)
         reader = _Reader(model, name, shape[0] if free_batch else None)
         steps = reader.steps()
         used = {argument.name for step in steps for argument in step.arguments if isinstance(argument, Ref)}
@@ -126,7 +129,32 @@ def _input(graph: GraphProto, name: str) -> tuple[str, list[int | None]]:
     if kind.elem_type != TensorProto.FLOAT or len(shape) != 4:
         got = helper.tensor_dtype_to_string(kind.elem_type)
         raise UsageError(f"{name}: input '{inputs[0].name}' is {got} {shape}; expected FLOAT (n, channels, height, width)")
+    channels, _, width = shape[1:]
+    if width in IMAGE_CHANNELS and (channels is None or channels > max(IMAGE_CHANNELS)):
+        raise UsageError(
+            f"{name}: input '{inputs[0].name}' is {shape}: channels last (n, height, width, channels), as TensorFlow has it; expected "
+            f"channels first, (n, channels, height, width). Convert it again: python -m tf2onnx.convert … --inputs-as-nchw "
+            f"{inputs[0].name}, or put a Transpose with perm = 0, 2, 3, 1 in front."
+        )
     return inputs[0].name, shape
+
+
+def _check_end(graph: GraphProto, name: str) -> None:
+    """Refuse a graph that ends in probabilities, scaled ones too: where they are near 0 or 1 they have no gradient to attack with.
+
+    Raises:
+        UsageError: names the node to remove and the value to return in its place.
+    """
+    made = {output: node for node in graph.node for output in node.output if node.op_type != "Constant"}
+    node = made.get(graph.output[0].name)
+    while node is not None and node.op_type in PASSING_ENDS:
+        sources = [made[key] for key in node.input if key in made]
+        node = sources[0] if len(sources) == 1 else None  # of two factors one may be a gate
+    if node is not None and node.op_type in ("Softmax", "Sigmoid"):
+        raise UsageError(
+            f"{name} ends in probabilities ({title(node)}); expected logits, whose gradients attacks need. Return '{node.input[0]}' in "
+            f"place of '{graph.output[0].name}': onnx.utils.extract_model(path, new, ['{_input(graph, name)[0]}'], ['{node.input[0]}'])."
+        )
 
 
 class _Reader:

@@ -95,9 +95,10 @@ def _check_output(output: Tensor, n: int, name: str, fixed: str) -> None:
 
 
 def _check_logits(logits: Tensor, name: str) -> None:
-    if bool((logits >= 0).all()) and bool((logits.sum(1) - 1).abs().max() < 1e-3):
+    sums = logits.sum(1)
+    if bool((logits >= 0).all()) and any(bool((sums - total).abs().max() < 1e-3 * total) for total in (1, 100)):
         raise UsageError(
-            f"{name} returns probabilities (rows are non-negative and sum to 1); expected logits. "
+            f"{name} returns probabilities (rows are non-negative and sum to {float(sums[0]):.0f}); expected logits. "
             "Remove the softmax at its end: attacks need the logits' gradients."
         )
 

@@ -329,6 +329,23 @@ REFUSED: dict[str, tuple[Callable[[], ModelProto], str]] = {
         ),
         "MaxPool 'p' whose output 'i' is used is not implemented",
     ),
+    "channels last": (lambda: classifier([relu()], {}, (None, 16, 16, 3)), r"channels last .*--inputs-as-nchw x"),
+    "a softmax in percent": (
+        lambda: classifier(
+            [
+                helper.make_node("Flatten", ["x"], ["z"]),
+                helper.make_node("Softmax", ["z"], ["p"], "end", axis=1),
+                helper.make_node("Mul", ["p", "c"], ["y"]),
+            ],
+            {"c": np.array(100, np.float32)},
+            IMAGE,
+        ),
+        r"ends in probabilities \(Softmax 'end'\).*Return 'z' in place of 'y': onnx.utils.extract_model",
+    ),
+    "a sigmoid for every class": (
+        lambda: classifier([helper.make_node("Flatten", ["x"], ["z"]), helper.make_node("Sigmoid", ["z"], ["y"])], {}, IMAGE),
+        r"ends in probabilities \(Sigmoid 'y'\)",
+    ),
     "a shape made of pixels": (
         lambda: classifier([helper.make_node("Cast", ["x"], ["s"], to=7), helper.make_node("Reshape", ["x", "s"], ["y"])], {}, IMAGE),
         "Reshape 'y' whose input 's' is computed from the images is not implemented",

@@ -1,0 +1,183 @@
+"""`--engine FILE`: an ONNX file of the user's own that is deployed as it is, taken in as an artefact beside those exported here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
+
+from export.artefact import Artefact, load_artefact
+from export.checked import external_files, load_external_data, parse_onnx
+from export.errors import ExportError
+from export.flavours import write_file
+from export.identity import module_sha256
+from export.onnx import BATCH
+from export.session import open_session
+from harness.errors import UntrustedError, UsageError
+from harness.models.load import Twin
+from harness.models.onnx_batch import freed
+from harness.models.onnx_support import SIZE_INPUTS
+
+RUNTIME = "onnxruntime"
+OWN_PROGRAM = "A TensorRT plan, a .pte or any other engine runs behind a program of yours: --flavour exec:COMMAND."
+INTEGER = frozenset({"ConvInteger", "MatMulInteger", "MatMulNBits", "QGemm", "QAttention", "QuantizeLinear", "DequantizeLinear"})
+RECIPE = "Export the float model with a free batch (dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)) and quantize that."
+
+
+def quantized_nodes(model: ModelProto) -> Counter[str]:
+    """The operators of a graph that compute in integers, or lead there and back, and how many there are of each."""
+    found = (node.op_type for node in model.graph.node)
+    return Counter(name for name in found if name in INTEGER or name.startswith(("QLinear", "Dynamic")))
+
+
+def check_engine_file(path: Path) -> ModelProto:
+    """What of an engine's file can be checked without the model; returns its graph, with weights that lie beside it put inside.
+
+    Raises:
+        UsageError: there is no such file, it is of another kind, or no ONNX graph of one float image input and one output.
+    """
+    if path.suffix != ".onnx":
+        raise UsageError(f"--engine {path}: expected an ONNX file, which {RUNTIME} runs as it is. {OWN_PROGRAM}")
+    if not path.exists():
+        raise UsageError(f"--engine {path}: there is no such file; a path begins at the folder you are in")
+    try:
+        model = parse_onnx(path)
+        load_external_data(model, path)
+    except ExportError as error:
+        raise UsageError(f"--engine {path}: {error}") from error
+    inputs = _inputs(model)
+    kinds = [value.type.tensor_type.elem_type for value in inputs]
+    if kinds != [TensorProto.FLOAT] or len(inputs[0].type.tensor_type.shape.dim) != 4 or len(model.graph.output) != 1:
+        raise UsageError(
+            f"--engine {path}: expected one input, FLOAT (n, channels, height, width) in [0, 1], and one output, the logits; got "
+            f"{_described(model)}"
+        )
+    return model
+
+
+def take_in(path: Path, twin: Twin, folder: Path) -> Artefact:
+    """The file as an artefact of the twin in `folder`: its own bytes, but where weights lie beside it or it fixes its batch.
+
+    Raises:
+        UsageError: as `check_engine_file`; or it takes other images or names other classes than the twin, or batches of one size alone.
+        UntrustedError: `folder` holds an earlier file of that name that had other bytes.
+    """
+    model = check_engine_file(path)
+    (source,), target = _inputs(model), model.graph.output[0]
+    batch, *shape = (dim.dim_value if dim.HasField("dim_value") else None for dim in source.type.tensor_type.shape.dim)
+    if any(size not in (None, wanted) for size, wanted in zip(shape, twin.input_shape, strict=True)):
+        raise UsageError(f"--engine {path} takes {_described(model)}; the model {twin.name} takes images of {_by(twin.input_shape)}")
+    whole = model.SerializeToString(deterministic=True) if _beside(path) else path.read_bytes()
+    if batch is not None:
+        whole = with_free_batch(model, batch, twin.input_shape, path).SerializeToString(deterministic=True)
+    classes = _answers(whole, source.name, twin.input_shape, path).shape[1]
+    if classes != twin.classes:
+        raise UsageError(f"--engine {path} names {classes} classes, the model {twin.name} {twin.classes}: it is not made of that model")
+    stored, sha256 = write_file(whole, folder, path.stem, "onnx")
+    artefact = Artefact(
+        flavour=path.name,
+        path=stored,
+        sha256=sha256,
+        source_sha256=twin.sha256,
+        module_sha256=module_sha256(twin.module),
+        precision=_precision(model),
+        runtime=RUNTIME,
+        input_name=source.name,
+        input_shape=twin.input_shape,
+        output_name=target.name,
+        classes=classes,
+        calibration={},
+        options={} if batch is None else {"freed_batch": batch},
+    )
+    _refuse_another(artefact, folder)
+    artefact.save()
+    return artefact
+
+
+def with_free_batch(model: ModelProto, batch: int, shape: tuple[int, int, int], path: Path) -> ModelProto:
+    """The graph with a free batch, where it answers for two batches at once what the file answers for each.
+
+    Raises:
+        UsageError: it does not: the size is part of the graph.
+    """
+    free = ModelProto()
+    free.CopyFrom(model)
+    stored = {tensor.name: tensor for tensor in free.graph.initializer}
+    for node in free.graph.node:
+        for place in SIZE_INPUTS.get(node.op_type, ()):
+            if place < len(node.input) and node.input[place] in stored:
+                tensor = stored[node.input[place]]
+                size = freed(node.op_type, place, numpy_helper.to_array(tensor), batch)
+                tensor.CopyFrom(numpy_helper.from_array(size, tensor.name))
+    for value in (*_inputs(free), *free.graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        first.Clear()
+        first.dim_param = BATCH
+    del free.graph.value_info[:]
+    x = np.random.default_rng(0).random((2 * batch, *shape), np.float32)
+    name = _inputs(model)[0].name
+    try:
+        fixed = open_session(model)
+        expected = np.concatenate([fixed.run(None, {name: part})[0] for part in (x[:batch], x[batch:])])
+        found = open_session(free).run(None, {name: x})[0]
+    except Exception as error:  # onnxruntime has a dozen types of its own
+        raise UsageError(f"--engine {path} takes batches of {batch} alone, and this is part of its graph. {RECIPE}") from error
+    if found.shape != expected.shape or not np.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(np.abs(expected).max())):
+        raise UsageError(f"--engine {path} takes batches of {batch} alone, and this is part of its graph. {RECIPE}")
+    return free
+
+
+def _answers(whole: bytes, name: str, shape: tuple[int, int, int], path: Path) -> np.ndarray:
+    """The logits (2, classes) of two grey images. Raises UsageError where the file does not run or answers otherwise."""
+    try:
+        model = ModelProto.FromString(whole)
+        found = open_session(model).run(None, {name: np.full((2, *shape), 0.5, np.float32)})[0]
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise UsageError(f"--engine {path} does not run on two images of {_by(shape)}: {first}") from error
+    if found.ndim != 2 or len(found) != 2 or found.dtype != np.float32:
+        raise UsageError(f"--engine {path} answers {found.dtype} {found.shape} to two images; expected float32 (2, classes), the logits")
+    return np.asarray(found)
+
+
+def _refuse_another(artefact: Artefact, folder: Path) -> None:
+    for manifest in folder.glob(f"{artefact.path.name.rpartition('-')[0]}-*.json"):
+        earlier = load_artefact(manifest)
+        if earlier.flavour == artefact.flavour and earlier.sha256 != artefact.sha256:
+            raise UntrustedError(
+                f"{artefact.flavour} changed since the run was begun: sha256 {earlier.sha256[:12]}… then, {artefact.sha256[:12]}… now. "
+                "Start a new run."
+            )
+
+
+def _inputs(model: ModelProto) -> list[ValueInfoProto]:
+    stored = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in stored]
+
+
+def _beside(path: Path) -> bool:
+    return bool(external_files(parse_onnx(path), path))
+
+
+def _precision(model: ModelProto) -> str:
+    if quantized_nodes(model):
+        return "int8"
+    half = any(tensor.data_type == TensorProto.FLOAT16 and tensor.dims for tensor in model.graph.initializer)
+    return "fp16" if half else "fp32"
+
+
+def _described(model: ModelProto) -> str:
+    """Its inputs and outputs, for an error."""
+
+    def of(value: ValueInfoProto) -> str:
+        kind = value.type.tensor_type
+        sizes = ", ".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in kind.shape.dim)
+        return f"{value.name} {TensorProto.DataType.Name(kind.elem_type)} ({sizes})"
+
+    return f"{'; '.join(map(of, _inputs(model)))} -> {'; '.join(map(of, model.graph.output))}"
+
+
+def _by(shape: tuple[int, int, int]) -> str:
+    return "x".join(map(str, shape))
