@@ -9,13 +9,14 @@ THREADS ?= 1
 # Whole files go to one process, in the order of tests/conftest.py.
 TESTS = OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: bench test test-fast check format sysroot benchmark schema clean
+.PHONY: bench test test-fast classifiers check format sysroot benchmark schema clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make bench      set up, then run the shipped example: `harness bench` on this CPU'
 	@echo 'make test       set up, then run every test'
 	@echo 'make test-fast  set up, then run the tests that take no long time'
+	@echo 'make classifiers  the most used classifiers of torchvision and timm, in every kind of file, as far as INT8'
 	@echo 'make check      ruff, mypy --strict, import contracts'
 	@echo 'make sysroot    fetch what emulated Arm CPUs need into the cache folder (about 60 MB, once)'
 	@echo 'make benchmark  speed against plain baselines, as ratios measured in one run'
@@ -38,6 +39,9 @@ test: $(STAMP)
 
 test-fast: $(STAMP)
 	$(TESTS) -m 'not slow'
+
+classifiers: $(STAMP)
+	$(TESTS) --dist load tests/contracts/classifiers.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

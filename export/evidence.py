@@ -96,16 +96,17 @@ def label(claimed: str, share: float | None) -> str:
 
 def _integer_macs(graph: GraphProto, nodes: list[MacNode]) -> tuple[int, list[str]]:
     """MACs in integer kernels, and the integer kernels that match no node of the artefact. Each node counts once."""
-    left = {node.name: node for node in nodes}
+    left = dict(enumerate(nodes))
     total, unmatched = 0, []
     for kernel in graph.node:
         if kernel.op_type not in INTEGER_KERNELS:
             continue
         name = _GENERATED.sub("", kernel.name)
-        names = [name] if name in left else [node.name for node in left.values() if node.weights.intersection(kernel.input)]
-        if not names:
+        found = [place for place, node in left.items() if name and node.name == name][:1]
+        found = found or [place for place, node in left.items() if node.weights.intersection(kernel.input)]
+        if not found:
             unmatched.append(kernel.name or kernel.op_type)
-        total += sum(left.pop(name).macs for name in names)
+        total += sum(left.pop(place).macs for place in found)
     return total, unmatched
 
 

@@ -136,7 +136,7 @@ def export_flavour(
         float_graph = export_onnx(module, input_shape) if cache_fp32 is None else _cached(cache_fp32, made)
         graph = kind.build(float_graph, calibration)
         content, classes = graph.SerializeToString(deterministic=True), graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    path, sha256 = _write(content, folder, flavour, "onnx" if kind.build else "pt2")
+    path, sha256 = write_file(content, folder, flavour, "onnx" if kind.build else "pt2")
     artefact = Artefact(
         flavour=flavour,
         path=path,
@@ -171,8 +171,8 @@ def _cached(artefact: Artefact, made: dict[str, Any]) -> ModelProto:
     return load_checked(artefact.path)
 
 
-def _write(content: bytes, folder: Path, flavour: str, suffix: str) -> tuple[Path, str]:
-    """Save under a name that carries the content's hash: `FLAVOUR-1234567890ab.SUFFIX`."""
+def write_file(content: bytes, folder: Path, flavour: str, suffix: str) -> tuple[Path, str]:
+    """Save under a name that carries the content's hash: `FLAVOUR-1234567890ab.SUFFIX`. Raises ExportError."""
     temporary = folder / f".{flavour}-{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)

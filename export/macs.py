@@ -14,7 +14,8 @@ from export.checked import refuse_external_data
 from export.errors import ExportError
 from export.session import first_line, open_session
 
-COUNTED = frozenset({"Conv", "Gemm", "MatMul"})
+# Operator -> the place of its weight among its inputs. The integer ones stand in files that were quantized elsewhere.
+WEIGHT = {"Conv": 1, "Gemm": 1, "MatMul": 1, "ConvInteger": 1, "MatMulInteger": 1, "QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3}
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class MacNode:
 
 
 def macs(path: Path) -> int:
-    """Multiply-accumulates for one image of every Conv, Gemm and MatMul (those between two activations too).
+    """Multiply-accumulates for one image of every convolution and matrix product (those between two activations too).
 
     Raises:
         ExportError: the file cannot be read or run.
@@ -46,17 +47,22 @@ def mac_nodes(path: Path) -> list[MacNode]:
     except Exception as error:
         raise ExportError(f"cannot read {path}: {first_line(error)}") from error
     refuse_external_data(model, path.name)
-    nodes = [node for node in model.graph.node if node.op_type in COUNTED]
-    shapes = _shapes(model, {name for node in nodes for name in (*node.input[:2], node.output[0])})
+    nodes = [node for node in model.graph.node if node.op_type in WEIGHT]
+    shapes = _shapes(model, {name for node in nodes for name in _sides(node)})
     producers = {name: node for node in model.graph.node for name in node.output}
-    return [MacNode(node.name, _count(node, shapes), _initialisers(node.input[1], model, producers)) for node in nodes]
+    return [MacNode(node.name, _count(node, shapes), _initialisers(node.input[WEIGHT[node.op_type]], model, producers)) for node in nodes]
+
+
+def _sides(node: NodeProto) -> tuple[str, str, str]:
+    """The names of its first input, its weight and its output."""
+    return node.input[0], node.input[WEIGHT[node.op_type]], node.output[0]
 
 
 def _count(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
-    left, weight, out = (shapes[name] for name in (*node.input[:2], node.output[0]))
-    if node.op_type == "Conv":
+    left, weight, out = (shapes[name] for name in _sides(node))
+    if "Conv" in node.op_type:
         return prod(out) * prod(weight[1:])  # weight is (out channels, in channels / groups, *kernel)
-    if node.op_type == "Gemm":
+    if "Gemm" in node.op_type:
         transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
         return prod(out) * left[0 if transposed else 1]
     return prod(out) * left[-1]

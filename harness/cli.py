@@ -26,6 +26,7 @@ from harness.commands.options import (
     Device,
     Devices,
     Emulate,
+    EngineFiles,
     Eps,
     Executor,
     Flavours,
@@ -94,6 +95,7 @@ def bench(
     emulate: Emulate = False,
     host: Host = None,
     flavour: Flavours = None,
+    engine: EngineFiles = None,
     attack: Attacks = None,
     eps: Eps = None,
     samples: Annotated[int | None, typer.Option(help="attacked images [default: the tier's]")] = None,
@@ -137,9 +139,9 @@ def bench(
     one = {} if several else {"device": (device or ["host"])[0], "emulate": emulate, "host": host}
     settings = _settings(
         model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, **one,
-        flavours=_each(flavour), attacks=_each(attack), eps=eps, samples=samples, tier=tier, calibration=calibration, batches=batch,
-        scenario=scenario, threads=threads, seed=seed, sources=_each(source), exhaustive=exhaustive, builds=builds, plugins=plugin,
-        executor=executor, address=address,
+        flavours=_engines(flavour, engine), attacks=_each(attack), eps=eps, samples=samples, tier=tier, calibration=calibration,
+        batches=batch, scenario=scenario, threads=threads, seed=seed, sources=_each(source), exhaustive=exhaustive, builds=builds,
+        plugins=plugin, executor=executor, address=address,
     )  # fmt: skip
     if several:
         _bench_fleet(settings, Fleets(device or [], fleet, host, emulate), out, resume, as_json, requirements)
@@ -154,6 +156,7 @@ def profile(
     emulate: Emulate = False,
     host: Host = None,
     flavour: Flavours = None,
+    engine: EngineFiles = None,
     tier: Tier = "quick",
     arch: Arch = None,
     classes: Classes = None,
@@ -171,7 +174,7 @@ def profile(
     """Latency, memory and clean accuracy only: a bench without attacks."""
     settings = _settings(
         model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, device=device, emulate=emulate,
-        host=host, flavours=_each(flavour), attacks=(), tier=tier, calibration=calibration, batches=batch, scenario=scenario,
+        host=host, flavours=_engines(flavour, engine), attacks=(), tier=tier, calibration=calibration, batches=batch, scenario=scenario,
         threads=threads, seed=seed, plugins=plugin,
     )  # fmt: skip
     _bench(settings, out, None, as_json)
@@ -317,11 +320,19 @@ def _settings(**options: Any) -> Settings:
 
 
 def _each(names: list[str] | None) -> tuple[str, ...] | None:
-    """The names of a repeatable option, which may stand in one word too, with commas; the command of `exec:COMMAND` stays whole."""
+    """The names of a repeatable option, which may stand in one word too, with commas; a command or a path stays whole."""
     if names is None:
         return None
-    words = ([name] if name.startswith("exec:") else name.split(",") for name in names)
+    words = ([name] if name.startswith(("exec:", "file:")) else name.split(",") for name in names)
     return tuple(word.strip() for several in words for word in several)
+
+
+def _engines(flavours: list[str] | None, files: list[Path] | None) -> tuple[str, ...] | None:
+    """The flavours that are asked for, with the files that run as they are; beside those alone the float model, as a control."""
+    names = _each(flavours)
+    if not files:
+        return names
+    return (*(("onnx-fp32",) if names is None else names), *(f"file:{path.absolute()}" for path in files))
 
 
 def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: bool, requirements: Path | None = None) -> NoReturn:

@@ -26,7 +26,7 @@ from harness.ending import DEVICE_FAILED, INTERNAL, INTERRUPTED
 from harness.errors import UsageError
 from harness.records import RECORD, RunRecord, Step, read_record, write_record
 from harness.run import check_links, now
-from harness.settings import FLEET, Settings, stored_settings
+from harness.settings import FLEET, Settings, engine_name, stored_settings
 from harness.stages.subject import check_names, load_subject
 from harness.toml import read_toml
 from reports.compare import render_comparison
@@ -203,7 +203,9 @@ def prepare(fleet: FleetRecord, folder: Path) -> None:
         spine.prepare(*first, fleet.command)
     for settings, place in others:
         if not (place / RECORD).exists():
-            own = shutil.ignore_patterns(*(f"S4-{flavour}*" for flavour in settings.flavour_names))  # made on one device's engines
+            own = shutil.ignore_patterns(
+                *(f"S4-{engine_name(flavour)}*" for flavour in settings.flavour_names)
+            )  # made on one device's engines
             for part in SHARED:
                 shutil.copytree(first[1] / part, place / part, copy_function=share, dirs_exist_ok=True, ignore=own)
             spine.open_only(settings, place, fleet.command)

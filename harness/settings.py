@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from fractions import Fraction
@@ -52,9 +53,19 @@ TIERS: dict[Tier, TierPlan] = {
 DEFAULT_EPS = "8/255"
 OWN = "exec"  # a flavour `exec:COMMAND` is the user's own engine
 GIVEN = "python"  # a flavour `python:NAME` is a function or a session that `harness.bench` was given
+FILE = "file"  # a flavour `file:PATH` is an ONNX file that runs as it is
 LOCK = ".lock"  # of a run folder; a folder with nothing else in it was never begun
 FLEET = "fleet.json"  # in the run folder of several devices
 CURVE = tuple(Fraction(k, 255) for k in (1, 2, 4, 8))
+
+
+def engine_name(flavour: str) -> str:
+    """What a flavour's engine is called in the record: as the flavour; of the user's own engines and files, what a file may be called."""
+    kind, own, rest = flavour.partition(":")
+    if not own:
+        return flavour
+    name = {FILE: Path(rest).name, GIVEN: rest}.get(kind, flavour)
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-")[:60]
 
 
 class Settings(BaseModel):
@@ -94,8 +105,13 @@ class Settings(BaseModel):
 
     @property
     def exported(self) -> tuple[str, ...]:
-        """The flavours that are exported here: all but the user's own engines."""
-        return tuple(flavour for flavour in self.flavour_names if not is_own(flavour))
+        """The flavours that are exported here: all but the user's own engines and files."""
+        return tuple(flavour for flavour in self.flavour_names if not is_own(flavour) and flavour not in self.files)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The flavours that are files of the user's own, run as they are."""
+        return tuple(flavour for flavour in self.flavour_names if flavour.startswith(f"{FILE}:"))
 
     @property
     def flavour_names(self) -> tuple[str, ...]:

@@ -17,10 +17,10 @@ from harness.records import AttackRecord, RunRecord, Step
 from harness.requirements.file import read_requirements
 from harness.requirements.judge import qualify
 from harness.run import RunFolder, check_links, check_space, environment, now
-from harness.settings import CURVE, Settings, is_own, stored_settings
+from harness.settings import CURVE, Settings, engine_name, stored_settings
 from harness.sources.planned import Context
 from harness.stages.attack import Cascade
-from harness.stages.engines import Engine, Engines, Opener, open_engines, own_name, plan_engines
+from harness.stages.engines import Engine, Engines, Opener, open_engines, plan_engines
 from harness.stages.export import export_and_check
 from harness.stages.judge import Evidence, graph_name, judge
 from harness.stages.measure import measure
@@ -63,7 +63,7 @@ def check_requirements(path: Path, settings: Settings) -> None:
     """
     check_names(settings)  # plugins first: a file may name their gates
     wanted = read_requirements(path)
-    names = [(flavour, own_name(flavour) if is_own(flavour) else flavour) for flavour in settings.flavour_names]
+    names = [(flavour, engine_name(flavour)) for flavour in settings.flavour_names]
     wanted.check_engines({f"{name}#{build}" if build else name: flavour for flavour, name in names for build in range(settings.builds)})
     for line in wanted.lines:
         batch = line.options.get("batch")
@@ -162,7 +162,7 @@ def make_context(subject: Subject, settings: Settings, opened: Engines, engines:
         {
             engine.name: ModuleTarget(read_onnx(engine.exported.artefact.path).eval(), graph_name(engine.name))
             for engine in quantized
-            if engine.exported is not None and subject.attacks
+            if engine.exported is not None and subject.attacks and not engine.exported.unreadable
         },
     )
 

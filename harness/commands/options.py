@@ -24,6 +24,12 @@ Host = Annotated[
 Flavours = Annotated[
     list[str] | None, typer.Option("--flavour", help="deployable form, repeatable [default: the device's, on a CPU onnx-fp32, ort-int8]")
 ]
+EngineFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--engine", help="your own FILE.onnx of the model, quantized or not: run as it is, beside onnx-fp32 or the flavours given"
+    ),
+]
 Attacks = Annotated[
     list[str] | None, typer.Option("--attack", help="attack, repeatable [default: pgd, apgd-ce, apgd-dlr; beyond tier quick apgd-t too]")
 ]

@@ -19,11 +19,17 @@ from harness.errors import UntrustedError, UsageError
 from harness.models.load import Twin
 from harness.models.onnx_batch import freed
 from harness.models.onnx_support import SIZE_INPUTS
+from harness.settings import FILE, engine_name
 
 RUNTIME = "onnxruntime"
 OWN_PROGRAM = "A TensorRT plan, a .pte or any other engine runs behind a program of yours: --flavour exec:COMMAND."
 INTEGER = frozenset({"ConvInteger", "MatMulInteger", "MatMulNBits", "QGemm", "QAttention", "QuantizeLinear", "DequantizeLinear"})
 RECIPE = "Export the float model with a free batch (dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)) and quantize that."
+
+
+def file_of(flavour: str) -> Path:
+    """The file of a flavour `file:PATH`."""
+    return Path(flavour.removeprefix(f"{FILE}:"))
 
 
 def quantized_nodes(model: ModelProto) -> Counter[str]:
@@ -77,7 +83,7 @@ def take_in(path: Path, twin: Twin, folder: Path) -> Artefact:
         raise UsageError(f"--engine {path} names {classes} classes, the model {twin.name} {twin.classes}: it is not made of that model")
     stored, sha256 = write_file(whole, folder, path.stem, "onnx")
     artefact = Artefact(
-        flavour=path.name,
+        flavour=engine_name(f"{FILE}:{path}"),
         path=stored,
         sha256=sha256,
         source_sha256=twin.sha256,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -19,7 +18,7 @@ from export.artefact import Artefact
 from harness.measurement import simulation
 from harness.measurement.simulation import is_simulated
 from harness.progress import Track
-from harness.settings import GIVEN, OWN, Settings, is_own
+from harness.settings import OWN, Settings, engine_name, is_own
 from harness.stages.export import Exported
 from harness.stages.subject import Subject
 
@@ -74,17 +73,13 @@ def plan_engines(subject: Subject, settings: Settings, exported: Sequence[Export
     found = []
     for flavour in dict.fromkeys(settings.flavour_names):
         if is_own(flavour):
-            found.append(Engine(EngineId(own_name(flavour)), flavour, None))
+            found.append(Engine(EngineId(engine_name(flavour)), flavour, None))
         else:
-            part = of_flavour[flavour]
+            name = engine_name(flavour)
+            part = of_flavour[name]
             simulated = is_simulated(part.artefact.runtime, subject.profile)
-            found += [Engine(EngineId(flavour, build), flavour, part, simulated) for build in range(1 if simulated else settings.builds)]
+            found += [Engine(EngineId(name, build), name, part, simulated) for build in range(1 if simulated else settings.builds)]
     return found
-
-
-def own_name(flavour: str) -> str:
-    """`exec:COMMAND` as a name that a file may have; of `python:NAME`, the name."""
-    return re.sub(r"[^\w.+-]+", "-", flavour.removeprefix(f"{GIVEN}:")).strip("-")[:60]
 
 
 @contextmanager

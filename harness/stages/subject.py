@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ from devices.host.preflight import preflight
 from devices.host.profile import DeviceProfile, device_aliases, device_names, load_profile
 from devices.host.transports import SSH
 from devices.host.transports.openssh import check_host
+from export.checked import parse_onnx
+from export.errors import ExportError
 from export.flavours import FLAVOURS
 from harness import plugins
 from harness.attacks.executors import check_executor
@@ -25,9 +29,11 @@ from harness.data.dataset import Dataset
 from harness.data.load import load_data, peek_shape, stratified
 from harness.errors import UsageError, unknown
 from harness.measurement.simulation import check_simulated, is_simulated
+from harness.models import engine_file
+from harness.models.engine_file import check_engine_file, file_of
 from harness.models.load import Twin, load_twin
 from harness.records import DataRecord, DeviceRecord, ModelRecord
-from harness.settings import OWN, Settings, check_numbers, is_own
+from harness.settings import FILE, OWN, Settings, check_numbers, engine_name, is_own
 from harness.sources import find_source
 
 ADAPTIVE_STEPS = ("apgd-ce", "apgd-dlr", "apgd-t")
@@ -68,10 +74,15 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     check_executor(settings.executor, settings.address)
     profile = find_profile(settings.device, emulate=settings.emulate, host=settings.host)
     for flavour in settings.flavour_names:
-        if flavour not in FLAVOURS and not is_own(flavour):
-            raise unknown("flavour", flavour, [*FLAVOURS, f"{OWN}:COMMAND"])
         if flavour.startswith(f"{OWN}:"):
             check_own(flavour)
+        elif flavour.startswith(f"{FILE}:"):
+            check_engine_file(file_of(flavour))
+        elif flavour not in FLAVOURS and not is_own(flavour):
+            raise unknown("flavour", flavour, [*FLAVOURS, f"{OWN}:COMMAND"])
+    names = Counter(map(engine_name, dict.fromkeys(settings.flavour_names)))
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise UsageError(f"two engines would be called {twice[0]}; give the files other names")
     for source in settings.sources:
         find_source(source)
     attacks = {attack.name: attack for attack in (for_tier(name, settings) for name in settings.attack_names)}
@@ -124,11 +135,13 @@ def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
         DeviceError: the device cannot be reached, or what reaching it needs on this machine is not there.
     """
     attacks, profile = check_names(settings)
-    if not all(is_simulated(FLAVOURS[flavour].runtime, profile) for flavour in settings.exported):
-        runtimes = dict.fromkeys(FLAVOURS[flavour].runtime for flavour in settings.exported)
-        profile = preflight(profile, lambda line: print(f"harness: {line}", file=sys.stderr), runtimes)
+    runtimes = runtimes_of(settings)
+    if not all(is_simulated(runtime, profile) for runtime in runtimes.values()):
+        profile = preflight(profile, lambda line: print(f"harness: {line}", file=sys.stderr), dict.fromkeys(runtimes.values()))
         check_simulated(settings.exported, profile)  # again: a device reached by SSH may turn out to be emulated
         _check_runtimes(settings, profile)
+    if not only_attacked:
+        check_quantized_once(settings)
     ball_levels(settings.radius(None))  # refuses a wrong --eps before anything is loaded
     twin = load_twin(
         settings.model,
@@ -149,15 +162,41 @@ def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
     return Subject(twin, test, calibration, index, eps, attacks, profile)
 
 
+def runtimes_of(settings: Settings) -> dict[str, str]:
+    """The runtime of each flavour that is sent to the device."""
+    return {name: FLAVOURS[name].runtime for name in settings.exported} | dict.fromkeys(settings.files, engine_file.RUNTIME)
+
+
+def check_quantized_once(settings: Settings) -> None:
+    """Say that an ONNX file given as the model is quantized already; refuse to quantize it again. Raises UsageError, DeviceError."""
+    path = Path(settings.model)
+    if path.suffix != ".onnx" or not path.is_file() or settings.files:
+        return
+    try:
+        found = engine_file.quantized_nodes(parse_onnx(path))
+    except ExportError:
+        return  # whoever reads the model says what is wrong
+    if not found:
+        return
+    operators = ", ".join(f"{count} {name}" for name, count in found.most_common(3))
+    it_is = f"{path} is quantized already ({operators})"
+    as_it_is = (
+        f"To judge it as it is: --model FLOAT_MODEL --engine {path}, or --model {path} --engine {path} where there is no float model."
+    )
+    if again := [name for name in settings.exported if FLAVOURS[name].calibrated]:
+        raise UsageError(f"{it_is}, and {', '.join(again)} would quantize it a second time. {as_it_is}")
+    print(f"note: {it_is}, and is read as the model itself. {as_it_is}", file=sys.stderr)
+
+
 def _check_runtimes(settings: Settings, profile: DeviceProfile) -> None:
     """Refuse flavours that a device elsewhere has no runtime for. On this machine the worker says so, engine by engine."""
-    absent = [
-        name
-        for name in settings.exported
-        if FLAVOURS[name].runtime not in profile.runtimes and not is_simulated(FLAVOURS[name].runtime, profile)
-    ]
+    absent = {
+        engine_name(flavour): runtime
+        for flavour, runtime in runtimes_of(settings).items()
+        if runtime not in profile.runtimes and not is_simulated(runtime, profile)
+    }
     if profile.transport == SSH and absent:
-        needed = dict.fromkeys(FLAVOURS[name].runtime for name in absent)
+        needed = dict.fromkeys(absent.values())
         can = [name for name, flavour in FLAVOURS.items() if flavour.runtime in profile.runtimes]
         raise DeviceError(
             f"{profile.name} has no {' and no '.join(needed)} for {', '.join(absent)}; how to install it: harness devices probe "

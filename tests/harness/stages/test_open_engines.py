@@ -15,8 +15,8 @@ from devices.host.profile import DeviceProfile, load_profile
 from devices.host.session import EngineError, EngineId
 from export.artefact import Artefact, sha256_file
 from harness.records import Parity
-from harness.settings import Settings
-from harness.stages.engines import Engine, check_fit, open_engines, own_name, plan_engines
+from harness.settings import Settings, engine_name
+from harness.stages.engines import Engine, check_fit, open_engines, plan_engines
 from harness.stages.export import Exported
 
 PARITY = Parity(n=1, max_logit_error=0, top1_agreement=1, passed=True, limit="")
@@ -66,7 +66,7 @@ def test_of_an_emulated_gpu_this_computer_stands_in_for_one_build(linear: Linear
 def test_the_users_own_engine_has_a_name_that_a_file_may_have(linear: Linear) -> None:
     (own,) = plan_engines(subject(load_profile("null")), settings("exec:/opt/my engine --fast"), [])
     assert (own.runtime, own.exported, own.quantized) == ("exec", None, False)
-    assert own.name == own_name("exec:/opt/my engine --fast") == "exec-opt-my-engine---fast"
+    assert own.name == engine_name("exec:/opt/my engine --fast") == "exec-opt-my-engine---fast"
 
 
 def test_all_are_open_at_once_and_answer_for_themselves(linear: Linear, tmp_path: Path) -> None:

@@ -1,0 +1,191 @@
+"""A file of the user's own that is deployed as it is: taken in byte for byte, measured, attacked through its own graph, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from commandline import harness
+from onnx import helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from torch import nn
+
+from export.artefact import sha256_file
+from export.quiet import quiet
+from export.session import open_session, to_input
+from harness.errors import UntrustedError, UsageError
+from harness.models.engine_file import check_engine_file, take_in
+from harness.models.load import Twin, load_twin
+from harness.records import RunRecord
+
+pytestmark = pytest.mark.slow(60)
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
+
+
+class Calibration(CalibrationDataReader):
+    """The images one by one, for the input `images`."""
+
+    def __init__(self) -> None:
+        self.left: Iterator[dict[str, np.ndarray]] = ({"images": to_input(IMAGES[i : i + 1])} for i in range(8))
+
+    def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]
+        return next(self.left, None)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network as model.onnx (batch free) and fixed.onnx (batch of one), each quantized by onnxruntime's own tool in both forms."""
+    folder = tmp_path_factory.mktemp("engines")
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten()]
+    network = nn.Sequential(*layers, nn.Linear(128, 4)).eval()
+    with quiet():
+        for name, n, free in (("model", 2, {"dynamic_shapes": ({0: torch.export.Dim.DYNAMIC},)}), ("fixed", 1, {})):
+            example = (torch.rand(n, 3, 16, 16),)
+            torch.onnx.export(
+                network, example, folder / f"{name}.onnx", dynamo=True, external_data=False, input_names=["images"], verbose=False, **free
+            )
+            for form in (QuantFormat.QDQ, QuantFormat.QOperator):
+                kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+                quantize_static(folder / f"{name}.onnx", folder / f"{name}-{form.name}.onnx", Calibration(), quant_format=form, **kinds)
+    labels = open_session(str(folder / "model.onnx")).run(None, {"images": to_input(IMAGES)})[0].argmax(1)
+    np.savez(folder / "data.npz", images=IMAGES, labels=labels, calibration_images=255 - IMAGES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def twin(place: Path) -> Twin:
+    return load_twin(str(place / "model.onnx"))
+
+
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+def test_the_file_keeps_its_bytes(form: str, place: Path, twin: Twin, tmp_path: Path) -> None:
+    artefact = take_in(place / f"model-{form}.onnx", twin, tmp_path)
+    assert artefact.sha256 == sha256_file(place / f"model-{form}.onnx") == sha256_file(artefact.path)
+    assert (artefact.precision, artefact.runtime, artefact.flavour) == ("int8", "onnxruntime", f"model-{form}.onnx")
+    assert (artefact.input_name, artefact.classes, artefact.options) == ("images", 4, {})
+    assert take_in(place / f"model-{form}.onnx", twin, tmp_path) == artefact
+
+
+def test_a_fixed_batch_is_left_open_and_no_answer_changes(place: Path, twin: Twin, tmp_path: Path) -> None:
+    artefact = take_in(place / "fixed-QDQ.onnx", twin, tmp_path)
+    assert artefact.options == {"freed_batch": 1}
+    x, theirs = to_input(IMAGES), open_session(str(place / "fixed-QDQ.onnx"))
+    one_by_one = np.concatenate([theirs.run(None, {"images": x[i : i + 1]})[0] for i in range(len(x))])
+    np.testing.assert_array_equal(open_session(str(artefact.path)).run(None, {"images": x})[0], one_by_one)
+
+
+def test_weights_beside_the_file_are_put_inside(place: Path, twin: Twin, tmp_path: Path) -> None:
+    model = onnx.load(place / "model-QDQ.onnx")
+    onnx.save(model, tmp_path / "apart.onnx", save_as_external_data=True, location="apart.bin", size_threshold=0)
+    artefact = take_in(tmp_path / "apart.onnx", twin, tmp_path / "artefacts")
+    x = to_input(IMAGES)
+    expected = open_session(str(place / "model-QDQ.onnx")).run(None, {"images": x})[0]
+    np.testing.assert_array_equal(open_session(str(artefact.path)).run(None, {"images": x})[0], expected)
+
+
+def test_a_file_that_changed_meanwhile_is_not_gone_on_with(place: Path, twin: Twin, tmp_path: Path) -> None:
+    (tmp_path / "mine.onnx").write_bytes((place / "model-QDQ.onnx").read_bytes())
+    take_in(tmp_path / "mine.onnx", twin, tmp_path / "artefacts")
+    (tmp_path / "mine.onnx").write_bytes((place / "model.onnx").read_bytes())
+    with pytest.raises(UntrustedError, match=r"mine\.onnx changed since the run was begun: sha256 .* Start a new run"):
+        take_in(tmp_path / "mine.onnx", twin, tmp_path / "artefacts")
+
+
+def test_the_whole_run(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A Q/DQ file is attacked through its own graph; of one with operators of onnxruntime alone it is said that this cannot be."""
+    options = [
+        "--device",
+        "null",
+        "--data",
+        str(place / "data.npz"),
+        "--attack",
+        "fgsm",
+        "--samples",
+        "8",
+        "--batch",
+        "1",
+        "--eps",
+        "1/255",
+    ]
+    files = ["--engine", str(place / "model-QDQ.onnx"), "--engine", str(place / "model-QOperator.onnx")]
+    assert harness("bench", "--model", str(place / "model.onnx"), *options, *files, "--out", str(tmp_path / "run")) in (0, 1, 3)
+    record = RunRecord.load(tmp_path / "run")
+    assert [engine.name for engine in record.engines] == ["onnx-fp32", "model-QDQ.onnx", "model-QOperator.onnx"]
+    assert [engine.artefact_sha256 for engine in record.engines[1:]] == [
+        sha256_file(place / f"model-{form}.onnx") for form in ("QDQ", "QOperator")
+    ]
+    for engine in record.engines[1:]:
+        assert engine.parity is not None and engine.parity.passed
+        assert engine.precision_evidence is not None and engine.precision_evidence.label == "int8"
+    assert {attack.target for attack in record.attacks if attack.source == "S3"} == {"model-QDQ.onnx"}
+    assert {attack.target for attack in record.attacks if attack.source == "S4"} == {"twin", *(engine.name for engine in record.engines)}
+    assert "model-QOperator.onnx as it is" in (said := capsys.readouterr().err)
+    assert "its graph cannot be attacked (S3), so that its claim can fail but not hold" in said and "QGemm" in said
+
+
+def test_a_quantized_file_as_the_model_is_not_quantized_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, data = str(place / "model-QDQ.onnx"), ["--data", str(place / "data.npz"), "--device", "null"]
+    assert harness("bench", "--model", file, *data) == 2
+    said = capsys.readouterr().err
+    assert "is quantized already (" in said and "ort-int8 would quantize it a second time" in said and f"--engine {file}" in said
+
+
+def other_images() -> onnx.ModelProto:
+    return graph([helper.make_node("Flatten", ["x"], ["y"])], ["n", 1, 2, 2], ["n", 4])
+
+
+def other_classes() -> onnx.ModelProto:
+    return graph([helper.make_node("Flatten", ["x"], ["y"])], ["n", 3, 16, 16], ["n", 768])
+
+
+def pictures_out() -> onnx.ModelProto:
+    return graph([helper.make_node("Relu", ["x"], ["y"])], ["n", 3, 16, 16], ["n", 3, 16, 16])
+
+
+def batch_inside() -> onnx.ModelProto:
+    """It adds the images of a batch up."""
+    nodes = [helper.make_node("ReduceSum", ["x"], ["s"], keepdims=1), helper.make_node("Flatten", ["s"], ["y"])]
+    return graph(nodes, [2, 3, 16, 16], [1, 1])
+
+
+def graph(nodes: list[onnx.NodeProto], taken: list[str | int], given: list[str | int]) -> onnx.ModelProto:
+    kind = onnx.TensorProto.FLOAT
+    values = (helper.make_tensor_value_info(name, kind, sizes) for name, sizes in (("x", taken), ("y", given)))
+    source, target = values
+    return helper.make_model(helper.make_graph(nodes, "g", [source], [target]), opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (other_images, r"takes x FLOAT \(n, 1, 2, 2\) .*takes images of 3x16x16"),
+        (other_classes, "names 768 classes, the model model 4"),
+        (pictures_out, r"answers float32 \(2, 3, 16, 16\) to two images"),
+        (batch_inside, "takes batches of 2 alone, and this is part of its graph.*free batch"),
+    ],
+)
+def test_a_file_of_another_model_is_refused(made: Callable[[], onnx.ModelProto], message: str, twin: Twin, tmp_path: Path) -> None:
+    onnx.save(made(), tmp_path / "other.onnx")
+    with pytest.raises(UsageError, match=message):
+        take_in(tmp_path / "other.onnx", twin, tmp_path / "artefacts")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.onnx", None, "there is no such file"),
+        ("engine.plan", b"ptrt", r"expected an ONNX file.*--flavour exec:COMMAND"),
+        ("torn.onnx", b"\x08\x0a", "is not an ONNX file"),
+    ],
+)
+def test_what_is_no_engine_file_is_refused_before_any_work(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        check_engine_file(tmp_path / name)
