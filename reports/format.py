@@ -83,7 +83,8 @@ def count(value: int | None) -> str:
 def _short(value: float, unit: str) -> str:
     """Two decimals at most: 0.0156 -> `1.56`."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
-    return f"{'0' if text == '-0' else text} {unit}".replace("-", "−")
+    text = "0" if text == "-0" else text
+    return f"{text} {unit.removesuffix('s') if text == '1' else unit}".replace("-", "−")
 
 
 # Unit of a figure in the record -> how people read it.

@@ -69,7 +69,7 @@ def bounds(row: Requirement) -> str:
     if row.interval is None:
         return NONE
     texts = [figure(bound, row.unit).partition(" ") for bound in row.interval]
-    return f"[{', '.join(number for number, _, _ in texts)}] {next((unit for _, _, unit in texts if unit), '')}".rstrip()
+    return f"[{', '.join(number for number, _, _ in texts)}] {max((unit for _, _, unit in texts), key=len)}".rstrip()
 
 
 def counts(rows: Sequence[Requirement]) -> str:

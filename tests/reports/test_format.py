@@ -85,3 +85,26 @@ def test_nested_values_become_dotted_names():
 
 def test_a_class_without_a_name_is_numbered():
     assert [written.class_name(["cat"], label) for label in (0, 1, -1)] == ["cat", "class 1", "class -1"]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (20.0, "ms", "20.0 ms"),
+        (2**20, "B", "1.00 MiB"),
+        (0.75, "share", "75 %"),
+        (0.7512, "share", "75.12 %"),
+        (0.01, "points", "1 point"),
+        (0.015, "points", "1.5 points"),
+        (-0.02, "points", "−2 points"),
+        (-1e-9, "points", "0 points"),
+        (1000.0, "count", "1,000"),
+        (["S1", "S3"], "names", "S1, S3"),
+        ([], "names", "none"),
+        (True, "truth", "yes"),
+        (None, "ms", "–"),
+        (325.4, "images/s", "325 images/s"),
+    ],
+)
+def test_a_figure_is_written_in_its_unit(value, unit, text):
+    assert written.figure(value, unit) == text

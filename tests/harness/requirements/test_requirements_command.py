@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -141,3 +143,13 @@ def test_the_record_keeps_them_as_the_design_says(run, tmp_path):
     (row, _) = json.loads((run / "record.json").read_text())["requirements"]
     assert {"name", "limit", "observed", "interval", "outcome"} <= row.keys()
     assert (row["limit"], row["unit"], row["side"], row["line"]) == (1e9, "B", "at_most", 2)
+
+
+def test_the_commands_of_the_page_run(finished, tmp_path, monkeypatch):
+    for name in ("example", "last-release", "this"):
+        shutil.copytree(finished, tmp_path / "runs" / name)
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[3] / "docs/requirements.md").read_text()
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", page, re.S) for line in block.splitlines()]
+    assert [line.split()[1] for line in commands] == ["init-requirements", "report", "compare"]
+    assert [harness(*shlex.split(line)[1:]) for line in commands] == [0, 0, 3], "one round says nothing of a change of latency"
