@@ -58,13 +58,14 @@ class Drive(Loose):
 
 
 class Facts(Loose):
-    """What was measured of one engine, without the arrays. `status` and `error` as in the record."""
+    """What was measured of one engine, without the arrays. `status` and `error` as in the record; `labels_only`: it tells no logits."""
 
     status: Literal["ok", "crashed", "hung", "nan", "refused", "built"]
     error: str | None = None
     runtime_version: str | None = None
     options: dict[str, Any] = {}
     plan_sha256: str | None = None
+    labels_only: bool = False
     environment: dict[str, Any] = {}
     load_ns: int | None = None
     first_ns: int | None = None

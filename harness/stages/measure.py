@@ -205,6 +205,7 @@ def _examined(engine: Engine, session: EngineSession, timings: dict[int, Timing]
         runtime_version=session.hello.version,
         options=loaded.options,
         plan_sha256=session.plan_sha256,
+        labels_only=session.hello.output == "labels",
         environment=loaded.environment | rest.machine,
         load_ns=loaded.load_ns,
         first_ns=loaded.first_ns,

@@ -104,6 +104,23 @@ def test_a_function_that_fails_is_that_engines_result(run):
     assert by_name["two_classes"].status == "refused" and "2 classes" in by_name["two_classes"].error
 
 
+def test_labels_alone_are_not_taken_for_probabilities(run):
+    passed = {gate.engine: gate.passed for gate in run[1].gates if gate.name == "logits"}
+    assert passed["labels_only"] is None and passed["logits"] is passed["held"] is passed["onnx-fp32"] is True
+
+
+def test_an_engine_of_labels_is_attacked_itself(tmp_path):
+    record = harness.bench(
+        MODULE, IMAGES, LABELS, engines=[labels_only], attacks=["fgsm"], out=tmp_path / "run", samples=20, device="null",
+        sources=("S1", "S4"), batches=(1,), calibration=255 - IMAGES[:16],
+    )  # fmt: skip
+    made = {(attack.target, attack.name): attack for attack in record.attacks if attack.source == "S4"}
+    assert made.keys() == {(target, name) for target in ("twin", "labels_only") for name in ("bpda-20", "hopskipjump-50")}
+    assert all(attack.queries.largest > 5 for attack in made.values() if attack.n)
+    (claim,) = record.claims
+    assert claim.sources == ["S1", "S4"] and "was not attacked" not in claim.reason
+
+
 def test_the_command_of_the_record_is_one_that_a_shell_could_run(run):
     out, record, *_ = run
     words = record.command
