@@ -187,7 +187,7 @@ def open_record(subject: Subject, settings: Settings, command: list[str]) -> Run
 def needed_bytes(subject: Subject, settings: Settings) -> int:
     """Upper estimate of a run folder's size: artefacts (twice: a copy travels), adversarial sets, answers, report."""
     flavours, attacks = len(settings.flavour_names), len(subject.attacks)
-    sets = 2 + len(CURVE) + (attacks + 1) * (1 + flavours)
+    sets = 2 + len(CURVE) + (attacks + 4) * (1 + flavours)
     images, answers = (
         sets * len(subject.index) * subject.test.images[:1].nbytes,
         sets * (1 + 2 * flavours) * 4 * subject.twin.classes * len(subject.test),

@@ -30,6 +30,11 @@ def apgd_ce(search: Search, *, steps: int) -> None:
     run(search, cross_entropy, steps)
 
 
+def apgd_scaled(search: Search, *, steps: int) -> None:
+    """On the cross-entropy of logits divided by a temperature, where logits are so large that its gradient vanishes."""
+    run(search, scaled_cross_entropy, steps)
+
+
 def apgd_dlr(search: Search, *, steps: int) -> None:
     """On the difference-of-logits ratio."""
     run(search, dlr, steps)
@@ -55,6 +60,14 @@ def apgd_t(search: Search, *, steps: int) -> None:
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """-log p[y], (n,)."""
     return F.cross_entropy(logits, labels, reduction="none")
+
+
+def scaled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log p[y] at the temperature at which the image's logits have a standard deviation of 1, (n,).
+
+    Gupta and Ajanthan (AAAI 2022, arXiv:2003.13511) choose a temperature for the whole network; here each image has its own.
+    """
+    return cross_entropy(logits / logits.detach().std(1, keepdim=True).clamp_min(1e-12), labels)
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:

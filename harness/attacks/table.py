@@ -104,6 +104,15 @@ ATTACKS: dict[str, Attack] = {
             bf16=False,
         ),
         Attack("apgd-ce", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, cross-entropy", "harness.attacks.apgd:apgd_ce"),
+        Attack(
+            "apgd-scaled",
+            "harness",
+            "Linf",
+            50,
+            "adaptive, from 2 eps",
+            "Auto-PGD, cross-entropy of logits divided by a temperature",
+            "harness.attacks.apgd:apgd_scaled",
+        ),
         Attack("apgd-dlr", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss", "harness.attacks.apgd:apgd_dlr"),
         Attack(
             "apgd-t", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss towards 9 classes", "harness.attacks.apgd:apgd_t"

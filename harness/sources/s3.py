@@ -1,6 +1,7 @@
 """S3: the same attacks on each quantized engine's own graph, read back into PyTorch with straight-through gradients.
 
-They begin where the attacks on the twin ended: the two graphs differ by a percent.
+They begin where the attacks on the twin ended: the two graphs differ by a percent. Beyond tier `quick`, once more with the logits divided
+by a temperature: those of a quantized network can saturate the cross-entropy.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.attacks.access import Access
+from harness.attacks.table import resolve
 from harness.sources.planned import Context, Planned
 
 
@@ -17,3 +19,6 @@ def plan(context: Context) -> Iterator[Planned]:
         for attack in context.subject.attacks:
             if attack.access is Access.GRADIENT:
                 yield Planned("S3", graph, attack, context.subject.eps, engine, warm=("S1",))
+        if context.subject.attacks and context.settings.tier != "quick":
+            scaled = resolve("apgd-scaled").with_steps(context.settings.plan.apgd_steps)
+            yield Planned("S3", graph, scaled, context.subject.eps, engine, warm=("S1",))

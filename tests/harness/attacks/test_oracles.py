@@ -15,7 +15,7 @@ from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
 
-STRONG = ["bim", "pgd", "apgd-ce", "apgd-dlr", "apgd-t", "bpda"]
+STRONG = ["bim", "pgd", "apgd-ce", "apgd-dlr", "apgd-t", "apgd-scaled", "bpda"]
 EPS = Fraction(8, 255)
 
 
@@ -38,6 +38,19 @@ def test_three_classes_reach_the_exact_optimum(name: str, tmp_path: Path) -> Non
     assert 0.1 < robust.mean() < 0.9
     record, _ = make_set(model, data, np.arange(len(data)), resolve(name), Fraction(4, 255), 0, source="S1", folder=tmp_path)
     assert record.target_accuracy == pytest.approx(robust.mean(), abs=1 / len(data))
+
+
+@pytest.mark.parametrize(("name", "finds"), [("apgd-ce", False), ("apgd-scaled", True), ("apgd-dlr", True), ("bpda", True)])
+def test_large_logits_hide_the_gradient_of_the_cross_entropy_alone(name: str, finds: bool, tmp_path: Path) -> None:
+    model = linear_model(3)
+    data = without_ties(model, linear_data(model), 8)
+    robust = smallest_margin(model, data, 8) > 0
+    with torch.no_grad():
+        model[1].weight *= 1e6
+        model[1].bias *= 1e6
+    record, _ = make_set(model, data, np.arange(len(data)), resolve(name), EPS, 0, source="S3", folder=tmp_path)
+    assert bool(abs(record.target_accuracy - robust.mean()) <= 1 / len(data)) is finds
+    assert record.zero_gradient_share > 0.5, "the gate sees it"
 
 
 def test_noise_is_the_floor_and_not_an_attack(tmp_path: Path) -> None:

@@ -216,6 +216,14 @@ def test_each_engine_gets_the_attacks_that_its_answers_allow_and_the_twin_the_sa
     assert planned(context(model, data, {})) == []
 
 
+def test_the_graph_is_attacked_once_more_at_a_temperature_beyond_the_quick_tier(linear: tuple[nn.Module, Dataset]) -> None:
+    model, data = linear
+    where = replace(context(model, data, {}), graphs={ENGINE: ModuleTarget(model, f"graph-{ENGINE}")})
+    bench = replace(where, settings=where.settings.model_copy(update={"tier": "bench"}))
+    assert [p.attack.name for p in SOURCES["S3"].plan(where)] == ["fgsm", "pgd"]
+    assert [p.attack.name for p in SOURCES["S3"].plan(bench)] == ["fgsm", "pgd", "apgd-scaled-100"]
+
+
 def test_an_engine_is_led_by_its_own_graph_and_each_of_its_builds_too(linear: tuple[nn.Module, Dataset]) -> None:
     model, data = linear
     graph, engines = nearly(model, 0.1), {name: ModuleTarget(model, name, Access.SCORES) for name in (ENGINE, f"{ENGINE}#1", "onnx-fp32")}
