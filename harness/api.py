@@ -23,7 +23,7 @@ from devices.host.session import EngineSession
 from harness.data.dataset import Dataset, checked_labels
 from harness.errors import UsageError, unknown
 from harness.records import RECORD, AttackRecord, RunRecord
-from harness.settings import GIVEN, Settings, check_output, make_settings
+from harness.settings import FILE, GIVEN, Settings, check_output, make_settings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,7 +57,7 @@ def bench(
     model: nn.Module | str | Path,
     images: Images | str | Path,
     labels: Labels | None = None,
-    engines: Sequence[str | EngineSession | Function] | None = None,
+    engines: Sequence[str | Path | EngineSession | Function] | None = None,
     attacks: Sequence[str] | None = None,
     *,
     out: str | Path,
@@ -71,8 +71,9 @@ def bench(
         model: a module in [0, 1] (normalisation inside, or `normalize=`), a zoo name or a file, as `--model`.
         images: uint8 (n, h, w, c) with `labels` int (n,); or, without labels, data as `--data` takes it.
         labels: of the images.
-        engines: flavours such as "ort-int8"; open or closed sessions (`devices.host.session.EngineSession`); functions from uint8 images
-            (n, h, w, c) to logits (n, classes) or labels (n,), which are called in this process. None: the device's default.
+        engines: flavours such as "ort-int8"; ONNX files, which run as they are; open or closed sessions
+            (`devices.host.session.EngineSession`); functions from uint8 images (n, h, w, c) to logits (n, classes) or labels (n,), which
+            are called in this process. None: the device's default.
         attacks: names, as `--attack`. None: the tier's; empty: no attack at all.
         out: run folder, new or empty.
         calibration: uint8 (m, h, w, c), of no test image; None: some of the images are set aside.
@@ -217,15 +218,16 @@ def _data_file(images: Images | str | Path, labels: Labels | None, calibration: 
     return str((place / "images.npz").absolute())
 
 
-def _engines(engines: Sequence[str | EngineSession | Function] | None) -> tuple[tuple[str, ...] | None, dict[str, Opener]]:
+def _engines(engines: Sequence[str | Path | EngineSession | Function] | None) -> tuple[tuple[str, ...] | None, dict[str, Opener]]:
     """Flavours, those of Python objects as `python:NAME`, and how each of these is opened."""
     if engines is None:
         return None, {}
     openers: dict[str, Opener] = {}
     flavours: list[str] = []
     for engine in engines:
-        if isinstance(engine, str):
-            flavours.append(engine)
+        if isinstance(engine, str | Path):
+            is_file = Path(engine).suffix == ".onnx" and ":" not in str(engine)
+            flavours.append(f"{FILE}:{Path(engine).absolute()}" if is_file else str(engine))
             continue
         if not isinstance(engine, EngineSession) and not callable(engine):
             raise UsageError(f"an engine is {type(engine).__name__}; expected a flavour's name, an EngineSession or a function")

@@ -129,6 +129,16 @@ def test_the_command_of_the_record_is_one_that_a_shell_could_run(run):
     assert [words[i + 1] for i, word in enumerate(words) if word == "--batch"] == ["1"]
 
 
+def test_an_onnx_file_is_an_engine_that_runs_as_it_is(run, tmp_path):
+    (file,) = (run[0] / "artefacts").glob("onnx-fp32-*.onnx")
+    record = harness.bench(
+        MODULE, IMAGES, LABELS, engines=[file], attacks=[], out=tmp_path / "run", samples=8, device="null", sources=("S1",), batches=(),
+        calibration=255 - IMAGES[:16],
+    )  # fmt: skip
+    (engine,) = record.engines
+    assert engine.status == "ok" and engine.clean == next(e for e in run[1].engines if e.name == "onnx-fp32").clean
+
+
 def test_load_run_has_the_documented_columns_and_the_records_figures(run):
     out, record, *_ = run
     tables = harness.load_run(out)
