@@ -9,19 +9,13 @@ Source: mallopt(3), M_MMAP_MAX and M_TRIM_THRESHOLD.
 from __future__ import annotations
 
 import ctypes
-import math
-import mmap
 import sys
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def keep_freed_memory() -> None:
-    """From now on this process takes large blocks from its heap and gives none back: its memory stays at its peak.
+    """From now on this process takes large blocks from its heap and gives none back before `give_back`.
 
     Engines are measured in processes of their own, which this does not reach. Nothing happens where the C library is not glibc.
     """
@@ -31,12 +25,12 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
-def pages(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """An array of zeros on pages of its own, which go back to the system with it.
+def give_back() -> None:
+    """Return to the system what is kept and free at this moment: between two pieces of work, whose blocks are of other sizes.
 
-    For what is as large as a set of images and goes away again: on a heap that is kept, each would leave a hole that the next does not fit.
+    Else each leaves holes that the next does not fit, and memory grows with the number of pieces. Nothing happens where the C library is
+    not glibc.
     """
-    import numpy as np  # not with the command line
-
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    return np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype, math.prod(shape)).reshape(shape)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

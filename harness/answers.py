@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from harness.errors import UntrustedError
 from harness.records import AttackRecord
+from harness.stack import ImageStack, pieces
 
 Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
@@ -72,7 +73,7 @@ class Answers:
         except (OSError, ValueError, KeyError) as error:
             raise UntrustedError(f"{self.folder / _SUBJECT} is missing or damaged ({error}). Run the bench again.") from error
 
-    def ask(self, model: Model, sha256: str, images: Images) -> Logits:
+    def ask(self, model: Model, sha256: str, images: ImageStack) -> Logits:
         """The cell of a model and a set: from the disk, or asked now and kept.
 
         Raises:
@@ -87,7 +88,7 @@ class Answers:
             )
         if (stored := self.get(model.id, sha256)) is not None and len(stored) == len(images):
             return stored
-        logits = model.logits(images)
+        logits = np.concatenate([model.logits(images[piece]) for piece in pieces(images)] or [model.logits(images[:0])])
         place.mkdir(parents=True, exist_ok=True)
         if known is None:
             _write(place / _ROW, lambda file: file.write(json.dumps({"schema": 1, "id": model.id, "sha256": model.sha256}).encode()))

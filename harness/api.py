@@ -138,8 +138,8 @@ def attack(
         if int(data.labels.max()) >= twin.classes:
             raise UsageError(f"label {data.labels.max()} is out of range; the model has {twin.classes} classes, 0..{twin.classes - 1}")
         index = np.arange(len(data))
-        record, found = make_set(twin.module, data, index, chosen, radius, seed, source="S1", folder=Path(place) / "adversarial")
-        found = np.array(found)
+        record, stored = make_set(twin.module, data, index, chosen, radius, seed, source="S1", folder=Path(place) / "adversarial")
+        found = stored[:]
     right = [logits(twin.module, part).argmax(1) == data.labels for part in (images, found)]
     return Attacked(found, right[0] & right[1], record.model_copy(update={"file": ""}))
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from harness import __version__
+from harness.allocator import give_back
 from harness.answers import TWIN, Answers
 from harness.attacks.executors import open_executor
 from harness.attacks.target import EngineTarget, ModuleTarget
@@ -126,6 +127,7 @@ def _stages(
 ) -> RunRecord:
     """Everything after the checks. Each stage finds what an earlier process finished in the run folder, and does the rest."""
     exported = export_and_check(subject, settings, run.folder / "artefacts", run.log)
+    give_back()
     record = run.save(record.model_copy(update={"status": Step.EXPORTED}))
 
     engines = plan_engines(subject, settings, exported)
@@ -137,6 +139,7 @@ def _stages(
         cascade, attacks = attack(context, run, settings)
         record = run.save(record.model_copy(update={"attacks": attacks, "status": Step.ATTACKED}))
 
+    give_back()
     record = run.save(judge(record, Evidence(subject, settings, measured, cascade.matrix, cascade.lost), run.folder))
     if (wanted := run.folder / REQUIREMENTS).exists():
         record = run.save(qualify(run.folder, read_requirements(wanted)))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reports.flips import Flip, chosen
 from reports.format import class_name, clean
-from reports.run import CLEAN_IMAGES, Images, Run
+from reports.run import CLEAN_IMAGES, Run
 
 LARGEST_PX = 256
 
@@ -32,21 +32,14 @@ class Picture:
 def pictures(run: Run) -> list[Picture]:
     """The chosen flips whose images are stored."""
     flips, _ = chosen(run)
-    originals = run.images(CLEAN_IMAGES) if flips else None
-    if originals is None:
-        return []
     stored = {(a.source, a.target, a.name, a.eps_exact): a.file for a in run.record.attacks}
-    wanted = {_set(flip) for flip in flips}
-    sets = {key: run.images(file) for key, file in stored.items() if key in wanted}
-    return [picture for flip in flips for picture in _picture(run, flip, originals, sets.get(_set(flip)))]
+    files = (stored.get((flip.source, flip.target, flip.attack, flip.eps)) for flip in flips)
+    return [picture for flip, file in zip(flips, files, strict=True) if file is not None for picture in _picture(run, flip, file)]
 
 
-def _set(flip: Flip) -> tuple[str, str, str, str]:
-    return flip.source, flip.target, flip.attack, flip.eps
-
-
-def _picture(run: Run, flip: Flip, originals: Images, adversarial: Images | None) -> Iterator[Picture]:
-    before, after = _find(originals, flip.index), _find(adversarial, flip.index)
+def _picture(run: Run, flip: Flip, file: str) -> Iterator[Picture]:
+    """`file`: of the set that the flip is from."""
+    before, after = run.image(CLEAN_IMAGES, flip.index), run.image(file, flip.index)
     if before is None or after is None:
         return
     difference = after.astype(np.int16) - before
@@ -63,11 +56,6 @@ def _picture(run: Run, flip: Flip, originals: Images, adversarial: Images | None
         engine_fooled=flip.engine_prediction != flip.label,
         detail=clean(f"{flip.engine} · image {flip.index} · {flip.source} {flip.attack}, radius {radius}, largest change {largest}/255"),
     )
-
-
-def _find(images: Images | None, index: int) -> NDArray[np.uint8] | None:
-    found = np.flatnonzero(images.index == index) if images is not None else np.empty(0, int)
-    return images.images[found[0]] if images is not None and len(found) else None
 
 
 def _data_uri(image: NDArray[np.uint8]) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +44,13 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Images:
-    """One stored image file: images uint8 (n, h, w, c), index and labels int64 (n,)."""
-
-    images: NDArray[np.uint8]
-    index: NDArray[np.int64]
-    labels: NDArray[np.int64]
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    """Raise UntrustedError for every way in which an .npz can be damaged."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
+        raise UntrustedError(f"{path} is damaged: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Run:
         Raises:
             UntrustedError: a set is damaged.
         """
-        columns = [Column(a, stored.index) for a in self.raw.attacks if (stored := self.images(a.file)) is not None]
+        columns = [Column(a, index) for a in self.raw.attacks if (index := self.positions(a.file)) is not None]
         return Matrix(Answers(self.folder), self.raw.data.sha256, columns)
 
     @cached_property
@@ -161,10 +165,22 @@ class Run:
         """One engine's raw samples, `PROVIDER/time_ns` and `PROVIDER/KIND:NAME`, with `idle_ns`; None where the file is absent."""
         return None if engine.telemetry is None else self._arrays(engine.telemetry.raw)
 
-    def images(self, name: str) -> Images | None:
-        """One stored image file; None where it is absent."""
-        arrays = self._arrays(name, "images", "index", "labels")
-        return None if arrays is None else Images(arrays["images"], arrays["index"], arrays["labels"])
+    def positions(self, name: str) -> NDArray[np.int64] | None:
+        """Which images a stored file of images holds, int64 (n,); None where it is absent."""
+        arrays = self._arrays(name, "index")
+        return None if arrays is None else arrays["index"]
+
+    def image(self, name: str, position: int) -> NDArray[np.uint8] | None:
+        """One image, uint8 (h, w, c), of a stored file; None where the file is absent or does not hold it. The others are not kept."""
+        positions = self.positions(name)
+        if positions is None or not (rows := np.flatnonzero(positions == position)).size:
+            return None
+        with _undamaged(path := self._path(name)), ZipFile(path) as archive, archive.open("images.npy") as stream:
+            np.lib.format.read_magic(stream)
+            (_, *of_one), _, dtype = np.lib.format.read_array_header_1_0(stream)
+            size = math.prod(of_one) * dtype.itemsize
+            stream.seek(int(rows[0]) * size, io.SEEK_CUR)
+            return np.frombuffer(stream.read(size), np.uint8).reshape(of_one)
 
     def _path(self, name: str) -> Path:
         path = self.folder / name
@@ -176,8 +192,5 @@ class Run:
         path = self._path(name)
         if not path.is_file():
             return None
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return {key: stored[key] for key in keys or stored.files}
-        except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
-            raise UntrustedError(f"{path} is damaged: {error}") from error
+        with _undamaged(path), np.load(path, allow_pickle=False) as stored:
+            return {key: stored[key] for key in keys or stored.files}

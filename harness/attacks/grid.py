@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import UntrustedError, UsageError
+from harness.stack import ImageStack, pieces
 
 # A minimum-norm example has only just crossed the boundary, and rounding may pull it back or leave room: the points of the line from the
 # clean image through it that are tried, as shares of the way.
 STRETCHES = (1.0, 0.5, 0.7, 0.8, 0.9, 0.95, 1.02, 1.05, 1.1, 1.2, 1.4, 1.7, 2.0)
 CHUNK_BYTES = 1 << 18  # of images, compared at a time
+Rounding = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
 _TINY = 1e-3  # of a level: float32 noise that rounding away from the clean image must not blow up to a whole one
 
 
@@ -37,12 +41,21 @@ def candidates(clean: NDArray[np.uint8], adversarial: NDArray[np.float32], level
         adversarial: the attack's images, same shape, in [0, 1].
         levels: radius in levels, None for a minimum-norm attack.
     """
-    delta = adversarial.astype(np.float64) * 255 - clean
-    if levels is None:
-        yield from (_place(clean, np.rint(stretch * delta), None) for stretch in STRETCHES)
-    else:
-        yield _place(clean, np.rint(delta), levels)
-        yield _place(clean, np.sign(delta) * np.ceil(np.abs(delta) - _TINY), levels)
+    roundings: list[Rounding] = [np.rint, _outwards] if levels is not None else [partial(_stretched, by=by) for by in STRETCHES]
+    for rounded in roundings:
+        found = np.empty_like(clean)
+        for piece in pieces(clean, CHUNK_BYTES):
+            delta = adversarial[piece].astype(np.float64) * 255 - clean[piece]
+            found[piece] = _place(clean[piece], rounded(delta), levels)
+        yield found
+
+
+def _stretched(delta: NDArray[np.float64], by: float) -> NDArray[np.float64]:
+    return np.rint(by * delta)
+
+
+def _outwards(delta: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.sign(delta) * np.ceil(np.abs(delta) - _TINY))
 
 
 def _place(clean: NDArray[np.uint8], delta: NDArray[np.float64], levels: int | None) -> NDArray[np.uint8]:
@@ -56,13 +69,13 @@ def distance_levels(clean: NDArray[np.uint8], images: NDArray[np.uint8]) -> NDAr
     return np.abs(images.astype(np.int16) - clean.astype(np.int16))
 
 
-def distance_l2(clean: NDArray[np.uint8], images: NDArray[np.uint8]) -> NDArray[np.float64]:
+def distance_l2(clean: NDArray[np.uint8], images: ImageStack) -> NDArray[np.float64]:
     """|x' - x| in the L2 norm, (n,), of pixels in [0, 1]."""
     return distances(clean, images)[1]
 
 
 def distances(
-    clean: NDArray[np.uint8], images: NDArray[np.uint8], index: NDArray[np.int64] | None = None
+    clean: NDArray[np.uint8], images: ImageStack, index: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """L-inf in levels and L2 of pixels in [0, 1], each (n,), between `images` and those of `clean` at `index` (all if None).
 
@@ -71,10 +84,9 @@ def distances(
     linf, l2 = np.zeros(len(images), np.int16), np.zeros(len(images))
     if clean is images and index is None:
         return linf, l2
-    step = max(1, CHUNK_BYTES // max(images[:1].size, 1))
-    for start in range(0, len(images), step):
-        piece = slice(start, start + step)
-        levels = distance_levels(clean[piece if index is None else index[piece]], images[piece]).reshape(len(images[piece]), -1)
+    for piece in pieces(images, CHUNK_BYTES):
+        there = images[piece]
+        levels = distance_levels(clean[piece if index is None else index[piece]], there).reshape(len(there), -1)
         linf[piece] = levels.max(axis=1, initial=0)
         l2[piece] = np.linalg.norm(levels.astype(np.float64), axis=1) / 255
     return linf, l2
@@ -86,8 +98,8 @@ def check_ball(clean: NDArray[np.uint8], images: NDArray[np.uint8], levels: int 
     Raises:
         UntrustedError: some entry is more than `levels` away.
     """
-    if levels is None or not images.size:
+    if levels is None:
         return
-    worst = int(distance_levels(clean, images).max())
+    worst = max((int(distance_levels(clean[piece], images[piece]).max()) for piece in pieces(images, CHUNK_BYTES)), default=0)
     if worst > levels:
         raise UntrustedError(f"an adversarial image left its ball: {worst}/255 from the clean image, expected at most {levels}/255")

@@ -5,24 +5,25 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from harness.allocator import pages
 from harness.data.npz import Archive
+from harness.data.stored import StoredImages
 from harness.errors import UntrustedError, UsageError
 from harness.records import AttackRecord
+from harness.stack import ImageStack, pieces
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Save arrays as npz; the same arrays give the same bytes.
+def write(path: Path, arrays: Mapping[str, NDArray[Any]], images: ImageStack | None = None) -> None:
+    """Save arrays as npz, `images` first where they are given on their own; the same arrays give the same bytes.
 
     Raises:
         UsageError: the file cannot be written (no space, no permission).
@@ -31,12 +32,26 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the arrays for its flag
+            with zipfile.ZipFile(file, "w") as archive:
+                if images is not None:
+                    with archive.open("images.npy", "w", force_zip64=True) as stream:
+                        _write_images(stream, images)
+                for name, values in arrays.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                        np.lib.format.write_array(stream, values, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _write_images(stream: IO[bytes], images: ImageStack) -> None:
+    """As numpy writes an array, a piece at a time."""
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": images.shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    for piece in pieces(images):
+        stream.write(np.ascontiguousarray(images[piece]).data)
 
 
 def read(path: Path, *but: str) -> Arrays | None:
@@ -60,36 +75,27 @@ def record_of(arrays: Arrays, path: Path) -> AttackRecord:
         raise UntrustedError(f"the record in {path} is damaged. Delete it and run the attack again.") from error
 
 
-def set_digest(images: NDArray[np.uint8], index: NDArray[np.int64], labels: NDArray[np.int64]) -> str:
+def set_digest(images: ImageStack, index: NDArray[np.int64], labels: NDArray[np.int64]) -> str:
     """SHA-256 over the bytes of the images, their indices and labels, in this order."""
-    digest = hashlib.sha256(np.ascontiguousarray(images, dtype=np.uint8).data)
+    digest = hashlib.sha256()
+    add_images(digest, images)
     digest.update(np.ascontiguousarray(index, dtype="<i8").data)
     digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
     return digest.hexdigest()
 
 
-def read_images(path: Path) -> NDArray[np.uint8]:
-    """The images of a finished set, (n, h, w, c). Raises as `read_rows`."""
+def add_images(digest: hashlib._Hash, images: ImageStack) -> None:
+    """Update a hash with the bytes of images."""
+    for piece in pieces(images):
+        digest.update(np.ascontiguousarray(images[piece]).data)
+
+
+def open_images(path: Path) -> StoredImages:
+    """The images of a finished set, (n, h, w, c), read when they are asked for. Raises UntrustedError: missing or damaged."""
     try:
         with Archive(path) as archive:
-            header = archive.header("images")
-            images = pages(header.shape, header.dtype)
-            for start, rows in archive.rows("images"):
-                images[start : start + len(rows)] = rows
-            return images
-    except UsageError as error:
-        raise _damaged(path, error) from error
-
-
-def read_rows(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """(position of the first, images (k, h, w, c)) of a finished set of this very run, a few at a time.
-
-    Raises:
-        UntrustedError: missing or damaged.
-    """
-    try:
-        with Archive(path) as archive:
-            yield from archive.rows("images")
+            of_one = archive.header("images").shape[1:]
+        return StoredImages([path], of_one)
     except UsageError as error:
         raise _damaged(path, error) from error
 
@@ -99,7 +105,7 @@ def _damaged(path: Path, error: Exception | None = None) -> UntrustedError:
     return UntrustedError(f"adversarial set {path} is missing or damaged{why}. Run the attack again in a new folder.")
 
 
-def load_set(path: Path, sha256: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+def load_set(path: Path, sha256: str) -> tuple[StoredImages, NDArray[np.int64], NDArray[np.int64]]:
     """Images (n, h, w, c), index (n,) and labels (n,) of a finished set.
 
     Raises:
@@ -108,7 +114,7 @@ def load_set(path: Path, sha256: str) -> tuple[NDArray[np.uint8], NDArray[np.int
     arrays = read(path, "images")
     if arrays is None or not {"index", "labels"} <= arrays.keys():
         raise _damaged(path)
-    images, index, labels = read_images(path), arrays["index"], arrays["labels"]
+    images, index, labels = open_images(path), arrays["index"], arrays["labels"]
     found = set_digest(images, index, labels)
     if found != sha256:
         raise UntrustedError(f"adversarial set {path} changed since it was made: sha256 {found[:12]}…, expected {sha256[:12]}…")

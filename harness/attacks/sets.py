@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from export.identity import module_sha256
-from harness.allocator import pages
 from harness.answers import TWIN
 from harness.attacks import parts
-from harness.attacks.batch import Attacked, Images, Mask, Panel
+from harness.attacks.batch import Attacked, Mask, Panel
 from harness.attacks.batch_size import batch_size
 from harness.attacks.executors import Executor
 from harness.attacks.executors.local import Local
@@ -35,11 +34,16 @@ from harness.attacks.search import image_seed
 from harness.attacks.table import Attack
 from harness.attacks.work import Batch, Common
 from harness.data.dataset import Dataset
+from harness.data.stored import StoredImages
 from harness.eps import slug
 from harness.errors import UntrustedError, UsageError
 from harness.placement import device
 from harness.progress import Track
 from harness.records import AttackRecord, Queries
+from harness.stack import ImageStack
+
+Rest = dict[str, NDArray[Any]]
+"""What is kept in memory of the batches that are done: the fields of `Attacked` but the images, each (n,)."""
 
 
 def make_set(
@@ -56,10 +60,10 @@ def make_set(
     batch: int | None = None,
     survivors: Mask | None = None,
     panel: Panel | None = None,
-    first: Images | None = None,
+    first: ImageStack | None = None,
     executor: Executor | None = None,
     forms: Forms | None = None,
-) -> tuple[AttackRecord, Images]:
+) -> tuple[AttackRecord, StoredImages]:
     """Attack the images of `data` at `index` and store them in `folder/SOURCE-TARGET-NAME-EPS.npz`.
 
     Only images that `module` has right are attacked, with a panel all; the rest stay as they are. A finished set is read back, a begun one
@@ -117,7 +121,7 @@ class _Task:
     batch: int
     wanted: Mask
     panel: Panel | None
-    first: Images | None
+    first: ImageStack | None
     executor: Executor
     forms: Forms
 
@@ -150,10 +154,10 @@ class _Task:
             digest.update(repr([(model.id, model.sha256) for model in self.panel.judges]).encode())
             digest.update(np.ascontiguousarray(self.panel.fooled).data)
         if self.first is not None:
-            digest.update(np.ascontiguousarray(self.first).data)
+            parts.add_images(digest, self.first)
         return digest.hexdigest()
 
-    def finished(self) -> tuple[AttackRecord, Images] | None:
+    def finished(self) -> tuple[AttackRecord, StoredImages] | None:
         """The stored set, if there is one."""
         if not self.file.exists():
             return None
@@ -168,41 +172,44 @@ class _Task:
             raise UntrustedError(f"{self.file} says that it is {record.file!r}; expected {self.stored_as!r}. Delete it and attack again.")
         return record, parts.load_set(self.file, record.set_sha256)[0]
 
-    def run(self) -> tuple[AttackRecord, Images]:
+    def run(self) -> tuple[AttackRecord, StoredImages]:
         """Make the missing batches, merge all, and remove the parts."""
-        whole = self._batches(self.parts_folder)
-        record = self.record(whole)
+        paths, rest = self._batches(self.parts_folder)
+        images = StoredImages(paths, self.data.images.shape[1:])
+        record = self.record(images, rest)
         labels, places = self.data.labels[self.index], self.data.place(self.index)
         extra = {"record": np.array(record.model_dump_json()), "fingerprint": np.array(self.fingerprint)}
-        parts.write(self.file, {"images": whole.images, "index": places, "labels": labels, **extra})
+        parts.write(self.file, {"index": places, "labels": labels, **extra}, images)
         shutil.rmtree(self.parts_folder, ignore_errors=True)
-        return record, whole.images
+        return record, parts.open_images(self.file)
 
-    def _batches(self, folder: Path) -> Attacked:
-        """All batches, one after the other: each read from its part file, or made and stored there."""
+    def _batches(self, folder: Path) -> tuple[list[Path], Rest]:
+        """The part files of all batches, in their order: each is there already, or made now. And what is kept of them in memory."""
         slices = [slice(start, start + self.batch) for start in range(0, len(self.index), self.batch)]
         paths = [folder / f"{number:05d}.npz" for number in range(len(slices))]
-        whole, there, missing = _blank(len(self.index), self.data.images), np.zeros(len(self.index), np.bool_), []
+        names = [field.name for field in fields(Attacked)]
+        rest: Rest = {name: np.zeros(len(self.index), np.int64 if name == "queries" else np.bool_) for name in names if name != "images"}
+        there, missing = np.zeros(len(self.index), np.bool_), []
 
-        def put(number: int, part: Attacked) -> None:
-            for name, array in vars(whole).items():
-                array[slices[number]] = getattr(part, name)
+        def put(number: int, part: Mapping[str, NDArray[Any]]) -> None:
+            for name, array in rest.items():
+                array[slices[number]] = part[name]
             there[slices[number]] = True
 
         for number, path in enumerate(paths):
             arrays = parts.read(path)
-            if arrays is not None and arrays.keys() == vars(whole).keys():  # a part of another version is made again
-                put(number, Attacked(**arrays))
+            if arrays is not None and arrays.keys() == set(names):  # a part of another version is made again
+                put(number, arrays)
             else:
                 missing.append(number)
         title = f"{self.source} {self.attack.name} on {self.target}" + (f" at {self.eps}" if self.attack.bounded else "")
         tracked = Track(title, len(self.index), done=int(there.sum()))
         with frozen_eval(self.module), tracked as track, closing(self._made(slices, missing)) as made:
             for number, part in made:
-                put(number, part)
+                put(number, vars(part))
                 parts.write(paths[number], vars(part))
-                track.advance(len(part.images), f"robust {whole.right[there].mean():.1%}")
-        return whole
+                track.advance(len(part.images), f"robust {rest['right'][there].mean():.1%}")
+        return paths, rest
 
     def _made(self, slices: list[slice], missing: list[int]) -> Generator[tuple[int, Attacked], None, None]:
         """The missing batches, each as soon as it is there."""
@@ -225,11 +232,12 @@ class _Task:
             None if self.first is None else self.first[piece],
         )
 
-    def record(self, made: Attacked) -> AttackRecord:
+    def record(self, images: ImageStack, rest: Rest) -> AttackRecord:
         """The record of the merged set."""
-        n_attacked = int(made.attacked.sum())
-        linf, l2 = distances(self.data.images, made.images, self.index)
-        fooled = made.attacked & ~made.right
+        attacked, right = rest["attacked"], rest["right"]
+        n_attacked = int(attacked.sum())
+        linf, l2 = distances(self.data.images, images, self.index)
+        fooled = attacked & ~right
         return AttackRecord(
             source=self.source,
             target=self.target,
@@ -243,21 +251,13 @@ class _Task:
             seed=self.seed,
             n=len(self.index),
             n_attacked=n_attacked,
-            target_accuracy=float(made.right.mean()) if len(made.right) else 0.0,
+            target_accuracy=float(right.mean()) if len(right) else 0.0,
             linf_max=int(linf.max(initial=0)) / 255,
-            l2_mean=float(l2[made.attacked].mean()) if n_attacked else 0.0,
+            l2_mean=float(l2[attacked].mean()) if n_attacked else 0.0,
             l2_median=float(np.median(l2[fooled])) if fooled.any() else None,
-            zero_gradient_share=float(made.zero_gradient.sum()) / max(n_attacked, 1),
-            undone_by_rounding=int(made.undone.sum()),
-            queries=Queries.of(made.queries[made.attacked].tolist()),
-            set_sha256=parts.set_digest(made.images, self.data.place(self.index), self.data.labels[self.index]),
+            zero_gradient_share=float(rest["zero_gradient"].sum()) / max(n_attacked, 1),
+            undone_by_rounding=int(rest["undone"].sum()),
+            queries=Queries.of(rest["queries"][attacked].tolist()),
+            set_sha256=parts.set_digest(images, self.data.place(self.index), self.data.labels[self.index]),
             file=self.stored_as,
         )
-
-
-def _blank(n: int, images: Images) -> Attacked:
-    """Room for n images of the size of those."""
-    rest: dict[str, NDArray[Any]] = {
-        field.name: np.zeros(n, np.int64 if field.name == "queries" else np.bool_) for field in fields(Attacked)[1:]
-    }
-    return Attacked(pages((n, *images.shape[1:]), np.uint8), **rest)

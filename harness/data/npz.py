@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import lzma
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 # What zipfile, its decompressors and numpy raise for bytes that are no such file. RuntimeError: encrypted.
 _UNREADABLE = (
     ValueError, EOFError, KeyError, MemoryError, RecursionError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
-    lzma.LZMAError,
+    lzma.LZMAError, struct.error,
 )  # fmt: skip
 # What is asked for in the words of numpy, by the kind of a dtype that images do not have.
 _REMEDIES = {
@@ -108,6 +109,19 @@ class Archive:
             for start in range(0, n, step):
                 count = min(step, n - start)
                 yield start, np.frombuffer(_exactly(stream, count * row), header.dtype).reshape(count, *shape)
+
+    def offset(self, name: str) -> int:
+        """Where in the file the values of the array `name` begin, which must not be compressed."""
+        with self._open(name) as (stream, _):
+            info = self.zip.getinfo(f"{name}.npy")
+            if info.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"array {name} is compressed")
+            with self.path.open("rb") as file:
+                file.seek(info.header_offset)
+                lengths: tuple[int, int] = struct.unpack(
+                    "<26x2H", file.read(30)
+                )  # of the name and of the extra field in the member's own header
+            return info.header_offset + 30 + sum(lengths) + stream.tell()
 
     @contextlib.contextmanager
     def _open(self, name: str) -> Iterator[tuple[IO[bytes], Header]]:

@@ -27,6 +27,7 @@ from harness.models.load import Twin, load_twin
 from harness.placement import device
 from harness.records import AttackRecord, Median
 from harness.reproduce.networks import Network
+from harness.stack import ImageStack
 from harness.sweep.cache import Cache
 from harness.sweep.keys import EVALUATING, code, digest, recorded
 
@@ -166,6 +167,6 @@ class Loaded:
         return float(np.median(found[found > 0])) if (found > 0).any() else 1.0
 
 
-def in_parts(module: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Right:
+def in_parts(module: nn.Module, images: ImageStack, labels: NDArray[np.int64]) -> Right:
     """Who is right, bool (n,), in batches."""
     return np.concatenate([judge(module, images[i : i + BATCH], labels[i : i + BATCH])[0] for i in range(0, len(images), BATCH)])

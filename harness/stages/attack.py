@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from harness.allocator import pages
-from harness.answers import TWIN, Answers, Column, Images, Matrix, Model, Right
+from harness.allocator import give_back
+from harness.answers import TWIN, Answers, Column, Matrix, Model, Right
 from harness.attacks.batch import Panel
 from harness.attacks.executors import Executor
 from harness.attacks.executors.local import Local
 from harness.attacks.forms import Forms
-from harness.attacks.parts import read_rows
+from harness.attacks.parts import open_images, write
 from harness.attacks.sets import make_set
 from harness.attacks.target import EngineLostError, ModuleTarget
 from harness.errors import UsageError
@@ -26,6 +26,7 @@ from harness.records import AttackRecord
 from harness.settings import Settings
 from harness.sources import SOURCES, deciding
 from harness.sources.planned import Context, Planned
+from harness.stack import Chosen, ImageStack, Mixed
 from harness.stages.subject import Subject, load_subject
 
 SETS = "adversarial"
@@ -95,6 +96,7 @@ class Cascade:
         while planned.name in there - self.lost.keys():
             try:
                 record, images, index = self._attack(planned)
+                give_back()
                 self._ask_all(record.set_sha256, images)
                 self.columns.append(Column(record, index))
             except EngineLostError as error:
@@ -103,7 +105,7 @@ class Cascade:
             else:
                 return
 
-    def _attack(self, planned: Planned) -> tuple[AttackRecord, Images, NDArray[np.int64]]:
+    def _attack(self, planned: Planned) -> tuple[AttackRecord, ImageStack, NDArray[np.int64]]:
         """The set itself, and the positions of its images: of none where none is left, which is complete too."""
         subject = self.context.subject
         index, panel = (planned.index, None) if planned.index is not None else self._pool(planned)
@@ -164,13 +166,12 @@ class Cascade:
         within = [column for column in self.columns if column.eps <= min(larger) and SOURCES[column.record.source].decides]
         return np.stack([~self.matrix.worst_case(model.id, within) for model in judges], axis=1)
 
-    def _warm(self, planned: Planned, index: NDArray[np.int64]) -> Images | None:
+    def _warm(self, planned: Planned, index: NDArray[np.int64]) -> ImageStack | None:
         """Of the sets of the named sources at the same radius that are aimed at the twin or at this target, each image's version with the
         target's smallest margin.
         """
         data = self.context.subject.test
-        best, smallest = pages((len(index), *data.images.shape[1:]), np.uint8), np.full(len(index), np.inf, np.float32)
-        np.take(data.images, index, axis=0, out=best, mode="clip")  # any other mode makes a copy first
+        best, smallest = Mixed(Chosen(data.images, index)), np.full(len(index), np.inf, np.float32)
         for column in self.columns:
             record = column.record
             if record.source not in planned.warm or column.eps != planned.eps or record.norm != "Linf":
@@ -181,28 +182,23 @@ class Cascade:
             _, rows, theirs = np.intersect1d(index, column.index, assume_unique=True, return_indices=True)
             better = margin[theirs] < smallest[rows]
             smallest[rows[better]] = margin[theirs[better]]
-            place = np.full(len(column.index), -1)  # in `best`, of each image of the set
-            place[theirs[better]] = rows[better]
-            for start, images in read_rows(self.folder / column.record.file):
-                wanted = place[start : start + len(images)]
-                best[wanted[wanted >= 0]] = images[wanted >= 0]
+            best.take(rows[better], open_images(self.folder / column.record.file), theirs[better])
         return best if np.isfinite(smallest).any() else None
 
-    def _ask_all(self, sha256: str, images: Images) -> None:
+    def _ask_all(self, sha256: str, images: ImageStack) -> None:
         """Have the twin, every engine and every graph answer to a set."""
         engines = [self.context.engines[name] for name in self.engines]
         models: list[Model] = [self.context.twin, *engines, *self.context.graphs.values()]
         for model in models:
             self._ask(model, sha256, images)
 
-    def _ask(self, model: Model, sha256: str, images: Images) -> NDArray[np.float32]:
+    def _ask(self, model: Model, sha256: str, images: ImageStack) -> NDArray[np.float32]:
         return self.answers.ask(model, sha256, images)
 
 
 def _save_clean(path: Path, subject: Subject) -> None:
     """The clean images that are attacked, for the report and for whoever looks at a set."""
-    clean = subject.attacked
-    np.savez_compressed(path, images=clean.images, index=subject.index, labels=clean.labels)
+    write(path, {"index": subject.index, "labels": subject.test.labels[subject.index]}, Chosen(subject.test.images, subject.index))
 
 
 def attack_once(settings: Settings, out: Path) -> AttackRecord:

@@ -56,11 +56,6 @@ class Subject:
     attacks: tuple[Attack, ...]
     profile: DeviceProfile
 
-    @property
-    def attacked(self) -> Dataset:
-        """The attacked images, in the order of `index`: a copy, made at each call."""
-        return self.test.subset(self.index)
-
 
 def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     """Look up every name the user gave, before anything is loaded.

@@ -77,7 +77,7 @@ def plain(name: str, model: nn.Module, x: Tensor, y: Tensor, eps: float, seed: i
 
 def ours(name: str, model: nn.Module, data: Dataset, eps: Fraction, seed: int, folder: Path) -> np.ndarray:
     _, images = make_set(model, data, np.arange(len(data)), resolve(name), eps, seed, source="S1", folder=folder)
-    x, found, y = to_tensor(data.images), to_tensor(images), torch.from_numpy(data.labels)
+    x, found, y = to_tensor(data.images), to_tensor(images[:]), torch.from_numpy(data.labels)
     with torch.no_grad():
         return ((model(x).argmax(1) == y) & (model(found).argmax(1) == y)).numpy()
 

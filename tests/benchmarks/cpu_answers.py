@@ -44,7 +44,7 @@ def main() -> None:
         samples=given.samples, batches=(),
     )  # fmt: skip
     whole = load_subject(settings)
-    subject = replace(whole, test=whole.attacked, index=np.arange(given.samples))
+    subject = replace(whole, test=whole.test.subset(whole.index), index=np.arange(given.samples))
     exported = export_and_check(subject, settings, given.out / "artefacts", print)
     sets = given.out / "adversarial"
     record, images = make_set(

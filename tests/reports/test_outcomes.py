@@ -84,14 +84,14 @@ def test_engines_that_were_fooled_alone_come_first(run):
 
 def test_a_file_outside_the_run_folder_is_refused(run):
     with pytest.raises(UntrustedError, match="outside the run folder"):
-        run.images("../clean.npz")
+        run.image("../clean.npz", 0)
 
 
 def test_a_damaged_image_file_is_named(run, tmp_path):
     make_run(tmp_path / "run")
     (tmp_path / "run/adversarial/clean.npz").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(UntrustedError, match=r"clean\.npz is damaged"):
-        Run.open(tmp_path / "run").images("adversarial/clean.npz")
+        Run.open(tmp_path / "run").image("adversarial/clean.npz", 0)
 
 
 def test_samples_without_a_column_are_refused(tmp_path):

@@ -32,6 +32,7 @@ from harness.ray_cluster import connect
 from harness.records import AttackRecord
 from harness.settings import Settings
 from harness.spine import bench
+from harness.stack import ImageStack
 
 ray = pytest.importorskip("ray", reason="ray is not installed (pip install 'edge-harness[sweep]')")
 
@@ -79,7 +80,7 @@ def on_ray(log: Path) -> Iterator[Executor]:
 
 def make(
     folder: Path, executor: Executor | None, attack: Attack = watched.ATTACK, model: nn.Module | None = None, **more: Any
-) -> tuple[AttackRecord, Images]:
+) -> tuple[AttackRecord, ImageStack]:
     model = model or linear_model(3)
     place = folder / "adversarial"
     return make_set(
@@ -87,9 +88,9 @@ def make(
     )
 
 
-def assert_equal(one: tuple[AttackRecord, Images], other: tuple[AttackRecord, Images]) -> None:
+def assert_equal(one: tuple[AttackRecord, ImageStack], other: tuple[AttackRecord, ImageStack]) -> None:
     assert one[0] == other[0]
-    np.testing.assert_array_equal(one[1], other[1])
+    np.testing.assert_array_equal(one[1][:], other[1][:])
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd-ce-5", "cw-l2", "square-20"])
@@ -130,7 +131,7 @@ class Engine:
         return self.judge.logits(images)
 
 
-def judged(folder: Path, executor: Executor, engine: Engine, name: str = "apgd-ce-10") -> tuple[AttackRecord, Images]:
+def judged(folder: Path, executor: Executor, engine: Engine, name: str = "apgd-ce-10") -> tuple[AttackRecord, ImageStack]:
     """A set that the twin, its graph and an engine judge."""
     model = linear_model(3)
     judges = [ModuleTarget(model), ModuleTarget(linear_model(3, seed=1), "graph"), engine]

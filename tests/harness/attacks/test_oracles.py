@@ -74,7 +74,7 @@ def test_carlini_wagner_finds_the_smallest_distance(tmp_path: Path) -> None:
     x = data.images.transpose(0, 3, 1, 2).reshape(len(data), -1) / 255
     exact = ((w[rows, other] * x).sum(1) + b[rows, other]) / np.linalg.norm(w[rows, other], axis=1)
     record, images = make_set(model, data, rows, resolve("CWL2"), EPS, 0, source="S1", folder=tmp_path)
-    found = np.sqrt(((images.astype(float) - data.images.astype(float)) ** 2).reshape(len(data), -1).sum(1)) / 255
+    found = np.sqrt(((images[:].astype(float) - data.images.astype(float)) ** 2).reshape(len(data), -1).sum(1)) / 255
     attacked = exact > 0
     assert record.target_accuracy == 0 and record.n_attacked == attacked.sum()
     assert record.l2_median == pytest.approx(np.median(found[attacked]))

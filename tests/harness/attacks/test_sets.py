@@ -73,7 +73,7 @@ def test_a_set_broken_off_goes_on_after_its_last_batch(tmp_path: Path, calls: li
     resumed, resumed_images = run(tmp_path / "broken")
     assert calls == everything[4:], "a finished batch was repeated, or a seed moved"
     assert resumed.set_sha256 == whole.set_sha256
-    np.testing.assert_array_equal(resumed_images, images)
+    np.testing.assert_array_equal(resumed_images[:], images[:])
     assert resumed.model_copy(update={"file": whole.file}) == whole
     calls.clear()
     assert run(tmp_path / "broken")[0] == resumed
@@ -134,7 +134,7 @@ def test_a_changed_or_damaged_set_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "S0-twin-noise-8-255.npz"
     arrays = read(path)
     assert arrays is not None
-    changed = images.copy()
+    changed = images[:]
     changed[3, 0, 0, 0] ^= 1
     np.savez(path, **{**arrays, "images": changed})
     with pytest.raises(UntrustedError, match="changed since"):
@@ -149,7 +149,7 @@ def test_a_changed_or_damaged_set_is_refused(tmp_path: Path) -> None:
 def test_no_survivor_no_attack(tmp_path: Path, calls: list[int]) -> None:
     record, images = run(tmp_path, survivors=np.zeros(len(INDEX), dtype=bool))
     assert (calls, record.n_attacked, record.target_accuracy, record.l2_mean, record.l2_median) == ([], 0, 0.0, 0.0, None)
-    np.testing.assert_array_equal(images, linear_data(linear_model(3)).images[INDEX])
+    np.testing.assert_array_equal(images[:], linear_data(linear_model(3)).images[INDEX])
 
 
 @pytest.mark.parametrize(

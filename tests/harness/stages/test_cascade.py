@@ -278,5 +278,5 @@ def test_random_starts_do_not_depend_on_who_else_is_in_the_batch(linear: tuple[n
     model, data = linear
     whole, images = make_set(model, data, np.arange(40), resolve("pgd-1"), EPS, 0, source="S1", folder=tmp_path / "a", batch=40)
     _, some = make_set(model, data, np.arange(10, 20), resolve("pgd-1"), EPS, 0, source="S1", folder=tmp_path / "b", batch=3)
-    np.testing.assert_array_equal(images[10:20], some)
+    np.testing.assert_array_equal(images[10:20], some[:])
     assert whole.n == 40
