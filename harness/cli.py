@@ -12,7 +12,7 @@ import typer
 
 from harness import plugins
 from harness.allocator import keep_freed_memory
-from harness.commands import compare, compress, devices, doctor, lint, models, reproduce, requirements, sweep
+from harness.commands import compare, compress, devices, doctor, lint, models, reproduce, requirements, selftest, sweep
 from harness.commands.interruption import going_on
 from harness.commands.options import (
     Address,
@@ -308,6 +308,7 @@ app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 app.command("init-requirements", epilog=requirements.EPILOG)(init_requirements)
 app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=doctor.EPILOG)(doctor.doctor)
+app.command(epilog=selftest.EPILOG)(selftest.selftest)
 app.add_typer(devices.app, name="devices")
 app.add_typer(models.app, name="models")
 

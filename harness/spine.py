@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from harness import __version__
@@ -20,9 +22,10 @@ from harness.requirements.judge import qualify
 from harness.run import RunFolder, check_links, check_space, environment, now
 from harness.settings import CURVE, Settings, engine_name, stored_settings
 from harness.sources.planned import Context
+from harness.stages.again import ask_again
 from harness.stages.attack import Cascade
-from harness.stages.engines import Engine, Engines, Opener, open_engines, plan_engines
-from harness.stages.export import export_and_check
+from harness.stages.engines import Engine, Engines, Opener, Where, on_device, open_engines, plan_engines
+from harness.stages.export import Exported, export_and_check
 from harness.stages.judge import Evidence, graph_name, judge
 from harness.stages.measure import measure
 from harness.stages.subject import Subject, check_names, describe_data, describe_device, describe_model, load_subject
@@ -53,7 +56,8 @@ def bench(
     check_space(out, needed_bytes(subject, settings))
     with RunFolder(out) as run:
         keep_requirements(requirements, run.folder)
-        return _stages(run, run.save(open_record(subject, settings, command)), subject, settings, given)
+        ways = Ways(where=partial(on_device, given=given))
+        return _reported(run, carry_out(run, run.save(open_record(subject, settings, command)), subject, settings, ways))
 
 
 def check_requirements(path: Path, settings: Settings) -> None:
@@ -101,7 +105,7 @@ def resume(folder: Path) -> RunRecord:
                 f"the {what} changed since {folder} was begun: sha256 {then[:12]}… then, {today[:12]}… now. Start a new run."
             )
     with RunFolder(folder) as run:
-        return _stages(run, record, subject, settings)
+        return _reported(run, carry_out(run, record, subject, settings))
 
 
 def prepare(settings: Settings, out: Path, command: list[str]) -> None:
@@ -122,25 +126,41 @@ def open_only(settings: Settings, out: Path, command: list[str]) -> None:
         run.save(open_record(subject, settings, command))
 
 
-def _stages(
-    run: RunFolder, record: RunRecord, subject: Subject, settings: Settings, given: Mapping[str, Opener] | None = None
-) -> RunRecord:
+@dataclass(frozen=True)
+class Ways:
+    """How two stages of a run are done; the self-test plants its faults there.
+
+    Attributes:
+        export: makes the artefacts.
+        where: makes the sessions with engines.
+    """
+
+    export: Callable[[Subject, Settings, Path, Callable[[str], None]], list[Exported]] = export_and_check
+    where: Where = on_device
+
+
+def carry_out(run: RunFolder, record: RunRecord, subject: Subject, settings: Settings, ways: Ways = Ways()) -> RunRecord:
     """Everything after the checks. Each stage finds what an earlier process finished in the run folder, and does the rest."""
-    exported = export_and_check(subject, settings, run.folder / "artefacts", run.log)
+    exported = ways.export(subject, settings, run.folder / "artefacts", run.log)
     give_back()
     record = run.save(record.model_copy(update={"status": Step.EXPORTED}))
 
     engines = plan_engines(subject, settings, exported)
-    with open_engines(engines, subject, settings, run.folder, run.log, given) as opened:
+    with open_engines(engines, subject, settings, run.folder, run.log, ways.where) as opened:
         measured = measure(opened, subject, settings, run.folder, run.log)
         record = run.save(record.model_copy(update={"status": Step.MEASURED}))
 
         context = make_context(subject, settings, opened, [engine for engine in engines if engine.name in opened.sessions])
         cascade, attacks = attack(context, run, settings)
         record = run.save(record.model_copy(update={"attacks": attacks, "status": Step.ATTACKED}))
+        again = ask_again(opened, context, cascade.matrix, cascade.lost, run.folder)
 
     give_back()
-    record = run.save(judge(record, Evidence(subject, settings, measured, cascade.matrix, cascade.lost), run.folder))
+    return run.save(judge(record, Evidence(subject, settings, measured, cascade.matrix, cascade.lost, again), run.folder))
+
+
+def _reported(run: RunFolder, record: RunRecord) -> RunRecord:
+    """The record held against the requirements, and its report."""
     if (wanted := run.folder / REQUIREMENTS).exists():
         record = run.save(qualify(run.folder, read_requirements(wanted)))
     render(run.folder, ("html", "md"))

@@ -26,6 +26,9 @@ HALF = 0.5
 TINY = 1e-9  # of an image, in products of limits and counts
 DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
 NOT_TIMED = "nothing was timed"
+LAST = 10  # steps of an attack, at whose end its loss should have settled
+THIRD = 3
+FEWEST_CALIBRATION = 30  # images, below which no course of their statistics is told
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,11 @@ class Kind:
     Attributes:
         limit, remedy: in words.
         guards: the robustness verdict is not to be trusted where it fails.
-        lacking: why no run tests it; empty where one can.
     """
 
     limit: str
     remedy: str
     guards: bool = True
-    lacking: str = ""
 
 
 GATES: dict[str, Kind] = {
@@ -62,11 +63,38 @@ GATES: dict[str, Kind] = {
         "on clean images the engine is less than 1 point below the twin (one-sided 95 % bounds)",
         "Failed: mend the artefact (calibration, precision of the first and last layer). Undecided: classify more images.",
     ),
+    "engine parity": Kind(
+        f"the user's own engine names the twin's class on at least {LIMITS.own_agreement:.0%} of the clean images",
+        "The engine computes another network: check its weights, the order of its classes, its input's scale, layout and colours.",
+    ),
+    "file fidelity": Kind(
+        f"on {LIMITS.fidelity_clean:.0%} of the clean images the engine answers as its file defines (onnxruntime: logits within "
+        f"{LIMITS.logit_error:.1%} of the largest; other runtimes: the same label)",
+        "The device runs another file, or other arithmetic: compare the hash of what runs, the runtime's version and options.",
+    ),
+    "fresh answers": Kind(
+        f"opened anew and asked in another order and in other batches, the engine names the same class on {LIMITS.fresh_same:.0%} of the "
+        f"images, with logits within {LIMITS.fresh_error:.0%} of the largest",
+        "Its answers depend on what else it was asked: look for a memory of earlier inputs, statistics over the batch (batch norm in "
+        "training mode), randomness, or a build that differs from the last.",
+    ),
+    "engine gain": Kind(
+        f"under the same attacks the engine is at most {LIMITS.engine_gain:.0%} more robust than the twin (beyond chance)",
+        "Deploying makes no network more robust: the attacks on the engine are weaker than they look. Look for masked gradients, inputs "
+        "that are cleaned or recognised, and randomness; attack the engine itself with more queries.",
+    ),
     "determinism": Kind(
         "repeated runs over the same images give the same bits",
         "Fix the thread count and the runtime's tuning options; otherwise judge several builds and let the worst count.",
     ),
     "calibration disjoint": Kind("no test image is among the calibration images", "Calibrate on other images, from the training set."),
+    "calibration images": Kind(
+        f"the calibration images are like the test images: the twin names classes of at least {LIMITS.calibration_cover:.0%} of the test "
+        f"images among them, and brightness, contrast and roughness are spread alike (Kolmogorov-Smirnov distance at most "
+        f"{LIMITS.calibration_distance:g})",
+        "Calibrate on a random sample of the training set, prepared as the test images are.",
+        guards=False,
+    ),
     "large radius": Kind(
         f"at eps = 64/255 at most {LIMITS.large_radius_accuracy:.0%} of the attacked images stay right",
         "Suspect masked gradients: attack the STE twin, divide the logits by a temperature, or use a query attack.",
@@ -121,6 +149,16 @@ GATES: dict[str, Kind] = {
         "Do not use the latency: results are cached somewhere.",
         guards=False,
     ),
+    "own clock": Kind(
+        f"the nanoseconds that an engine with a clock of its own reports are at least {LIMITS.own_clock:.0%} of those that pass here",
+        "Do not use the latency: time whole calls, from the input to the answer, on a clock that runs as the wall's.",
+        guards=False,
+    ),
+    "steady latency": Kind(
+        f"the fastest calls of the last third of the rounds take at most {1 + LIMITS.latency_drift:g} times those of the first third",
+        "The device slows down: heat, a power limit or a clock that falls. Cool it, lock the clocks, or report the later figures.",
+        guards=False,
+    ),
     "device state": Kind(
         "before and after the run, the device is as its profile declares it: instructions, memory, versions",
         "Do what the reason says, then measure again: the figures are those of another device.",
@@ -132,22 +170,20 @@ GATES: dict[str, Kind] = {
         guards=False,
     ),
     "rising loss": Kind(
-        "the attack's loss no longer rises in its last 10 steps",
+        f"of at most {LIMITS.rising_loss:.0%} of the attacked images the margin makes more than {LIMITS.late_fall:.0%} of its fall in the "
+        f"attack's last {LAST} steps",
         "Attack with more steps (apgd-ce-200) and compare.",
         guards=False,
-        lacking="the attacks keep each image's best iterate, not the course of its loss",
     ),
     "zero gradient along the path": Kind(
-        "the gradient stays other than zero at every step of the attack, not only at its start",
+        f"on at most {LIMITS.zero_gradient:.0%} of the attacked images the gradient becomes zero at a step of the attack before it fools",
         "Use a margin loss (apgd-dlr), or divide the logits by a temperature.",
         guards=False,
-        lacking="the gradient is looked at where the attack starts",
     ),
     "rebuild spread": Kind(
-        "engines built anew from the same artefact give the same verdict",
-        "Build and judge the engine several times and let the worst count.",
+        f"engines built anew from the same artefact name the same class on {1 - LIMITS.rebuild_spread:.0%} of clean and adversarial images",
+        "Judge several builds (--builds) and let the worst count.",
         guards=False,
-        lacking="each engine is built once",
     ),
 }
 
@@ -168,7 +204,7 @@ def untested(gates: Iterable[Gate], reason: str) -> list[Gate]:
     `reason` is given for those that a run can test; the others have their own.
     """
     seen = {gate.name for gate in gates}
-    return [not_tested(name, kind.lacking or reason) for name, kind in GATES.items() if name not in seen]
+    return [not_tested(name, reason) for name in GATES if name not in seen]
 
 
 def artefact_parity(engine: str, parity: Parity) -> Gate:
@@ -387,6 +423,116 @@ def device_state(engine: str, wrong: Sequence[Mismatch], *, read: bool = True, d
         "; ".join(map(in_words, wrong)) or ("as declared" if declared else "nothing is declared") + ", and unchanged",
         engine,
     )
+
+
+def engine_parity(engine: str, twin: Labels, own: Labels) -> Gate:
+    """The class that a user's own engine names against the twin's, int (n,) each, on the same clean images."""
+    other, n = int(np.sum(twin != own)), len(twin)
+    passed = _at_most(1 - LIMITS.own_agreement, other, n)
+    return _gate("engine parity", passed, f"same label as the twin on {1 - other / n:.1%} of {n} clean images" + _undecided(passed), engine)
+
+
+def file_fidelity(engine: str, file: Logits, found: Logits, *, exact: bool) -> Gate:
+    """The engine's logits against those that its file defines, float (n, classes) each. `exact`: the logits count, not the labels alone."""
+    n = len(file)
+    labels = int(np.sum(file.argmax(1) != found.argmax(1)))
+    apart = np.abs(found - file).max(axis=1)
+    other = int(np.sum(apart > LIMITS.logit_error * max(1.0, float(np.abs(file).max()))))
+    passed = _at_most(1 - LIMITS.fidelity_clean, other if exact else labels, n)
+    observed = f"other logits on {other} of {n} images, at most {apart.max():.3g} apart; another label on {labels}"
+    return _gate("file fidelity", passed, observed + _undecided(passed), engine)
+
+
+def fresh_answers(engine: str, before: Logits, now: Logits) -> Gate:
+    """The answers of the run against those of the engine opened anew, float (n, classes) each, to the same images."""
+    n, largest = len(before), max(1.0, float(np.abs(before).max()))
+    labels = int(np.sum(before.argmax(1) != now.argmax(1)))
+    apart = np.abs(before - now).max(axis=1)
+    other = int(np.sum((apart > LIMITS.fresh_error * largest) | (before.argmax(1) != now.argmax(1))))
+    passed = _at_most(1 - LIMITS.fresh_same, other, n)
+    observed = f"other answers to {other} of {n} images (another label on {labels}), logits at most {apart.max():.3g} apart"
+    return _gate("fresh answers", passed, observed + _undecided(passed), engine)
+
+
+def lost_anew(engine: str, error: str) -> Gate:
+    """An engine that answered to everything, and does not when it is opened anew."""
+    return _gate("fresh answers", False, f"opened anew, it does not answer: {error}", engine)
+
+
+def engine_gain(engine: str, twin_right: Right, engine_right: Right) -> Gate:
+    """Worst cases under the same sets, bool (n,). Failed where the engine's advantage is above the limit beyond chance (Tango's bound)."""
+    found = pair(engine_right, twin_right, LIMITS.engine_gain)
+    observed = f"twin {found.engine.accuracy:.1%}, engine {found.twin.accuracy:.1%} of {found.n} images right under the claim's attacks"
+    return _gate("engine gain", found.lower <= LIMITS.engine_gain, observed, engine)
+
+
+def calibration_images(covered: float, distances: Mapping[str, float], n: int) -> Gate:
+    """Whether `n` calibration images are like the test images.
+
+    Args:
+        covered: share of the test images whose class, by the twin, is named among the calibration images too.
+        distances: statistic of an image -> Kolmogorov-Smirnov distance between the two sets.
+        n: calibration images; so few that chance makes the distance are not judged.
+    """
+    worst = max(distances, key=lambda name: distances[name])
+    observed = (
+        f"the classes that the twin names on {n} calibration images are those of {covered:.0%} of the test images; the largest distance is "
+        f"{distances[worst]:.2f} ({worst})"
+    )
+    if n < FEWEST_CALIBRATION:
+        return _gate("calibration images", None, f"undecided: {n} images are too few; {observed}")
+    return _gate("calibration images", covered >= LIMITS.calibration_cover and distances[worst] <= LIMITS.calibration_distance, observed)
+
+
+def own_clock(engine: str, share: float) -> Gate:
+    """What an engine's own clock says of the time of a call, as a share of what passed here."""
+    return _gate("own clock", share >= LIMITS.own_clock, f"it reports {share:.2f} of the time that a call takes here", engine)
+
+
+def steady_latency(engine: str, rounds_ns: Mapping[int, Sequence[float]]) -> Gate:
+    """The fastest call of each round in order, in nanoseconds, by batch size; the batch size that slowed down most."""
+    long = {batch: fastest for batch, fastest in rounds_ns.items() if len(fastest) >= THIRD}
+    if not long:
+        return not_tested("steady latency", NOT_TIMED, engine)
+    slower = {}
+    for batch, fastest in long.items():
+        part = len(fastest) // THIRD
+        slower[batch] = float(np.median(fastest[-part:]) / np.median(fastest[:part]))
+    worst = max(slower, key=lambda batch: slower[batch])
+    passed = slower[worst] <= 1 + LIMITS.latency_drift
+    return _gate("steady latency", passed, f"batch {worst}: the last rounds take {slower[worst]:.2f} of the time of the first", engine)
+
+
+def rising_loss(attack: str, steps: int, margins: Margins) -> Gate:
+    """Whether an attack had settled, from the smallest margin so far, float (steps + 1, n), of images that the target has right when clean.
+
+    An image counts that is still right at the end, and whose margin has made more of its whole fall in the last steps than it may.
+    """
+    if not margins.shape[1]:
+        return not_tested("rising loss", "the twin has no image right when clean")
+    if len(margins) <= 2 * LAST:
+        return not_tested("rising loss", f"{attack} takes {steps} steps")
+    late, whole = margins[-1 - LAST] - margins[-1], margins[0] - margins[-1]
+    rising = (margins[-1] > 0) & (late > LIMITS.late_fall * whole)
+    count, n = int(rising.sum()), len(rising)
+    passed = _at_most(LIMITS.rising_loss, count, n)
+    return _gate("rising loss", passed, f"{attack}: the margin of {count} of {n} images still falls" + _undecided(passed))
+
+
+def zero_gradient_along(attack: str, zero: Right) -> Gate:
+    """`zero`, bool (n,): the gradient was zero at a step of the attack while the target was right."""
+    if not len(zero):
+        return not_tested("zero gradient along the path", "the twin has no image right when clean")
+    count, n = int(zero.sum()), len(zero)
+    passed = _at_most(LIMITS.zero_gradient, count, n)
+    return _gate("zero gradient along the path", passed, f"{attack}: {count} of {n} images" + _undecided(passed))
+
+
+def rebuild_spread(engine: str, first: Labels, this: Labels) -> Gate:
+    """The classes that the first build and this one name on the same clean and adversarial images, int (n,)."""
+    other, n = int(np.sum(first != this)), len(first)
+    passed = _at_most(LIMITS.rebuild_spread, other, n)
+    return _gate("rebuild spread", passed, f"another label than the first build's on {other} of {n} images" + _undecided(passed), engine)
 
 
 def in_words(wrong: Mismatch) -> str:

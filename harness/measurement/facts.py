@@ -28,6 +28,7 @@ class Checks(Loose):
         timed_max_logit_error: largest difference between the answers to timed calls and the untimed pass; None where nothing was timed.
         timed_outputs_equal_accuracy_outputs: it is within 0.1 % of the largest logit.
         repeated_to_fresh_latency: of one input repeated / of inputs in turn, interleaved, fastest calls. Well below 1: answers are cached.
+        own_clock: what a user's own engine says of the time of a call / what passes here; None without a clock of its own.
         deterministic: `repeats` passes over the same images gave the same bits.
         graph_equal: the engine whose graph was written gives the same bits as the measured one; None without a graph.
     """
@@ -35,6 +36,7 @@ class Checks(Loose):
     timed_max_logit_error: float | None = None
     timed_outputs_equal_accuracy_outputs: bool | None = None
     repeated_to_fresh_latency: float | None = None
+    own_clock: float | None = None
     deterministic: bool = True
     repeats: int = 0
     graph_equal: bool | None = None

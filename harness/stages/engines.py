@@ -82,6 +82,37 @@ def plan_engines(subject: Subject, settings: Settings, exported: Sequence[Export
     return found
 
 
+Make = Callable[[Engine, Progress], AbstractContextManager[EngineSession]]
+"""From an engine to its session, which is not entered yet. Raises EngineError: there is none."""
+
+
+@contextmanager
+def on_device(
+    engines: Sequence[Engine],
+    subject: Subject,
+    settings: Settings,
+    folder: Path,
+    say: Callable[[str], None],
+    given: Mapping[str, Opener] | None = None,
+) -> Iterator[Make]:
+    """What makes sessions with engines on the device, each in a process of its own; `given`: how each `python:NAME` is opened.
+
+    They are sent first. Raises as `open_engines`.
+    """
+    with ExitStack() as stack:
+        stations = _stations(engines, subject, settings, folder, say, stack)
+
+        def make(engine: Engine, steps: Progress) -> AbstractContextManager[EngineSession]:
+            if engine.exported is None:
+                return _own_session(engine, subject, given or {}, steps)
+            return stations[engine.simulated].session(engine.id, steps)
+
+        yield make
+
+
+Where = Callable[[Sequence[Engine], Subject, Settings, Path, Callable[[str], None]], AbstractContextManager[Make]]
+
+
 @contextmanager
 def open_engines(
     engines: Sequence[Engine],
@@ -89,26 +120,20 @@ def open_engines(
     settings: Settings,
     folder: Path,
     say: Callable[[str], None],
-    given: Mapping[str, Opener] | None = None,
+    where: Where = on_device,
 ) -> Iterator[Engines]:
-    """Send and open every engine, each in a process of its own; `given`: how each `python:NAME` is opened.
-
-    One that will not load is a result, and stops no other.
+    """Open every engine and hold it open. One that will not load is a result, and stops no other.
 
     Raises:
         DeviceError: the device cannot be reached.
     """
     with ExitStack() as stack:
         opened = Engines(engines)
-        stations = _stations(engines, subject, settings, folder, say, stack)
+        make = stack.enter_context(where(engines, subject, settings, folder, say))
         for engine in engines:
             with Steps(engine.name) as steps:
                 try:
-                    if engine.exported is None:
-                        context = _own_session(engine, subject, given or {}, steps)
-                    else:
-                        context = stations[engine.simulated].session(engine.id, steps)
-                    session = opened.sessions[engine.name] = stack.enter_context(context)
+                    session = opened.sessions[engine.name] = stack.enter_context(make(engine, steps))
                     check_fit(session, subject)
                 except EngineError as error:
                     opened.failed[engine.name] = error
@@ -161,7 +186,7 @@ def _stations(
                 engine.flavour,
                 simulation.RUNTIME if simulated else engine.runtime,
                 engine.exported.artefact.path,
-                _options(engine.exported.artefact, settings, threads, simulated),
+                runtime_options(engine.exported.artefact, settings, threads, simulated),
                 (height, width, channels),
                 timed=not simulated and bool(settings.batches),
             )
@@ -173,7 +198,8 @@ def _stations(
     return found
 
 
-def _options(artefact: Artefact, settings: Settings, threads: int, simulated: bool) -> RuntimeOptions:
+def runtime_options(artefact: Artefact, settings: Settings, threads: int, simulated: bool) -> RuntimeOptions:
+    """What the runtime of an artefact is told."""
     if simulated:
         return RuntimeOptions(artefact.input_name, artefact.output_name, threads, simulation.GRAPH_OPTIMISATION)
     timed = sorted(settings.batches) or [BATCH]

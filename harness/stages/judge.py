@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ from harness.predictions import margins
 from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, RunRecord, Share, Step, Transfer
 from harness.settings import Settings
 from harness.sources import SOURCES, complete, deciding, lacking
-from harness.stages import readings
+from harness.stages import likeness, readings
+from harness.stages.again import Again
 from harness.stages.device import state_mismatches, with_states
 from harness.stages.engine_record import engine_records
 from harness.stages.export import PARITY_IMAGES
@@ -44,6 +45,7 @@ class Evidence:
         measured: every engine's raw results.
         matrix: everyone's answers.
         lost: engines that gave up while they were asked, and why.
+        again: what engines answered once more, opened anew.
     """
 
     subject: Subject
@@ -51,6 +53,7 @@ class Evidence:
     measured: Sequence[Measured]
     matrix: Matrix
     lost: Mapping[str, str]
+    again: Mapping[str, Again] = field(default_factory=dict)
 
     def answers(self, engine: str) -> bool:
         """Whether an engine answered to everything."""
@@ -160,6 +163,8 @@ def _twin_gates(evidence: Evidence) -> Iterator[Gate]:
     yield _clean_accuracy(subject, clean)
     yield gates.logits_not_probabilities(clean)
     yield gates.calibration_disjoint(subject.calibration.images, subject.test.images)
+    yield likeness.of_calibration(subject)
+    yield from likeness.of_attack(subject, settings=evidence.settings, right=matrix.right(TWIN))
     at_first = matrix.right(TWIN)
     for column in matrix.columns:
         if column.record.source == "gate":
@@ -261,6 +266,7 @@ def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iter
         yield gates.determinism(name, facts.checks.repeats, facts.checks.deterministic)
         yield gates.timed_outputs(name, facts.checks.timed_outputs_equal_accuracy_outputs, facts.checks.timed_max_logit_error)
         yield gates.repeated_inputs(name, facts.checks.repeated_to_fresh_latency)
+    yield from likeness.of_engine(evidence, m)
     own = [column for column in matrix.columns if column.record.source == "S3" and column.record.target == name]
     if own:
         graph = graph_name(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ LOADGEN = "loadgen"
 FRESH = 16  # different inputs that timed calls take in turn, see `devices.worker.serve`
 REPEATS = 3  # passes over the same images
 PAIRS, PAIR_CALLS = 20, 5  # of the test for remembered answers
+CLOCKED_NS, MOST_CLOCKED = 50e6, 10_000  # of calls on an engine's own clock that are held against the wall's, and how many at most
 PEAK_SHARE = 4  # of the measuring time
 
 
@@ -225,10 +227,13 @@ def _examined(engine: Engine, session: EngineSession, timings: dict[int, Timing]
 
 def _checks(session: EngineSession, pool: Images, answers: Logits, timings: Mapping[int, Timing], own: bool) -> Checks:
     head = pool[: session.batch]
-    passes = [session.logits(head) for _ in range(REPEATS)]
+    passes = [answers[: session.batch], *(session.logits(head) for _ in range(REPEATS))]
     same = all(np.array_equal(once, passes[0]) for once in passes)
-    if own or not timings:
+    if not timings:
         return Checks(deterministic=same, repeats=REPEATS)
+    if own:
+        clock = _own_clock(session, timings) if session.hello.measure else None
+        return Checks(repeated_to_fresh_latency=_remembers(session, pool), own_clock=clock, deterministic=same, repeats=REPEATS)
     error = max(_timed_error(session, batch, answers) for batch in timings)
     again, new = [], []
     for _ in range(PAIRS):
@@ -241,6 +246,37 @@ def _checks(session: EngineSession, pool: Images, answers: Logits, timings: Mapp
         deterministic=same,
         repeats=REPEATS,
     )
+
+
+def _remembers(session: EngineSession, pool: Images) -> float:
+    """Of a user's own engine: the time of a request that it has answered before, over that of images which nobody has seen."""
+    draw, known = np.random.default_rng(0), pool[:1]
+    again, new = [], []
+    for _ in range(PAIRS * PAIR_CALLS):
+        again.append(_request_ns(session, known))
+        new.append(_request_ns(session, known ^ draw.integers(0, 4, known.shape, np.uint8)))
+    return min(again) / min(new)
+
+
+def _own_clock(session: EngineSession, timings: Mapping[int, Timing]) -> float:
+    """What an engine's own clock says of its calls, over what passes here: the time of more calls, less that of fewer, in one request."""
+    batch = min(timings)
+    calls = max(PAIR_CALLS, min(round(CLOCKED_NS / float(np.median(timings[batch].latency_ns))), MOST_CLOCKED))
+    shares = []
+    for _ in range(PAIR_CALLS):
+        told, passed = [], []
+        for repeats in (1, 1 + calls):
+            start = time.perf_counter_ns()
+            told.append(int(session.measure(batch, repeats).ns.sum()))
+            passed.append(time.perf_counter_ns() - start)
+        shares.append((told[1] - told[0]) / max(passed[1] - passed[0], 1))
+    return max(shares)
+
+
+def _request_ns(session: EngineSession, images: Images) -> int:
+    start = time.perf_counter_ns()
+    session.logits(images)
+    return time.perf_counter_ns() - start
 
 
 def _timed_error(session: EngineSession, batch: int, answers: Logits) -> float:

@@ -1,0 +1,1 @@
+"""Faulty deployments. A new one is one file here, see `harness.selftest.deployment`."""

@@ -1,0 +1,1 @@
+"""Sound deployments: they must pass. A new one is one file here, see `harness.selftest.deployment`."""

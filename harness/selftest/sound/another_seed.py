@@ -1,0 +1,3 @@
+"""Other images and other random starts."""
+
+SETTINGS = {"seed": 7}

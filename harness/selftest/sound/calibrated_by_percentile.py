@@ -1,0 +1,4 @@
+"""INT8, calibrated by percentiles."""
+
+FLAVOURS = ("ort-int8",)
+SETTINGS = {"calibration": "percentile"}

@@ -1,0 +1,3 @@
+"""The engine names a class and nothing else."""
+
+HELLO = {"output": "labels"}

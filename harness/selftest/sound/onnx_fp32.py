@@ -1,0 +1,3 @@
+"""Float in onnxruntime."""
+
+FLAVOURS = ("onnx-fp32",)

@@ -1,0 +1,3 @@
+"""INT8 in onnxruntime."""
+
+FLAVOURS = ("ort-int8",)

@@ -1,0 +1,1 @@
+"""The user's own engine computes the network as it is."""

@@ -1,0 +1,3 @@
+"""A claim at half the radius."""
+
+SETTINGS = {"eps": "4/255"}

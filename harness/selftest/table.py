@@ -1,0 +1,54 @@
+"""The table fault × what caught it, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.selftest.run import Row
+
+LONGEST = 100  # characters of what was seen
+
+HEAD = """# Planted faults and sound deployments
+
+Written by `harness selftest{quick} --write docs/selftest.md`. Each line is one file of `harness/selftest/faults` or
+`harness/selftest/sound`: a small network, deployed wrongly or rightly, sent through the stages of a bench, its gates and its judge. What
+must catch a fault stands in its file; *seen* are the gates that failed, the verdicts, or the error that ended the run.
+
+"""
+
+
+def line(row: Row) -> str:
+    """A deployment in a line."""
+    return f"{_mark(row):6}  {row.name:30}  expected {row.expected}  seen {_seen(row)}"
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """How many faults were caught and how many sound deployments passed."""
+    faulty, sound = ([row for row in rows if row.faulty is kind] for kind in (True, False))
+    return (
+        f"{sum(row.ok for row in faulty)} of {len(faulty)} faults caught by what their files name, "
+        f"{sum(row.ok for row in sound)} of {len(sound)} sound deployments passed"
+    )
+
+
+def markdown(rows: Sequence[Row], *, quick: bool) -> str:
+    """The whole table."""
+    parts = [HEAD.format(quick=" --quick" if quick else ""), f"{summary(rows)}.\n"]
+    for title, kind in (("Faults", True), ("Sound deployments", False)):
+        parts += [f"\n## {title}\n\n", *_lines([row for row in rows if row.faulty is kind])]
+    return "".join(parts)
+
+
+def _lines(rows: Sequence[Row]) -> Iterator[str]:
+    yield "| file | what is deployed | expected | seen | |\n|---|---|---|---|---|\n"
+    for row in rows:
+        yield f"| `{row.name}` | {row.title} | {row.expected} | {_seen(row).replace('|', '/')} | {_mark(row)} |\n"
+
+
+def _seen(row: Row) -> str:
+    told = ", ".join(row.observed)
+    return told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
+
+
+def _mark(row: Row) -> str:
+    return "ok" if row.ok else "MISSED" if row.faulty else "FAILED"

@@ -1,0 +1,86 @@
+"""Engines opened anew at the end of a run, and asked once more: what they answer must not follow from what they were asked before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from devices.host.session import Cost, EngineError, EngineSession
+from harness.answers import TWIN, Column, Images, Index, Logits, Matrix
+from harness.attacks.parts import open_images
+from harness.sources import deciding
+from harness.sources.planned import Context
+from harness.stages.engines import Engines
+
+IMAGES, IMAGES_EMULATED = 96, 16  # an emulated CPU is some 30 times slower
+BATCH = 7  # another one than any before
+
+
+@dataclass(frozen=True, eq=False)
+class Again:
+    """What an engine answered in the run, and opened anew, both float32 (n, classes), to the same images; or why it did not."""
+
+    before: Logits
+    now: Logits
+    error: str = ""
+
+
+def ask_again(opened: Engines, context: Context, matrix: Matrix, lost: Collection[str], folder: Path) -> dict[str, Again]:
+    """Open each engine that answered to everything once more, and ask about adversarial and clean images in another order.
+
+    Adversarial images come first, so that an engine that knows its clean images has not seen them yet.
+
+    Args:
+        opened: the engines.
+        context: of the run.
+        matrix: their answers.
+        lost: engines that gave up meanwhile.
+        folder: the run's.
+    """
+    found = {}
+    most = IMAGES_EMULATED if context.subject.profile.emulated else IMAGES
+    for name, session in opened.sessions.items():
+        if name in lost or not matrix.has(name):
+            continue
+        images, before = _sample(context, matrix, name, folder, most)
+        try:
+            found[name] = Again(before, _fresh(session, images))
+        except EngineError as error:
+            found[name] = Again(before, before[:0], str(error))
+    return found
+
+
+def _fresh(session: EngineSession, images: Images) -> Logits:
+    """The answers of a second session beside the first; where the device does not hold two, in its place. Raises EngineError."""
+    try:
+        with replace(session, batch=min(BATCH, session.batch), cost=Cost()) as fresh:
+            return fresh.logits(images)
+    except EngineError:
+        session.close()
+    with replace(session, batch=min(BATCH, session.batch), cost=Cost()) as fresh:
+        return fresh.logits(images)
+
+
+def _sample(context: Context, matrix: Matrix, engine: str, folder: Path, most: int) -> tuple[Images, Logits]:
+    """Images and the engine's answers to them: half of them adversarial, where there are so many, in an order drawn from the run's seed."""
+    draw = np.random.default_rng(context.settings.seed)
+    parts = []
+    columns = deciding(matrix.columns, engine, context.subject.eps)
+    for column in columns:
+        rows = _telling(matrix, engine, column, draw)[: most // 2 // len(columns) + 1]
+        stored = open_images(folder / column.record.file)
+        images = [stored[row : row + 1] for row in rows.tolist()] or [stored[:0]]
+        parts.append((np.concatenate(images), matrix.logits(engine, column)[rows]))
+    rows = draw.permutation(len(context.subject.test))[: most - sum(len(images) for images, _ in parts)]
+    parts.append((context.subject.test.images[rows], matrix.logits(engine)[rows]))
+    return np.concatenate([images for images, _ in parts]), np.concatenate([answers for _, answers in parts])
+
+
+def _telling(matrix: Matrix, engine: str, column: Column, draw: np.random.Generator) -> Index:
+    """Rows of a set, first those that fool the twin and not the engine: there a memory would show."""
+    rows = draw.permutation(len(column.index))
+    holds = matrix.right(engine, column) & ~matrix.right(TWIN, column)
+    return rows[np.argsort(~holds[rows], kind="stable")]

@@ -1,0 +1,111 @@
+"""Gates that ask whether what was deployed is what was made, whether calibration was like the test, and whether the attack had settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import ks_2samp
+
+from devices.host.saturation import saturates
+from export.simulate import simulated_logits
+from harness.answers import TWIN, Images
+from harness.audit import gates
+from harness.measurement.simulation import NOT_RUN
+from harness.predictions import logits
+from harness.records import Gate
+from harness.settings import Settings
+from harness.sources import deciding
+from harness.stages import course
+from harness.stages.measure import Measured
+from harness.stages.subject import Subject
+
+if TYPE_CHECKING:
+    from harness.stages.judge import Evidence
+
+IMAGES = 64  # whose answers by the file are worked out again
+COMPARED = 256  # test images that the calibration images are held against
+
+
+def of_engine(evidence: Evidence, m: Measured) -> Iterator[Gate]:
+    """Of an engine that answered to everything."""
+    name, matrix = m.engine.name, evidence.matrix
+    twin, found = matrix.logits(TWIN), matrix.logits(name)
+    if m.engine.exported is None:
+        yield gates.engine_parity(name, twin.argmax(1), found.argmax(1))
+    elif m.engine.simulated:
+        yield gates.not_tested("file fidelity", NOT_RUN, name)
+    else:
+        yield _file_fidelity(evidence.subject, m, found[:IMAGES])
+    if name in evidence.again:
+        again = evidence.again[name]
+        yield gates.lost_anew(name, again.error) if again.error else gates.fresh_answers(name, again.before, again.now)
+    if columns := deciding(matrix.columns, name, evidence.subject.eps):
+        yield gates.engine_gain(name, matrix.worst_case(TWIN, columns), matrix.worst_case(name, columns))
+    yield from _rebuild(evidence, m)
+    yield from _timing(m)
+
+
+def _file_fidelity(subject: Subject, m: Measured, found: NDArray[np.float32]) -> Gate:
+    assert m.engine.exported is not None  # noqa: S101 - asked by the caller
+    artefact, seen = m.engine.exported.artefact, m.facts.environment
+    if artefact.runtime == "onnxruntime" and artefact.precision == "int8" and saturates(seen.get("isa_flags") or ()):
+        return gates.not_tested("file fidelity", "the CPU's kernels can saturate, see the gate 'saturation'", m.engine.name)
+    file = simulated_logits(artefact, subject.test.images[:IMAGES])
+    return gates.file_fidelity(m.engine.name, file, found, exact=artefact.runtime == "onnxruntime")
+
+
+def _rebuild(evidence: Evidence, m: Measured) -> Iterator[Gate]:
+    """Of a later build of a flavour: its answers against the first one's."""
+    engine, matrix = m.engine, evidence.matrix
+    first = engine.id.flavour
+    if engine.id.build == 0 or not evidence.answers(first):
+        return
+    sets = [None, *matrix.columns]
+    one, other = (np.concatenate([matrix.logits(name, column).argmax(1) for column in sets]) for name in (first, engine.name))
+    yield gates.rebuild_spread(engine.name, one, other)
+
+
+def _timing(m: Measured) -> Iterator[Gate]:
+    name, checks = m.engine.name, m.facts.checks
+    if checks is not None and checks.own_clock is not None:
+        yield gates.own_clock(name, checks.own_clock)
+    if m.timings and not m.facts.synthetic:
+        fastest = {
+            batch: [float(timing.latency_ns[timing.round == number].min()) for number in np.unique(timing.round)]
+            for batch, timing in m.timings.items()
+        }
+        yield gates.steady_latency(name, fastest)
+
+
+def of_calibration(subject: Subject) -> Gate:
+    """The calibration images against the test images, by what the twin names them and by what they look like."""
+    module, test = subject.twin.module, subject.test.images[:COMPARED]
+    calibration = subject.calibration.images[:COMPARED]
+    seen, named = logits(module, test).argmax(1), logits(module, calibration).argmax(1)
+    ours, theirs = _statistics(test), _statistics(calibration)
+    distances = {name: float(ks_2samp(ours[name], theirs[name]).statistic) for name in ours}
+    return gates.calibration_images(float(np.isin(seen, named).mean()), distances, len(calibration))
+
+
+def _statistics(images: Images) -> dict[str, NDArray[np.float64]]:
+    """Of each image, uint8 (n, h, w, c): its mean, its spread, and how far neighbouring pixels are apart."""
+    levels = images.astype(np.float64)
+    axes = (1, 2, 3)
+    rough = np.abs(np.diff(levels, axis=1)).mean(axes) + np.abs(np.diff(levels, axis=2)).mean(axes)
+    return {"brightness": levels.mean(axes), "contrast": levels.std(axes), "roughness": rough}
+
+
+def of_attack(subject: Subject, *, settings: Settings, right: NDArray[np.bool_]) -> Iterator[Gate]:
+    """Of one of the run's attacks, made again on a few of the images that the twin has right."""
+    attack = course.chosen(subject.attacks)
+    if attack is None:
+        return
+    index = subject.index[right[subject.index]][: course.IMAGES]
+    if not len(index):
+        return
+    seen = course.course(subject.twin.module, subject.test.subset(index), attack, float(subject.eps), settings.seed)
+    yield gates.rising_loss(attack.name, attack.steps, seen.margins)
+    yield gates.zero_gradient_along(attack.name, seen.zero)
