@@ -88,8 +88,8 @@ def test_the_report_compares_the_devices(finished: tuple[Path, fleet.FleetRecord
     assert "| null | " in text and "| null-two | " in text
     rows = [line.split("|")[2:-1] for line in text.splitlines() if line.startswith("| null – null-two")]
     assert [[cell.strip() for cell in row] for row in rows] == [
-        [flavour, "the same", "1,000", "0", "120", "0", "0"] for flavour in ("onnx-fp32", "ort-int8")
-    ]  # ten sets of twelve images on the same machine
+        [flavour, "the same", "1,000", "0", "192", "0", "0"] for flavour in ("onnx-fp32", "ort-int8")
+    ]  # sixteen sets of twelve images on the same machine
     assert "<html" in (finished[0] / "report.html").read_text()
 
 
