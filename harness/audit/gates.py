@@ -173,12 +173,10 @@ GATES: dict[str, Kind] = {
         f"of at most {LIMITS.rising_loss:.0%} of the attacked images the margin makes more than {LIMITS.late_fall:.0%} of its fall in the "
         f"attack's last {LAST} steps",
         "Attack with more steps (apgd-ce-200) and compare.",
-        guards=False,
     ),
     "zero gradient along the path": Kind(
         f"on at most {LIMITS.zero_gradient:.0%} of the attacked images the gradient becomes zero at a step of the attack before it fools",
         "Use a margin loss (apgd-dlr), or divide the logits by a temperature.",
-        guards=False,
     ),
     "rebuild spread": Kind(
         f"engines built anew from the same artefact name the same class on {1 - LIMITS.rebuild_spread:.0%} of clean and adversarial images",

@@ -54,10 +54,12 @@ ATTACKING = Code(
         "harness/precision.py",
         "harness/predictions.py",
         "harness/records.py",
+        "harness/settings.py",
+        "harness/stack.py",
     ),
     ("torch", "numpy", "foolbox", "pyautoattack"),
 )
-MEASURING = ("limits", "run", "samples", "settings", "spine")
+MEASURING = ("limits", "run", "samples", "spine")
 BENCHING = Code(
     (
         *ATTACKING.files,

@@ -371,7 +371,7 @@ def test_untested_completes_the_table() -> None:
 def test_labels_and_timing_do_not_touch_the_robustness_verdict_and_unknown_gates_do() -> None:
     unguarded = {name for name in GATES if not guards(not_tested(name, "-"))}
     assert unguarded == {
-        "conditions", "rounding", "saturation", "precision evidence", "timed outputs", "repeated inputs", "rising loss",
-        "zero gradient along the path", "rebuild spread", "calibration images", "own clock", "steady latency",
+        "conditions", "rounding", "saturation", "precision evidence", "timed outputs", "repeated inputs",
+        "rebuild spread", "calibration images", "own clock", "steady latency",
     }  # fmt: skip
     assert guards(Gate(name="new", engine=None, passed=False, observed="", limit="", remedy=""))
