@@ -206,13 +206,13 @@ def test_each_engine_gets_the_attacks_that_its_answers_allow_and_the_twin_the_sa
     assert planned(context(model, data, {ENGINE: scores})) == [
         (name, attack, name, warm)
         for name in (TWIN, ENGINE)
-        for attack, warm in (("bpda-20", before), ("square-50", ()), ("square-warm-50", before))
+        for attack, warm in (("bpda-20", before), ("square-30", ()), ("square-warm-30", before))
     ]
     assert [(name, attack) for name, attack, _, _ in planned(context(model, data, {"own": labels}))] == [
-        (name, attack) for name in (TWIN, "own") for attack in ("bpda-20", "hopskipjump-50")
+        (name, attack) for name in (TWIN, "own") for attack in ("bpda-20", "hopskipjump-30")
     ]
     both = [(name, attack) for name, attack, _, _ in planned(context(model, data, {ENGINE: scores, "own": labels}))]
-    assert {attack for name, attack in both if name == TWIN} == {"bpda-20", "square-50", "square-warm-50", "hopskipjump-50"}
+    assert {attack for name, attack in both if name == TWIN} == {"bpda-20", "square-30", "square-warm-30", "hopskipjump-30"}
     assert planned(context(model, data, {})) == []
 
 
