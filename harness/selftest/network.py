@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,3 +77,20 @@ def as_twin(module: nn.Module, name: str = "selftest") -> Twin:
 def with_network(subject: Subject, module: nn.Module) -> Subject:
     """The same run about another network. Raises as `as_twin`."""
     return replace(subject, twin=as_twin(module))
+
+
+class Changed(nn.Module):
+    """The trained network with another way from images to logits."""
+
+    def __init__(self, logits: Callable[[Network, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.inner, self.logits = network(), logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (n, 3, h, w) in [0, 1] -> logits (n, classes)."""
+        return self.logits(self.inner, x)
+
+
+def with_logits(subject: Subject, logits: Callable[[Network, Tensor], Tensor]) -> Subject:
+    """The same run about the network with other logits. Raises as `as_twin`."""
+    return with_network(subject, Changed(logits))

@@ -125,3 +125,26 @@ def _timed(engine: Answer, inputs: Floats, pace: float) -> int:
     start = time.perf_counter_ns()
     engine(inputs)
     return max(round(pace * (time.perf_counter_ns() - start)), 1)
+
+
+def remembering(engine: Answer, same: Callable[[Floats], NDArray[np.bool_]], most: int = 500) -> Answer:
+    """An engine that keeps its first images with their answers, and gives such an answer again where it takes an image for the same.
+
+    Args:
+        same: the change from the nearest image that it knows, (n, values) without sign -> bool (n,).
+        most: images that it keeps.
+    """
+    known, answers = np.zeros((0, 1), np.float32), np.zeros((0, 10), np.float32)
+
+    def answer(images: Floats) -> Floats:
+        nonlocal known, answers
+        flat, logits = images.reshape(len(images), -1), engine(images).copy()
+        if len(known):
+            nearest = ((known**2).sum(1) - 2 * flat @ known.T).argmin(1)
+            again = same(np.abs(flat - known[nearest]))
+            logits[again] = answers[nearest[again]]
+        if len(known) < most:
+            known, answers = np.concatenate([known, flat]) if len(known) else flat, np.concatenate([answers, logits])
+        return logits
+
+    return answer

@@ -1,24 +1,19 @@
 """A monotone last layer of rounded logarithms (mu-law)."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.selftest.network import Network, network, with_network
+from harness.selftest.network import Network, with_logits
 from harness.stages.subject import Subject
 
 CAUGHT_BY = "zero gradient"
 
 
-class _Masked(nn.Module):
-    def __init__(self, inner: Network) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = torch.round(8 * self.inner(x).sign() * torch.log1p(255 * self.inner(x).abs()))
-        return logits
+def _logits(inner: Network, x: Tensor) -> Tensor:
+    logits: Tensor = torch.round(8 * inner(x).sign() * torch.log1p(255 * inner(x).abs()))
+    return logits
 
 
 def subject(sound: Subject) -> Subject:
     """Whole numbers, the order of the classes kept."""
-    return with_network(sound, _Masked(network()))
+    return with_logits(sound, _logits)

@@ -2,22 +2,17 @@
 
 from torch import Tensor, nn
 
-from harness.selftest.network import Network, network, with_network
+from harness.selftest.network import Network, with_logits
 from harness.stages.subject import Subject
 
 CAUGHT_BY = "zero gradient"
 
 
-class _Masked(nn.Module):
-    def __init__(self, inner: Network) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.inner(nn.functional.interpolate(nn.functional.interpolate(x, 12).round(decimals=2), 16))
-        return logits
+def _logits(inner: Network, x: Tensor) -> Tensor:
+    logits: Tensor = inner(nn.functional.interpolate(nn.functional.interpolate(x, 12).round(decimals=2), 16))
+    return logits
 
 
 def subject(sound: Subject) -> Subject:
     """Through 12 x 12 pixels."""
-    return with_network(sound, _Masked(network()))
+    return with_logits(sound, _logits)

@@ -1,23 +1,18 @@
 """Activations of one bit, without a gradient (w1a1)."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.selftest.network import Network, network, with_network
+from harness.selftest.network import Network, with_logits
 from harness.stages.subject import Subject
 
 CAUGHT_BY = "zero gradient"
 
 
-class _Masked(nn.Module):
-    def __init__(self, inner: Network) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.inner.linear((self.inner.features(x) > 0.4).float()) + 0 * self.inner(x)
-        return logits
+def _logits(inner: Network, x: Tensor) -> Tensor:
+    logits: Tensor = inner.linear((inner.features(x) > 0.4).float()) + 0 * inner(x)
+    return logits
 
 
 def subject(sound: Subject) -> Subject:
     """The features as 0 or 1."""
-    return with_network(sound, _Masked(network()))
+    return with_logits(sound, _logits)

@@ -2,22 +2,17 @@
 
 from torch import Tensor, nn
 
-from harness.selftest.network import Network, network, with_network
+from harness.selftest.network import Network, with_logits
 from harness.stages.subject import Subject
 
 CAUGHT_BY = "refused: answers differently each time"
 
 
-class _Masked(nn.Module):
-    def __init__(self, inner: Network) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.inner(nn.functional.dropout(x, 0.1, training=True))
-        return logits
+def _logits(inner: Network, x: Tensor) -> Tensor:
+    logits: Tensor = inner(nn.functional.dropout(x, 0.1, training=True))
+    return logits
 
 
 def subject(sound: Subject) -> Subject:
     """Attack and twin see another network at every call."""
-    return with_network(sound, _Masked(network()))
+    return with_logits(sound, _logits)
