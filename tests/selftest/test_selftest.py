@@ -16,7 +16,7 @@ from harness.selftest.deployment import REFUSED, Deployment, deployments, read
 from harness.selftest.run import FLOAT, alone, outcome, run
 from harness.selftest.table import line
 
-pytestmark = pytest.mark.slow(150)
+pytestmark = pytest.mark.slow(300)
 
 ALL = {one.name: one for one in deployments()}
 PAGE = Path(__file__).parents[2] / "docs/selftest.md"
