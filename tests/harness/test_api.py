@@ -115,7 +115,7 @@ def test_an_engine_of_labels_is_attacked_itself(tmp_path):
         sources=("S1", "S4"), batches=(1,), calibration=255 - IMAGES[:16],
     )  # fmt: skip
     made = {(attack.target, attack.name): attack for attack in record.attacks if attack.source == "S4"}
-    assert made.keys() == {(target, name) for target in ("twin", "labels_only") for name in ("bpda-20", "hopskipjump-50")}
+    assert made.keys() == {(target, name) for target in ("twin", "labels_only") for name in ("bpda-20", "hopskipjump-30")}
     assert all(attack.queries.largest > 5 for attack in made.values() if attack.n)
     (claim,) = record.claims
     assert claim.sources == ["S1", "S4"] and "was not attacked" not in claim.reason

@@ -9,7 +9,7 @@ import pytest
 
 from devices.worker.spec import BATCH
 from harness.settings import Settings
-from harness.stages.engines import _options
+from harness.stages.engines import runtime_options
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ from harness.stages.engines import _options
 def test_a_runtime_that_builds_is_told_smallest_usual_and_largest_batch(timed: tuple[int, ...], expected: tuple[int, int, int]) -> None:
     """Nothing may be timed at all: then it builds for the batch that everything is classified in."""
     artefact: Any = SimpleNamespace(input_name="input", output_name="logits", options={}, session_config={})
-    assert _options(artefact, Settings(model="resnet8", batches=timed), 1, False).batches == expected
+    assert runtime_options(artefact, Settings(model="resnet8", batches=timed), 1, False).batches == expected
