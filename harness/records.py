@@ -2,7 +2,8 @@
 
 Format history (`schema`): 1 - first; 2 - targets of attacks, builds of engines, rounds and ratios;
 parity, cross-check and a synthetic device by these names; successes that rounding undid, the CPU quota;
-3 - requirements; queries of attacks.
+3 - requirements; queries of attacks;
+4 - builds with other settings.
 
 Every accuracy is a share in [0, 1]; every interval is a 95 % interval (lower, upper) unless its name says otherwise.
 Raw values stay in `samples.parquet` and `timings/`; what stands here can be computed again from them.
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UntrustedError, UsageError
 
-SCHEMA = 3  # 3: what was required of the run, and whether it is met; queries of attacks
+SCHEMA = 4
 RECORD = "record.json"
 
 Interval = tuple[float, float]
@@ -374,6 +375,11 @@ class EngineRecord(Part):
     status: Literal["ok", "crashed", "hung", "nan", "refused", "built"]
     error: str | None
     simulated: str | None = None
+    varied: str | None = Field(
+        default=None,
+        description="how its settings differ from those asked for, where its runtime builds the same engine each time: then "
+        "its answers count, and it was not timed",
+    )
     parity: Parity | None = Field(description="None for the user's own engine, which was not exported here")
     precision_evidence: PrecisionEvidence | None
     load_ms: float | None

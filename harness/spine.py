@@ -21,12 +21,13 @@ from harness.requirements.file import read_requirements
 from harness.requirements.judge import qualify
 from harness.run import RunFolder, check_links, check_space, environment, now
 from harness.settings import CURVE, Settings, engine_name, stored_settings
+from harness.sources import graph_name
 from harness.sources.planned import Context
 from harness.stages.again import ask_again
 from harness.stages.attack import Cascade
 from harness.stages.engines import Engine, Engines, Opener, Where, on_device, open_engines, plan_engines
 from harness.stages.export import Exported, export_and_check
-from harness.stages.judge import Evidence, graph_name, judge
+from harness.stages.judge import Evidence, judge
 from harness.stages.measure import measure
 from harness.stages.subject import Subject, check_names, describe_data, describe_device, describe_model, load_subject
 from reports.render import render
@@ -175,17 +176,19 @@ def attack(context: Context, run: RunFolder, settings: Settings) -> tuple[Cascad
 
 
 def make_context(subject: Subject, settings: Settings, opened: Engines, engines: list[Engine]) -> Context:
-    """What the sources plan from. A graph is read back for each of the engines that has quantizers, open or not: it needs no device."""
-    quantized = [engine for engine in engines if engine.quantized and engine.exported is not None and engine.id.build == 0]
+    """What the sources plan from. A graph is read back for each flavour of the engines that has quantizers, open or not: it needs no
+    device, and all builds of a flavour have one.
+    """
+    quantized = {engine.id.flavour: engine.exported for engine in engines if engine.quantized and engine.exported is not None}
     return Context(
         subject,
         settings,
         ModuleTarget(subject.twin.module, TWIN),
         {name: EngineTarget(session) for name, session in opened.sessions.items()},
         {
-            engine.name: ModuleTarget(read_onnx(engine.exported.artefact.path).eval(), graph_name(engine.name))
-            for engine in quantized
-            if engine.exported is not None and subject.attacks and not engine.exported.unreadable
+            flavour: ModuleTarget(read_onnx(exported.artefact.path).eval(), graph_name(flavour))
+            for flavour, exported in quantized.items()
+            if subject.attacks and not exported.unreadable
         },
     )
 

@@ -17,6 +17,7 @@ def explain(
     enough_to_lose: bool,
     needed: int | None,
     family: int,
+    another: bool = False,
     missing: Sequence[Source] = (),
 ) -> str:
     """Why `verdict`, in one or two plain sentences.
@@ -28,6 +29,7 @@ def explain(
         enough_to_lose: the twin's own robust accuracy is above the margin.
         needed: images that would decide.
         family: claims judged together.
+        another: a build of the same flavour is further from holding.
         missing: sources without which no better verdict can be earned.
     """
     seen = (
@@ -59,7 +61,12 @@ def explain(
             )
         case _ if found.upper < found.margin:
             alone = f"{at_most} with 95 % confidence taken alone, margin {margin}"
-            return f"{seen}, {alone}, but not after correction for {family} claims.{_would_decide(needed)}"
+            but = (
+                "but another build of the flavour is worse, and the worst counts"
+                if another
+                else f"but not after correction for {family} claims"
+            )
+            return f"{seen}, {alone}, {but}.{_would_decide(needed)}"
         case _:
             return f"{seen}, {at_most} with 95 % confidence, not below the margin of {margin}.{_would_decide(needed)}"
 

@@ -15,7 +15,10 @@ itself, outside Holm's family, and an undecided control does not count in the ru
 
 Holm stands on one side only. The error that matters is the signature under a broken engine, so the favourable verdicts
 need the Holm-adjusted p-value of "gap >= margin" below 5 %: the chance of any unjust one among all claims of a run stays
-below 5 %. FAILS and DEGRADED use the plain bounds: adjusting them would hide a broken engine better the more engines are tested.
+below 5 %. The builds of one flavour are one member of the family, by the largest of their p-values: the flavour keeps its
+robustness only if each of them does, and such an intersection-union test needs no adjustment of its own (Berger 1982,
+Technometrics 24:295-300). FAILS and DEGRADED use the plain bounds: adjusting them would hide a broken engine better the more
+engines are tested.
 
 "Had that much to lose" is the assay sensitivity of a non-inferiority trial (ICH E10, section 1.5): where the twin's own robust
 accuracy is not above the margin (lower end of its 95 % interval), no engine could lose the margin, and U < margin says nothing.
@@ -42,7 +45,7 @@ class Comparison:
     """What one claim rests on: twin and engine on the same n images, worst case over the sources.
 
     Attributes:
-        engine: the flavour.
+        engine: its name.
         eps_exact: the radius as a fraction, e.g. "8/255".
         twin_right: bool (n,), from `metrics.worst_case`.
         engine_right: bool (n,); None where the engine gave no usable output.
@@ -51,6 +54,7 @@ class Comparison:
         error: what happened to the engine where `engine_right` is None.
         simulated: the engine's answers were foretold, not given by it: the favourable verdict is then never HOLDS.
         control: the float engine beside quantized ones.
+        flavour: whose builds share one p-value, the worst; empty: the engine stands alone.
     """
 
     engine: str
@@ -62,6 +66,7 @@ class Comparison:
     error: str = ""
     simulated: bool = False
     control: bool = False
+    flavour: str = ""
 
 
 def claims(comparisons: Sequence[Comparison], gates: Sequence[Gate], margin: float) -> list[Claim]:
@@ -81,13 +86,25 @@ def claims(comparisons: Sequence[Comparison], gates: Sequence[Gate], margin: flo
 def _family(comparisons: Sequence[Comparison], gates: Sequence[Gate], margin: float) -> list[Claim]:
     """Claims that share one adjustment."""
     found = [None if one.engine_right is None else pair(one.twin_right, one.engine_right, margin) for one in comparisons]
-    adjusted = iter(holm([one.p_value for one in found if one is not None]))
-    family = sum(one is not None for one in found)
+    members = [one.flavour or str(place) for place, one in enumerate(comparisons)]
+    worst: dict[str, float] = {}
+    for member, one in zip(members, found, strict=True):
+        if one is not None:
+            worst[member] = max(one.p_value, worst.get(member, 0.0))
+    adjusted = dict(zip(worst, holm(list(worst.values())), strict=True))
     return [
         _engine_failed(comparison, margin)
         if one is None or comparison.engine_right is None
-        else _judge(comparison, comparison.engine_right, one, next(adjusted), family, gates)
-        for comparison, one in zip(comparisons, found, strict=True)
+        else _judge(
+            comparison,
+            comparison.engine_right,
+            one,
+            adjusted[member],
+            len(adjusted),
+            gates,
+            another=worst[member] > one.p_value,
+        )
+        for member, comparison, one in zip(members, comparisons, found, strict=True)
     ]
 
 
@@ -98,7 +115,17 @@ def overall(claims: Sequence[Claim]) -> Verdict:
     return max(counted, key=order.index, default=Verdict.INCONCLUSIVE)
 
 
-def _judge(comparison: Comparison, engine_right: Right, found: Paired, p_adjusted: float, family: int, gates: Sequence[Gate]) -> Claim:
+def _judge(
+    comparison: Comparison,
+    engine_right: Right,
+    found: Paired,
+    p_adjusted: float,
+    family: int,
+    gates: Sequence[Gate],
+    *,
+    another: bool,
+) -> Claim:
+    """The claim on one engine. `another`: a build of the same flavour has a larger p-value, which is the flavour's."""
     failed = [gate for gate in gates if gate.passed is False and guards(gate) and gate.engine in (None, comparison.engine)]
     enough_to_lose = found.twin.ci95[0] > found.margin
     shown = p_adjusted < ALPHA
@@ -135,6 +162,7 @@ def _judge(comparison: Comparison, engine_right: Right, found: Paired, p_adjuste
             enough_to_lose=enough_to_lose,
             needed=needed,
             family=family,
+            another=another,
             missing=comparison.missing,
         ),
     )

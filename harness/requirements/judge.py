@@ -74,7 +74,7 @@ def ask(run: Run, wanted: Wanted) -> list[Asked]:
     permitted = frozenset(name for line in wanted.lines if line.kind == "gates" for name in cast(Sequence[str], line.limit))
     found = []
     for line in wanted.lines:
-        engines = in_question(run.raw, [line.engine] if line.engine else wanted.engines)
+        engines = [one for one in in_question(run.raw, [line.engine] if line.engine else wanted.engines) if line.asks.means(one)]
         if line.asks.per == "engine" and not engines:
             found.append(Asked(line, None, absent("No engine of this run is in question.")))
         for engine in engines if line.asks.per == "engine" else [None]:

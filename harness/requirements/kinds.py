@@ -49,6 +49,7 @@ class Kind:
         path: `module:function` that reads the figure.
         options: its other keys.
         per: whose figure it is.
+        of_settings: it depends on threads and the like, so that only engines with the settings asked for are meant.
     """
 
     title: str
@@ -57,6 +58,11 @@ class Kind:
     path: str
     options: Mapping[str, Option] = field(default_factory=dict)
     per: Literal["engine", "run"] = "engine"
+    of_settings: bool = False
+
+    def means(self, engine: EngineRecord) -> bool:
+        """Whether it is asked of such an engine."""
+        return not self.of_settings or engine.varied is None
 
     def read(self, question: Question) -> Reading:
         """The figure."""
@@ -121,13 +127,14 @@ ATTACK = {"source": SOURCE, "eps": EPS}
 
 KINDS: dict[str, Kind] = {
     "latency": Kind(
-        "latency", "at_most", DURATION, "harness.requirements.timing:latency", {"percentile": PERCENTILE, "batch": BATCH}
+        "latency", "at_most", DURATION, "harness.requirements.timing:latency", {"percentile": PERCENTILE, "batch": BATCH},
+        of_settings=True,
     ),
-    "throughput": Kind("throughput", "at_least", RATE, "harness.requirements.timing:throughput", {"batch": BATCH}),
-    "energy": Kind("energy of one image", "at_most", ENERGY, "harness.requirements.timing:energy", {"batch": BATCH}),
-    "load-time": Kind("load time", "at_most", DURATION, "harness.requirements.timing:load_time"),
-    "memory": Kind("peak memory", "at_most", SIZE, "harness.requirements.sizes:memory"),
-    "device-memory": Kind("memory on the accelerator", "at_most", SIZE, "harness.requirements.sizes:device_memory"),
+    "throughput": Kind("throughput", "at_least", RATE, "harness.requirements.timing:throughput", {"batch": BATCH}, of_settings=True),
+    "energy": Kind("energy of one image", "at_most", ENERGY, "harness.requirements.timing:energy", {"batch": BATCH}, of_settings=True),
+    "load-time": Kind("load time", "at_most", DURATION, "harness.requirements.timing:load_time", of_settings=True),
+    "memory": Kind("peak memory", "at_most", SIZE, "harness.requirements.sizes:memory", of_settings=True),
+    "device-memory": Kind("memory on the accelerator", "at_most", SIZE, "harness.requirements.sizes:device_memory", of_settings=True),
     "artefact": Kind("artefact", "at_most", SIZE, "harness.requirements.sizes:artefact"),
     "clean-accuracy": Kind("clean accuracy", "at_least", SHARE, "harness.requirements.accuracy:clean_accuracy"),
     "clean-loss": Kind("clean accuracy loss", "at_most", POINTS, "harness.requirements.accuracy:clean_loss"),

@@ -64,7 +64,8 @@ def _drafts(run: Run, engines: Sequence[EngineRecord]) -> Iterator[Draft]:
             offered = [option.offered(run, builds[0]) for option in kind.options.values()]
             for values in product(*offered):
                 options = dict(zip(kind.options, values, strict=True))
-                readings = [kind.read(Question(run, engine, engines, options, frozenset())) for engine in builds]
+                meant = [engine for engine in builds if engine is None or kind.means(engine)]
+                readings = [kind.read(Question(run, engine, engines, options, frozenset())) for engine in meant]
                 yield Draft(key, options, flavour, readings)
 
 

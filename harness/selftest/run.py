@@ -251,7 +251,7 @@ def _laid_out(engine: Engine, deployment: Deployment, subject: Subject, settings
         flavour=engine.flavour,
         runtime=engine.runtime,
         artefact=lay_out(place, path),
-        options=runtime_options(artefact, settings, settings.threads or 1, simulated=False),
+        options=runtime_options(artefact, settings, settings.threads or 1, False, engine.variant),
         shape=(height, width, channels),
         build=engine.id.build,
         device=subject.profile.name,

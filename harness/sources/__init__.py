@@ -29,6 +29,7 @@ class Source:
         needed: whose claim can hold only with it.
         decides: its sets count in worst cases.
         path: `module:function` that plans its sets, imported at the first use.
+        of_flavour: its sets are aimed at an artefact's graph, which all builds of a flavour share: they count for each of them.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Source:
     needed: Literal["every engine", "quantized engines", "no engine"]
     decides: bool
     path: str
+    of_flavour: bool = False
 
     def plan(self, context: Context) -> Iterator[Planned]:
         """The sets of a run, in the order they are made."""
@@ -69,6 +71,7 @@ _ALL = (
         needed="quantized engines",
         decides=True,
         path="harness.sources.s3:plan",
+        of_flavour=True,
     ),
     Source(
         id="S4",
@@ -102,14 +105,29 @@ def find_source(name: str) -> Source:
 
 
 def concerns(column: Column, engine: str) -> bool:
-    """Whether a set counts in an engine's claim: it is aimed at the twin or at that engine, by a source that decides, within a ball.
+    """Whether a set counts in an engine's claim: it is `aimed` at the twin or at that engine, by a source that decides, within a ball.
 
     Sets that are aimed at other engines are replayed too and reported, and move no verdict but their own: a verdict must not depend on
     the company that an engine keeps.
     """
     record = column.record
     source = SOURCES.get(record.source)
-    return source is not None and source.decides and record.norm == "Linf" and record.target in (TWIN, engine)
+    return source is not None and source.decides and record.norm == "Linf" and aimed(source, record.target, engine)
+
+
+def aimed(source: Source, target: str, engine: str) -> bool:
+    """Whether a source's set for that target is one for that engine: it is the twin, the engine, or the graph of its flavour."""
+    return target in (TWIN, flavour_of(engine) if source.of_flavour else engine)
+
+
+def flavour_of(engine: str) -> str:
+    """The flavour of an engine by its name, which ends with the number of its build where it is not the first."""
+    return engine.partition("#")[0]
+
+
+def graph_name(engine: str) -> str:
+    """The row of an engine's graph read back: one for all builds of a flavour."""
+    return f"graph-{flavour_of(engine)}"
 
 
 def deciding(columns: Iterable[Column], engine: str, eps: Fraction) -> list[Column]:

@@ -23,7 +23,7 @@ class Planned:
         source: a key of `SOURCES`.
         target: what it is aimed at.
         attack, eps: how.
-        name: of the target in the record: `twin`, or the engine whose claim it belongs to.
+        name: of the target in the record: `twin`, or the engine (of a source `of_flavour`: the flavour) whose claim it belongs to.
         index: int64 (n,), positions of the only images that it is made of; None: all attacked images that are still worth it.
         warm: begins where the sets of these sources that are aimed at the twin or this target left an image.
     """
@@ -45,7 +45,7 @@ class Context:
         subject, settings: of the run.
         twin: the model that the claim was made for.
         engines: the open engines.
-        graphs: of engines of quantized flavours, the exported graph read back, by the engine's name.
+        graphs: of quantized flavours, the exported graph read back, by the flavour.
     """
 
     subject: Subject

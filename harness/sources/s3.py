@@ -14,11 +14,11 @@ from harness.sources.planned import Context, Planned
 
 
 def plan(context: Context) -> Iterator[Planned]:
-    """One set for each engine with quantizers and each gradient attack."""
-    for engine, graph in context.graphs.items():
+    """One set for each flavour with quantizers and each gradient attack; all builds of a flavour have one graph."""
+    for flavour, graph in context.graphs.items():
         for attack in context.subject.attacks:
             if attack.access is Access.GRADIENT:
-                yield Planned("S3", graph, attack, context.subject.eps, engine, warm=("S1",))
+                yield Planned("S3", graph, attack, context.subject.eps, flavour, warm=("S1",))
         if context.subject.attacks and context.settings.tier != "quick":
             scaled = resolve("apgd-scaled").with_steps(context.settings.plan.apgd_steps)
-            yield Planned("S3", graph, scaled, context.subject.eps, engine, warm=("S1",))
+            yield Planned("S3", graph, scaled, context.subject.eps, flavour, warm=("S1",))

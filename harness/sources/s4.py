@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devices.host.session import EngineId
 from harness.attacks.access import Access
 from harness.attacks.table import Attack, resolve
 from harness.attacks.target import GuidedTarget, Target
+from harness.sources import flavour_of
 from harness.sources.planned import Context, Planned
 
 BEFORE = ("S1", "S3")  # whose failures are gone on from
@@ -25,7 +25,7 @@ def plan(context: Context) -> Iterator[Planned]:
     on_twin = list(dict.fromkeys(attack for attacks in by_queries.values() for attack in attacks))
     yield from _sets(context, context.twin, context.twin, on_twin)
     for name, engine in context.engines.items():
-        guide = context.graphs.get(name) or context.graphs.get(EngineId.parse(name).flavour) or context.twin
+        guide = context.graphs.get(flavour_of(name)) or context.twin
         yield from _sets(context, GuidedTarget(engine, guide.module), engine, by_queries[name])
 
 

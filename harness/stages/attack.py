@@ -24,7 +24,7 @@ from harness.errors import UsageError
 from harness.predictions import margins
 from harness.records import AttackRecord
 from harness.settings import Settings
-from harness.sources import SOURCES, deciding
+from harness.sources import SOURCES, aimed, deciding
 from harness.sources.planned import Context, Planned
 from harness.stack import Chosen, ImageStack, Mixed
 from harness.stages.subject import Subject, load_subject
@@ -92,8 +92,7 @@ class Cascade:
 
     def _make(self, planned: Planned) -> None:
         """One set, and everyone's answers to it. An engine that gives up leaves, and the set is begun anew without it."""
-        there = {TWIN, *self.context.engines, *self.context.graphs}
-        while planned.name in there - self.lost.keys():
+        while self._worth(planned):
             try:
                 record, images, index = self._attack(planned)
                 give_back()
@@ -104,6 +103,11 @@ class Cascade:
                 self.say(f"{error.engine} gave up: {error}")
             else:
                 return
+
+    def _worth(self, planned: Planned) -> bool:
+        """Whether an engine of a claim that the set counts in still answers; of the twin's sets, and where no engine is open, always."""
+        concerned = [name for name in self.context.engines if _concerns(planned, name)]
+        return planned.name == TWIN or not concerned or any(name not in self.lost for name in concerned)
 
     def _attack(self, planned: Planned) -> tuple[AttackRecord, ImageStack, NDArray[np.int64]]:
         """The set itself, and the positions of its images: of none where none is left, which is complete too."""
@@ -146,7 +150,7 @@ class Cascade:
 
     def _claims(self, planned: Planned) -> list[str]:
         """The engines whose claims the set counts in."""
-        return [name for name in self.engines if planned.name in (TWIN, name)]
+        return [name for name in self.engines if _concerns(planned, name)]
 
     def _holds(self, model: str, planned: Planned) -> Right:
         """Where a model is still right under every set so far that counts beside this one, bool (n,)."""
@@ -176,7 +180,7 @@ class Cascade:
             record = column.record
             if record.source not in planned.warm or column.eps != planned.eps or record.norm != "Linf":
                 continue
-            if record.target not in (TWIN, planned.name):
+            if not aimed(SOURCES[record.source], record.target, planned.name):
                 continue
             margin = margins(self.matrix.logits(planned.target.id, column), data.labels[column.index])
             _, rows, theirs = np.intersect1d(index, column.index, assume_unique=True, return_indices=True)
@@ -194,6 +198,11 @@ class Cascade:
 
     def _ask(self, model: Model, sha256: str, images: ImageStack) -> NDArray[np.float32]:
         return self.answers.ask(model, sha256, images)
+
+
+def _concerns(planned: Planned, engine: str) -> bool:
+    """Whether a set will be one for that engine."""
+    return aimed(SOURCES[planned.source], planned.name, engine)
 
 
 def _save_clean(path: Path, subject: Subject) -> None:

@@ -26,6 +26,7 @@ from harness.stages.subject import Subject
 
 READERS: dict[str, Callable[[Path, Artefact], Evidence]] = {"onnxruntime": precision_evidence, "tensorrt": tensorrt_evidence}
 """Runtime -> what reads the evidence it leaves behind."""
+VARIED = "another number of threads, or another level of graph optimisation, than asked for (see its options)"
 BELOW_FLOOR = 0.9  # the floor is an estimate
 DISAGREEMENT = 0.1  # of computing time, between this run and another program
 
@@ -74,6 +75,7 @@ def _engine(
         status="crashed" if lost is not None else facts.status,
         error=lost or facts.error,
         simulated=f"{simulation.SIMULATION} ({simulation.RUNTIME} {facts.runtime_version})" if engine.simulated else None,
+        varied=VARIED if engine.variant else None,
         parity=engine.exported.parity if engine.exported else None,
         precision_evidence=_evidence(m),
         load_ms=facts.load_ns / 1e6 if timed and facts.load_ns is not None else None,

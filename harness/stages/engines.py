@@ -24,6 +24,8 @@ from harness.stages.subject import Subject
 
 Opener = Callable[[tuple[int, int, int], int], AbstractContextManager[EngineSession]]  # shape (h, w, c) and classes of the twin
 ENGINES = "engines"  # folder of what travels to the device
+BUILT_ALIKE = ("onnxruntime",)  # runtimes that make the same engine each time: a later build has other legal settings instead
+OTHER_LEVELS = ("all", "extended")  # of onnxruntime's graph optimisation: below these it runs no integer kernels
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Engine:
     def runtime(self) -> str:
         """What runs it on the device."""
         return OWN if self.exported is None else self.exported.artefact.runtime
+
+    @property
+    def variant(self) -> int:
+        """Above 0, it runs with other settings than those asked for: its answers count, its time does not."""
+        return self.id.build if self.runtime in BUILT_ALIKE else 0
 
     @property
     def quantized(self) -> bool:
@@ -186,9 +193,9 @@ def _stations(
                 engine.flavour,
                 simulation.RUNTIME if simulated else engine.runtime,
                 engine.exported.artefact.path,
-                runtime_options(engine.exported.artefact, settings, threads, simulated),
+                runtime_options(engine.exported.artefact, settings, threads, simulated, engine.variant),
                 (height, width, channels),
-                timed=not simulated and bool(settings.batches),
+                timed=not simulated and not engine.variant and bool(settings.batches),
             )
             for engine in engines
             if engine.exported is not None and engine.simulated == simulated
@@ -198,15 +205,16 @@ def _stations(
     return found
 
 
-def runtime_options(artefact: Artefact, settings: Settings, threads: int, simulated: bool) -> RuntimeOptions:
-    """What the runtime of an artefact is told."""
+def runtime_options(artefact: Artefact, settings: Settings, threads: int, simulated: bool, variant: int = 0) -> RuntimeOptions:
+    """What the runtime of an artefact is told; of a later `variant`, another number of threads, another level of optimisation, or both."""
     if simulated:
         return RuntimeOptions(artefact.input_name, artefact.output_name, threads, simulation.GRAPH_OPTIMISATION)
     timed = sorted(settings.batches) or [BATCH]
     return RuntimeOptions(
         artefact.input_name,
         artefact.output_name,
-        threads,
+        (max(threads // 2, 1) if threads > 1 else 2) if variant % 2 else threads,
+        OTHER_LEVELS[variant // 2 % len(OTHER_LEVELS)],
         session_config=artefact.session_config,
         batches=(1, timed[len(timed) // 2], max(*timed, BATCH)),
         sparse=bool(artefact.options.get("sparse")),

@@ -23,7 +23,7 @@ from harness.measurement.simulation import NOT_RUN
 from harness.predictions import margins
 from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, RunRecord, Share, Step, Transfer
 from harness.settings import Settings
-from harness.sources import SOURCES, complete, deciding, lacking
+from harness.sources import SOURCES, complete, concerns, deciding, flavour_of, graph_name, lacking
 from harness.stages import likeness, readings
 from harness.stages.again import Again
 from harness.stages.device import state_mismatches, with_states
@@ -124,11 +124,6 @@ def aimed_at(record: AttackRecord) -> str:
     return graph_name(record.target) if record.source == "S3" else record.target
 
 
-def graph_name(engine: str) -> str:
-    """The row of an engine's graph read back."""
-    return f"graph-{engine}"
-
-
 def _comparisons(evidence: Evidence) -> Iterator[Comparison]:
     """One claim for each engine of the run, from its own sets alone."""
     matrix = evidence.matrix
@@ -141,6 +136,7 @@ def _comparisons(evidence: Evidence) -> Iterator[Comparison]:
         answered = evidence.answers(name)
         yield Comparison(
             engine=name,
+            flavour=flavour_of(name),
             eps_exact=str(evidence.subject.eps),
             twin_right=matrix.worst_case(TWIN, columns),
             engine_right=matrix.worst_case(name, columns) if answered else None,
@@ -267,7 +263,7 @@ def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iter
         yield gates.timed_outputs(name, facts.checks.timed_outputs_equal_accuracy_outputs, facts.checks.timed_max_logit_error)
         yield gates.repeated_inputs(name, facts.checks.repeated_to_fresh_latency)
     yield from likeness.of_engine(evidence, m)
-    own = [column for column in matrix.columns if column.record.source == "S3" and column.record.target == name]
+    own = [column for column in matrix.columns if column.record.source == "S3" and concerns(column, name)]
     if own:
         graph = graph_name(name)
         yield gates.twin_fidelity(

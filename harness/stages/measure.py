@@ -109,7 +109,9 @@ def _time(
     sessions: Mapping[EngineId, EngineSession], engines: Mapping[str, Engine], opened: Engines, subject: Subject, settings: Settings
 ) -> dict[EngineId, dict[int, Timing]]:
     """The timings, in rounds over all engines that can be timed here; those that fail are moved to `opened.failed`."""
-    timed = {i: s for i, s in sessions.items() if not engines[str(i)].simulated and not subject.profile.emulated}
+    timed = {
+        i: s for i, s in sessions.items() if not engines[str(i)].simulated and not engines[str(i)].variant and not subject.profile.emulated
+    }
     if not timed or not settings.batches:
         return {}
     plan = settings.plan

@@ -26,6 +26,7 @@ def compare(
     sources: frozenset[str] = ADAPTIVE,
     engine: str = "ort-int8",
     control: bool = False,
+    flavour: str = "",
 ) -> Comparison:
     counts = [both, twin_only, engine_only, neither]
     return Comparison(
@@ -36,6 +37,7 @@ def compare(
         sources=sources,
         missing=tuple(lacking(sources, quantized=True)),
         control=control,
+        flavour=flavour,
     )
 
 
@@ -138,6 +140,20 @@ def test_holm_withholds_a_signature_that_one_claim_alone_would_earn() -> None:
     assert "not after correction for 4 claims" in together[0].reason
     assert together[0].upper is not None and together[0].upper < 0.05
     assert together[0].n_required is not None and together[0].n_required > 256
+
+
+def test_the_builds_of_a_flavour_are_one_member_of_the_family_and_the_worst_counts() -> None:
+    borderline = compare(100, 8, 3, 145, flavour="ort-int8")
+    three = claims([borderline] * 3, [], 0.05)
+    assert {claim.verdict for claim in three} == {Verdict.HOLDS} and {claim.p_value for claim in three} == {tango_p(8, 3, 256, 0.05)}
+    good, bad = compare(100, 1, 1, 154, flavour="ort-int8"), compare(90, 15, 10, 141, engine="ort-int8#1", flavour="ort-int8")
+    assert judge(good).verdict is Verdict.HOLDS
+    held, worse = claims([good, bad], [], 0.05)
+    assert held.p_value == worse.p_value == tango_p(15, 10, 256, 0.05)
+    assert (held.verdict, worse.verdict) == (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE)
+    assert "another build of the flavour is worse" in held.reason and "another build" not in worse.reason
+    two = claims([good, bad, compare(100, 8, 3, 145, engine="trt-int8", flavour="trt-int8")], [], 0.05)
+    assert [claim.p_value for claim in two] == [held.p_value, held.p_value, holm([tango_p(15, 10, 256, 0.05), tango_p(8, 3, 256, 0.05)])[1]]
 
 
 @pytest.mark.parametrize("margin", [0.05, 0.02])

@@ -261,6 +261,25 @@ def test_evidence_is_counted(finished, tmp_path):
     assert found == {"images": FAIL, "builds": FAIL, "sources": FAIL, "hardware": PASS}
 
 
+def test_a_build_with_other_settings_answers_for_robustness_and_not_for_time(finished, tmp_path):
+    def with_a_second(record):
+        engine = next(engine for engine in record.engines if engine.name == "ort-int8")
+        other = {"build": 1, "name": "onnx-fp32", "varied": "other threads", "latency": {}}  # whose answers are there
+        return [engine, engine.model_copy(update=other)]
+
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    record = RunRecord.load(folder)
+    run = record.model_copy(update={"engines": with_a_second(record)})
+    run.save(folder)
+    found = rows(folder, 'latency = { percentile = "p50", batch = 1, at_most = "1 s" }\nload-time = { at_most = "60 s" }', tmp_path)
+    assert [(row.kind, row.engine, row.outcome) for row in found] == [("latency", "ort-int8", PASS), ("load-time", "ort-int8", PASS)]
+    found = rows(folder, 'clean-accuracy = { at_least = "1 %" }\nbuilds = { at_least = 2 }', tmp_path)
+    assert [(row.kind, row.engine) for row in found] == [
+        ("clean-accuracy", "ort-int8"), ("clean-accuracy", "onnx-fp32"), ("builds", "ort-int8"), ("builds", "onnx-fp32"),
+    ]  # fmt: skip
+
+
 def test_a_float_engine_needs_no_set_of_its_quantizers(finished, tmp_path):
     (tmp_path / "q.toml").write_text('engines = ["onnx-fp32"]\nsources = { all_of = ["S1", "S3"] }')
     (row,) = qualify(finished, read_requirements(tmp_path / "q.toml")).requirements

@@ -25,7 +25,7 @@ from harness.attacks.table import resolve
 from harness.attacks.target import EngineLostError, GuidedTarget, ModuleTarget
 from harness.data.dataset import Dataset, to_tensor
 from harness.settings import Settings
-from harness.sources import SOURCES, deciding
+from harness.sources import SOURCES, complete, deciding, lacking
 from harness.sources.planned import Context
 from harness.stages.attack import Cascade
 
@@ -230,6 +230,41 @@ def test_an_engine_is_led_by_its_own_graph_and_each_of_its_builds_too(linear: tu
     where = replace(context(model, data, engines), graphs={ENGINE: ModuleTarget(graph, f"graph-{ENGINE}")})
     guides = {p.name: p.target.guide for p in SOURCES["S4"].plan(where) if isinstance(p.target, GuidedTarget)}
     assert guides == {ENGINE: graph, f"{ENGINE}#1": graph, "onnx-fp32": model}
+
+
+def test_a_flavours_graph_is_attacked_once_for_all_its_builds_until_each_is_fooled(
+    linear: tuple[nn.Module, Dataset], tmp_path: Path
+) -> None:
+    """The second build is another network, which what fools the first one seldom fools: its images stay in the pool."""
+    model, data = linear
+    builds = [ENGINE, f"{ENGINE}#1"]
+    engines = {name: ModuleTarget(nearly(model, noise), name, Access.SCORES) for name, noise in zip(builds, (0.02, 0.6), strict=True)}
+    graph = ModuleTarget(nearly(model, 0.02), f"graph-{ENGINE}")
+    cascade = run(tmp_path / "run", replace(context(model, data, engines), graphs={ENGINE: graph}))
+    s3 = [column for column in cascade.columns if column.record.source == "S3"]
+    assert [column.record.target for column in s3] == [ENGINE, ENGINE]
+    for engine in builds:
+        own = deciding(cascade.columns, engine, EPS)
+        assert complete(own, engine) == {"S1", "S3", "S4"} and lacking(complete(own, engine), quantized=True) == []
+        assert [column for column in own if column.record.source == "S3"] == s3
+    before = [column for column in cascade.columns[: cascade.columns.index(s3[0])] if column.record.source != "S0"]
+    holds = [cascade.matrix.worst_case(name, deciding(before, name, EPS)) for name in (TWIN, *builds)]
+    assert set(s3[0].index) == set(np.flatnonzero(np.any(holds, axis=0))) > set(np.flatnonzero(holds[0] | holds[1]))
+
+
+def test_the_first_build_that_gives_up_takes_its_flavours_graph_from_no_other(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
+    model, data = linear
+
+    class Failing(ModuleTarget):
+        def logits(self, images: Images) -> Logits:
+            raise EngineLostError(ENGINE, "it died")
+
+    engines = {ENGINE: Failing(model, ENGINE), f"{ENGINE}#1": ModuleTarget(nearly(model, 0.05), f"{ENGINE}#1", Access.SCORES)}
+    where = replace(context(model, data, engines), graphs={ENGINE: ModuleTarget(nearly(model, 0.05), f"graph-{ENGINE}")})
+    cascade = Cascade(where, Answers(tmp_path), tmp_path, False, lambda line: None, lost={ENGINE: "it died"})
+    cascade.run()
+    assert complete(deciding(cascade.columns, f"{ENGINE}#1", EPS), f"{ENGINE}#1") == {"S1", "S3", "S4"}
+    assert not [column for column in cascade.columns if (column.record.source, column.record.target) == ("S4", ENGINE)]
 
 
 def weaker_than_its_twin(model: nn.Module) -> nn.Module:

@@ -15,7 +15,7 @@ import harness.spine as spine
 from harness.answers import TWIN, Answers, Matrix
 from harness.records import Claim, RunRecord, Step
 from harness.settings import Settings
-from harness.stages.judge import Evidence, _from_scratch, aimed_at, graph_name, judge
+from harness.stages.judge import Evidence, _from_scratch, aimed_at, judge
 
 pytestmark = pytest.mark.slow(60)
 
@@ -132,7 +132,7 @@ def test_the_query_attack_of_the_gate_owes_nothing_to_gradients() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "row"), [("S1", TWIN, TWIN), ("S3", FIRST, graph_name(FIRST)), ("S4", FIRST, FIRST), ("S4", TWIN, TWIN)]
+    ("source", "target", "row"), [("S1", TWIN, TWIN), ("S3", FIRST, f"graph-{FIRST}"), ("S4", FIRST, FIRST), ("S4", TWIN, TWIN)]
 )
 def test_a_set_is_aimed_at_one_row(source: str, target: str, row: str) -> None:
     record: Any = SimpleNamespace(source=source, target=target)

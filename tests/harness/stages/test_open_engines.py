@@ -13,6 +13,7 @@ from quick_engines import CLASSES, Linear, make_linear, some_images
 
 from devices.host.profile import DeviceProfile, load_profile
 from devices.host.session import EngineError, EngineId
+from devices.worker.spec import EngineSpec
 from export.artefact import Artefact, sha256_file
 from harness.records import Parity
 from harness.settings import Settings, engine_name
@@ -54,6 +55,29 @@ def test_one_engine_for_each_flavour_and_build_in_the_order_asked_for(linear: Li
     assert names(twice) == ["ort-int8", "ort-int8#1", "onnx-fp32", "onnx-fp32#1"]
     assert [engine.quantized for engine in twice] == [True, True, False, False]
     assert {engine.runtime for engine in twice} == {"onnxruntime"} and not any(engine.simulated for engine in twice)
+
+
+def test_where_a_runtime_builds_the_same_engine_each_time_later_ones_have_other_settings_and_are_not_timed(
+    linear: Linear, tmp_path: Path
+) -> None:
+    parts, null = [exported(linear.path, "onnx-fp32")], subject(load_profile("null"))
+    wanted = settings("onnx-fp32", builds=5).model_copy(update={"threads": 4, "batches": (1,)})
+    with open_engines(plan_engines(null, wanted, parts), null, wanted, tmp_path / "run", print) as opened:
+        told = [session.loaded.options for session in opened.sessions.values()]
+        plans = [session.plan_sha256 for session in opened.sessions.values()]
+    assert [(o["intra_op_num_threads"], o["graph_optimization_level"]) for o in told] == [
+        (4, "ORT_ENABLE_ALL"), (2, "ORT_ENABLE_ALL"), (4, "ORT_ENABLE_EXTENDED"), (2, "ORT_ENABLE_EXTENDED"), (4, "ORT_ENABLE_ALL"),
+    ]  # fmt: skip
+    assert len(set(plans)) == 4, "what ran is known by its settings"
+    specs = [EngineSpec.load(tmp_path / "run" / "engines" / "device" / engine) for engine in opened.sessions]
+    assert [spec.timed for spec in specs] == [True, False, False, False, False]
+
+
+def test_a_runtime_that_builds_anew_is_told_the_same_each_time(linear: Linear) -> None:
+    (part,) = [exported(linear.path, "trt-int8", "int8", "tensorrt")]
+    assert [engine.variant for engine in plan_engines(subject(load_profile("jetson-orin")), settings("trt-int8", builds=3), [part])] == [
+        0
+    ] * 3
 
 
 def test_of_an_emulated_gpu_this_computer_stands_in_for_one_build(linear: Linear) -> None:
