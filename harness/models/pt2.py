@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from harness.errors import UsageError
 from harness.models.interpreter import GraphInterpreter, Instruction, Ref
-from harness.models.pt2_operators import checked_int, find_operator, is_layer
+from harness.models.pt2_operators import check_kinds, checked_int, find_operator, is_layer
 from harness.models.pt2_sizes import check_sizes
 from harness.models.pt2_straight import cast, names_in, returning_casts
 from harness.models.weights import refuse_non_finite
@@ -30,6 +30,8 @@ SCHEMA_MAJOR = 8
 REMEDY = "Save it again with torch.export.save of PyTorch 2.9 or newer, or give the weights as .safetensors with --arch"
 
 REMEDY_OPERATORS = "Others often go when the program is saved after .run_decompositions()."
+
+VIEWS = 4  # times a file's size that its tensors may take, as views of the same bytes
 
 # Numbers of torch/_export/serde/schema.py.
 DTYPES = {
@@ -87,13 +89,13 @@ class Archive:
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path, self.archive = path, archive
         names = archive.namelist()
-        self.root = names[0].split("/")[0] if names else ""
+        self.root, self.names = names[0].split("/")[0] if names else "", frozenset(names)
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise UsageError(f"{path} has compressed records, which torch.export.save does not write. {REMEDY}.")
 
     def has(self, name: str) -> bool:
         """Whether there is such a record."""
-        return f"{self.root}/{name}" in self.archive.namelist()
+        return f"{self.root}/{name}" in self.names
 
     def read(self, name: str) -> bytes:
         """The bytes of one record.
@@ -110,23 +112,33 @@ class Archive:
         return json.loads(self.read(name))
 
     def tensors(self, folder: str) -> dict[str, Tensor]:
-        """The weights or constants: raw bytes with a table of dtype, size, stride and offset.
+        """The weights or constants: raw bytes with a table of dtype, size, stride and offset. Names of one view share its tensor.
 
         Raises:
-            UsageError: one of them is pickled, or claims to be larger than the file.
+            UsageError: one of them is pickled, or they claim to be larger than the file.
         """
         largest = self.path.stat().st_size
-        table = self.json(f"data/{folder}/model_{folder}_config.json")["config"]
+        records: dict[str, bytearray] = {}
+        views: dict[str, Tensor] = {}
         found: dict[str, Tensor] = {}
-        for name, entry in table.items():
-            if entry["use_pickle"] or not re.fullmatch(r"(weight|tensor)_\d+", entry["path_name"]):
+        held = 0
+        for name, entry in self.json(f"data/{folder}/model_{folder}_config.json")["config"].items():
+            record, view = entry["path_name"], json.dumps(entry, sort_keys=True)
+            if entry["use_pickle"] or not re.fullmatch(r"(weight|tensor)_\d+", record):
                 raise UsageError(f"{self.path}: '{name}' is stored as a pickle, which is never loaded. {REMEDY}.")
-            tensor = _view(self.read(f"data/{folder}/{entry['path_name']}"), entry["tensor_meta"], largest, f"{self.path}: '{name}'")
-            found[name] = nn.Parameter(tensor) if entry["is_param"] and tensor.is_floating_point() else tensor
+            if record not in records:
+                records[record] = bytearray(self.read(f"data/{folder}/{record}"))
+            if view not in views:
+                tensor = _view(records[record], entry["tensor_meta"], largest, f"{self.path}: '{name}'")
+                views[view] = nn.Parameter(tensor) if entry["is_param"] and tensor.is_floating_point() else tensor
+                held += tensor.nbytes
+            found[name] = views[view]
+            if held > VIEWS * largest:
+                raise UsageError(f"{self.path} makes {held:,} bytes of weights from {largest:,}: damaged or hostile. {REMEDY}.")
         return found
 
 
-def _view(raw: bytes, meta: dict[str, Any], largest: int, name: str) -> Tensor:
+def _view(raw: bytearray, meta: dict[str, Any], largest: int, name: str) -> Tensor:
     """A tensor out of raw bytes; PyTorch refuses sizes and strides that lead outside of them.
 
     Raises:
@@ -138,7 +150,7 @@ def _view(raw: bytes, meta: dict[str, Any], largest: int, name: str) -> Tensor:
         raise UsageError(f"{name} claims {needed:,} bytes, shape {tuple(size)}, in a file of {largest:,}: damaged or hostile. {REMEDY}.")
     if not raw:
         return torch.zeros(size, dtype=dtype)
-    flat = torch.frombuffer(bytearray(raw), dtype=dtype)
+    flat = torch.frombuffer(raw, dtype=dtype)
     return flat.as_strided(size, stride, meta["storage_offset"]["as_int"]).clone(memory_format=torch.contiguous_format)
 
 
@@ -225,6 +237,7 @@ def _step(node: dict[str, Any], straight: dict[str, torch.dtype]) -> Instruction
         raise ValueError(node["target"])
     positional = tuple(_argument(item["arg"]) for item in node["inputs"] if item["kind"] == 1)
     keywords = {item["name"]: _argument(item["arg"]) for item in node["inputs"] if item["kind"] != 1}
+    check_kinds(node["target"], positional, keywords)
     outputs = _outputs(node["outputs"])
     if outputs[:1] and outputs[0] in straight:
         function = cast(straight[outputs[0]])

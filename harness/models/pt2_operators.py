@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -56,6 +57,9 @@ IN_PLACE = frozenset(MODIFY.split())
 """Those that exported programs call in place too, on a value of their own."""
 TEXT = frozenset({"gelu", "gelu_", "div", "div_", "pad", "einsum", "meshgrid", "floor_divide"})
 """Operators that take text, and do not take it for a file name or code."""
+
+KINDS: dict[str, type] = {"ScalarType": torch.dtype, "Layout": torch.layout, "MemoryFormat": torch.memory_format, "Device": torch.device}
+"""What a schema's enumerations are in Python. A number would be taken for one too, and one that names none ends in native code."""
 
 LARGEST_INT = 1 << 31  # no size, stride or count of a classifier's; the end of an open slice is said as the largest there is
 OPEN_END = (1 << 63) - 1
@@ -126,7 +130,7 @@ def find_operator(target: str) -> Callable[..., Any] | None:
     if match[1] not in NAMES | IN_PLACE | {"_to_copy"}:
         return None
     found = getattr(getattr(torch.ops.aten, match[1], None), match[2], None)
-    if not isinstance(found, torch._ops.OpOverload):
+    if not isinstance(found, torch._ops.OpOverload) or str(found._schema).partition("(")[0] not in _on_tensors():
         return None
     kinds = [str(argument.type) for argument in found._schema.arguments]
     if any(argument.is_out for argument in found._schema.arguments) or any("Generator" in kind or "Dimname" in kind for kind in kinds):
@@ -136,13 +140,36 @@ def find_operator(target: str) -> Callable[..., Any] | None:
     return STRAIGHT.get(f"{match[1]}.{match[2]}") or (_scaled(found) if match[1].startswith("upsample_") else found)
 
 
-def _scaled(resize: Callable[..., Any]) -> Callable[..., Any]:
+@cache
+def _on_tensors() -> frozenset[str]:
+    """Names of the dispatcher's operators. The others are TorchScript's, on numbers and lists: remainder of 0 ends the process."""
+    return frozenset(torch._C._dispatch_get_all_op_names())
+
+
+def check_kinds(target: str, values: Sequence[Any], named: Mapping[str, Any]) -> None:
+    """Raise ValueError unless each dtype, layout, memory format and device that an operator is given, as read from the file, is one."""
+    name, _, overload = target.removeprefix("torch.ops.aten.").partition(".")
+    found = getattr(getattr(torch.ops.aten, name, None), overload, None)
+    if not isinstance(found, torch._ops.OpOverload):
+        return
+    arguments = found._schema.arguments
+    given = {argument.name: value for argument, value in zip(arguments, values, strict=False)} | dict(named)
+    for argument in arguments:
+        kind, value = KINDS.get(str(argument.real_type).removeprefix("Optional[").removesuffix("]")), given.get(argument.name)
+        if kind is not None and value is not None and not isinstance(value, kind):
+            raise ValueError(f"{argument.name} of {target} is {str(value)[:40]}; expected a {kind.__name__}")
+
+
+def _scaled(resize: torch._ops.OpOverload) -> Callable[..., Any]:
     """A resize whose scales lie within `SCALES`: from one beyond all bounds its kernels compute a place outside of the image."""
+    names = [argument.name for argument in resize._schema.arguments]
 
     def checked(*values: Any, **named: Any) -> Any:
-        for scale in (item for value in (*values, *named.values()) for item in (value if isinstance(value, list | tuple) else (value,))):
-            if isinstance(scale, float) and not SCALES[0] <= scale <= SCALES[1]:
-                raise ValueError(f"an image is scaled by {scale}; expected {SCALES[0]} to {SCALES[1]}")
+        for name, value in (*zip(names, values, strict=False), *named.items()):
+            scales = () if value is None or not name.startswith("scale") else value if isinstance(value, list | tuple) else (value,)
+            for scale in scales:
+                if not SCALES[0] <= scale <= SCALES[1]:
+                    raise ValueError(f"an image is scaled by {scale}; expected {SCALES[0]} to {SCALES[1]}")
         return resize(*values, **named)
 
     return checked

@@ -1,7 +1,8 @@
-"""How much a saved program would hold in memory, found without holding it: a small file can ask for sizes without end."""
+"""How much a saved program would hold in memory and compute, found without doing it: a small file can ask for sizes without end."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from harness.errors import UsageError
 from harness.models.interpreter import GraphInterpreter
@@ -17,20 +19,29 @@ from harness.models.interpreter import GraphInterpreter
 LARGEST_BYTES = 1 << 28  # of one image's forward pass at once, beside the weights: some ten times what the largest classifiers hold
 
 
+MOST_OPERATIONS = 1 << 41  # on one image: twice those of a ViT-H of 518 pixels; minutes on two cores
+PER_NUMBER = 32  # operations of a matrix product in the time that any other operator needs for one number
+POOLED = {"max_pool2d_with_indices", "avg_pool2d"}
+CONTRACTED = {"addbmm", "mv", "dot", "_trilinear"}  # beside those whose operations torch counts
+
+
 class TooLargeError(Exception):
-    """The program asks for more than `LARGEST_BYTES`."""
+    """The program asks for more than `LARGEST_BYTES` or `MOST_OPERATIONS`."""
 
 
 class _Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up what each operator gives, down to those that composed operators call."""
+    """Adds up what each operator gives and computes, down to those that composed operators call."""
 
     def __init__(self, largest: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.largest = largest
+        self.largest, self.operations = largest, 0
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
         result = function(*arguments, **(keywords or {}))
         check_bytes(sum(_bytes(item) for item in tree_leaves(result)), self.largest)
+        self.operations += _operations(function, arguments, keywords or {}, result)
+        if self.operations > MOST_OPERATIONS:
+            raise TooLargeError(f"asks for more than {MOST_OPERATIONS:.1e} operations on one image")
         return result
 
 
@@ -38,10 +49,24 @@ def _bytes(value: Any) -> int:
     return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
 
 
+def _operations(function: Any, arguments: Any, keywords: Any, result: Any) -> int:
+    """Roughly, where a product of matrices counts as it is, and every other number made or looked at as `PER_NUMBER`."""
+    made = sum(item.numel() for item in tree_leaves(result) if isinstance(item, Tensor))
+    name = function.overloadpacket.__name__
+    if (count := flop_registry.get(function.overloadpacket)) is not None:
+        return int(count(*arguments, **keywords, out_val=result))
+    if name in POOLED:
+        size = arguments[1] if isinstance(arguments[1], list | tuple) else [arguments[1]]
+        return PER_NUMBER * made * math.prod(size if len(size) > 1 else [*size, *size])
+    if name in CONTRACTED:
+        made *= max((item.numel() for item in tree_leaves((arguments, keywords)) if isinstance(item, Tensor)), default=1)
+    return PER_NUMBER * made
+
+
 def check_bytes(count: int, largest: int) -> None:
     """Raise TooLargeError for more than `largest` bytes."""
     if count > largest:
-        raise TooLargeError(f"asks for {count:,} bytes at once for one image")
+        raise TooLargeError(f"asks for {count:,} bytes at once for one image; expected at most {largest:,}")
 
 
 def check_sizes(path: Path, network: GraphInterpreter, input_shape: tuple[int, int, int]) -> None:
@@ -64,7 +89,7 @@ def check_sizes(path: Path, network: GraphInterpreter, input_shape: tuple[int, i
                 torch.empty(1, *input_shape), lambda values: check_bytes(sum(map(_bytes, tree_leaves([*values.values()]))), largest)
             )
     except TooLargeError as error:
-        raise UsageError(f"{path} {error}; expected at most {largest:,}: damaged or hostile, or not a classifier") from error
+        raise UsageError(f"{path} {error}: damaged or hostile, or not a classifier") from error
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"{path} does not run on an image {input_shape}: {reason}") from error

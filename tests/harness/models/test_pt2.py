@@ -234,10 +234,30 @@ def huge_and_empty(records: Records) -> None:
     records["data/weights/weight_0"] = b""
 
 
+def many_views(records: Records) -> None:
+    """The first weight, seen from a thousand places."""
+
+    def change(config: Any) -> None:
+        name, entry = next(iter(config["config"].items()))
+        record, sizes = entry["path_name"], [{"as_int": 5000}]
+        records[f"data/weights/{record}"] = bytes(4 * 6100)
+        for offset in range(1000):
+            meta = entry["tensor_meta"] | {"sizes": sizes, "strides": [{"as_int": 1}], "storage_offset": {"as_int": offset}}
+            config["config"][f"{name}.{offset}"] = entry | {"tensor_meta": meta}
+
+    edit(records, WEIGHTS, change)
+
+
 def integer_input(model: Any) -> None:
     model["graph_module"]["graph"]["tensor_values"]["x"]["dtype"] = 5
 
 
+LAYOUT = {
+    "target": "torch.ops.aten.zeros_like.default",
+    "inputs": [{"name": "self", "arg": {"as_tensor": {"name": "x"}}, "kind": 1}, {"name": "layout", "arg": {"as_int": 16}, "kind": 2}],
+    "outputs": [{"as_tensor": {"name": "harm"}}],
+    "metadata": {},
+}
 DAMAGED: dict[str, tuple[Callable[[Records], None], str]] = {
     "no graph": (without(MODEL), r"lacks models/model\.json"),
     "no weights": (without(WEIGHTS), "lacks data/weights"),
@@ -245,10 +265,15 @@ DAMAGED: dict[str, tuple[Callable[[Records], None], str]] = {
     "a short weight": (short_weight, "is damaged"),
     "a number repeated for ever": (huge(strides=[{"as_int": 0}] * 2), r"claims 4,398,046,511,104 bytes, shape \(1048576, 1048576\)"),
     "an endless weight without a byte": (huge_and_empty, "claims 4,398,046,511,104 bytes"),
+    "many views of one weight": (many_views, r"makes [\d,]+ bytes of weights from"),
     "no JSON": (lambda records: records.update({MODEL: b"{"}), "is damaged"),
     "another schema": (change_model(lambda m: m["schema_version"].update(major=7)), r"has schema 7\.\d+; this version reads 8"),
     "two outputs": (change_model(two_outputs), "returns user_output, user_output; expected the logits alone"),
     "an integer input": (change_model(integer_input), "expected float32 images"),
+    "a layout by its number": (
+        change_model(lambda m: m["graph_module"]["graph"]["nodes"].insert(0, LAYOUT)),
+        r"is damaged: ValueError .*layout of torch\.ops\.aten\.zeros_like\.default is 16; expected a layout",
+    ),
     "an unknown argument": (
         change_model(lambda m: m["graph_module"]["graph"]["nodes"][0]["inputs"][0].update(arg={"as_graph": {}})),
         "is damaged: ValueError .*as_graph",
@@ -291,6 +316,27 @@ def test_compressed_records_are_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.pt2: No such file"):
         read_pt2(tmp_path / "none.pt2")
+
+
+class Twice(nn.Module):
+    """One layer of weights under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1), nn.Linear(3, 4)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.first(x).relu()).mean((2, 3)))
+
+
+def test_weights_under_two_names_stay_one(tmp_path: Path) -> None:
+    network = Twice().eval()
+    torch.export.save(torch.export.export(network, (torch.rand(2, 3, 8, 8),)), tmp_path / "model.pt2")
+    back = read_pt2(tmp_path / "model.pt2").network
+    assert sum(p.numel() for p in back.parameters()) == sum(p.numel() for p in network.parameters())
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.equal(back(images), network(images))
 
 
 class Stepped(nn.Module):
