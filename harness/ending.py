@@ -39,6 +39,7 @@ DISK_FAULTS = (
 
 def end_well(command: Callable[[], object], *, debug: bool) -> int:
     """Run a command to its exit code. With `debug` an error shows its traceback; one of this program does so always."""
+    stand_in_for_closed_streams()
     escape_what_cannot_be_written()
     interrupt_by_a_name_of_our_own()
     try:
@@ -49,6 +50,21 @@ def end_well(command: Callable[[], object], *, debug: bool) -> int:
         _say(error, code, debug)
     gc.freeze()  # Python ends in a second less where it need not look for cycles in every library that was imported
     return code
+
+
+def stand_in_for_closed_streams() -> None:
+    """Where a caller closed standard input, output or error (`>&-`), nothing is read and what is written goes nowhere.
+
+    Its number is taken too, else the next file that is opened has it, and what a native library prints would land in that.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            try:
+                os.fstat(number)  # a library may have opened a file meanwhile
+            except OSError:
+                nowhere = os.dup2(nowhere, number)
+            setattr(sys, name, os.fdopen(nowhere, mode))
 
 
 def escape_what_cannot_be_written() -> None:

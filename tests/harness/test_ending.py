@@ -85,6 +85,22 @@ def test_a_reader_that_goes_away_ends_it_quietly(words: tuple[str, ...]) -> None
     assert (process.wait(), said) == (141, "")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_caller_closed_are_no_fault(closed: str, tmp_path: Path) -> None:
+    """What is written to them goes nowhere, and not into a file that was given their number."""
+    code = (
+        "import os, sys\nfrom harness.ending import end_well\n"
+        f"def command():\n    file = open({str(tmp_path / 'file')!r}, 'w')\n    os.write(1, b'native\\n')\n    os.write(2, b'native\\n')\n"
+        "    print('result')\n    print('log', file=sys.stderr)\n    sys.stdin.read()\n    file.write('kept')\n    sys.exit(3)\n"
+        "sys.exit(end_well(command, debug=False))"
+    )
+    run = f'exec "$0" -c "$1" {closed}'
+    done = subprocess.run(["sh", "-c", run, sys.executable, code], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.returncode, (tmp_path / "file").read_text()) == (3, "kept"), done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert sorted(done.stdout.split()) == ([] if ">&-" in closed.replace("2>&-", "") else ["native", "result"])
+
+
 def test_a_full_disk_behind_the_output_is_one_line() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
