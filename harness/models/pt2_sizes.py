@@ -21,12 +21,14 @@ LARGEST_BYTES = 1 << 28  # of one image's forward pass at once, beside the weigh
 
 MOST_OPERATIONS = 1 << 41  # on one image: twice those of a ViT-H of 518 pixels; minutes on two cores
 PER_NUMBER = 32  # operations of a matrix product in the time that any other operator needs for one number
+MOST_CALLS = 100_000  # of operators, those that composed ones call too
+MOST_PARTS = 1 << 14  # that one operator may cut a tensor into
 POOLED = {"max_pool2d_with_indices", "avg_pool2d"}
 CONTRACTED = {"addbmm", "mv", "dot", "_trilinear"}  # beside those whose operations torch counts
 
 
 class TooLargeError(Exception):
-    """The program asks for more than `LARGEST_BYTES` or `MOST_OPERATIONS`."""
+    """The program asks for more than this module allows."""
 
 
 class _Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -34,9 +36,14 @@ class _Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, largest: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.largest, self.operations = largest, 0
+        self.largest, self.operations, self.calls = largest, 0, 0
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        self.calls += 1
+        if self.calls > MOST_CALLS:
+            raise TooLargeError(f"asks for more than {MOST_CALLS:,} calls of operators on one image")
+        if (parts := _parts(function, arguments, keywords or {})) > MOST_PARTS:
+            raise TooLargeError(f"cuts a tensor into {parts:,} parts")
         result = function(*arguments, **(keywords or {}))
         check_bytes(sum(_bytes(item) for item in tree_leaves(result)), self.largest)
         self.operations += _operations(function, arguments, keywords or {}, result)
@@ -47,6 +54,15 @@ class _Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _bytes(value: Any) -> int:
     return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
+
+
+def _parts(function: Any, arguments: Any, keywords: Any) -> int:
+    """How many tensors a cut gives: each takes memory, however small it is."""
+    if function.overloadpacket not in (torch.ops.aten.unbind, torch.ops.aten.split):
+        return 1
+    given = dict(zip((argument.name for argument in function._schema.arguments), arguments, strict=False)) | keywords
+    size, length = given["self"].shape[given.get("dim", 0)], given.get("split_size", 1)
+    return int(size // length) if isinstance(length, int) and length > 0 else 1
 
 
 def _operations(function: Any, arguments: Any, keywords: Any, result: Any) -> int:

@@ -147,6 +147,21 @@ def test_work_without_end_is_refused_before_it_is_begun(case: str) -> None:
         check_sizes(Path("model.pt2"), network(*calls), (3, 16, 16))
 
 
+PARTS = {
+    "sections": ("torch.ops.aten.tensor_split.sections", ("x", 1 << 30)),
+    "pieces": ("torch.ops.aten.split.Tensor", ("@v0", 1)),
+    "chunks": ("torch.ops.aten.chunk.default", ("@v0", 1 << 24)),
+    "rows": ("torch.ops.aten.unbind.int", ("@v0",)),
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_a_tensor_is_not_cut_into_parts_without_end(case: str) -> None:
+    hostile = network(("torch.ops.aten.full.default", ([1 << 24], 0.0)), PARTS[case])
+    with pytest.raises(UsageError, match=r"more than 100,000 calls|cuts a tensor into 16,777,216 parts"):
+        check_sizes(Path("model.pt2"), hostile, (3, 16, 16))
+
+
 def references(value: Any) -> Any:
     return (
         [references(item) for item in value]
