@@ -280,7 +280,13 @@ def train(
 @app.command(epilog="Example: harness report runs/my-run --format md")
 def report(
     run: Annotated[Path, typer.Argument(help="a run folder")],
-    format: Annotated[list[str] | None, typer.Option("--format", help="html, md, json or junit, repeatable [default: html, md]")] = None,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="html, md, json, junit, csv, parquet, latex, robustbench or mlbom (CycloneDX), repeatable [default: html, md]",
+        ),
+    ] = None,
     requirements: Requirements = None,
     plugin: Plugins = None,
 ) -> None:
@@ -289,7 +295,7 @@ def report(
     from reports.render import render
 
     record = None if requirements is None else hold_against(run, requirements)
-    paths = render(run, tuple(format or ("html", "md")))
+    paths = render(run, _each(format) or ("html", "md"))
     if record is not None:
         from reports.terminal import print_requirements
 

@@ -136,7 +136,7 @@ def _engines(runs: Mapping[str, Run]) -> Table:
             engine.name,
             f"{engine.runtime} {engine.runtime_version or ''}",
             estimate(engine.clean.accuracy, engine.clean.ci95) if engine.clean else NONE,
-            *(_median(run.record, engine, batch) for batch in batches),
+            *(median(run.record, engine, batch) for batch in batches),
             size(engine.memory.peak_bytes) if engine.memory and engine.memory.peak_bytes else NONE,
             tag(run.record) or "measured",
         )
@@ -148,7 +148,8 @@ def _engines(runs: Mapping[str, Run]) -> Table:
     return table("Engines", columns, rows, numbers=range(4, len(columns) - 1))
 
 
-def _median(record: RunRecord, engine: EngineRecord, batch: str) -> str:
+def median(record: RunRecord, engine: EngineRecord, batch: str) -> str:
+    """The median latency of an engine as text, or the word why there is none."""
     if record.device.emulated:
         return WITHHELD
     found = engine.latency.get(batch)

@@ -1,22 +1,52 @@
-"""A run folder -> report files, one per format."""
+"""A run folder -> report files, in as many forms as there are readers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import unknown
 from harness.records import RECORD
+from reports.formats.data import to_csv, to_parquet
+from reports.formats.junit import to_junit
+from reports.formats.latex import to_latex
+from reports.formats.mlbom import to_mlbom
+from reports.formats.robustbench import to_robustbench
 from reports.html import to_html
-from reports.junit import to_junit
 from reports.markdown import to_markdown
 from reports.run import Run
 
-FORMATS: dict[str, tuple[str, Callable[[Run], str]]] = {
-    "html": ("report.html", to_html),
-    "md": ("report.md", to_markdown),
-    "json": (RECORD, lambda run: (run.folder / RECORD).read_text()),
-    "junit": ("report.junit.xml", to_junit),
+
+@dataclass(frozen=True)
+class Format:
+    """One form of a report.
+
+    Attributes:
+        about: what it is, for `--help`.
+        file: what it writes, in the run folder; a folder where it writes several.
+        make: a run -> file in the run folder -> what it holds.
+    """
+
+    about: str
+    file: str
+    make: Callable[[Run], Mapping[str, str | bytes]]
+
+
+def _one(about: str, file: str, text: Callable[[Run], str]) -> Format:
+    return Format(about, file, lambda run: {file: text(run)})
+
+
+FORMATS: dict[str, Format] = {
+    "html": _one("the report", "report.html", to_html),
+    "md": _one("the report as Markdown", "report.md", to_markdown),
+    "json": Format("the record itself, checked", RECORD, lambda _: {}),
+    "junit": _one("claims, requirements, engines and gates as tests", "report.junit.xml", to_junit),
+    "csv": Format("tables, a file each", "tables", to_csv),
+    "parquet": Format("the same with every call and image", "tables", to_parquet),
+    "latex": _one("tables of claims and engines", "report.tex", to_latex),
+    "robustbench": _one("model_info entries", "robustbench.json", to_robustbench),
+    "mlbom": _one("CycloneDX bill of materials", "mlbom.cdx.json", to_mlbom),
 }
 
 
@@ -28,7 +58,7 @@ def render(run: Path, formats: Sequence[str]) -> dict[str, Path]:
         formats: names in `FORMATS`.
 
     Returns:
-        Format -> the file written. `json` is the record itself, once it has been validated.
+        Format -> the file written, or the folder of several. `json` is the record itself, once it has been validated.
 
     Raises:
         UsageError: an unknown format, or not a run folder.
@@ -38,14 +68,14 @@ def render(run: Path, formats: Sequence[str]) -> dict[str, Path]:
         if name not in FORMATS:
             raise unknown("format", name, FORMATS)
     opened = Run.open(run)
-    return {name: _write(opened, *FORMATS[name]) for name in formats}
+    return {name: _write(opened, FORMATS[name]) for name in formats}
 
 
-def _write(run: Run, file: str, text: Callable[[Run], str]) -> Path:
-    target = run.folder / file
-    if file == RECORD:
-        return target
-    temporary = target.with_name(f".{file}.tmp")
-    temporary.write_text(text(run), encoding="utf-8")
-    temporary.replace(target)
-    return target
+def _write(run: Run, form: Format) -> Path:
+    for file, content in form.make(run).items():
+        target = run.folder / file
+        target.parent.mkdir(exist_ok=True)
+        temporary = target.with_name(f".{target.name}.tmp")
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+        temporary.replace(target)
+    return run.folder / form.file

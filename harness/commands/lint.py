@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.options import AsJson
+from harness.errors import unknown
 
 if TYPE_CHECKING:
     from export.artefact import Artefact
@@ -20,6 +21,7 @@ Exit codes: 0 no error (warnings and notes do not count) · 2 the file cannot be
 
 Example: harness lint model.onnx --target tensorrt --json
 """
+FORMATS = ("text", "sarif", "github")
 SHOWN = 5  # findings of one rule in the text; --json has all
 
 
@@ -41,17 +43,24 @@ def lint(
     ] = None,
     sparse: Annotated[bool, typer.Option("--sparse", help="the file claims 2:4 sparse weights: check them after rounding")] = False,
     as_json: AsJson = False,
+    format: Annotated[str, typer.Option(help="text; sarif or github, for what a code host shows beside a change")] = "text",
     _rules: Annotated[bool, typer.Option("--rules", is_eager=True, callback=_list_rules, help="list every rule and stop")] = False,
 ) -> None:
     """Check an ONNX file against the rules of a runtime, without that runtime."""
     from export.lint import TARGETS, Severity
     from export.lint import lint as check
 
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
     made = _manifest(file)
     target = target or (made.runtime if made is not None and made.runtime in TARGETS else "tensorrt")
     findings = check(file, target, sparse=sparse, exact_integers=_exact(made, device))
     counts = Counter(finding.severity for finding in findings)
-    if as_json:
+    if format == "sarif":
+        print(_sarif(file, target, findings))
+    elif format == "github":
+        print(_annotations(file, findings))
+    elif as_json:
         summary = {"file": str(file), "target": target, **{severity.value: counts[severity] for severity in Severity}}
         print(json.dumps({**summary, "findings": [finding.as_dict() for finding in findings]}, indent=1))
     else:
@@ -59,6 +68,20 @@ def lint(
         print(f"{file}, for {target}: " + ", ".join(f"{severity.value} {counts[severity]}" for severity in Severity))
     if counts[Severity.ERROR]:
         raise typer.Exit(3)
+
+
+def _sarif(file: Path, target: str, findings: list[Finding]) -> str:
+    from export.lint import RULES
+    from export.lint.sarif import to_sarif
+    from harness import __version__
+
+    return to_sarif(file, findings, RULES[target], __version__)
+
+
+def _annotations(file: Path, findings: list[Finding]) -> str:
+    from export.lint.annotations import to_annotations
+
+    return to_annotations(file, findings)
 
 
 def _manifest(file: Path) -> Artefact | None:

@@ -11,7 +11,17 @@ from harness.errors import UntrustedError, UsageError
 from harness.records import SCHEMA, RunRecord
 from reports.render import FORMATS, render
 
-EXPECTED = {"html": "report.html", "md": "report.md", "json": "record.json", "junit": "report.junit.xml"}
+EXPECTED = {
+    "html": "report.html",
+    "md": "report.md",
+    "json": "record.json",
+    "junit": "report.junit.xml",
+    "csv": "tables",
+    "parquet": "tables",
+    "latex": "report.tex",
+    "robustbench": "robustbench.json",
+    "mlbom": "mlbom.cdx.json",
+}
 
 
 def test_every_format_is_written_into_the_run_folder(tmp_path):
@@ -19,7 +29,7 @@ def test_every_format_is_written_into_the_run_folder(tmp_path):
     make_run(folder)
     before = {path.name for path in folder.iterdir()}
     assert render(folder, list(FORMATS)) == {name: folder / file for name, file in EXPECTED.items()}
-    assert {path.name for path in folder.iterdir()} - before == {"report.html", "report.md", "report.junit.xml"}
+    assert {path.name for path in folder.iterdir()} - before == set(EXPECTED.values()) - {"record.json"}
 
 
 def test_json_is_the_record_untouched(tmp_path):
@@ -36,7 +46,7 @@ def test_only_the_named_formats_are_written(tmp_path):
 
 def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):
     make_run(tmp_path / "run")
-    with pytest.raises(UsageError, match=r"unknown format 'pdf'.*html, json, junit, md"):
+    with pytest.raises(UsageError, match=r"unknown format 'pdf'.*csv, html, json, junit, latex, md, mlbom, parquet, robustbench"):
         render(tmp_path / "run", ["md", "pdf"])
     assert not (tmp_path / "run/report.md").exists()
 

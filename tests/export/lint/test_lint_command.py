@@ -136,3 +136,18 @@ def test_saturation_is_warned_of_only_where_the_target_can_saturate(
 def test_the_export_checks_claimed_sparsity(exported: Exported, artefact: Callable[..., Artefact]) -> None:
     with pytest.raises(ExportError, match="TRT030"):
         _lint(artefact(FAULTS["TRT030"].planted(exported), "tensorrt", sparse=True), load_profile("host"), lambda line: None)
+
+
+def test_formats_for_code_hosts(run: Callable[..., tuple[int, str, str]], exported: Exported, saved: Save) -> None:
+    """The same findings and the same exit code, in another form."""
+    bad = saved(FAULTS["TRT001"].planted(exported))
+    every = json.loads(run(bad, "--json")[1])["findings"]
+    code, out, err = run(bad, "--format", "sarif")
+    assert (code, err) == (3, "")
+    assert [result["ruleId"] for result in json.loads(out)["runs"][0]["results"]] == [finding["rule"] for finding in every]
+    code, out, err = run(bad, "--format", "github")
+    assert (code, err) == (3, "")
+    assert [line.split("title=")[1].split("::")[0] for line in out.splitlines()] == [finding["rule"] for finding in every]
+    code, out, err = run(bad, "--format", "xml")
+    assert (code, out) == (2, "")
+    assert "Choices: github, sarif, text" in err
