@@ -111,7 +111,8 @@ def bench(
     seed: Seed = 0,
     out: Out = None,
     source: Annotated[
-        list[str] | None, typer.Option("--source", help="make only sets of these sources: S0, S1, S3, S4, repeatable [default: all]")
+        list[str] | None,
+        typer.Option("--source", help="make only sets of these sources: S0 to S6, repeatable [default: those of the tier]"),
     ] = None,
     plugin: Plugins = None,
     builds: Annotated[int, typer.Option(help="engines built of each flavour; the worst counts")] = 1,

@@ -3,7 +3,7 @@
 Format history (`schema`): 1 - first; 2 - targets of attacks, builds of engines, rounds and ratios;
 parity, cross-check and a synthetic device by these names; successes that rounding undid, the CPU quota;
 3 - requirements; queries of attacks;
-4 - builds with other settings.
+4 - builds with other settings; the row that a set was made on; cross-engine replay.
 
 Every accuracy is a share in [0, 1]; every interval is a 95 % interval (lower, upper) unless its name says otherwise.
 Raw values stay in `samples.parquet` and `timings/`; what stands here can be computed again from them.
@@ -436,6 +436,7 @@ class AttackRecord(Part):
 
     source: str = Field(description="why it was made, see `harness.sources.SOURCES`")
     target: str = Field(description="what it is aimed at: `twin`, or an engine (of S3: its graph read back into PyTorch)")
+    made_on: str = Field(default="twin", description="the row of the answers of the model that was attacked: a target, or its graph")
     name: str
     library: str
     norm: Literal["Linf", "L2"]
@@ -493,6 +494,16 @@ class Transfer(Part):
     flips: Flips
     label_disagreement: float
     differential_evasion: float = Field(description="share of images the twin has right and the engine wrong")
+
+
+class Replay(Part):
+    """What fools one model, shown byte for byte to another. Over images that both have right when clean and on which some set that is aimed
+    at `made_for` alone fools it; `fooled`: the share on which one of these sets fools `shown_to` too. None: there is no such image.
+    """
+
+    made_for: str = Field(description="`twin`, or an engine")
+    shown_to: str
+    fooled: Share | None
 
 
 class Gate(Part):
@@ -602,6 +613,7 @@ class RunRecord(Part):
     ratios: list[Ratio] = Field(default=[], description="of the engines' latencies, pair by pair")
     attacks: list[AttackRecord] = []
     transfer: list[Transfer] = []
+    replays: list[Replay] = Field(default=[], description="cross-engine replay (S6) at the primary radius; moves no verdict")
     gates: list[Gate] = []
     claims: list[Claim] = []
     verdict: Verdict | None = None

@@ -14,14 +14,16 @@ from harness.allocator import give_back
 from harness.answers import TWIN, Answers
 from harness.attacks.executors import open_executor
 from harness.attacks.target import EngineTarget, ModuleTarget
+from harness.data.dataset import to_tensor
 from harness.errors import UntrustedError
 from harness.models.onnx_graph import read_onnx
+from harness.models.smooth import without_quantizers
 from harness.records import AttackRecord, RunRecord, Step
 from harness.requirements.file import read_requirements
 from harness.requirements.judge import qualify
 from harness.run import RunFolder, check_links, check_space, environment, now
 from harness.settings import CURVE, Settings, engine_name, stored_settings
-from harness.sources import graph_name
+from harness.sources import SMOOTH, graph_name, of_run
 from harness.sources.planned import Context
 from harness.stages.again import ask_again
 from harness.stages.attack import Cascade
@@ -32,6 +34,7 @@ from harness.stages.measure import measure
 from harness.stages.subject import Subject, check_names, describe_data, describe_device, describe_model, load_subject
 from reports.render import render
 
+FEW = 16  # images on which it is seen whether a network rounds
 REQUIREMENTS = "qualification.toml"  # in a run folder: what it is held against
 
 
@@ -179,6 +182,8 @@ def make_context(subject: Subject, settings: Settings, opened: Engines, engines:
     """What the sources plan from. A graph is read back for each flavour of the engines that has quantizers, open or not: it needs no
     device, and all builds of a flavour have one.
     """
+    attacked = {source.id for source in of_run(settings.sources, settings.tier)} if subject.attacks else set()
+    smooth = without_quantizers(subject.twin.module, to_tensor(subject.test.images[:FEW])) if "S2" in attacked else None
     quantized = {engine.id.flavour: engine.exported for engine in engines if engine.quantized and engine.exported is not None}
     return Context(
         subject,
@@ -190,6 +195,7 @@ def make_context(subject: Subject, settings: Settings, opened: Engines, engines:
             for flavour, exported in quantized.items()
             if subject.attacks and not exported.unreadable
         },
+        None if smooth is None else ModuleTarget(smooth, SMOOTH),
     )
 
 
@@ -213,9 +219,10 @@ def open_record(subject: Subject, settings: Settings, command: list[str]) -> Run
 def needed_bytes(subject: Subject, settings: Settings) -> int:
     """Upper estimate of a run folder's size: artefacts (twice: a copy travels), adversarial sets, answers, report."""
     flavours, attacks = len(settings.flavour_names), len(subject.attacks)
-    sets = 2 + len(CURVE) + (attacks + 4) * (1 + flavours)
+    engines = flavours * settings.builds
+    sets = 2 + len(CURVE) + attacks + (attacks + 6) * (1 + engines)
     images, answers = (
         sets * len(subject.index) * subject.test.images[:1].nbytes,
-        sets * (1 + 2 * flavours) * 4 * subject.twin.classes * len(subject.test),
+        sets * (2 + 2 * engines) * 4 * subject.twin.classes * len(subject.test),
     )
     return images + answers + 2 * 4 * subject.twin.parameters * flavours + (64 << 20)

@@ -23,6 +23,8 @@ MOST_TARGETS = 9  # wrong classes that the targeted form aims at, the likeliest 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (n, classes), labels (n,)) -> (n,), to be maximised."""
+Objective = Callable[[Tensor], Tensor]
+"""Iterates of the present rows, (n, c, h, w) -> (n,), to be maximised; it asks the search."""
 
 
 def apgd_ce(search: Search, *, steps: int) -> None:
@@ -144,11 +146,16 @@ class _State:
 
 
 def run(search: Search, loss: Loss, steps: int, *, size: float = 2.0) -> None:
+    """One run on a loss of the target's logits; see `climb`."""
+    climb(search, lambda x: loss(search.ask(x), search.labels), steps, size=size)
+
+
+def climb(search: Search, objective: Objective, steps: int, *, size: float = 2.0) -> None:
     """One run, whose first step has the size `size` times the radius. Images may leave at its own checkpoints."""
     if not len(search.rows):
         return
     x = search.start(touching=True)
-    value, gradient = _evaluate(search, x, loss)
+    value, gradient = _evaluate(objective, x)
     state = _State(
         x=x, before=x, value=value, gradient=gradient, best=x, best_value=value, best_gradient=gradient,
         size=torch.full_like(value, size * search.eps), rises=torch.zeros_like(value), reduced=torch.ones_like(value, dtype=torch.bool),
@@ -160,7 +167,7 @@ def run(search: Search, loss: Loss, steps: int, *, size: float = 2.0) -> None:
         ahead = near(state.x + state.size.view(-1, 1, 1, 1) * state.gradient.sign())
         part = MOMENTUM if step else 1.0
         x = near(state.x + part * (ahead - state.x) + (1 - part) * (state.x - state.before))
-        state.take(x, *_evaluate(search, x, loss, wanted=step < steps - 1))
+        state.take(x, *_evaluate(objective, x, wanted=step < steps - 1))
         since += 1
         if since == period and step < steps - 1:
             state.halve(period)
@@ -170,13 +177,13 @@ def run(search: Search, loss: Loss, steps: int, *, size: float = 2.0) -> None:
                 return
 
 
-def _evaluate(search: Search, x: Tensor, loss: Loss, *, wanted: bool = True) -> tuple[Tensor, Tensor]:
-    """The loss of each image, and its gradient with respect to the image (zeros where it is not `wanted`)."""
+def _evaluate(objective: Objective, x: Tensor, *, wanted: bool = True) -> tuple[Tensor, Tensor]:
+    """The objective of each image, and its gradient with respect to the image (zeros where it is not `wanted`)."""
     if not wanted:
         with torch.no_grad():
-            return loss(search.ask(x), search.labels), torch.zeros_like(x)
+            return objective(x), torch.zeros_like(x)
     x = x.detach().requires_grad_()
     with torch.enable_grad():
-        value = loss(search.ask(x), search.labels)
+        value = objective(x)
         gradient = torch.autograd.grad(value.sum(), x)[0]
     return value.detach(), gradient

@@ -8,7 +8,7 @@ from torch import nn
 
 from harness.attacks.batch_size import batch_size
 from harness.attacks.gradient import SAMPLE, fast
-from harness.attacks.target import Engine, Guided
+from harness.attacks.target import Engine, Guided, Pair
 from harness.data.dataset import to_tensor
 
 
@@ -30,10 +30,15 @@ class Forms:
         return self._forms[bf16]
 
     def _chosen(self, bf16: bool) -> nn.Module:
-        """An engine has no other form; where a module guides it, the module may have one."""
+        """An engine has no other form; where a module guides it, the module may have one, and each of a pair."""
         if isinstance(self._module, Engine):
             return self._module
         if isinstance(self._module, Guided):
-            return Guided(self._module.engine, Forms(self._module.guide, self._images).get(bf16=bf16))
+            return Guided(self._module.engine, self._part(self._module.guide, bf16))
+        if isinstance(self._module, Pair):
+            return Pair(self._part(self._module.stays, bf16), self._part(self._module.falls, bf16))
         sample = to_tensor(self._images[: min(SAMPLE, batch_size(self._module, self._images))])
         return fast(self._module, sample, bf16=bf16)
+
+    def _part(self, module: nn.Module, bf16: bool) -> nn.Module:
+        return Forms(module, self._images).get(bf16=bf16)

@@ -70,12 +70,13 @@ class Search:
         self.seeds, self._first, self._look, self._starts = list(seeds), first, look, 0
         self._kept: list[Tensor] = []
 
-    def ask(self, images: Tensor, among: Tensor | None = None) -> Tensor:
+    def ask(self, images: Tensor, among: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
         """The module's logits, (n, classes), for iterates of the present rows; the better ones are kept.
 
         Args:
             images: (n, c, h, w).
             among: int64 (n,), their positions among the present rows; None: all of these.
+            keep: bool (n,), which of the iterates may be kept; None: all.
 
         Raises:
             UsageError: logits or their gradient are NaN or infinite.
@@ -90,7 +91,8 @@ class Search:
         rows, labels = (self.rows, self.labels) if among is None else (self.rows[among], self.labels[among])
         self.queries[rows] += 1
         with torch.no_grad():
-            self._keep(images.detach(), logits, rows, labels)
+            kept = slice(None) if keep is None else keep
+            self._keep(images.detach()[kept], logits[kept], rows[kept], labels[kept])
         return logits
 
     def _keep(self, images: Tensor, logits: Tensor, rows: Tensor, labels: Tensor) -> None:

@@ -57,6 +57,7 @@ def make_set(
     source: str,
     folder: Path,
     target: str = TWIN,
+    made_on: str = TWIN,
     batch: int | None = None,
     survivors: Mask | None = None,
     panel: Panel | None = None,
@@ -77,6 +78,7 @@ def make_set(
         source: why the set is made, a key of `harness.sources.SOURCES`, for the record and the file name.
         folder: the run's folder of adversarial sets; the record's `file` is relative to its parent.
         target: what `module` is, for the record and the file name.
+        made_on: the row of its answers, for the record.
         batch: images per part; by default as many as `batch_size` allows.
         survivors: bool (n,), images that are still worth attacking. The others stay clean and count as fooled already, so that
             the record's `target_accuracy` is cumulative.
@@ -101,7 +103,7 @@ def make_set(
     wanted = np.ones(len(index), dtype=bool) if survivors is None else survivors
     radius = eps if attack.bounded else Fraction(0)
     worker, forms = executor or Local(), forms or Forms(module, data.images)
-    task = _Task(module, data, index, attack, radius, seed, source, target, folder, batch, wanted, panel, first, worker, forms)
+    task = _Task(module, data, index, attack, radius, seed, source, target, made_on, folder, batch, wanted, panel, first, worker, forms)
     return task.finished() or task.run()
 
 
@@ -117,6 +119,7 @@ class _Task:
     seed: int
     source: str
     target: str
+    made_on: str
     folder: Path
     batch: int
     wanted: Mask
@@ -241,6 +244,7 @@ class _Task:
         return AttackRecord(
             source=self.source,
             target=self.target,
+            made_on=self.made_on,
             name=self.attack.name,
             library=self.attack.library,
             norm=self.attack.norm,

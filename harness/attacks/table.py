@@ -129,6 +129,21 @@ ATTACKS: dict[str, Attack] = {
         *(
             Attack(
                 name,
+                "harness",
+                "Linf",
+                50,
+                "adaptive, from 2 eps",
+                f"DIVA by Auto-PGD, then the two margins: {aim}",
+                "harness.attacks.diva:diva",
+            )
+            for name, aim in (
+                ("diva", "fools the second of a pair of networks while the first stays right"),
+                ("diva-reverse", "fools the first of a pair of networks while the second stays right"),
+            )
+        ),
+        *(
+            Attack(
+                name,
                 "pyautoattack",
                 "Linf",
                 1000,

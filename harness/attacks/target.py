@@ -146,6 +146,20 @@ class Guided(nn.Module):
         return f"{self.engine.id} {self.engine.sha256}"
 
 
+class Pair(nn.Module):
+    """Two networks for an attack that parts them (`harness.attacks.diva`): `falls` answers, and is to be fooled while `stays` is right."""
+
+    def __init__(self, stays: nn.Module, falls: nn.Module) -> None:
+        super().__init__()
+        self.stays, self.falls = stays, falls
+        self.training = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> the logits of `falls`, (n, classes)."""
+        logits: Tensor = self.falls(images).to(images.device)
+        return logits
+
+
 LIFT = 1e-3  # above the guide's largest logit
 
 

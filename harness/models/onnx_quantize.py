@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.models.straight import straight_through
+from harness.models.straight import left_out, straight_through
 
 ZERO_POINT_TYPES = {0: torch.uint8, 2: torch.uint8, 3: torch.int8, 4: torch.uint16, 5: torch.int16}  # numbers of onnx.TensorProto
 
@@ -51,6 +51,9 @@ def fake_quantize(attributes: dict[str, Any], x: Tensor, scale: Tensor, zero_poi
     dtype = zero_point.dtype if zero_point is not None else ZERO_POINT_TYPES[attributes.get("output_dtype", 0)]
     limits, axis = torch.iinfo(dtype), attributes.get("axis", 1)
     zero = per_axis(zero_point.float(), x, axis) if zero_point is not None else torch.zeros(())
+    if left_out():
+        step = per_axis(scale, x, axis)
+        return torch.minimum(torch.maximum(x, (limits.min - zero) * step), (limits.max - zero) * step)
     result: Tensor = _FakeQuantize.apply(x, per_axis(scale, x, axis), zero, (limits.min, limits.max))
     return result
 
@@ -61,6 +64,8 @@ def quantize(attributes: dict[str, Any], x: Tensor, scale: Tensor, zero_point: T
     limits, axis = torch.iinfo(dtype), attributes.get("axis", 1)
     zero = per_axis(zero_point.float(), x, axis) if zero_point is not None else torch.zeros(())
     scaled = x / per_axis(scale, x, axis)
+    if left_out():
+        return (scaled + zero).clamp(limits.min, limits.max)
     steps = scaled.detach().round() + zero
     stepped = steps.clamp(limits.min, limits.max)
     # torch's own clamp has no gradient at the bounds themselves (2.14): an image's brightest activations would be lost to an attack.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -11,6 +13,23 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+_LEFT_OUT = ContextVar("rounding is left out", default=False)
+
+
+@contextmanager
+def rounding_left_out() -> Iterator[None]:
+    """Inside, whatever steps is the smooth thing in its place, forward too: rounding the identity, a sign the ramp from -1 to 1."""
+    before = _LEFT_OUT.set(True)
+    try:
+        yield
+    finally:
+        _LEFT_OUT.reset(before)
+
+
+def left_out() -> bool:
+    """Whether this is inside `rounding_left_out`."""
+    return _LEFT_OUT.get()
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -28,6 +47,8 @@ class _StraightThrough(torch.autograd.Function):
 def straight_through(smooth: Tensor, stepped: Tensor) -> Tensor:
     """`stepped`, whose gradient goes to `smooth`, of the same shape. Where no gradient is asked for, `stepped` alone: nothing of this is
     in an exported graph."""
+    if left_out():
+        return smooth
     if not smooth.requires_grad:
         return stepped
     result: Tensor = _StraightThrough.apply(smooth, stepped)
@@ -51,7 +72,7 @@ def straight_ceil(x: Tensor) -> Tensor:
 
 def straight_sign(x: Tensor) -> Tensor:
     """The sign forward, backward the derivative of clip(x, -1, 1) (Hubara et al., "Binarized Neural Networks", 2016, equation 4)."""
-    return straight_through(F.hardtanh(x), x.detach().sign()) if x.requires_grad else x.sign()
+    return straight_through(F.hardtanh(x), x.detach().sign()) if x.requires_grad or left_out() else x.sign()
 
 
 def straight_cast(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -5,7 +5,7 @@ A new source is one file with `plan(context) -> Iterator[Planned]` and one entry
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
@@ -16,6 +16,9 @@ from harness.errors import unknown
 
 if TYPE_CHECKING:
     from harness.sources.planned import Context, Planned
+
+
+TIERS = ("quick", "bench", "qualify")  # each has the sources of those before it
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Source:
         needed: whose claim can hold only with it.
         decides: its sets count in worst cases.
         path: `module:function` that plans its sets, imported at the first use.
+        tier: the first tier whose runs have it; a run that names its sources has those.
         of_flavour: its sets are aimed at an artefact's graph, which all builds of a flavour share: they count for each of them.
     """
 
@@ -38,6 +42,7 @@ class Source:
     needed: Literal["every engine", "quantized engines", "no engine"]
     decides: bool
     path: str
+    tier: str = "quick"
     of_flavour: bool = False
 
     def plan(self, context: Context) -> Iterator[Planned]:
@@ -65,6 +70,15 @@ _ALL = (
         path="harness.sources.s1:plan",
     ),
     Source(
+        id="S2",
+        title="the PyTorch twin without its quantizers",
+        absent="the smoother gradients of a network that does not round may find images that its quantizers hide",
+        needed="no engine",
+        decides=True,
+        path="harness.sources.s2:plan",
+        tier="bench",
+    ),
+    Source(
         id="S3",
         title="the exported graph read back into PyTorch, with straight-through gradients where it rounds (the STE twin)",
         absent="low transfer may be misaligned gradients: the engine's own graph was not attacked",
@@ -80,6 +94,25 @@ _ALL = (
         needed="every engine",
         decides=True,
         path="harness.sources.s4:plan",
+    ),
+    Source(
+        id="S5",
+        title="the twin and each quantized engine's graph read back, to part them (DIVA, and the reverse)",
+        absent="images made to part twin and engine may part them more often",
+        needed="no engine",
+        decides=True,
+        path="harness.sources.s5:plan",
+        tier="bench",
+        of_flavour=True,
+    ),
+    Source(
+        id="S6",
+        title="other engines: what fools one is shown to all others",
+        absent="whether the engines share their weaknesses is not known",
+        needed="no engine",
+        decides=False,
+        path="harness.sources.s6:plan",
+        tier="qualify",
     ),
     Source(
         id="gate",
@@ -104,6 +137,11 @@ def find_source(name: str) -> Source:
     return SOURCES[name]
 
 
+def of_run(named: Sequence[str], tier: str) -> list[Source]:
+    """The sources of a run: those that it names, else those of its tier."""
+    return [s for s in SOURCES.values() if (s.id in named if named else TIERS.index(s.tier) <= TIERS.index(tier))]
+
+
 def concerns(column: Column, engine: str) -> bool:
     """Whether a set counts in an engine's claim: it is `aimed` at the twin or at that engine, by a source that decides, within a ball.
 
@@ -123,6 +161,9 @@ def aimed(source: Source, target: str, engine: str) -> bool:
 def flavour_of(engine: str) -> str:
     """The flavour of an engine by its name, which ends with the number of its build where it is not the first."""
     return engine.partition("#")[0]
+
+
+SMOOTH = f"{TWIN}-smooth"  # the row of the twin without its quantizers
 
 
 def graph_name(engine: str) -> str:

@@ -45,6 +45,7 @@ class Context:
         subject, settings: of the run.
         twin: the model that the claim was made for.
         engines: the open engines.
+        smooth: the twin without its quantizers; None where it has none, or where the run does not attack it.
         graphs: of quantized flavours, the exported graph read back, by the flavour.
     """
 
@@ -53,3 +54,4 @@ class Context:
     twin: ModuleTarget
     engines: Mapping[str, EngineTarget]
     graphs: Mapping[str, ModuleTarget] = field(default_factory=dict)
+    smooth: ModuleTarget | None = None

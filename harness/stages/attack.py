@@ -24,7 +24,7 @@ from harness.errors import UsageError
 from harness.predictions import margins
 from harness.records import AttackRecord
 from harness.settings import Settings
-from harness.sources import SOURCES, aimed, deciding
+from harness.sources import SOURCES, aimed, deciding, of_run
 from harness.sources.planned import Context, Planned
 from harness.stack import Chosen, ImageStack, Mixed
 from harness.stages.subject import Subject, load_subject
@@ -71,9 +71,7 @@ class Cascade:
         _save_clean(place / CLEAN_FILE, subject)
         self.answers.begin(subject.test.labels, subject.index)
         self._ask_all(subject.test.sha256, subject.test.images)
-        for source in SOURCES.values():
-            if self.context.settings.sources and source.id not in self.context.settings.sources:
-                continue
+        for source in of_run(self.context.settings.sources, self.context.settings.tier):
             for planned in source.plan(self.context):
                 self._make(planned)
         if not self.columns:
@@ -124,6 +122,7 @@ class Cascade:
             self.context.settings.seed,
             source=planned.source,
             target=planned.name,
+            made_on=planned.target.id,
             folder=self.folder / SETS,
             panel=panel,
             first=self._warm(planned, index) if planned.warm and len(index) else None,
@@ -190,9 +189,10 @@ class Cascade:
         return best if np.isfinite(smallest).any() else None
 
     def _ask_all(self, sha256: str, images: ImageStack) -> None:
-        """Have the twin, every engine and every graph answer to a set."""
+        """Have the twin, with and without its quantizers, every engine and every graph answer to a set."""
         engines = [self.context.engines[name] for name in self.engines]
-        models: list[Model] = [self.context.twin, *engines, *self.context.graphs.values()]
+        smooth = [] if self.context.smooth is None else [self.context.smooth]
+        models: list[Model] = [self.context.twin, *smooth, *engines, *self.context.graphs.values()]
         for model in models:
             self._ask(model, sha256, images)
 

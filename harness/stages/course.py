@@ -57,9 +57,9 @@ class _Watched(Search):
         self.course: list[Tensor] = []
         self.zero = torch.zeros(len(images), dtype=torch.bool)
 
-    def ask(self, images: Tensor, among: Tensor | None = None) -> Tensor:
+    def ask(self, images: Tensor, among: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
         """As the search does; what is asked about some of the rows alone is no step of all."""
-        logits = super().ask(images, among)
+        logits = super().ask(images, among, keep)
         if among is not None:
             return logits
         margin = margins(logits.detach(), self.labels)

@@ -21,15 +21,16 @@ from harness.measurement import conditions
 from harness.measurement.ratios import ratios
 from harness.measurement.simulation import NOT_RUN
 from harness.predictions import margins
-from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, RunRecord, Share, Step, Transfer
+from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, Replay, RunRecord, Share, Step, Transfer
 from harness.settings import Settings
-from harness.sources import SOURCES, complete, concerns, deciding, flavour_of, graph_name, lacking
+from harness.sources import SOURCES, complete, concerns, deciding, flavour_of, graph_name, lacking, of_run
 from harness.stages import likeness, readings
 from harness.stages.again import Again
 from harness.stages.device import state_mismatches, with_states
 from harness.stages.engine_record import engine_records
 from harness.stages.export import PARITY_IMAGES
 from harness.stages.measure import Measured
+from harness.stages.replays import replays
 from harness.stages.subject import Subject, describe_device
 
 REFERENCE = "fp32"  # precision of an engine that stands as a control beside those of another
@@ -88,11 +89,26 @@ def judge(record: RunRecord, evidence: Evidence, folder: Path) -> RunRecord:
             "engines": engines,
             "ratios": ratios({m.engine.name: m.timings for m in evidence.measured if m.ok}),
             "transfer": [_transfer(evidence, column, name) for name in answering for column in evidence.matrix.columns if column.record.n],
+            "replays": _replays(evidence, answering),
             "gates": found,
             "claims": judged,
             "verdict": overall(judged) if judged else None,
         }
     )
+
+
+def _replays(evidence: Evidence, answering: Sequence[str]) -> list[Replay]:
+    """Where the run has S6: cross-engine replay of the sets of the primary radius that decide claims."""
+    settings = evidence.settings
+    if "S6" not in {source.id for source in of_run(settings.sources, settings.tier)}:
+        return []
+    return list(replays(evidence.matrix, answering, _primary(evidence)))
+
+
+def _primary(evidence: Evidence) -> list[Column]:
+    """The sets of the primary radius that decide claims."""
+    decisive = (column for column in evidence.matrix.columns if SOURCES[column.record.source].decides and column.record.norm == "Linf")
+    return [column for column in decisive if column.eps == evidence.subject.eps]
 
 
 def _transfer(evidence: Evidence, column: Column, engine: str) -> Transfer:
@@ -110,18 +126,13 @@ def _transfer(evidence: Evidence, column: Column, engine: str) -> Transfer:
         engine_clean,
         twin_adversarial,
         engine_adversarial,
-        made_on=predicted(aimed_at(record)),
+        made_on=predicted(record.made_on),
         engine=engine,
         source=record.source,
         target=record.target,
         attack=record.name,
         eps=column.eps,
     )
-
-
-def aimed_at(record: AttackRecord) -> str:
-    """The row of the model that a set was made on: of S3 an engine's graph, else the target itself."""
-    return graph_name(record.target) if record.source == "S3" else record.target
 
 
 def _comparisons(evidence: Evidence) -> Iterator[Comparison]:
@@ -165,8 +176,7 @@ def _twin_gates(evidence: Evidence) -> Iterator[Gate]:
     for column in matrix.columns:
         if column.record.source == "gate":
             yield gates.large_radius(matrix.right(TWIN, column)[at_first[column.index]])
-    decisive = [column for column in matrix.columns if SOURCES[column.record.source].decides and column.record.norm == "Linf"]
-    primary = [column for column in decisive if column.eps == subject.eps]
+    primary = _primary(evidence)
     gradients = [column.record for column in primary if column.record.source != "S4"]
     yield gates.zero_gradient({called(r): (round(r.zero_gradient_share * r.n_attacked), r.n_attacked) for r in gradients})
     made = [column.record for column in matrix.columns if column.record.source not in ("S0", "gate")]

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.records import RunRecord
-from harness.sources import SOURCES
+from harness.sources import SOURCES, of_run
 from reports.elements import Section, table
 from reports.run import GATE_SOURCE, Run
 
-NOT_BUILT = {
-    "Attacks on the compressed twin without its quantizers (S2)": "the smoother gradients of its weights may find images that "
-    "quantization hides.",
-    "Differential attacks (S5: DIVA)": "images made to part twin and engine may part them more often.",
-    "Replay of images that fool one engine on the others (S6)": "whether the engines share their weaknesses is not known.",
-}  # sources that no run has yet
+NOT_APPLICABLE = {
+    "S2": "it has no quantizers that could be left out: there is nothing to attack that S1 did not.",
+    "S3": "no engine of this run has quantizers whose graph can be read back.",
+    "S5": "no engine of this run has quantizers whose graph can be read back.",
+}  # what it means that a run which has the source made no set of it
 
 
 def section(run: Run) -> Section:
@@ -27,11 +26,13 @@ def not_run(record: RunRecord) -> Iterator[tuple[str, str]]:
     attacks = [attack for attack in record.attacks if attack.source != GATE_SOURCE]
     used = {attack.source for attack in attacks}
     if attacks:
-        yield from NOT_BUILT.items()
+        has = {source.id for source in of_run(record.settings.get("sources") or (), record.tier)}
         for source in SOURCES.values():
-            if source.needed != "no engine" and source.id not in used:
-                yield f"Attacks on {source.title} ({source.id})", f"{source.absent}."
-        yield "S3 again with the logits divided by a temperature", "saturated logits may hide gradients from the attacks."
+            if source.id not in used | {GATE_SOURCE} and not (source.id == "S6" and record.replays):
+                why = NOT_APPLICABLE.get(source.id) if source.id in has else None
+                yield f"Attacks on {source.title} ({source.id})", why or f"{source.absent}."
+        if not any("apgd-scaled" in attack.name for attack in attacks):
+            yield "S3 again with the logits divided by a temperature", "saturated logits may hide gradients from the attacks."
         if not any("apgd-t" in attack.name for attack in attacks):
             yield "Targeted Auto-PGD (APGD-T)", "it is often a little stronger: the true worst case may be lower, of twin and engine alike."
     else:

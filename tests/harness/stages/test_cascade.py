@@ -25,7 +25,7 @@ from harness.attacks.table import resolve
 from harness.attacks.target import EngineLostError, GuidedTarget, ModuleTarget
 from harness.data.dataset import Dataset, to_tensor
 from harness.settings import Settings
-from harness.sources import SOURCES, complete, deciding, lacking
+from harness.sources import SMOOTH, SOURCES, complete, deciding, lacking, of_run
 from harness.sources.planned import Context
 from harness.stages.attack import Cascade
 
@@ -230,6 +230,47 @@ def test_an_engine_is_led_by_its_own_graph_and_each_of_its_builds_too(linear: tu
     where = replace(context(model, data, engines), graphs={ENGINE: ModuleTarget(graph, f"graph-{ENGINE}")})
     guides = {p.name: p.target.guide for p in SOURCES["S4"].plan(where) if isinstance(p.target, GuidedTarget)}
     assert guides == {ENGINE: graph, f"{ENGINE}#1": graph, "onnx-fp32": model}
+
+
+def test_what_each_tier_attacks(linear: tuple[nn.Module, Dataset]) -> None:
+    assert [source.id for source in of_run((), "quick")] == ["S0", "S1", "S3", "S4", "gate"]
+    assert [source.id for source in of_run((), "bench")] == ["S0", "S1", "S2", "S3", "S4", "S5", "gate"]
+    assert [source.id for source in of_run((), "qualify")] == ["S0", "S1", "S2", "S3", "S4", "S5", "S6", "gate"]
+    assert [source.id for source in of_run(("S5", "S1"), "quick")] == ["S1", "S5"]
+    model, data = linear
+    where = replace(context(model, data, {}), graphs={ENGINE: ModuleTarget(nearly(model, 0.1), f"graph-{ENGINE}")})
+    assert [(p.name, p.attack.name, p.target.id) for p in SOURCES["S5"].plan(where)] == [
+        (ENGINE, "diva", f"graph-{ENGINE}"), (ENGINE, "diva-reverse", TWIN),
+    ]  # fmt: skip
+    assert list(SOURCES["S2"].plan(where)) == list(SOURCES["S6"].plan(where)) == []
+    smooth = replace(where, smooth=ModuleTarget(nearly(model, 0.1), SMOOTH))
+    assert [(p.name, p.attack.name, p.target.id) for p in SOURCES["S2"].plan(smooth)] == [(TWIN, "fgsm", SMOOTH), (TWIN, "pgd", SMOOTH)]
+
+
+def test_sets_on_the_twin_without_quantizers_and_on_pairs_count_and_are_answered_by_the_row_they_were_made_on(
+    linear: tuple[nn.Module, Dataset], tmp_path: Path
+) -> None:
+    model, data = linear
+    engine = nearly(model, 0.3)
+    where = context(model, data, {ENGINE: ModuleTarget(engine, ENGINE, Access.SCORES)})
+    where = replace(
+        where,
+        settings=where.settings.model_copy(update={"tier": "bench"}),
+        graphs={ENGINE: ModuleTarget(nearly(model, 0.3), f"graph-{ENGINE}")},
+        smooth=ModuleTarget(nearly(model, 0.2), SMOOTH),
+    )
+    cascade = run(tmp_path / "run", where, exhaustive=True)
+    made = {(c.record.source, c.record.target, c.record.made_on): c for c in cascade.columns}
+    assert {("S2", TWIN, SMOOTH), ("S5", ENGINE, f"graph-{ENGINE}"), ("S5", ENGINE, TWIN)} <= made.keys()
+    for (_, _, row), column in made.items():
+        shown = cascade.matrix.right(row, column)
+        assert column.record.source == "S5" or column.record.target_accuracy == pytest.approx(shown.mean(), abs=0.02), column.record
+    assert {c.record.source for c in deciding(cascade.columns, ENGINE, EPS)} == {"S1", "S2", "S3", "S4", "S5"}
+    apart, reverse = made["S5", ENGINE, f"graph-{ENGINE}"], made["S5", ENGINE, TWIN]
+    right = cascade.matrix.right
+    evaded = {c.record.name: (right(TWIN, c) & ~right(ENGINE, c)).mean() for c in cascade.columns if c.eps == EPS}
+    assert evaded[apart.record.name] > evaded["fgsm"], "the same bytes: engine fooled, twin not"
+    assert (~right(TWIN, reverse) & right(ENGINE, reverse)).mean() > (right(TWIN, reverse) & ~right(ENGINE, reverse)).mean()
 
 
 def test_a_flavours_graph_is_attacked_once_for_all_its_builds_until_each_is_fooled(

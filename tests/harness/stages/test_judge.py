@@ -15,7 +15,7 @@ import harness.spine as spine
 from harness.answers import TWIN, Answers, Matrix
 from harness.records import Claim, RunRecord, Step
 from harness.settings import Settings
-from harness.stages.judge import Evidence, _from_scratch, aimed_at, judge
+from harness.stages.judge import Evidence, _from_scratch, judge
 
 pytestmark = pytest.mark.slow(60)
 
@@ -131,9 +131,8 @@ def test_the_query_attack_of_the_gate_owes_nothing_to_gradients() -> None:
     assert [record.name for record in records if _from_scratch(record)] == ["square-50", "hopskipjump-50"]
 
 
-@pytest.mark.parametrize(
-    ("source", "target", "row"), [("S1", TWIN, TWIN), ("S3", FIRST, f"graph-{FIRST}"), ("S4", FIRST, FIRST), ("S4", TWIN, TWIN)]
-)
-def test_a_set_is_aimed_at_one_row(source: str, target: str, row: str) -> None:
-    record: Any = SimpleNamespace(source=source, target=target)
-    assert aimed_at(record) == row
+def test_a_set_says_which_row_it_was_made_on(run: tuple[RunRecord, Evidence, Path]) -> None:
+    rows = {(a.source, a.target): a.made_on for a in run[0].attacks}
+    expected = {("S1", TWIN): TWIN, ("S3", FIRST): f"graph-{FIRST}", ("S4", FIRST): FIRST, ("S4", TWIN): TWIN, ("S4", FLOAT): FLOAT}
+    assert expected.items() <= rows.items()
+    assert all(run[1].matrix.has(row) for row in rows.values())
