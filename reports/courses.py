@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.plots import FONT_PT, GRID, INK, MUTED, STYLE, colour, inline
+from reports.plots import FONT_PT, GRID, INK, MUTED, colour, stacked
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
 
@@ -66,30 +70,15 @@ def course(name: str, seconds: Floats, values: Floats) -> Course:
 
 def timeline(panels: Sequence[Panel], spans: Sequence[Span], alt: str, mark: str = "") -> str:
     """The panels below each other, spans shaded behind them and named above the first."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure as Canvas
 
-    with mpl.rc_context(STYLE):
-        canvas = Canvas(figsize=(7.4, 0.6 + 1.15 * len(panels)), layout="constrained")
-        rows = canvas.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    def draw(rows: Sequence[Axes]) -> None:
         for axes, panel in zip(rows, panels, strict=True):
-            axes.tick_params(length=0)
-            for position, line in enumerate(panel.courses):
-                shade = colour(position)
-                axes.fill_between(line.seconds, line.low, line.high, color=shade, alpha=0.18, linewidth=0)
-                axes.plot(line.seconds, line.values, color=shade, linewidth=1.2, label=line.name)
+            _draw(axes, panel)
             for span in spans:
                 axes.axvspan(span.start_s, span.end_s, color=GRID if span.sound else MUTED, alpha=0.35 if span.sound else 0.3, linewidth=0)
-            if panel.log:
-                axes.set_yscale("log")
-                axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-                axes.yaxis.set_minor_formatter(lambda value, _: "")
-            axes.set_ylabel(panel.label)
-            if len(panel.courses) > 1:
-                axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=FONT_PT - 2, handlelength=1)
         for span in spans:
-            place = ((span.start_s + span.end_s) / 2, 1.0)
             text = span.name if span.sound else f"{span.name}\nINVALID"
+            place = ((span.start_s + span.end_s) / 2, 1.0)
             rows[0].annotate(
                 text,
                 place,
@@ -101,8 +90,18 @@ def timeline(panels: Sequence[Panel], spans: Sequence[Span], alt: str, mark: str
                 annotation_clip=False,
             )
         rows[-1].set_xlabel("seconds since sampling began")
-        if mark:
-            rows[0].text(
-                0.5, 0.5, mark, transform=rows[0].transAxes, ha="center", va="center", fontsize=20, alpha=0.16, color=INK, zorder=5
-            )
-        return inline(canvas, alt)
+
+    return stacked(draw, len(panels), (7.4, 0.6 + 1.15 * len(panels)), alt, mark)
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    for position, line in enumerate(panel.courses):
+        axes.fill_between(line.seconds, line.low, line.high, color=colour(position), alpha=0.18, linewidth=0)
+        axes.plot(line.seconds, line.values, color=colour(position), linewidth=1.2, label=line.name)
+    if panel.log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda value, _: "")
+    axes.set_ylabel(panel.label)
+    if len(panel.courses) > 1:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=FONT_PT - 2, handlelength=1)

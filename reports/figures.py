@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.answers import TWIN
-from harness.records import EngineRecord, Latency, Transfer
 from reports import plots, timelines
+from reports.cascade import cascade
 from reports.format import clean, percent, significant
 from reports.naming import brief
 from reports.outcomes import distance_curves, wilson, worst_cases
+from reports.pareto import planes
+from reports.rounds import turns
 from reports.run import Run
-from reports.sections.robustness import replays
 from reports.sections.verdict import tag
 
 LABEL_LENGTH = 28
-PERCENTILES = ("p50", "p90", "p99")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """An inline SVG with its caption."""
+    """An inline SVG with its caption. `fold`: one that few readers need; it opens at a click, and on paper."""
 
     svg: str
     caption: str
+    fold: bool = False
 
 
 def figures(run: Run) -> dict[str, list[Figure]]:
-    """Section key -> its figures, drawn for what the run holds."""
-    return {
-        "verdict": list(_gaps(run)),
-        "engines": list(_latency(run)),
-        "telemetry": [Figure(*drawn) for drawn in timelines.drawn(run)],
-        "robustness": [*_curve(run), *_bars(run), *_distances(run)],
+    """Section key -> its figures, drawn for what the run holds. A reviewer's four are those of the claims."""
+    fronts, batches, left = list(_fronts(run)), list(_rounds(run)), list(_survivors(run))
+    first = [*_gaps(run), *_curve(run), *fronts[:1], *batches[:1], *left, *fronts[1:]][:4]
+    found = {
+        "claims": first,
+        "choice": fronts,
+        "telemetry": [*batches, *(Figure(*drawn, fold=True) for drawn in timelines.drawn(run))],
+        "robustness": list(_distances(run)),
+        "cascade": left,
     }
+    return {key: [one for one in drawn if key == "claims" or one not in first] for key, drawn in found.items()}
 
 
 def _short(text: str) -> str:
@@ -61,46 +64,63 @@ def _gaps(run: Run) -> Iterator[Figure]:
         yield Figure(plots.gaps(rows, f"Gap in percentage points. {text}.", tag(run.record)), caption)
 
 
-def _latency(run: Run) -> Iterator[Figure]:
+def _rounds(run: Run) -> Iterator[Figure]:
     record = run.record
-    if record.device.emulated:
-        return
-    batches = sorted({batch for engine in record.engines for batch in engine.latency}, key=int)
-    for batch in batches:
-        rows = [row for engine in record.engines if (row := _durations(run, engine, batch)) is not None]
-        if not rows:
+    batches = {batch for engine in record.engines for batch in engine.latency} if not record.device.emulated else set()
+    for batch in sorted(batches, key=int):
+        engines = [replace(one, name=_short(one.name)) for one in turns(run, batch)]
+        if not engines:
             continue
-        edge = plots.latency_edge(rows)
-        beyond = sum(int((row.values > edge).sum()) for row in rows)
-        calls = sum(len(row.values) for row in rows)
-        text = "; ".join(f"{row.name}: median {significant(float(np.median(row.values)))} ms" for row in rows)
+        text = "; ".join(f"{one.name}: {', '.join(significant(float(value)) for value in one.median)} ms" for one in engines)
+        warmth = any(np.isfinite(one.temperature).any() or np.isfinite(one.clock).any() for one in engines)
         caption = (
-            f"Latency at batch {batch}: every timed call, n = {', '.join(f'{len(row.values):,}' for row in rows)}. "
-            "The wider the shape, the more calls took that long; lines mark the percentiles that n allows. "
-            f"{beyond:,} of {calls:,} calls lie beyond the right edge."
+            f"Latency at batch {batch}, round by round: medians, and bands that hold 80 % of the calls. "
+            + ("Below: the hottest sensor and the fastest clock at that time. " if warmth else "No sensor told temperature or clock. ")
+            + "A line that rises is a device that slows down."
         )
-        yield Figure(plots.latency(rows, f"batch {batch}", f"Distribution of latency at batch {batch}. {text}.", tag(record)), caption)
+        yield Figure(plots.rounds(engines, f"Median latency per round at batch {batch}. {text}.", tag(record)), caption)
 
 
-def _durations(run: Run, engine: EngineRecord, batch: str) -> plots.Durations | None:
-    latency: Latency | None = engine.latency.get(batch)
-    values = run.latency_ms(latency) if latency and not latency.invalid else None
-    if latency is None or values is None or not len(values):
-        return None
-    marks = {name: value for name in PERCENTILES if (value := getattr(latency, name)) is not None}
-    return plots.Durations(_short(engine.name), values, marks)
+def _fronts(run: Run) -> Iterator[Figure]:
+    for plane in planes(run.record):
+        dots = [
+            plots.Dot(
+                _short(spot.engine), plane.position[spot.engine], spot.cost, spot.robust.accuracy, spot.robust.ci95, not spot.beaten_by
+            )
+            for spot in plane.spots
+        ]
+        text = "; ".join(f"{dot.name}: {percent(dot.share)} at {significant(dot.cost)} {plane.unit}" for dot in dots)
+        caption = (
+            f"Robust accuracy at ε = {clean(plane.eps)} against {plane.cost}; up and left is better. The line joins the Pareto front; "
+            "a hollow marker is beaten in both by another engine. Bars are 95 % Wilson intervals."
+        )
+        axis = f"{plane.cost}, {plane.unit}"
+        yield Figure(plots.pareto(dots, axis, f"Robust accuracy against {plane.cost}. {text}.", tag(run.record)), caption)
+
+
+def _survivors(run: Run) -> Iterator[Figure]:
+    models, stages = cascade(run)
+    if not stages:
+        return
+    places = {engine.name: place for place, engine in enumerate(run.raw.engines)}
+    names = [_short(f"{stage.attack} ({stage.made_on})" if stage.made_on else stage.attack) for stage in stages]
+    counts = [(places.get(model), [stage.left[model] for stage in stages]) for model in models]
+    text = "; ".join(f"{run.shown(model)}: {left[0]} to {left[-1]}" for model, (_, left) in zip(models, counts, strict=True))
+    caption = "Images left after each attack that counts for the model, in the order they were made. Dashed: the twin."
+    yield Figure(plots.survivors(names, counts, f"Images left after each attack. {text}.", tag(run.record)), caption)
 
 
 def _curve(run: Run) -> Iterator[Figure]:
     cases = worst_cases(run)
     if not any(case.eps for case in cases):
         return
-    engines = list(dict.fromkeys(case.engine for case in cases))
+    engines, places = list(dict.fromkeys(case.engine for case in cases)), _places(run)
     widest = max(engines, key=lambda engine: sum(case.attacks for case in cases if case.engine == engine))
     most = [case for case in cases if case.engine == widest]
     lines = [_line("twin", [(float(case.eps * 255), case.twin, case.n) for case in most])]
     lines += [
-        _line(_short(name), [(float(case.eps * 255), case.right, case.n) for case in cases if case.engine == name]) for name in engines
+        _line(_short(name), [(float(case.eps * 255), case.right, case.n) for case in cases if case.engine == name], places[name])
+        for name in engines
     ]
     text = "; ".join(
         f"{line.name}: " + ", ".join(f"{percent(y)} at {x:g}" for x, y in zip(line.radius, line.share, strict=True)) for line in lines
@@ -116,11 +136,11 @@ def _curve(run: Run) -> Iterator[Figure]:
 
 
 def _distances(run: Run) -> Iterator[Figure]:
-    curves = distance_curves(run)
+    curves, places = distance_curves(run), _places(run)
     if not curves:
         return
     lines = [
-        _line(_short(model), [(float(r), int(right), n) for r, right in zip(radii, kept, strict=True)])
+        _line(_short(model), [(float(r), int(right), n) for r, right in zip(radii, kept, strict=True)], places.get(model))
         for model, (radii, kept, n) in curves.items()
     ]
     text = "; ".join(f"{line.name}: {percent(line.share[0])} clean, {percent(line.share[-1])} at {line.radius[-1]:.3g}" for line in lines)
@@ -134,7 +154,12 @@ def _distances(run: Run) -> Iterator[Figure]:
     )
 
 
-def _line(name: str, values: list[tuple[float, int, int]]) -> plots.Line:
+def _places(run: Run) -> dict[str, int]:
+    """Engine -> its place in the record, which gives it its colour."""
+    return {engine.name: place for place, engine in enumerate(run.record.engines)}
+
+
+def _line(name: str, values: list[tuple[float, int, int]], place: int | None = None) -> plots.Line:
     """A line from (radius, images right, n)."""
     bounds = [wilson(right, n) for _, right, n in values]
     columns = (
@@ -143,36 +168,9 @@ def _line(name: str, values: list[tuple[float, int, int]]) -> plots.Line:
         [low for low, _ in bounds],
         [high for _, high in bounds],
     )
-    return plots.Line(name, *map(np.array, columns))
+    radius, share, low, high = map(np.array, columns)
+    return plots.Line(name, radius, share, low, high, place)
 
 
 def _images(sizes: Iterable[int]) -> str:
     return f"n = {', '.join(f'{n:,}' for n in sorted(set(sizes)))} images."
-
-
-def _bars(run: Run) -> Iterator[Figure]:
-    """Every L-inf attack at the claimed radius, or at the largest where nothing was claimed."""
-    record = run.record
-    transfers = [t for t in replays(record) if t.n and run.norm(t.source, t.attack, t.eps_exact) == "Linf"]
-    radii = {t.eps_exact for t in transfers}
-    claimed = radii & {claim.eps_exact for claim in record.claims}
-    for eps in sorted(claimed or radii, key=Fraction, reverse=True)[:1]:
-        here = [t for t in transfers if t.eps_exact == eps]
-        models = ["twin", *(_short(engine) for engine in dict.fromkeys(t.engine for t in here))]
-        rows = list(_groups(here))
-        text = "; ".join(f"{row.group}, {row.model}: {percent(row.share)}" for row in rows)
-        caption = (
-            f"Each attack at ε = {clean(eps)} on the twin and, byte for byte, on the engines: accuracy left, with 95 % Wilson intervals. "
-            f"Shorter bars: a stronger attack. {_images(t.n for t in here)}"
-        )
-        yield Figure(plots.bars(rows, models, f"Accuracy under each attack at {clean(eps)}. {text}.", tag(record)), caption)
-
-
-def _groups(transfers: list[Transfer]) -> Iterator[plots.Bar]:
-    seen = set()
-    for t in transfers:
-        group = _short(f"{t.attack} ({t.source}{'' if t.target == TWIN else f', {t.target}'})")
-        if group not in seen:
-            seen.add(group)
-            yield plots.Bar(group, "twin", t.twin_accuracy, *wilson(round(t.twin_accuracy * t.n), t.n))
-        yield plots.Bar(group, _short(t.engine), t.engine_accuracy, *t.ci95)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from reports.outcomes import paired
 from reports.run import NOISE_SOURCE, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHOWN = 12
 
 
 @dataclass(frozen=True)
 class Flip:
-    """An attacked image that exactly one of twin and engine has right, both being right when it is clean. Predictions are class numbers."""
+    """An attacked image that exactly one of twin and engine has right, both being right when it is clean.
+
+    Predictions are class numbers; `answers` are those of every engine that was shown the set.
+    """
 
     index: int
     engine: str
@@ -23,6 +31,7 @@ class Flip:
     label: int
     twin_prediction: int
     engine_prediction: int
+    answers: Mapping[str, int]
 
 
 def chosen(run: Run) -> tuple[list[Flip], int]:
@@ -33,10 +42,15 @@ def chosen(run: Run) -> tuple[list[Flip], int]:
     rows = rows.assign(width=(rows["twin_margin"] - rows["engine_margin"]).abs())
     ordered = rows.sort_values(["engine_right", "width", "index"], ascending=[True, False, True], kind="stable")
     shown = ordered.drop_duplicates("index").head(SHOWN)
-    flips = [
-        Flip(index, engine, source, target, attack, eps, label, twin, right)
-        for index, engine, source, target, attack, eps, label, twin, right in shown[
-            ["index", "engine", "source", "target", "attack", "eps", "label", "twin_prediction", "engine_prediction"]
-        ].to_numpy(dtype=object)
-    ]
-    return flips, len(rows)
+    columns = ["index", "engine", "source", "target", "attack", "eps", "label", "twin_prediction", "engine_prediction"]
+    return [_flip(run.samples, *row) for row in shown[columns].to_numpy(dtype=object)], len(rows)
+
+
+def _flip(samples: pd.DataFrame, index: int, engine: str, source: str, target: str, attack: str, eps: str, *classes: int) -> Flip:
+    """The flip with what every engine says to that image of that set."""
+    here = samples[samples["index"] == index]
+    for column, value in (("source", source), ("target", target), ("attack", attack), ("eps", eps)):
+        here = here[here[column] == value]
+    label, twin, fooled = classes
+    answers = dict(zip(here["engine"], here["engine_prediction"].astype(int), strict=True))
+    return Flip(index, engine, source, target, attack, eps, label, twin, fooled, answers)

@@ -117,15 +117,33 @@ def class_name(names: Sequence[str], label: int) -> str:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """A nested mapping as (dotted key, text) pairs, in its own order."""
+    """A nested mapping as (dotted key, text) pairs, in its own order; what is not known, or empty, is left out."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from flat(value, f"{name}.")
         elif isinstance(value, list | tuple):
-            yield clean(name), clean(", ".join(map(str, value))) or NONE
-        else:
-            yield clean(name), NONE if value is None else clean(value)
+            if value:
+                yield clean(name), clean(", ".join(map(_plain, value)))
+        elif value is not None:
+            yield clean(name), clean(_plain(value))
+
+
+def _plain(value: object) -> str:
+    """A value as text; a float with four significant digits, a large one without decimals."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def shortened(text: str, length: int = 220) -> str:
+    """The text, or as many whole words of it as fit, and an ellipsis."""
+    return text if len(text) <= length else f"{text[:length].rsplit(' ', 1)[0].rstrip(' ,;:.…')} …"
+
+
+def sentence(text: str) -> str:
+    """The text with an end: a full stop where it has none."""
+    return text if text.endswith((".", "…", "!", "?")) else f"{text}."
 
 
 _DURATION = re.compile(r"\d\s*(?:ns|µs|us|ms|s|seconds?)\b|images/s|per second", re.IGNORECASE)

@@ -111,6 +111,7 @@ def _draw(axes: Axes, front: Front) -> None:
     if max(costs) > 8 * min(costs) > 0:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")  # the style draws no powers of ten
+        axes.xaxis.set_minor_formatter(lambda value, _: "")
     else:
         axes.ticklabel_format(axis="x", useOffset=False)
     axes.set_ylim(0, max(5.0, 1.15 * max(100 * p.robust.ci95[1] for p in front.points)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.answers import TWIN
 from reports.flips import Flip, chosen
 from reports.format import class_name, clean
 from reports.run import CLEAN_IMAGES, Run
@@ -18,14 +19,21 @@ LARGEST_PX = 256
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What one model says to the attacked image."""
+
+    model: str
+    answer: str
+    right: bool
+
+
+@dataclass(frozen=True)
 class Picture:
     """One flip, ready to be shown. `panels`: (name, data URI) of the clean image, the adversarial image and the amplified difference."""
 
     panels: tuple[tuple[str, str], ...]
     label: str
-    twin: str
-    engine: str
-    engine_fooled: bool
+    answers: tuple[Answer, ...]
     detail: str
 
 
@@ -51,10 +59,11 @@ def _picture(run: Run, flip: Flip, file: str) -> Iterator[Picture]:
     yield Picture(
         panels=(("clean", _data_uri(before)), ("attacked", _data_uri(after)), (f"difference × {factor}", _data_uri(amplified))),
         label=class_name(names, flip.label),
-        twin=class_name(names, flip.twin_prediction),
-        engine=class_name(names, flip.engine_prediction),
-        engine_fooled=flip.engine_prediction != flip.label,
-        detail=clean(f"{flip.engine} · image {flip.index} · {flip.source} {flip.attack}, radius {radius}, largest change {largest}/255"),
+        answers=tuple(
+            Answer(clean(model), class_name(names, said), said == flip.label)
+            for model, said in {TWIN: flip.twin_prediction, **flip.answers}.items()
+        ),
+        detail=clean(f"image {flip.index} · {flip.source} {flip.attack}, radius {radius}, largest change {largest}/255"),
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from reports.elements import Section
 from reports.figures import figures
 from reports.gallery import pictures
+from reports.glossary import parts
 from reports.run import Run
 from reports.sections import sections
 from reports.sections.verdict import TONES, tag
@@ -23,6 +26,27 @@ def together(text: str) -> str:
     return text.replace("n = ", "n\u00a0=\u00a0").replace(" %", "\u00a0%")
 
 
+def plain() -> Callable[[str], str]:
+    """What a page without a glossary does with its texts."""
+    return together
+
+
+def linked() -> Callable[[str], Markup]:
+    """A function that links each word of the glossary to it, at its first place among the texts it is given; its meaning shows on hover."""
+    seen: set[str] = set()
+
+    def mark(text: str) -> Markup:
+        pieces = (
+            escape(together(piece))
+            if term is None
+            else Markup('<a class="term" href="#{}" title="{}">{}</a>').format(term.anchor, term.meaning, piece)
+            for piece, term in parts(text, seen)
+        )
+        return Markup("").join(pieces)
+
+    return mark
+
+
 def to_html(run: Run) -> str:
     """The whole report of a run."""
     record = run.record
@@ -35,13 +59,13 @@ def to_html(run: Run) -> str:
         tone=TONES[record.verdict] if record.verdict else "warn",
         verdict=verdict,
         sections=others,
-        figures={key: [(Markup(f.svg), f.caption) for f in drawn] for key, drawn in figures(run).items()},  # noqa: S704 matplotlib escapes its texts
+        figures={key: [(Markup(f.svg), f.caption, f.fold) for f in drawn] for key, drawn in figures(run).items()},  # noqa: S704 matplotlib escapes its texts
         pictures=pictures(run),
     )
 
 
-def page(**parts: Any) -> str:
-    """The template filled in: title, subtitle, tag, answer, tone, verdict (a section), sections; figures by section, and pictures."""
+def page(*, verdict: Section, sections: Sequence[Section], **parts: Any) -> str:
+    """The template filled in: title, subtitle, tag, answer, tone, verdict, sections; figures by section, and pictures."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -52,6 +76,8 @@ def page(**parts: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["together"] = together
     css = Markup(STYLESHEET.read_text(encoding="utf-8"))  # noqa: S704 our own file
-    return environment.get_template(TEMPLATE).render({"figures": {}, "pictures": [], "css": css, **parts})
+    sheet, evidence = ([one for one in sections if one.sheet is on_sheet] for on_sheet in (True, False))
+    marker = linked if any(one.key == "glossary" for one in evidence) else plain
+    given = {"figures": {}, "pictures": [], "css": css, "marker": marker, "verdict": verdict, "sheet": sheet, "evidence": evidence}
+    return environment.get_template(TEMPLATE).render({**given, **parts})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from reports.elements import Cell, Section, Table
+from reports.elements import Cell, Listing, Section, Table
 from reports.run import Run
 from reports.sections import sections
 from reports.sections.verdict import tag
@@ -36,7 +36,13 @@ def _section(section: Section, mark: str) -> str:
     if section.key == "verdict":
         paragraphs[0] = f"**{paragraphs[0]}**"
     code = [_fenced(section.code)] if section.code else []
-    return "\n\n".join([f"## {section.title}{mark}", *paragraphs, *map(_table, section.tables), *code])
+    return "\n\n".join([f"## {section.title}{mark}", *paragraphs, *map(_list, section.lists), *map(_table, section.tables), *code])
+
+
+def _list(listing: Listing) -> str:
+    """Points under a bold line, where they have a title."""
+    head = [f"**{escape(listing.title)}**", ""] if listing.title else []
+    return "\n".join([*head, *(f"- **{escape(item.about)}**" + (f": {escape(item.text)}" if item.text else "") for item in listing.items)])
 
 
 def _table(table: Table) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-# Okabe & Ito's colours, told apart with any colour vision. The twin is drawn in ink, engines in these, each with its own marker.
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Okabe & Ito's colours, told apart with any colour vision, the light ones darkened to a contrast of 3 to 1 on paper. The twin is drawn in
+# ink, engines in these, each with its own marker.
+SERIES = ("#0072b2", "#d55e00", "#008a65", "#b85f93", "#a87400", "#2f8fc4")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5b6470", "#d9dde2", "#fefefe"
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "rule", PAPER: "paper"} | {colour: f"series-{i}" for i, colour in enumerate(SERIES)}
@@ -37,6 +39,8 @@ STYLE: dict[Any, Any] = {
     "text.color": INK,
     "xtick.color": GRID,
     "ytick.color": GRID,
+    "xtick.major.pad": 8,
+    "ytick.major.pad": 8,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
     "legend.frameon": False,
@@ -45,29 +49,18 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "edge-harness",
 }
-DRAWN_CALLS = 2_000
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve with its 95 % band, all shares in [0, 1], over attack radii; each array of shape (points,)."""
+    """A curve with its 95 % band, all shares in [0, 1], over attack radii; each array (points,). `place` of the engine; None: the twin."""
 
     name: str
     radius: NDArray[np.float64]
     share: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A share with its 95 % interval, of one model in one group."""
-
-    group: str
-    model: str
-    share: float
-    low: float
-    high: float
+    place: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,17 +75,38 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Durations:
-    """The calls of one engine in milliseconds, shape (n,), and the percentiles that may be shown: name -> milliseconds."""
+class Turns:
+    """What one engine did round by round; each array (rounds,). Milliseconds, degrees, gigahertz; NaN where it is not known."""
 
     name: str
-    values: NDArray[np.float64]
-    percentiles: dict[str, float]
+    place: int
+    low: NDArray[np.float64]
+    median: NDArray[np.float64]
+    high: NDArray[np.float64]
+    temperature: NDArray[np.float64]
+    clock: NDArray[np.float64]
 
 
-def colour(position: int) -> str:
-    """The colour of the engine at this position in the record."""
-    return SERIES[position % len(SERIES)]
+@dataclass(frozen=True)
+class Dot:
+    """An engine over a cost: its robust accuracy with the interval, and whether it is on the front."""
+
+    name: str
+    place: int
+    cost: float
+    share: float
+    interval: tuple[float, float]
+    front: bool
+
+
+def colour(place: int | None) -> str:
+    """The colour of the engine at this place in the record; None: the twin's."""
+    return INK if place is None else SERIES[place % len(SERIES)]
+
+
+def marker(place: int | None) -> str:
+    """The marker that goes with it."""
+    return "o" if place is None else MARKERS[place % len(MARKERS)]
 
 
 def gaps(rows: Sequence[Gap], alt: str, mark: str = "") -> str:
@@ -104,7 +118,7 @@ def gaps(rows: Sequence[Gap], alt: str, mark: str = "") -> str:
             axes.plot([row.lower, row.upper], [y, y], color=INK, linewidth=2, solid_capstyle="butt")
             axes.plot(row.gap, y, marker="o", markersize=6, color=INK)
             axes.plot([row.margin, row.margin], [y - 0.4, y + 0.4], color=SERIES[1], linewidth=2)
-        axes.annotate("margin", (rows[0].margin, place[0] + 0.42), ha="center", va="bottom", color=SERIES[1], fontsize=FONT_PT - 1)
+        axes.annotate("margin", (rows[0].margin, place[0] + 0.42), ha="center", va="bottom", color=INK, fontsize=FONT_PT - 1)
         axes.axvline(0, color=MUTED, linewidth=0.8)
         axes.set_yticks(place, [row.name for row in rows])
         axes.set_ylim(-0.7, len(rows) - 0.1)
@@ -120,15 +134,15 @@ def security_curve(lines: Sequence[Line], axis: str, alt: str, mark: str = "") -
     few = len(ticks) <= 12
 
     def draw(axes: Axes) -> None:
-        for position, line in enumerate(lines):
-            twin = position == 0
-            shade = INK if twin else colour(position - 1)
+        for line in lines:
+            twin = line.place is None
+            shade = colour(line.place)
             axes.fill_between(line.radius, 100 * line.low, 100 * line.high, color=shade, alpha=0.12, linewidth=0)
             (drawn,) = axes.plot(
                 line.radius, 100 * line.share, "--" if twin else "-", color=shade, label=line.name, zorder=4 if twin else 3
             )
             if few:
-                drawn.set(marker="o" if twin else MARKERS[(position - 1) % len(MARKERS)], markersize=5, markeredgecolor=PAPER)
+                drawn.set(marker=marker(line.place), markersize=5, markeredgecolor=PAPER)
         if few:
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_ylim(0, 100)
@@ -139,95 +153,99 @@ def security_curve(lines: Sequence[Line], axis: str, alt: str, mark: str = "") -
     return svg(draw, (5.0, 3.2), alt, mark)
 
 
-def bars(rows: Sequence[Bar], models: Sequence[str], alt: str, mark: str = "") -> str:
-    """Shares of several models side by side, one group per attack, the twin first."""
+def rounds(engines: Sequence[Turns], alt: str, mark: str = "") -> str:
+    """Latency over the rounds, medians with a band of 80 % of the calls; below it temperature and clock where they are known."""
+    kinds = {"latency, ms": "median", "hottest, °C": "temperature", "clock, GHz": "clock"}
+    known = {label: name for label, name in kinds.items() if any(np.isfinite(getattr(one, name)).any() for one in engines)}
+
+    def draw(rows: Sequence[Axes]) -> None:
+        for axes, (label, name) in zip(rows, known.items(), strict=True):
+            for one in engines:
+                turn = np.arange(1, len(one.median) + 1)
+                if name == "median":
+                    axes.fill_between(turn, one.low, one.high, color=colour(one.place), alpha=0.15, linewidth=0)
+                axes.plot(
+                    turn,
+                    getattr(one, name),
+                    color=colour(one.place),
+                    marker=marker(one.place),
+                    markersize=4,
+                    markeredgecolor=PAPER,
+                    label=one.name,
+                )
+            axes.set_ylabel(label)
+        rows[0].set_ylim(bottom=0)
+        rows[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, borderaxespad=0.2, handlelength=1.4)
+        rows[-1].set_xticks(np.unique(np.linspace(1, max(len(one.median) for one in engines), 10).round().astype(int)))
+        rows[-1].set_xlabel("round")
+
+    return stacked(draw, len(known), (5.0, 1.9 + 0.95 * len(known)), alt, mark)
+
+
+def pareto(dots: Sequence[Dot], axis: str, alt: str, mark: str = "") -> str:
+    """Robust accuracy over a cost; the line joins the engines on the front, a hollow marker is beaten in both."""
 
     def draw(axes: Axes) -> None:
-        groups = list(dict.fromkeys(row.group for row in rows))
-        height = 0.8 / len(models)
-        for position, model in enumerate(models):
-            own = [row for row in rows if row.model == model]
-            y = np.array([len(groups) - 1 - groups.index(row.group) + 0.4 - height * (position + 0.5) for row in own])
-            share = 100 * np.array([row.share for row in own])
-            shade = MUTED if position == 0 else colour(position - 1)
-            axes.barh(y, share, height * 0.86, color=shade, alpha=0.75, linewidth=0, label=model)
-            axes.hlines(y, [100 * row.low for row in own], [100 * row.high for row in own], color=INK, linewidth=1.3)
-        axes.set_yticks(range(len(groups)), groups[::-1])
-        axes.set_xlim(0, 100)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel("right, %")
+        front = sorted((dot.cost, 100 * dot.share) for dot in dots if dot.front)
+        axes.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=1.0, zorder=1)
+        for dot in dots:
+            shade = colour(dot.place)
+            axes.vlines(dot.cost, 100 * dot.interval[0], 100 * dot.interval[1], color=shade, linewidth=1.2, zorder=2)
+            face = shade if dot.front else PAPER
+            axes.plot(
+                dot.cost, 100 * dot.share, marker(dot.place), markersize=7, color=shade, markerfacecolor=face, label=dot.name, zorder=3
+            )
+        costs = [dot.cost for dot in dots]
+        spread = max(costs) / min(costs) if min(costs) > 0 else 1.0
+        if spread > 8:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")  # the style draws no powers of ten
+            axes.xaxis.set_minor_formatter(lambda value, _: "")
+        else:
+            axes.set_xlim(0, 1.15 * max(costs))
+        axes.set_ylim(0, min(105.0, max(5.0, 120 * max(dot.interval[1] for dot in dots))))
+        axes.set_xlabel(axis)
+        axes.set_ylabel("robust, %")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, borderaxespad=0.2, handlelength=1)
 
-    groups = len({row.group for row in rows})
-    return svg(draw, (5.0, 1.0 + groups * (0.2 + 0.14 * len(models))), alt, mark)
+    return svg(draw, (5.0, 3.0), alt, mark)
 
 
-def latency(rows: Sequence[Durations], title: str, alt: str, mark: str = "") -> str:
-    """The distribution of call durations, one violin per engine, with the percentiles that may be shown."""
-    import seaborn as sns
-
-    # A few slow calls would squeeze all others into a line; the caption says how many lie beyond the edge.
-    edge = latency_edge(rows)
+def survivors(names: Sequence[str], counts: Sequence[tuple[int | None, Sequence[int]]], alt: str, mark: str = "") -> str:
+    """Images left after each attack: a stair per model. `counts`: place of the engine (None: the twin), and a count per name."""
 
     def draw(axes: Axes) -> None:
-        drawn = [np.quantile(row.values, np.linspace(0, 1, min(len(row.values), DRAWN_CALLS))) for row in rows]
-        inside = {str(i): values[values <= edge] for i, values in enumerate(drawn)}
-        sns.violinplot(
-            inside,
-            ax=axes,
-            orient="h",
-            inner=None,
-            cut=0,
-            linewidth=0,
-            density_norm="width",
-            width=0.75,
-            palette=[colour(i) for i in range(len(rows))],
-            saturation=1,
-        )
-        for body in axes.collections:
-            body.set_alpha(0.35)
-        for y, row in enumerate(rows):
-            for i, (name, value) in enumerate(row.percentiles.items()):
-                if value > edge:
-                    continue
-                above = i % 2 == 0  # neighbours lie close: their names take turns above and below
-                axes.plot([value, value], [y - 0.22, y + 0.22], color=INK, linewidth=1.4)
-                axes.annotate(
-                    name,
-                    (value, y - 0.24 if above else y + 0.24),
-                    ha="center",
-                    va="bottom" if above else "top",
-                    fontsize=FONT_PT - 1.5,
-                    color=INK,
-                )
-        axes.set_yticks(range(len(rows)), [row.name for row in rows])
-        start = min(float(row.values.min()) for row in rows)
-        axes.set_xlim(max(0.0, start - 0.08 * (edge - start)), edge + 0.02 * (edge - start))
-        axes.set_ylim(len(rows) - 0.45, -0.55)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel("duration of one call, ms")
-        axes.set_title(title)
+        steps = np.arange(len(names))
+        for place, (engine, left) in enumerate(counts):
+            shade, dashes = colour(engine), "--" if engine is None else "-"
+            axes.step(steps, left, where="mid", color=shade, linestyle=dashes, linewidth=1.4, zorder=9 - place)
+            axes.plot(steps, left, marker(engine), color=shade, markersize=4, markeredgecolor=PAPER, zorder=9 - place)
+        axes.set_xticks(steps, names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("images left")
 
-    return svg(draw, (5.0, 0.95 + 0.65 * len(rows)), alt, mark)
-
-
-def latency_edge(rows: Sequence[Durations]) -> float:
-    """Where the latency figure ends: a little beyond the largest 99th percentile of its engines, in milliseconds."""
-    return 1.1 * max(float(np.quantile(row.values, 0.99)) for row in rows)
+    return svg(draw, (7.4, 3.2), alt, mark)
 
 
 def svg(draw: Callable[[Axes], None], inches: tuple[float, float], alt: str, mark: str) -> str:
     """What `draw` draws, as an inline SVG in this project's style; `alt` says it in words, `mark` stands behind it."""
+    return stacked(lambda rows: draw(rows[0]), 1, inches, alt, mark)
+
+
+def stacked(draw: Callable[[Sequence[Axes]], None], panels: int, inches: tuple[float, float], alt: str, mark: str = "") -> str:
+    """The same of several panels below each other that share their axis."""
     import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
 
     with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=inches, layout="constrained")
-        axes = canvas.add_subplot()
-        axes.tick_params(length=0)
+        rows = list(canvas.subplots(panels, 1, sharex=True, squeeze=False)[:, 0])
+        for axes in rows:
+            axes.tick_params(length=0)
         if mark:
-            axes.text(0.5, 0.5, mark, transform=axes.transAxes, ha="center", va="center", fontsize=20, alpha=0.16, color=INK, zorder=5)
-        draw(axes)
+            first = rows[0]
+            first.text(0.5, 0.5, mark, transform=first.transAxes, ha="center", va="center", fontsize=20, alpha=0.16, color=INK, zorder=5)
+        draw(rows)
         return inline(canvas, alt)
 
 
@@ -242,6 +260,8 @@ def inline(canvas: Canvas, alt: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r"font-family: [^;]*; ", "", text)
+    own = hashlib.sha256(alt.encode()).hexdigest()[:8]  # names of clips and markers are those of this figure alone
+    text = re.sub(r'(\bid="|#)([mp][0-9a-f]{10})\b', rf"\g<1>\g<2>-{own}", text)
     for shade, variable in VARIABLES.items():
         text = text.replace(shade, f"var(--{variable}, {shade})")
     width, height = canvas.get_size_inches()

@@ -25,7 +25,7 @@ EXTRA = {"apgd-ce T": "APGD-CE with a temperature", "square": "Square"}
 def render_reproduction(record: ReproduceRecord, folder: Path) -> list[Path]:
     """Write report.html and report.md into `folder`; returns them and the record's file."""
     verdict, *others = sections(record)
-    drawn = {fronts.KEY: [(Markup(f.svg), f.caption) for f in fronts.figures(record.fronts, "")]}  # noqa: S704 matplotlib escapes its texts
+    drawn = {fronts.KEY: [(Markup(f.svg), f.caption, f.fold) for f in fronts.figures(record.fronts, "")]}  # noqa: S704 matplotlib escapes its texts
     title, subtitle = "The paper's tables beside ours", _subtitle(record)
     html = page(title=title, subtitle=subtitle, tag="", answer=title, tone="", verdict=verdict, sections=others, figures=drawn)
     texts = {"report.html": html, "report.md": document(title, subtitle, [verdict, *others])}

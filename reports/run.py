@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from harness.answers import Answers, Column, Matrix
 from harness.errors import UntrustedError
-from harness.records import EngineRecord, Latency, RunRecord
+from harness.records import RECORD, EngineRecord, Latency, RunRecord
 from reports.naming import named, names
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ class Run:
     def raw(self) -> RunRecord:
         """The record with the engines' own names."""
         return self.bare or self.record
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of `record.json` as it lies on the disk."""
+        return hashlib.sha256((self.folder / RECORD).read_bytes()).hexdigest()
 
     def shown(self, engine: str) -> str:
         """What an engine is called here."""

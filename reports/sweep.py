@@ -32,7 +32,7 @@ def render_sweep(folder: Path) -> list[Path]:
     """
     record = SweepRecord.load(folder)
     verdict, *others = sections(record)
-    drawn = {fronts.KEY: [(Markup(f.svg), f.caption) for f in fronts.figures(record.fronts, tag(record))]}  # noqa: S704 matplotlib escapes its texts
+    drawn = {fronts.KEY: [(Markup(f.svg), f.caption, f.fold) for f in fronts.figures(record.fronts, tag(record))]}  # noqa: S704 matplotlib escapes its texts
     title, subtitle = f"Sweep {clean(record.name)}", _subtitle(record)
     html = page(
         title=title, subtitle=subtitle, tag=tag(record), answer=title, tone="", verdict=verdict, sections=others, figures=drawn

@@ -6,31 +6,45 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 
-from reports.elements import Section
+from reports.elements import Item, Listing, Section
 from reports.format import clean
 from reports.run import Run
 
 # name -> `module:function`, `(Run) -> Section`, imported at the first use. A new chapter is one file and one line. None: nothing to say.
+# First what a reviewer signs (`Section.sheet`), then the evidence.
 SECTIONS: dict[str, str] = {
     "verdict": "reports.sections.verdict:section",
     "requirements": "reports.sections.requirements:section",
-    "device": "reports.sections.device:section",
+    "numbers": "reports.sections.numbers:section",
+    "scope": "reports.sections.scope:section",
+    "setting": "reports.sections.setting:section",
+    "signature": "reports.sections.signature:section",
+    "claims": "reports.sections.claims:section",
     "engines": "reports.sections.engines:section",
+    "choice": "reports.sections.choice:section",
     "telemetry": "reports.sections.telemetry:section",
-    "accuracy": "reports.sections.accuracy:section",
     "robustness": "reports.sections.robustness:section",
+    "cascade": "reports.sections.cascade:section",
+    "flips": "reports.sections.flips:section",
     "flipped": "reports.sections.flipped:section",
     "gates": "reports.sections.gates:section",
-    "scope": "reports.sections.scope:section",
+    "device": "reports.sections.device:section",
     "provenance": "reports.sections.provenance:section",
     "repeat": "reports.sections.provenance:repeat",
+    "standards": "reports.sections.standards:section",
+    "glossary": "reports.sections.glossary:section",
 }
 
 
 def sections(run: Run) -> list[Section]:
-    """Every section of a run's report, its paragraphs cleaned as its tables are."""
+    """Every section of a run's report, its texts cleaned as its tables are."""
     built = [_builder(path)(run) for path in SECTIONS.values()]
-    return [replace(section, paragraphs=[clean(text) for text in section.paragraphs]) for section in built if section is not None]
+    return [_cleaned(section) for section in built if section is not None]
+
+
+def _cleaned(section: Section) -> Section:
+    lists = [Listing(one.title, [Item(clean(i.about), clean(i.text), i.tone) for i in one.items]) for one in section.lists]
+    return replace(section, paragraphs=[clean(text) for text in section.paragraphs], lists=lists)
 
 
 def _builder(path: str) -> Callable[[Run], Section | None]:

@@ -8,6 +8,8 @@ from reports.format import NONE, flat
 from reports.run import Run
 from reports.sections.verdict import caveat
 
+READ = "Read by the worker on the device, in the run itself."
+
 
 def section(run: Run) -> Section:
     """The device, where it differs from its profile, and its observed state."""
@@ -28,7 +30,7 @@ def section(run: Run) -> Section:
     if device.before:
         tables.append(_states(device))
     if observed:
-        tables.append(table("Observed state", ("Property", "Value"), observed, note="Read by the worker on the device, in the run itself."))
+        tables.append(table("Observed state", ("Property", "Value"), observed, note=READ, fold=True))
     return Section("device", "Device", paragraphs, tables)
 
 
@@ -63,6 +65,8 @@ def _mismatches(device: DeviceRecord) -> Table:
 def _states(device: DeviceRecord) -> Table:
     """The state before, and after where it differs."""
     before, after = dict(flat(device.before)), dict(flat(device.after))
-    rows = [(name, value, after.get(name, NONE) if after.get(name) != value else "the same") for name, value in before.items()]
-    known = [row for row in rows if row[1] not in (NONE, "") or row[2] != "the same"]
-    return table("State before and after", ("Property", "Before the first engine", "After the last"), known)
+    rows = [
+        (name, before.get(name, NONE), after.get(name, NONE) if after.get(name) != before.get(name) else "the same")
+        for name in dict.fromkeys((*before, *after))
+    ]
+    return table("State before and after", ("Property", "Before the first engine", "After the last"), rows, fold=True)

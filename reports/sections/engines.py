@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.records import EngineRecord, Latency, RunRecord, Spread
-from reports.elements import Cell, Section, Table, Tone, table
-from reports.format import EMULATED, NONE, WITHHELD, count, digest, flat, milliseconds, percent, significant, size
+from harness.records import EngineRecord, Latency, Ratio, RunRecord, Spread
+from reports.elements import Cell, Section, Table, table
+from reports.format import EMULATED, NONE, WITHHELD, count, estimate, flat, milliseconds, percent, significant, size
 from reports.run import Run
 from reports.sections import roofline
 from reports.sections.telemetry import INVALID
+from reports.sections.verdict import STATUS_WORDS
 
 # What LoadGen calls a scenario's figures in its summary.
 LOADGEN_FIGURES = {
@@ -21,52 +22,71 @@ LOADGEN_FIGURES = {
     ),
     "Offline": ("Samples per second",),
 }
-STATUS_WORDS = {
-    "ok": "ran",
-    "crashed": "crashed: the worker's process died",
-    "hung": "hung: no answer within the time allowed",
-    "nan": "not a number: its logits hold NaN or infinity",
-    "refused": "refused: the runtime does not accept the artefact",
-    "built": "built ahead of time, not run: there is nothing here to run it on",
-}
 
 
 def section(run: Run) -> Section:
     """Everything about the engines but their robustness."""
     record = run.record
     if not record.engines:
-        return Section("engines", "Engines", ["No engine has been run."])
+        return Section("engines", "Engines side by side", ["No engine has been run."])
     failed = [engine for engine in record.engines if engine.status != "ok"]
     paragraphs, tables = [], [_ran(record)]
     if failed:
         paragraphs.append(f"{len(failed)} of {len(record.engines)} engines failed; what they said is below.")
-        tables.append(
-            table(
-                "Failed engines",
-                ("Engine", "What happened", "Error"),
-                [(e.name, STATUS_WORDS[e.status], e.error or NONE) for e in failed],
-            )
-        )
-    if any(engine.precision_evidence and engine.precision_evidence.shares for engine in record.engines):
-        tables.append(_kernels(record))
-    tables += [_parity(record), _memory(record)]
+        rows = [(e.name, STATUS_WORDS[e.status], e.error or NONE) for e in failed]
+        tables.append(table("Failed engines", ("Engine", "What happened", "Error"), rows))
     if record.device.emulated:
         paragraphs.append("No latency is given: an emulator's clock says nothing about the device.")
     elif any(engine.latency for engine in record.engines):
-        tables += [_percentiles(record), *_ratios(record), _steadiness(record)]
+        tables += [*_matrix(record), _percentiles(record)]
+    return Section("engines", "Engines side by side", paragraphs, [*tables, _memory(record), _parity(record), *_details(record)])
+
+
+def _details(record: RunRecord) -> Iterator[Table]:
+    """What few readers need, where the run has it."""
+    timed = any(engine.latency for engine in record.engines) and not record.device.emulated
+    yield _evidence(record)
+    if record.ratios and timed:
+        yield _ratios(record)
+    if any(engine.precision_evidence and engine.precision_evidence.shares for engine in record.engines):
+        yield _kernels(record)
+    if timed:
+        yield _steadiness(record)
     if any(latency.parts for _, _, latency in _latencies(record)):
-        tables.append(_parts(record))
+        yield _parts(record)
     if any(engine.loadgen for engine in record.engines):
-        tables.append(_loadgen(record))
+        yield _loadgen(record)
     if any(engine.roofline for engine in record.engines):
-        tables.append(roofline.floors(record))
-    return Section("engines", "Engines", paragraphs, tables)
+        yield roofline.floors(record)
 
 
-def _ratios(record: RunRecord) -> list[Table]:
-    """Engine against engine; nothing where one was timed alone."""
+def _matrix(record: RunRecord) -> list[Table]:
+    """Every engine against every other at the smallest batch; nothing where one was timed alone."""
     if not record.ratios:
         return []
+    batch = min(ratio.batch for ratio in record.ratios)
+    here = [ratio for ratio in record.ratios if ratio.batch == batch]
+    names = list(dict.fromkeys(name for ratio in here for name in (ratio.above, ratio.below)))
+    cells = {(ratio.above, ratio.below): _times(ratio.low, ratio) for ratio in here}
+    cells |= {(ratio.below, ratio.above): _times(1 / ratio.low if ratio.low else None, ratio) for ratio in here}
+    return [
+        table(
+            f"Latency of the row / latency of the column, batch {batch}",
+            ("Engine", *names),
+            [(row, *(Cell("1", "muted") if row == column else cells.get((row, column), NONE) for column in names)) for row in names],
+            numbers=range(1, len(names) + 1),
+            note="Engines took turns; the median over the rounds, of the fastest tenth of each round's calls. Below 1: the row is faster. "
+            "≈: the rounds do not agree which one is, so no difference is shown.",
+        )
+    ]
+
+
+def _times(ratio: float | None, told: Ratio) -> Cell:
+    return Cell(NONE) if ratio is None else Cell(f"{ratio:.2f}") if told.decided else Cell(f"≈ {ratio:.2f}", "muted")
+
+
+def _ratios(record: RunRecord) -> Table:
+    """Every pair at every batch size."""
     rows = [
         (
             f"{r.above} / {r.below}",
@@ -82,42 +102,58 @@ def _ratios(record: RunRecord) -> list[Table]:
         "Engines took turns. Each figure is the median over the rounds of latency / latency, with the smallest and largest; undisturbed: "
         "of the fastest tenth of a round's calls, which other programs cannot lengthen."
     )
-    return [
-        table(
-            "Engine against engine", ("Latency of", "Batch", "Undisturbed", "Median", "Rounds", "So"), rows, numbers=(1, 2, 3, 4), note=note
-        )
-    ]
+    columns = ("Latency of", "Batch", "Undisturbed", "Median", "Rounds", "So")
+    return table("Engine against engine", columns, rows, numbers=(1, 2, 3, 4), note=note, fold=True)
 
 
 def _ran(record: RunRecord) -> Table:
     return table(
         "What ran",
-        ("Engine", "Status", "Runtime", "Precision", "MACs in integer kernels", "Evidence", "Options", "Artefact"),
+        ("Engine", "Status", "Runtime", "Precision", "MACs in integer kernels", "Clean accuracy", "n"),
         [
             (
                 engine.name,
                 Cell(engine.status, "good" if engine.status == "ok" else "bad"),
                 f"{engine.runtime} {engine.runtime_version or ''}",
                 *_precision(engine),
-                ", ".join(f"{key} = {value}" for key, value in flat(engine.options)) or NONE,
-                Cell(digest(engine.artefact_sha256) if engine.artefact_sha256 else NONE, "code"),
+                *((estimate(engine.clean.accuracy, engine.clean.ci95), count(engine.clean.n)) if engine.clean else (NONE, NONE)),
             )
             for engine in record.engines
         ],
-        numbers=(4,),
+        numbers=(4, 5, 6),
         note="Precision is what the runtime's own optimised graph shows, not what was asked for. MACs in integer kernels: the share of "
-        "the multiply-accumulates of convolutions and linear layers that really ran in integers.",
+        "the multiply-accumulates of convolutions and linear layers that really ran in integers. Intervals are 95 % Wilson.",
     )
 
 
-def _precision(engine: EngineRecord) -> tuple[Cell, str, str]:
+def _evidence(record: RunRecord) -> Table:
+    return table(
+        "Evidence of precision, and options",
+        ("Engine", "Operators of the optimised graph", "Options"),
+        [(engine.name, _kernel_words(engine), _options(engine)) for engine in record.engines],
+        fold=True,
+    )
+
+
+def _options(engine: EngineRecord) -> str:
+    varied = [f"unlike what was asked for: {engine.varied}"] if engine.varied else []
+    return ", ".join([*varied, *(f"{key} = {value}" for key, value in flat(engine.options))]) or NONE
+
+
+def _precision(engine: EngineRecord) -> tuple[Cell, str]:
     evidence = engine.precision_evidence
     if evidence is None:
-        return Cell("not known", "warn"), NONE, "none was read"
+        return Cell("not known", "warn"), NONE
     label = evidence.label if evidence.label == evidence.claimed else f"{evidence.label} (asked for: {evidence.claimed})"
-    tone: Tone = "" if evidence.label == evidence.claimed else "warn"
+    return Cell(label, "" if evidence.label == evidence.claimed else "warn"), percent(evidence.integer_mac_share)
+
+
+def _kernel_words(engine: EngineRecord) -> str:
+    evidence = engine.precision_evidence
+    if evidence is None:
+        return "none was read"
     kernels = ", ".join(f"{name} × {number}" for name, number in sorted(evidence.kernels.items(), key=lambda item: (-item[1], item[0])))
-    return Cell(label, tone), percent(evidence.integer_mac_share), "; ".join(filter(None, (kernels, evidence.note))) or NONE
+    return "; ".join(filter(None, (kernels, evidence.note))) or NONE
 
 
 def _kernels(record: RunRecord) -> Table:
@@ -133,6 +169,7 @@ def _kernels(record: RunRecord) -> Table:
         numbers=(2, 3, 4),
         note="From the engine's own inspector and layer profile. Sparse is a part of the others: kernels whose name says that they use 2:4 "
         "sparsity. Movement computes nothing. Unknown: fused layers that hide their kernel, never counted as what was asked for.",
+        fold=True,
     )
 
 
@@ -147,6 +184,7 @@ def _parts(record: RunRecord) -> Table:
         numbers=(1, 3, 4, 5, 6),
         note="By the device's own events, within each timed call. The latency above is end to end, as the caller waits for it. "
         "In brackets: another program, on the same engine file.",
+        fold=True,
     )
 
 
@@ -178,6 +216,7 @@ def _loadgen(record: RunRecord) -> Table:
         numbers=(4,),
         note="LoadGen drove the same engine after the measurement above, one call after another (SingleStream) or all images at once "
         "(Offline, 32 at a time). Its shortest duration is the tier's; MLPerf itself asks for ten minutes.",
+        fold=True,
     )
 
 
@@ -268,7 +307,7 @@ def _percentile(value: float | None, n: int) -> Cell:
 def _steadiness(record: RunRecord) -> Table:
     return table(
         "Steadiness of the timing (ms)",
-        ("Engine", "Batch", "Minimum", "Mean", "Maximum", "Variation", "First call", "Warm-up calls", "Steady"),
+        ("Engine", "Batch", "Minimum", "Mean", "Maximum", "Variation", "First call", "Warm-up calls", "Warm-up settled"),
         [
             (
                 flavour,
@@ -283,5 +322,6 @@ def _steadiness(record: RunRecord) -> Table:
         ],
         numbers=range(1, 8),
         note="Variation is the standard deviation over the mean. Warm-up calls were discarded. "
-        "Steady: three windows in a row agreed before timing began.",
+        "Warm-up settled: three windows in a row agreed before timing began.",
+        fold=True,
     )

@@ -26,11 +26,10 @@ def section(run: Run) -> Section:
     rows = [
         (
             str(flip.index),
-            flip.engine,
             f"{flip.source} · {flip.attack} · {run.radius(flip.source, flip.attack, flip.eps)}",
             class_name(names, flip.label),
             class_name(names, flip.twin_prediction),
-            class_name(names, flip.engine_prediction),
+            "; ".join(f"{engine}: {class_name(names, said)}" for engine, said in flip.answers.items()),
         )
         for flip in flips
     ]
@@ -38,5 +37,5 @@ def section(run: Run) -> Section:
         "flipped",
         "Images that flipped",
         paragraphs,
-        [table("Flipped images", ("Image", "Engine", "Attack", "Label", "Twin says", "Engine says"), rows)],
+        [table("Flipped images", ("Image", "Attack", "Label", "Twin says", "Engines say"), rows)],
     )

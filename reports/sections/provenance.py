@@ -17,10 +17,10 @@ def section(run: Run) -> Section:
     record = run.record
     tables = [_subject(record)]
     if record.attacks:
-        tables += [_attacks(record), _sets(record)]
+        tables += [_attacks(record), _course(record), _sets(record)]
     tables.append(_artefacts(record))
     tables += [
-        table(title, ("Name", "Value"), rows)
+        table(title, ("Name", "Value"), rows, fold=True)
         for title, values in (("Settings", record.settings), ("Workstation", record.environment))
         if (rows := list(flat(values)))
     ]
@@ -40,7 +40,7 @@ def repeat(run: Run) -> Section:
 def _artefacts(record: RunRecord) -> Table:
     rows = [(e.name, Cell(e.artefact_sha256 or NONE, "code"), Cell(e.plan_sha256 or NONE, "code")) for e in record.engines]
     note = "The plan is what really ran: an engine's own file, or of a runtime that keeps none the artefact, the version and the options."
-    return table("Artefacts", ("Engine", "Artefact, SHA-256", "Plan, SHA-256"), rows, note=note)
+    return table("Artefacts", ("Engine", "Artefact, SHA-256", "Plan, SHA-256"), rows, note=note, fold=True)
 
 
 def _subject(record: RunRecord) -> Table:
@@ -71,50 +71,45 @@ def _subject(record: RunRecord) -> Table:
 def _attacks(record: RunRecord) -> Table:
     return table(
         "Attack settings",
-        (
-            "Attack",
-            "Made on",
-            "Library",
-            "Radius",
-            "Steps",
-            "Step size",
-            "Seed",
-            "n",
-            "Attacked",
-            "Attacked model keeps",
-            "L∞ used",
-            "Mean L2",
-            "Median L2",
-            "Zero gradient",
-            "Undone by rounding",
-            "Queries",
-            "Queries per image, median",
-            "Largest",
-        ),
-        map(_attack, record.attacks),
-        numbers=(4, *range(6, 18)),
-        note="The attacked model is the one under 'Made on'. n: the images that were left, on which it or an engine of the claim held out. "
-        "Attacked: all of them, since an engine may have right what this model has wrong; by a minimum-norm attack, and at the gate's "
-        "radius, those it has right. Attacked model keeps: share of n. "
-        "L∞ used is in units of 1/255. Mean L2 is over the attacked images, median over those that were fooled. "
-        "Zero gradient: share of attacked images whose gradient at the start vanishes, a sign of masking. "
-        "Undone by rounding: attacked images that the attack's own floats fool while no bytes near them do. "
-        "Queries: how often the attacked model was asked about an attacked image or a version of it, judging what was found included.",
+        ("Attack", "Made on", "Radius", "Library", "Steps", "Step size", "Seed"),
+        [(*_which(attack), attack.library, count(attack.steps), attack.step_size, str(attack.seed)) for attack in record.attacks],
+        numbers=(4, 6),
+        fold=True,
     )
 
 
-def _attack(attack: AttackRecord) -> tuple[str, ...]:
-    def of_images(shown: str) -> str:
-        return shown if attack.n else "–"
+def _course(record: RunRecord) -> Table:
+    return table(
+        "What the attacks did",
+        ("Attack", "Made on", "Radius", "n", "Attacked", "Keeps", "L∞ used", "Mean L2", "Median L2", "Zero gradient", "Undone", "Queries"),
+        [(*_which(attack), *_found(attack)) for attack in record.attacks],
+        numbers=range(3, 12),
+        note="n: the images that were left, on which the attacked model or an engine of the claim held out. "
+        "Attacked: all of them, since an engine may have right what this model has wrong; by a minimum-norm attack, and at the gate's "
+        "radius, those it has right. Keeps: share of n that the attacked model still has right. "
+        "L∞ used is in units of 1/255. Mean L2 is over the attacked images, median over those that were fooled. "
+        "Zero gradient: share of attacked images whose gradient at the start vanishes, a sign of masking. "
+        "Undone by rounding: attacked images that the attack's own floats fool while no bytes near them do. "
+        "Queries: how often the attacked model was asked about an attacked image or a version of it, judging what was found included; "
+        "in all, and in brackets the median and the largest of an image.",
+        fold=True,
+    )
 
+
+def _which(attack: AttackRecord) -> tuple[str, str, str]:
     return (
         attack.name,
         attack.source if attack.target == TWIN else f"{attack.source}, {attack.target}",
-        attack.library,
         f"L∞ {attack.eps_exact}" if attack.norm == "Linf" else "smallest L2",
-        count(attack.steps),
-        attack.step_size,
-        str(attack.seed),
+    )
+
+
+def _found(attack: AttackRecord) -> tuple[str, ...]:
+    def of_images(shown: str) -> str:
+        return shown if attack.n else NONE
+
+    queries = attack.queries
+    return (
         count(attack.n),
         count(attack.n_attacked),
         of_images(percent(attack.target_accuracy)),
@@ -123,12 +118,10 @@ def _attack(attack: AttackRecord) -> tuple[str, ...]:
         significant(attack.l2_median),
         of_images(percent(attack.zero_gradient_share)),
         count(attack.undone_by_rounding),
-        count(attack.queries.total),
-        count(round(attack.queries.median)),
-        count(attack.queries.largest),
+        f"{count(queries.total)} ({count(round(queries.median))}, {count(queries.largest)})",
     )
 
 
 def _sets(record: RunRecord) -> Table:
     rows = [(f"{a.source} · {a.target} · {a.name} · {a.eps_exact}", a.file, Cell(a.set_sha256, "code")) for a in record.attacks]
-    return table("Adversarial sets", ("Set", "File", "SHA-256"), rows)
+    return table("Adversarial sets", ("Set", "File", "SHA-256"), rows, fold=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from harness.answers import TWIN
 from harness.records import RunRecord, Transfer
 from harness.sources import SOURCES
-from reports.elements import Cell, Section, Table, table
-from reports.format import NONE, count, estimate, percent, points
+from reports.elements import Section, Table, table
+from reports.format import NONE, count, estimate, percent, points, significant
 from reports.outcomes import WorstCase, wilson, worst_cases
 from reports.run import GATE_SOURCE, Run
+from reports.sections.verdict import called
 
 
 def section(run: Run) -> Section:
@@ -23,13 +24,13 @@ def section(run: Run) -> Section:
     ]
     worst = worst_cases(run)
     tables = [_worst(worst)] if worst else []
-    return Section("robustness", "Robustness", paragraphs, [*tables, _replayed(run), _flips(run)])
+    return Section("robustness", "Robustness", paragraphs, [*tables, *_beside(record), _replayed(run)])
 
 
 def _worst(cases: list[WorstCase]) -> Table:
     return table(
         "Worst case over the attacks",
-        ("Engine", "ε", "Twin", "Engine", "Gap (points)", "Both right", "Twin only", "Engine only", "Both wrong", "Sets", "n"),
+        ("Engine", "ε", "Twin", "Engine", "Gap (points)", "Sets", "n"),
         [
             (
                 case.engine,
@@ -37,16 +38,26 @@ def _worst(cases: list[WorstCase]) -> Table:
                 estimate(case.twin / case.n, wilson(case.twin, case.n)),
                 estimate(case.right / case.n, wilson(case.right, case.n)),
                 points((case.twin - case.right) / case.n),
-                *_shaded(case.both_right, case.twin_only, case.engine_only, case.both_wrong),
                 count(case.attacks) if case.attacks else NONE,
                 count(case.n),
             )
             for case in cases
         ],
-        numbers=range(1, 11),
+        numbers=range(1, 7),
         note="Each image against every L-inf set up to that radius: it survives only if none fools the model (noise is left out). "
-        "Twin only: right on the twin, wrong on the engine. Intervals are 95 % Wilson.",
+        "Intervals are 95 % Wilson.",
     )
+
+
+def _beside(record: RunRecord) -> list[Table]:
+    """What stands beside the verdict and does not decide it."""
+    rows = [(called(c), c.statement, estimate(c.relative_robustness, c.relative_ci95), significant(c.mcnemar_p)) for c in record.claims]
+    note = (
+        "Engine / twin: the engine's worst-case accuracy as a share of the twin's, with its 95 % interval (paired bootstrap). McNemar's p: "
+        "exact, two-sided, of no gap at all, not corrected. Neither decides: a large p is no evidence that the two are equal."
+    )
+    columns = ("Engine", "Claim", "Engine / twin", "McNemar's p")
+    return [table("Beside the verdict", columns, rows, numbers=(2, 3), note=note)] if rows else []
 
 
 def replays(record: RunRecord) -> list[Transfer]:
@@ -88,24 +99,5 @@ def _replayed(run: Run) -> Table:
         note="Transfer rate: of the images both have right when clean and that fool the model they were made on, the share that fools the "
         "engine too (– where there is none). A low rate is no proof of robustness. "
         "Labels differ: twin and engine answer differently, right or wrong.",
+        fold=True,
     )
-
-
-def _flips(run: Run) -> Table:
-    return table(
-        "Flip matrix",
-        ("Engine", "Made on", "Attack", "ε", "Both right", "Twin only", "Engine only", "Both wrong", "n"),
-        [(t.engine, _aim(t), t.attack, run.radius(t.source, t.attack, t.eps_exact), *_matrix(t), count(t.n)) for t in replays(run.record)],
-        numbers=range(3, 9),
-        note="Images, counted in pairs: twin and engine on the same adversarial bytes.",
-    )
-
-
-def _matrix(transfer: Transfer) -> list[Cell]:
-    flips = transfer.flips
-    return _shaded(flips.both_right, flips.twin_only, flips.engine_only, flips.both_wrong)
-
-
-def _shaded(*counts: int) -> list[Cell]:
-    total = max(sum(counts), 1)
-    return [Cell(count(number), heat=number / total) for number in counts]

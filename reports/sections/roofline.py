@@ -44,6 +44,7 @@ def floors(record: RunRecord) -> Table:
         note="Roofline (Williams et al. 2009): two operations per multiply-accumulate of convolutions and linear layers, at the fastest "
         "arithmetic that the precision allows; or weights, inputs and outputs moved once, less what the caches hold; whichever takes "
         "longer. It errs downwards and foretells no latency: launching kernels, activations and everything else come on top.",
+        fold=True,
     )
 
 

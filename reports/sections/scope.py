@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.records import RunRecord
 from harness.sources import SOURCES, of_run
-from reports.elements import Section, table
+from reports.elements import Item, Listing, Section
 from reports.run import GATE_SOURCE, Run
 
 NOT_APPLICABLE = {
@@ -18,7 +18,8 @@ NOT_APPLICABLE = {
 
 def section(run: Run) -> Section:
     """The limits of this run."""
-    return Section("scope", "What was not run", [], [table("Limits of this run", ("Not run", "So"), not_run(run.record))])
+    items = [Item(what, so) for what, so in not_run(run.record)]
+    return Section("scope", "What was not measured", lists=[Listing("", items)], sheet=True, span=2)
 
 
 def not_run(record: RunRecord) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ def section(run: Run) -> Section:
     watched = [engine for engine in record.engines if engine.telemetry]
     if not watched:
         why = ": the device is emulated" if record.device.emulated else ": its clock is made up" if record.device.synthetic else ""
-        return Section("telemetry", "Telemetry", [f"Nothing was sampled beside the timing{why}. No energy is given."])
+        return Section("telemetry", "Latency round by round", [f"Nothing was sampled beside the timing{why}. No energy is given."])
     paragraphs, tables = [], [_conditions(record)]
     if any(latency.energy for _, _, latency in _measured(record)):
         tables.append(_energy(record))
@@ -26,7 +26,7 @@ def section(run: Run) -> Section:
         paragraphs.append(f"No energy is given: no power sensor was sampled over a whole measurement. {_absent_sensors(watched)}")
     if any(latency.invalid for _, _, latency in _measured(record)):
         paragraphs.append("A measurement that does not count is INVALID: its latency and its energy are withheld, its samples are shown.")
-    return Section("telemetry", "Telemetry", paragraphs, [*tables, _sampling(watched)])
+    return Section("telemetry", "Latency round by round", paragraphs, [*tables, _sampling(watched)])
 
 
 def _measured(record: RunRecord) -> Iterator[tuple[EngineRecord, str, Latency]]:
@@ -51,7 +51,7 @@ def _conditions(record: RunRecord) -> Table:
         ],
         numbers=range(1, 2),
         note="Shares are of all CPU time while the batch size was timed. Temperature: the hottest sensor at the beginning, and the largest "
-        "rise of any. Clock: medians of the first and of the last quarter of the time. A dash: no sensor tells.",
+        "rise of any. Clock: medians of the first and of the last quarter of the time. A dash, or no column: no sensor tells.",
     )
 
 
@@ -106,6 +106,7 @@ def _sampling(engines: list[EngineRecord]) -> Table:
         rows,
         numbers=(2,),
         note="Sampled by a process of its own beside the timing. Raw samples: timings/*-telemetry.npz.",
+        fold=True,
     )
 
 

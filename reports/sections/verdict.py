@@ -1,13 +1,13 @@
-"""The answer: one sentence, then one row per claim."""
+"""The answer: one sentence, why, and what speaks against it."""
 
 from __future__ import annotations
 
 import shlex
 
-from harness.records import Claim, RunRecord, Share, Step, Verdict
+from harness.records import Claim, Gate, RunRecord, Step, Verdict
 from reports.command import command
-from reports.elements import Cell, Section, Table, Tone, table
-from reports.format import NONE, count, estimate, percent, points, significant
+from reports.elements import Item, Listing, Section, Tone
+from reports.format import percent, points, sentence, shortened
 from reports.run import Run
 
 HEADLINES: dict[Verdict, str] = {
@@ -29,7 +29,15 @@ TONES: dict[Verdict, Tone] = {
     Verdict.ENGINE_FAILED: "bad",
 }
 
-
+STATUS_WORDS = {
+    "ok": "ran",
+    "crashed": "crashed: the worker's process died",
+    "hung": "hung: no answer within the time allowed",
+    "nan": "not a number: its logits hold NaN or infinity",
+    "refused": "refused: the runtime does not accept the artefact",
+    "built": "built ahead of time, not run: there is nothing here to run it on",
+}
+MOST_GATES = 6
 LARGER = {"cifar10-sample": "cifar10"}  # data set -> the whole of it
 
 
@@ -102,65 +110,48 @@ def in_words(claim: Claim) -> str:
 
 
 def section(run: Run) -> Section:
-    """The verdict."""
+    """The verdict, why, and what speaks against it."""
     record = run.record
     worst = decisive(record)
     paragraphs = [headline(record)]
-    if worst is not None:
+    if worst is not None and worst.gap is not None:
         paragraphs.append(in_words(worst))
-    if caveat(record):
-        paragraphs.append(caveat(record))
-    if more_images(record):
-        paragraphs.append(more_images(record))
+    paragraphs += filter(None, (caveat(record), more_images(record)))
+    found = (Listing("Why", _why(record)), Listing("Failed gates", _failed_gates(record)), Listing("What is missing", _missing(run)))
+    return Section("verdict", "Verdict", paragraphs, lists=[listing for listing in found if listing.items], sheet=True)
+
+
+def _why(record: RunRecord) -> list[Item]:
+    """The reason of each claim; engines that share verdict and reason are named together."""
+    shared: dict[tuple[Verdict, str], list[str]] = {}
+    for claim in record.claims:
+        shared.setdefault((claim.verdict, claim.reason), []).append(called(claim))
+    return [Item(f"{', '.join(engines)}: {verdict}", f"{reason}", TONES[verdict]) for (verdict, reason), engines in shared.items()]
+
+
+def _failed_gates(record: RunRecord) -> list[Item]:
+    """Each failed gate once, with the engines where it failed and what the first of them showed."""
+    failed: dict[str, list[Gate]] = {}
+    for gate in record.gates:
+        if gate.passed is False:
+            failed.setdefault(gate.name, []).append(gate)
+    items = [
+        Item(f"{name} ({', '.join(gate.engine or 'the whole run' for gate in gates)})", _seen(gates[0]), "bad")
+        for name, gates in failed.items()
+    ]
+    if len(items) > MOST_GATES:
+        items = [*items[:MOST_GATES], Item(f"and {len(items) - MOST_GATES} more", "see Gates and warnings", "bad")]
+    return items
+
+
+def _seen(gate: Gate) -> str:
+    return f"{sentence(shortened(gate.observed))} {gate.remedy}"
+
+
+def _missing(run: Run) -> list[Item]:
+    """What should be there and is not: engines that did not run, files."""
+    failed = [engine for engine in run.record.engines if engine.status != "ok"]
+    items = [Item(engine.name, f"{sentence(STATUS_WORDS[engine.status])} {shortened(engine.error or '')}", "bad") for engine in failed]
     if run.missing:
-        paragraphs.append(f"Files of this run are missing, and figures drawn from them are left out: {', '.join(run.missing)}.")
-    return Section("verdict", "Verdict", paragraphs, [_answers(record), _reasons(record)] if record.claims else [])
-
-
-def _answers(record: RunRecord) -> Table:
-    return table(
-        "Claims",
-        ("Engine", "Verdict", "ε", "Twin, worst case", "Engine, worst case", "Gap", "Bounds", "Margin", "n", "n to decide", "p"),
-        [
-            (
-                called(claim),
-                Cell(claim.verdict, TONES[claim.verdict]),
-                claim.eps_exact,
-                _share(claim.twin_robust),
-                _share(claim.engine_robust),
-                points(claim.gap),
-                NONE if claim.lower is None else f"[{points(claim.lower)}, {points(claim.upper)}]",
-                f"{100 * claim.margin:.1f}",
-                count(claim.n),
-                count(claim.n_required),
-                significant(claim.p_value),
-            )
-            for claim in record.claims
-        ],
-        numbers=range(3, 11),
-        note="Worst case: an image counts where the model has it right when clean and under every attack of that radius. Gap: twin less "
-        "engine, in percentage points; bounds are one-sided 95 % (Tango). UNTRUSTED: a gate that guards the verdict failed. FAILS: the "
-        "lower bound is above the margin. HOLDS: the upper bound is below the margin, still so after Holm's correction for the number of "
-        "claims; the twin had that much to lose (the lower end of its own interval is above the margin); and the STE twin and the engine "
-        "itself were attacked. Without those attacks: NOT REFUTED BY TRANSFER. DEGRADED: the lower bound is above 0. INCONCLUSIVE: none of "
-        "these. Control: the float engine beside quantized ones, judged by itself; undecided, it does not count. "
-        "n to decide: images needed at the disagreement seen. p: of a gap at least as large as the margin, Holm-adjusted.",
-    )
-
-
-def _reasons(record: RunRecord) -> Table:
-    return table(
-        "Reasons",
-        ("Engine", "Claim", "Why this verdict", "Engine / twin", "McNemar's p"),
-        [
-            (called(c), c.statement, c.reason, estimate(c.relative_robustness, c.relative_ci95), significant(c.mcnemar_p))
-            for c in record.claims
-        ],
-        numbers=(3, 4),
-        note="Engine / twin: the engine's worst-case accuracy as a share of the twin's, with its 95 % interval (paired bootstrap). "
-        "McNemar's p: exact, two-sided, of no gap at all, not corrected. Neither decides: a large p is no evidence that the two are equal.",
-    )
-
-
-def _share(share: Share | None) -> str:
-    return NONE if share is None else estimate(share.accuracy, share.ci95)
+        items.append(Item("Files", f"figures drawn from them are left out: {shortened(', '.join(run.missing))}", "bad"))
+    return items

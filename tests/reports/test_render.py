@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -75,11 +76,11 @@ def test_missing_raw_files_are_named_and_their_figures_left_out(tmp_path):
     make_run(tmp_path / "run")
     for name in ("samples.parquet", "timings/ort-int8-b1.npz", "adversarial/clean.npz"):
         (tmp_path / "run" / name).unlink()
-    page = render(tmp_path / "run", ["html"])["html"].read_text()
+    page = re.sub(r"</?a\b[^>]*>", "", render(tmp_path / "run", ["html"])["html"].read_text())
     assert "timings/ort-int8-b1.npz, adversarial/clean.npz, samples.parquet" in page
-    assert "Latency at batch 1: " in page and "flipped images" not in page.lower().split("<h2")[0]
+    assert "Latency at batch 1, " in page and "<img" not in page
     assert "Security curve" in page, "it is drawn from the answers"
-    assert "Each attack at" in page
+    assert "Each attack" in page
 
 
 def test_importing_the_reports_imports_no_plotting_and_no_torch():

@@ -9,10 +9,10 @@ import pytest
 from synthetic import make_run
 
 from harness.audit.statistics import mcnemar_p
-from reports.format import NONE, significant
+from reports.format import significant
 from reports.markdown import to_markdown
 from reports.run import Run
-from reports.sections import engines, provenance, scope, verdict
+from reports.sections import engines, provenance, robustness, scope
 
 
 @pytest.mark.parametrize("tier", ["quick", "bench", "qualify"])
@@ -78,17 +78,17 @@ def test_kernels_parts_of_a_call_and_device_memory_are_shown_where_an_engine_has
         ["ort-int8", "sparse", "25.0 %", "12.5 %", "30.0 %"],
     ]
     assert [cell.text for cell in tables["Where the time of a call goes (ms)"].rows[0]] == [
-        "ort-int8", "1", "host to device", "0.0300", "0.0400", NONE, "0.0310",
+        "ort-int8", "1", "host to device", "0.0300", "0.0400", "0.0310",
     ]  # fmt: skip
     last = tables["Where the time of a call goes (ms)"].rows[-1]
     assert [cell.text for cell in last[:4]] == ["ort-int8", "8", "compute (trtexec)", "0.0300"]
     assert "5.00 MiB" in [cell.text for cell in tables["Size, memory and loading"].rows[1]]
 
 
-def test_the_reasons_show_the_ratio_with_its_interval_and_mcnemars_p(tmp_path):
+def test_beside_the_verdict_stand_the_ratio_with_its_interval_and_mcnemars_p(tmp_path):
     record = make_run(tmp_path / "run")
-    (reasons,) = [table for table in verdict.section(Run.open(tmp_path / "run")).tables if table.title == "Reasons"]
+    (reasons,) = [table for table in robustness.section(Run.open(tmp_path / "run")).tables if table.title == "Beside the verdict"]
     for claim, transfer, row in zip(record.claims, [t for t in record.transfer if t.attack == "apgd-dlr"], reasons.rows, strict=True):
-        assert row[3].text.startswith(f"{100 * transfer.engine_accuracy / transfer.twin_accuracy:.1f} % [")
-        assert row[4].text[:3] == f"{mcnemar_p(transfer.flips.twin_only, transfer.flips.engine_only):#.3g}"[:3]
+        assert row[2].text.startswith(f"{100 * transfer.engine_accuracy / transfer.twin_accuracy:.1f} % [")
+        assert row[3].text[:3] == f"{mcnemar_p(transfer.flips.twin_only, transfer.flips.engine_only):#.3g}"[:3]
         assert claim.mcnemar_p == pytest.approx(mcnemar_p(transfer.flips.twin_only, transfer.flips.engine_only))

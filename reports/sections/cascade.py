@@ -1,0 +1,32 @@
+"""The cascade: how many images survive one attack after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.answers import TWIN
+from reports.cascade import Stage, cascade
+from reports.elements import Cell, Section, table
+from reports.format import count
+from reports.run import Run
+
+
+def section(run: Run) -> Section | None:
+    """One row per attack of the claimed radius; nothing where nothing was attacked."""
+    models, stages = cascade(run)
+    if not stages:
+        return None
+    survivors = table(
+        f"Images left at ε = {stages[-1].eps}",
+        ("After", "Made on", "Shown", *(f"{TWIN} (PyTorch)" if name == TWIN else run.shown(name) for name in models)),
+        [(stage.attack, stage.made_on, count(stage.shown) if stage.shown else "", *_left(stage, models)) for stage in stages],
+        numbers=range(2, 3 + len(models)),
+        note="Right when clean and under every attack so far that counts for the model: those on the twin, and those on the engine itself. "
+        "Grey: this attack does not count for it. Shown: images on which the twin or an engine still held out; for the others no attack "
+        "could change the result any more.",
+    )
+    return Section("cascade", "The cascade of attacks", [], [survivors])
+
+
+def _left(stage: Stage, models: Sequence[str]) -> list[Cell]:
+    return [Cell(count(stage.left[name]), "" if name in stage.counts_for else "muted") for name in models]
