@@ -12,7 +12,7 @@ import typer
 
 from harness import plugins
 from harness.allocator import keep_freed_memory
-from harness.commands import compare, compress, devices, doctor, lint, models, reproduce, requirements, selftest, sweep
+from harness.commands import compare, compress, devices, doctor, history, lint, models, reproduce, requirements, selftest, sweep
 from harness.commands.interruption import going_on
 from harness.commands.options import (
     Address,
@@ -314,6 +314,7 @@ app.command(epilog=sweep.EPILOG)(sweep.sweep)
 app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 app.command("init-requirements", epilog=requirements.EPILOG)(init_requirements)
 app.command(epilog=compare.EPILOG)(compare.compare)
+app.command(epilog=history.EPILOG)(history.history)
 app.command(epilog=doctor.EPILOG)(doctor.doctor)
 app.command(epilog=selftest.EPILOG)(selftest.selftest)
 app.add_typer(devices.app, name="devices")
