@@ -12,7 +12,7 @@ import typer
 
 from harness import plugins
 from harness.allocator import keep_freed_memory
-from harness.commands import compare, compress, devices, doctor, history, lint, models, reproduce, requirements, selftest, sweep
+from harness.commands import compare, compress, devices, doctor, history, lint, models, reproduce, requirements, selftest, sweep, validate
 from harness.commands.interruption import going_on
 from harness.commands.options import (
     Address,
@@ -317,6 +317,7 @@ app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=history.EPILOG)(history.history)
 app.command(epilog=doctor.EPILOG)(doctor.doctor)
 app.command(epilog=selftest.EPILOG)(selftest.selftest)
+app.command(epilog=validate.EPILOG)(validate.validate)
 app.add_typer(devices.app, name="devices")
 app.add_typer(models.app, name="models")
 

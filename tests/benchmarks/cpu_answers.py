@@ -14,15 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from devices.host.profile import load_profile
 from devices.worker.environment import describe_machine
-from harness.answers import Answers, Logits
 from harness.attacks.sets import make_set
-from harness.attacks.target import EngineTarget
 from harness.settings import Settings
-from harness.stages.engines import open_engines, plan_engines
 from harness.stages.export import export_and_check
 from harness.stages.subject import load_subject
+from harness.validate.cpus import ask_on
 
 FLAVOURS = ("ort-int8", "ort-int8-precise", "ort-int8-rr")
 
@@ -52,18 +49,10 @@ def main() -> None:
     )
     asked = {subject.test.sha256: subject.test.images, record.set_sha256: images}
 
-    answers: dict[str, dict[str, tuple[Logits, ...] | str]] = {}
-    for device in dict.fromkeys(("host", *given.device)):
-        profile = load_profile(device)
-        if profile.emulation:
-            profile = load_profile(device, emulate=True)
-        there, place = replace(subject, profile=profile), given.out / device
-        engines = plan_engines(there, settings, exported)
-        with open_engines(engines, there, settings, place, print) as opened:
-            answers[device] = {name: str(error) for name, error in opened.failed.items()}
-            for name, session in opened.sessions.items():
-                model = EngineTarget(session)
-                answers[device][name] = tuple(Answers(place).ask(model, sha256, shown) for sha256, shown in asked.items())
+    answers = {
+        device: ask_on(device, subject, settings, exported, asked, given.out / device, print)
+        for device in dict.fromkeys(("host", *given.device))
+    }
 
     labels = subject.test.labels
     print(f"\nCompared with {reference()}.")
