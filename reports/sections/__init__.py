@@ -20,6 +20,7 @@ SECTIONS: dict[str, str] = {
     "setting": "reports.sections.setting:section",
     "signature": "reports.sections.signature:section",
     "claims": "reports.sections.claims:section",
+    "requirements-in-full": "reports.sections.requirements:in_full",
     "engines": "reports.sections.engines:section",
     "choice": "reports.sections.choice:section",
     "telemetry": "reports.sections.telemetry:section",

@@ -11,28 +11,46 @@ from reports.format import NONE, digest, figure, percent
 from reports.run import Run
 
 OUTCOMES: dict[Outcome, Tone] = {Outcome.PASS: "good", Outcome.FAIL: "bad", Outcome.INCONCLUSIVE: "warn", Outcome.NOT_MEASURED: "warn"}
+WORST_FIRST = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.NOT_MEASURED, Outcome.PASS)
+MOST_ROWS = 10
 SIDES = {"at_most": "at most {}", "at_least": "at least {}", "all_of": "all of {}", "may_fail": "may fail: {}", "real": "{}"}
 
 
 def section(run: Run) -> Section | None:
-    """One row per requirement; nothing where no requirements were given."""
+    """The rows that a reviewer must see, the worst first; nothing where no requirements were given."""
+    record = run.record
+    if record.qualification is None:
+        return None
+    ordered = sorted(record.requirements, key=lambda row: WORST_FIRST.index(row.outcome))
+    left = ordered[MOST_ROWS:]
+    more = f"{len(left)} more rows ({counts(left)}), the rule" if left else "The rule"
+    note = f"{more} and what would decide stand under Requirements in full."
+    shown = _table(f"Requirements of {record.qualification.name}", ordered[:MOST_ROWS], note)
+    return Section("requirements", "Requirements", [f"{counts(record.requirements)}."], [shown], sheet=True)
+
+
+def in_full(run: Run) -> Section | None:
+    """Every row in the order of the file, the rule, and what would decide."""
     record = run.record
     if record.qualification is None:
         return None
     found = rows_tables(f"Requirements of {record.qualification.name}", record.requirements, record.qualification)
-    return Section("requirements", "Requirements", [f"{counts(record.requirements)}."], found)
+    return Section("requirements-in-full", "Requirements in full", [], found)
 
 
 def rows_tables(title: str, requirements: Sequence[Requirement], qualification: Qualification) -> list[Table]:
     """The rows with the rule for all of them below, then what there is to know of those that have a reason."""
+    reasons = [(row.name, _whose(row), row.reason) for row in requirements if row.reason]
+    found = [_table(title, requirements, rule(qualification))]
+    return found + ([table("What would decide, and what to know", ("Requirement", "Of", "What"), reasons)] if reasons else [])
+
+
+def _table(title: str, requirements: Sequence[Requirement], note: str) -> Table:
     rows = [
         (row.name, _whose(row), Cell(row.outcome, OUTCOMES[row.outcome]), limit(row), figure(row.observed, row.unit), bounds(row))
         for row in requirements
     ]
-    columns = ("Requirement", "Of", "Result", "Limit", "Observed", "Bounds")
-    reasons = [(row.name, _whose(row), row.reason) for row in requirements if row.reason]
-    found = [table(title, columns, rows, numbers=(4, 5), note=rule(qualification))]
-    return found + ([table("What would decide, and what to know", ("Requirement", "Of", "What"), reasons)] if reasons else [])
+    return table(title, ("Requirement", "Of", "Result", "Limit", "Observed", "Bounds"), rows, numbers=(4, 5), note=note)
 
 
 def _whose(row: Requirement) -> str:

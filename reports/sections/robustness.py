@@ -6,7 +6,7 @@ from harness.answers import TWIN
 from harness.records import RunRecord, Transfer
 from harness.sources import SOURCES
 from reports.elements import Section, Table, table
-from reports.format import NONE, count, estimate, percent, points, significant
+from reports.format import NONE, count, counted, estimate, percent, points, significant
 from reports.outcomes import WorstCase, wilson, worst_cases
 from reports.run import GATE_SOURCE, Run
 from reports.sections.verdict import called
@@ -24,7 +24,7 @@ def section(run: Run) -> Section:
     ]
     worst = worst_cases(run)
     tables = [_worst(worst)] if worst else []
-    return Section("robustness", "Robustness", paragraphs, [*tables, *_beside(record), _replayed(run)])
+    return Section("robustness", "Robustness", paragraphs, [*tables, *_in_words(record), *_between_engines(record), _replayed(run)])
 
 
 def _worst(cases: list[WorstCase]) -> Table:
@@ -49,15 +49,29 @@ def _worst(cases: list[WorstCase]) -> Table:
     )
 
 
-def _beside(record: RunRecord) -> list[Table]:
-    """What stands beside the verdict and does not decide it."""
-    rows = [(called(c), c.statement, estimate(c.relative_robustness, c.relative_ci95), significant(c.mcnemar_p)) for c in record.claims]
+def _in_words(record: RunRecord) -> list[Table]:
+    """Every claim with its whole reason, and what stands beside the verdict without deciding it."""
+    rows = [
+        (called(c), c.statement, c.reason, estimate(c.relative_robustness, c.relative_ci95), significant(c.mcnemar_p))
+        for c in record.claims
+    ]
     note = (
         "Engine / twin: the engine's worst-case accuracy as a share of the twin's, with its 95 % interval (paired bootstrap). McNemar's p: "
         "exact, two-sided, of no gap at all, not corrected. Neither decides: a large p is no evidence that the two are equal."
     )
-    columns = ("Engine", "Claim", "Engine / twin", "McNemar's p")
-    return [table("Beside the verdict", columns, rows, numbers=(2, 3), note=note)] if rows else []
+    columns = ("Engine", "Claim", "Why this verdict", "Engine / twin", "McNemar's p")
+    return [table("Claims in words", columns, rows, numbers=(3, 4), note=note)] if rows else []
+
+
+def _between_engines(record: RunRecord) -> list[Table]:
+    """Whether what fools one model fools another; nothing where that was not asked."""
+    rows = [(r.made_for, r.shown_to, counted(r.fooled)) for r in record.replays]
+    note = (
+        "Of the images that both have right when clean and that a set aimed at the first alone takes from it, the share that one of these "
+        "sets takes from the second too. It moves no verdict."
+    )
+    found = table("What fools one, shown to another (S6)", ("Made for", "Shown to", "Fooled too"), rows, numbers=(2,), note=note)
+    return [found] if rows else []
 
 
 def replays(record: RunRecord) -> list[Transfer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from harness.records import Claim, Gate, RunRecord, Step, Verdict
 from reports.command import command
@@ -38,6 +39,7 @@ STATUS_WORDS = {
     "built": "built ahead of time, not run: there is nothing here to run it on",
 }
 MOST_GATES = 6
+FEW, LONG, SHORT = 3, 400, 110  # more points than a few are told in fewer characters, so that a page holds them
 LARGER = {"cifar10-sample": "cifar10"}  # data set -> the whole of it
 
 
@@ -116,27 +118,30 @@ def section(run: Run) -> Section:
     paragraphs = [headline(record)]
     if worst is not None and worst.gap is not None:
         paragraphs.append(in_words(worst))
-    paragraphs += filter(None, (caveat(record), more_images(record)))
+    more, _, words = more_images(record).partition("Next: ")
+    paragraphs += filter(None, (caveat(record), more.strip()))
     found = (Listing("Why", _why(record)), Listing("Failed gates", _failed_gates(record)), Listing("What is missing", _missing(run)))
-    return Section("verdict", "Verdict", paragraphs, lists=[listing for listing in found if listing.items], sheet=True)
+    return Section("verdict", "Verdict", paragraphs, lists=[one for one in found if one.items], code=words, sheet=True)
 
 
 def _why(record: RunRecord) -> list[Item]:
-    """The reason of each claim; engines that share verdict and reason are named together."""
+    """The reason of each claim; engines that share verdict and reason are named together. All of a long one stands in the evidence."""
     shared: dict[tuple[Verdict, str], list[str]] = {}
     for claim in record.claims:
         shared.setdefault((claim.verdict, claim.reason), []).append(called(claim))
-    return [Item(f"{', '.join(engines)}: {verdict}", f"{reason}", TONES[verdict]) for (verdict, reason), engines in shared.items()]
+    room = LONG if len(shared) <= FEW else SHORT
+    return [Item(f"{_some(engines)}: {verdict}", shortened(reason, room), TONES[verdict]) for (verdict, reason), engines in shared.items()]
 
 
 def _failed_gates(record: RunRecord) -> list[Item]:
-    """Each failed gate once, with the engines where it failed and what the first of them showed."""
+    """Each failed gate once, with the engines where it failed and what the first of them showed; the rest stands in the evidence."""
     failed: dict[str, list[Gate]] = {}
     for gate in record.gates:
         if gate.passed is False:
             failed.setdefault(gate.name, []).append(gate)
+    room = LONG if len(failed) <= FEW else SHORT
     items = [
-        Item(f"{name} ({', '.join(gate.engine or 'the whole run' for gate in gates)})", _seen(gates[0]), "bad")
+        Item(f"{name} ({_some([gate.engine or 'the whole run' for gate in gates])})", _seen(gates[0], room), "bad")
         for name, gates in failed.items()
     ]
     if len(items) > MOST_GATES:
@@ -144,8 +149,13 @@ def _failed_gates(record: RunRecord) -> list[Item]:
     return items
 
 
-def _seen(gate: Gate) -> str:
-    return f"{sentence(shortened(gate.observed))} {gate.remedy}"
+def _seen(gate: Gate, room: int) -> str:
+    return f"{sentence(shortened(gate.observed, room))} {shortened(gate.remedy, room)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The names, or the first of many."""
+    return ", ".join(names) if len(names) <= FEW + 1 else f"{', '.join(names[:FEW])} and {len(names) - FEW} more"
 
 
 def _missing(run: Run) -> list[Item]:

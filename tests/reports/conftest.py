@@ -9,12 +9,13 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
+from crowded import make_crowded
 from synthetic import make_run
 
 from harness.records import Step
 from reports.render import render
 
-# The runs that the tests share, each rendered once. `unfinished` stopped before any attack.
+# The runs that the tests share, each rendered once, and `crowded`. `unfinished` stopped before any attack.
 VARIANTS = {
     "plain": {},
     "hostile": {"hostile": True, "failed": True},
@@ -35,7 +36,10 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     @cache
     def folder(variant: str) -> Path:
         path = tmp_path_factory.mktemp(variant) / "run"
-        make_run(path, **VARIANTS[variant])
+        if variant == "crowded":
+            make_crowded(path)
+        else:
+            make_run(path, **VARIANTS[variant])
         return path
 
     @cache

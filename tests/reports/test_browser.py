@@ -51,7 +51,7 @@ def nothing_amiss(seen: dict, width: int) -> None:
     assert seen["wide"] <= width
 
 
-@pytest.mark.parametrize("variant", ["plain", "hostile", "bare"])
+@pytest.mark.parametrize("variant", ["plain", "hostile", "crowded", "bare"])
 @pytest.mark.parametrize("width", [360, 800, 1600])
 def test_nothing_overlaps_or_is_cut_and_nothing_is_complained_of(rendered, tmp_path, variant, width):
     seen = measured(rendered(variant, "html"), tmp_path, width)
@@ -64,7 +64,7 @@ def test_nothing_overlaps_or_is_cut_and_nothing_is_complained_of(rendered, tmp_p
         assert width > 360 or seen["scrolling"], "else the cue was tried on nothing"
 
 
-@pytest.mark.parametrize("variant", ["plain", "hostile", "accelerator"])
+@pytest.mark.parametrize("variant", ["plain", "hostile", "crowded", "accelerator"])
 def test_nothing_overlaps_or_is_cut_on_paper(rendered, tmp_path, variant):
     seen = on_paper(rendered(variant, "html"), tmp_path)
     nothing_amiss(seen, A4_PX)
@@ -88,6 +88,13 @@ def test_what_is_signed_takes_two_pages_and_the_evidence_begins_on_the_third(ren
     assert (pages(first, tmp_path), pages(sheet, tmp_path)) == (1, 2)
     assert pages(whole, tmp_path) > 4
     assert on_paper(sheet, tmp_path)["claims"] > 0.55 * A4_HIGH_PX, "the second page is half empty"
+
+
+def test_many_engines_gates_and_requirements_still_leave_the_signatures_on_the_second_page(rendered, tmp_path):
+    first = tmp_path / "first.html"
+    text = rendered("crowded", "html").read_text()
+    first.write_text(re.sub(r'<section id="claims".*</div>\s*(?=</main>)', "</div>", text, flags=re.DOTALL))
+    assert pages(first, tmp_path) == 2
 
 
 def test_folded_tables_are_open_on_paper(rendered, tmp_path):

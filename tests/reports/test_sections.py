@@ -87,8 +87,8 @@ def test_kernels_parts_of_a_call_and_device_memory_are_shown_where_an_engine_has
 
 def test_beside_the_verdict_stand_the_ratio_with_its_interval_and_mcnemars_p(tmp_path):
     record = make_run(tmp_path / "run")
-    (reasons,) = [table for table in robustness.section(Run.open(tmp_path / "run")).tables if table.title == "Beside the verdict"]
+    (reasons,) = [table for table in robustness.section(Run.open(tmp_path / "run")).tables if table.title == "Claims in words"]
     for claim, transfer, row in zip(record.claims, [t for t in record.transfer if t.attack == "apgd-dlr"], reasons.rows, strict=True):
-        assert row[2].text.startswith(f"{100 * transfer.engine_accuracy / transfer.twin_accuracy:.1f} % [")
-        assert row[3].text[:3] == f"{mcnemar_p(transfer.flips.twin_only, transfer.flips.engine_only):#.3g}"[:3]
+        assert row[3].text.startswith(f"{100 * transfer.engine_accuracy / transfer.twin_accuracy:.1f} % [")
+        assert row[4].text[:3] == f"{mcnemar_p(transfer.flips.twin_only, transfer.flips.engine_only):#.3g}"[:3]
         assert claim.mcnemar_p == pytest.approx(mcnemar_p(transfer.flips.twin_only, transfer.flips.engine_only))
