@@ -113,7 +113,7 @@ TERMS = (
     Term("Tango", "How the bounds of a difference of two shares on the same images are computed (Tango 1998)."),
     Term("Holm", "Makes several claims together as hard to pass by chance as one (Holm 1979).", "Holm(?:-adjusted)?"),
     Term("McNemar", "A test whether two models differ at all on the same images.", "McNemar"),
-    Term("Bonferroni", "Makes several requirements together as hard to pass by chance as one."),
+    Term("Bonferroni", "Makes several limits together as hard to pass by chance as one."),
     Term("p", "How likely figures such as these are by chance alone, if the opposite were true.", r"(?<![\w-])p(?=:| of)"),
     Term("HOLDS", "The gap is below the margin, with 95 % confidence, and the engine itself was attacked."),
     Term("NOT REFUTED BY TRANSFER", "Nothing speaks against the claim, but the engine itself was not attacked: no proof."),

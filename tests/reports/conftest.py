@@ -17,12 +17,12 @@ from reports.render import render
 
 # The runs that the tests share, each rendered once, and `crowded`. `unfinished` stopped before any attack.
 VARIANTS = {
-    "plain": {},
-    "hostile": {"hostile": True, "failed": True},
-    "synthetic": {"synthetic": True},
+    "plain": {"rounds": 5},
+    "hostile": {"rounds": 5, "hostile": True, "failed": True},
+    "synthetic": {"rounds": 5, "synthetic": True},
     "emulated": {"emulated": True},
     "unrun": {"emulated": True, "unrun": True},
-    "accelerator": {"accelerator": True},
+    "accelerator": {"rounds": 5, "accelerator": True},
     "alike": {"noise": 0.0},
     "unfinished": {"attacked": False, "claims": [], "gates": [], "verdict": None, "status": Step.EXPORTED},
     "bare": {"attacked": False, "claims": [], "gates": [], "verdict": None, "status": Step.STARTED, "engines": []},
@@ -37,7 +37,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def folder(variant: str) -> Path:
         path = tmp_path_factory.mktemp(variant) / "run"
         if variant == "crowded":
-            make_crowded(path)
+            make_crowded(path, rounds=5)
         else:
             make_run(path, **VARIANTS[variant])
         return path

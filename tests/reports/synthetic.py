@@ -78,6 +78,7 @@ def make_run(
     synthetic: bool = False,
     unrun: bool = False,
     accelerator: bool = False,
+    rounds: int = 0,
     **changes: Any,
 ) -> RunRecord:
     """Write a finished run into `folder` and give back its record.
@@ -92,6 +93,7 @@ def make_run(
         failed: a third engine crashed.
         unrun: the INT8 engine was simulated on the workstation, so it has a floor but no latency.
         accelerator: the INT8 engine ran on a device with memory and kernels of its own, and says so.
+        rounds: in which the engines were timed in turns; 0: that was not kept.
         changes: fields of the record to set.
     """
     rng = np.random.default_rng(0)
@@ -139,7 +141,7 @@ def make_run(
     frame.to_parquet(folder / "samples.parquet")
     _answers(folder, frame, labels, np.arange(n), attacks)
 
-    engines = [_engine(folder, name, base + strays[name][:, 0], evil, rng) for name in ENGINES]
+    engines = [_engine(folder, name, base + strays[name][:, 0], evil, rng, rounds) for name in ENGINES]
     if unrun:
         engines[1] = _unrun(engines[1])
     if accelerator:
@@ -309,14 +311,15 @@ def _transfer(engine, where, clean, engine_clean, margin, stray):
     )
 
 
-def _engine(folder, flavour, margin, evil, rng):
+def _engine(folder, flavour, margin, evil, rng, rounds):
     integer = flavour == "ort-int8"
     latency = {}
     for batch in BATCHES:
         n = {1: 2_000, 8: 700, 32: 100}[batch]
         values = (0.9 if integer else 1.2) * batch**0.8 * 1e6 * (1 + rng.gamma(1.2, 0.04, n) + (rng.random(n) < 0.01) * rng.random(n) * 2)
         raw = f"timings/{flavour}-b{batch}.npz"
-        np.savez(folder / raw, latency_ns=values.astype(np.int64), round=np.arange(n) * 5 // n, warmup_ns=values[:50].astype(np.int64))
+        turns = {"round": np.arange(n) * rounds // n} if rounds else {}
+        np.savez(folder / raw, latency_ns=values.astype(np.int64), warmup_ns=values[:50].astype(np.int64), **turns)
         latency[str(batch)] = _latency(values / 1e6, batch, raw)
     return EngineRecord(
         flavour=flavour,

@@ -73,7 +73,7 @@ def test_rendering_twice_gives_the_same_bytes(tmp_path):
 
 
 def test_missing_raw_files_are_named_and_their_figures_left_out(tmp_path):
-    make_run(tmp_path / "run")
+    make_run(tmp_path / "run", rounds=5)
     for name in ("samples.parquet", "timings/ort-int8-b1.npz", "adversarial/clean.npz"):
         (tmp_path / "run" / name).unlink()
     page = re.sub(r"</?a\b[^>]*>", "", render(tmp_path / "run", ["html"])["html"].read_text())

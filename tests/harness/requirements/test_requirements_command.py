@@ -47,7 +47,8 @@ def test_rows_stand_in_the_record_the_reports_and_junit(run, tmp_path):
     record = RunRecord.load(run)
     assert [row.outcome for row in record.requirements] == [Outcome.PASS, Outcome.PASS, Outcome.FAIL, Outcome.NOT_MEASURED]
     assert record.qualification is not None and record.qualification.name == "q" and len(record.qualification.sha256) == 64
-    markdown, html = (run / "report.md").read_text(), (run / "report.html").read_text()
+    markdown = (run / "report.md").read_text()
+    html = re.sub(r"</?a\b[^>]*>", "", (run / "report.html").read_text())  # words of the glossary are links
     for row in record.requirements:
         assert f"| {row.name} | ort-int8 | {'**FAIL**' if row.outcome == Outcome.FAIL else row.outcome} |" in markdown
         assert row.name in html and row.outcome in html
