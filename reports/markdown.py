@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from reports.elements import Cell, Listing, Section, Table
 from reports.run import Run
@@ -11,6 +11,8 @@ from reports.sections import sections
 from reports.sections.verdict import tag
 from reports.title import subtitle, title
 
+ON_PAPER = ("claims", "setting", "signature")  # of the sheet to be signed; a pull request has model and device in its title
+FOLDED = "Device, decision, evidence, how to repeat it"
 _SPECIAL = re.compile(r"[\\`*|]|(?<!\w)_|_(?!\w)|\](?=\()|~~")
 
 
@@ -21,14 +23,19 @@ def escape(text: str) -> str:
 
 
 def to_markdown(run: Run) -> str:
-    """The whole report of a run."""
-    return document(title(run.record), subtitle(run.record), sections(run), tag(run.record))
+    """The whole report of a run: what decides stands open, fit for a pull request; the evidence is folded."""
+    every = sections(run)
+    first = [section for section in every if section.sheet and section.key not in ON_PAPER]
+    return document(title(run.record), subtitle(run.record), first, tag(run.record), [one for one in every if one not in first])
 
 
-def document(title: str, subtitle: str, sections: Iterable[Section], tag: str = "") -> str:
-    """Sections under a title; `tag` stands beside every heading."""
+def document(title: str, subtitle: str, sections: Iterable[Section], tag: str = "", folded: Sequence[Section] = ()) -> str:
+    """Sections under a title, and those that open at a click where Markdown is rendered; `tag` stands beside every heading."""
     mark = f" ({tag})" if tag else ""
-    return "\n\n".join([f"# {escape(title)}{mark}", escape(subtitle), *(_section(section, mark) for section in sections)]) + "\n"
+    parts = [f"# {escape(title)}{mark}", escape(subtitle), *(_section(section, mark) for section in sections)]
+    if folded:  # a blank line must stand between HTML and Markdown
+        parts += [f"<details><summary>{FOLDED}{mark}</summary>", *(_section(section, mark) for section in folded), "</details>"]
+    return "\n\n".join(parts) + "\n"
 
 
 def _section(section: Section, mark: str) -> str:
@@ -36,7 +43,8 @@ def _section(section: Section, mark: str) -> str:
     if section.key == "verdict":
         paragraphs[0] = f"**{paragraphs[0]}**"
     code = [_fenced(section.code)] if section.code else []
-    return "\n\n".join([f"## {section.title}{mark}", *paragraphs, *map(_list, section.lists), *map(_table, section.tables), *code])
+    tables = [_rows(section.tables[0])] if section.sheet and len(section.tables) == 1 else map(_table, section.tables)
+    return "\n\n".join([f"## {section.title}{mark}", *paragraphs, *map(_list, section.lists), *tables, *code])
 
 
 def _list(listing: Listing) -> str:
@@ -46,10 +54,15 @@ def _list(listing: Listing) -> str:
 
 
 def _table(table: Table) -> str:
+    return f"### {table.title}\n\n{_rows(table)}"
+
+
+def _rows(table: Table) -> str:
+    """A table without its title, which says no more than its section's where it is the only one."""
     lines = [_row(map(escape, table.columns)), _row("--:" if i in table.numbers else "---" for i in range(len(table.columns)))]
     lines += [_row(map(_cell, row)) for row in table.rows]
     note = ["", f"_{escape(table.note)}_"] if table.note else []
-    return "\n".join([f"### {table.title}", "", *lines, *note])
+    return "\n".join([*lines, *note])
 
 
 def _cell(cell: Cell) -> str:

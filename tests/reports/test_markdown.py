@@ -40,11 +40,22 @@ def test_every_row_has_the_cells_of_its_header(rendered, variant):
         assert cells == width, line
 
 
+@pytest.mark.parametrize("variant", ["plain", "hostile", "synthetic", "emulated", "unrun", "accelerator", "unfinished", "bare"])
+def test_what_decides_fits_a_pull_request(rendered, variant):
+    """All else is folded: it opens at a click."""
+    before, fold, after = rendered(variant, "md").read_text().partition("<details>")
+    assert fold and len(before.splitlines()) <= 60
+    assert after.count("</details>") == 1 and after.endswith("</details>\n")
+    assert "## Verdict" in before and "## Verdict" not in after
+    assert "\n\n## " in after, "Markdown within HTML begins after a blank line"
+
+
 def test_names_cannot_become_markup(rendered):
     whole = rendered("hostile", "md").read_text()
     fenced = re.findall(r"(?ms)^(`{3,})sh$.*?^\1$", whole)
     text = re.sub(r"(?ms)^(`{3,})sh$.*?^\1$", "", whole)
-    assert "<" not in text and "\x1b" not in text and "\u202e" not in text
+    ours = ("<details>", "<summary>", "</summary>", "</details>")
+    assert "<" not in re.sub("|".join(ours), "", text) and "\x1b" not in text and "\u202e" not in text
     assert not re.search(r"(?<!\\)\]\(", text)
     assert not re.search(r"(?<!\\)`", text)
     assert len(fenced) == 2, "the next command, and that of this run"
