@@ -23,6 +23,7 @@ from export.evidence import MIN_INTEGER_SHARE, Evidence, KernelShare
 from export.macs import MacNode, mac_nodes
 
 SPARSE_LABEL = " 2:4"
+LONGEST_MS = 1e15  # of a layer: sums and shares of such stay finite
 DETAILED = "Build the engine with detailed profiling verbosity."
 
 _MOVEMENT = frozenset(
@@ -105,9 +106,15 @@ def read_profile(rows: Any) -> dict[str, float]:
     try:
         for row in rows:
             if "name" in row:  # the first row holds the number of passes
-                found[row["name"]] = found.get(row["name"], 0.0) + float(row["averageMs"])
+                found[row["name"]] = found.get(row["name"], 0.0) + _milliseconds(row["averageMs"])
     except (TypeError, KeyError, ValueError) as error:
         raise ExportError(f"this is no layer profile: {error!r}; expected a list of rows with name and averageMs") from error
+    return found
+
+
+def _milliseconds(value: Any) -> float:
+    if not 0 <= (found := float(value)) <= LONGEST_MS:
+        raise ValueError(f"averageMs is {found}")
     return found
 
 

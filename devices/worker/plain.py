@@ -12,7 +12,8 @@ LARGEST = 1 << 64  # of a whole number, either way
 
 
 def read_json(raw: bytes | str) -> Any:
-    """A JSON value without what only trouble is made of: NaN, infinity, numbers and texts beyond reason, a hundred brackets in a row.
+    """A JSON value without what only trouble is made of: NaN, infinity, numbers and texts beyond reason, a hundred brackets in a row, half
+    a character (a lone surrogate, which JSON can escape and UTF-8 cannot write).
 
     Raises:
         ValueError: not JSON, or one of these.
@@ -52,8 +53,8 @@ def _check(value: Any) -> None:
                 raise ValueError("a number in it is not finite")
             if isinstance(item, int) and abs(item) > LARGEST:
                 raise ValueError("a whole number in it is beyond 2^64")
-            if isinstance(item, str) and len(item) > LONGEST:
-                raise ValueError(f"a text in it has {len(item)} characters; at most {LONGEST} are taken")
+            if isinstance(item, str):
+                _check_text(item)
         level = [
             inner
             for item in level
@@ -61,6 +62,13 @@ def _check(value: Any) -> None:
             for inner in (item if isinstance(item, list) else [*item, *item.values()])
         ]
         depth += 1
+
+
+def _check_text(text: str) -> None:
+    if len(text) > LONGEST:
+        raise ValueError(f"a text in it has {len(text)} characters; at most {LONGEST} are taken")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("a text in it holds half a character, which no file takes")
 
 
 def _no_number(constant: str) -> NoReturn:

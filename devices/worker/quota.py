@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from devices.worker.reader import Reader
 
 _ROOT = "/sys/fs/cgroup"
-_FIRST_VERSION = ("cpu,cpuacct", "cpu", "cpuacct,cpu")  # folders below the root where the controller is mounted
+_FIRST_VERSION = ("cpu,cpuacct", "cpu", "cpuacct,cpu")  # folders below the root where the controller is mounted; others lead there
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def read_quota(reader: Reader) -> Quota | None:
     groups = reader.text("/proc/self/cgroup").splitlines()
     if not groups:
         return None
-    found = [(cpus, folder) for folder in _folders(groups) if (cpus := _cpus(reader, folder)) is not None]
+    found = [(cpus, folder) for folder in _folders(reader, groups) if (cpus := _cpus(reader, folder)) is not None]
     counts = [_counts(reader, folder) for _, folder in found]
     return Quota(min((cpus for cpus, _ in found), default=None), sum(c[0] for c in counts), sum(c[1] for c in counts))
 
@@ -50,14 +50,14 @@ def usable_cpus(reader: Reader | None = None) -> int:
     return allowed if quota is None or quota.cpus is None else max(1, min(allowed, int(quota.cpus)))
 
 
-def _folders(groups: list[str]) -> Iterator[str]:
+def _folders(reader: Reader, groups: list[str]) -> Iterator[str]:
     """The folders of the process's groups and of those above them. A line is ID:CONTROLLERS:PATH; version 2 has ID 0."""
     for line in groups:
         number, controllers, path = [*line.split(":", 2), "", ""][:3]
         if number == "0":
-            roots: tuple[str, ...] = (_ROOT,)
+            roots = [_ROOT]
         elif "cpu" in controllers.split(","):
-            roots = tuple(f"{_ROOT}/{name}" for name in _FIRST_VERSION)
+            roots = [root for name in _FIRST_VERSION for root in reader.paths(f"{_ROOT}/{name}")][:1]
         else:
             continue
         group = PurePosixPath("/", *(part for part in path.split("/") if part not in ("", "..")))

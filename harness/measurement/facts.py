@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+LARGEST = 1 << 62  # of bytes and nanoseconds: what is computed from two of them still fits a number of 64 bits
 
 
 class Loose(BaseModel):
@@ -16,9 +18,9 @@ class Loose(BaseModel):
 class Memory(Loose):
     """Bytes before the runtime was imported, at the peak above them, and of an accelerator's own memory."""
 
-    baseline_bytes: int | None = Field(default=None, ge=0)
-    peak_bytes: int | None = Field(default=None, ge=0)
-    device_bytes: int | None = Field(default=None, ge=0)
+    baseline_bytes: int | None = Field(default=None, ge=0, le=LARGEST)
+    peak_bytes: int | None = Field(default=None, ge=0, le=LARGEST)
+    device_bytes: int | None = Field(default=None, ge=0, le=LARGEST)
 
 
 class Checks(Loose):
@@ -45,10 +47,29 @@ class Checks(Loose):
 class Sampled(Loose):
     """How the samples beside the timing were taken; see `devices.worker.telemetry.series.Telemetry`."""
 
-    period_ms: int = Field(ge=1)
+    period_ms: int = Field(ge=1, le=LARGEST)
     cpu_share: float = Field(ge=0, le=1e6)
-    idle_ns: list[int] = Field(min_length=2, max_length=2)
+    idle_ns: list[Annotated[int, Field(ge=-LARGEST, le=LARGEST)]] = Field(min_length=2, max_length=2)
     absent: dict[str, str]
+
+
+class Opinion(Loose):
+    """What another program measured of the same engine (see `devices.worker.trtexec`): nanoseconds of each part of a call, or nothing."""
+
+    batch: int = Field(default=1, ge=1, le=LARGEST)
+    parts_ns: dict[str, list[Annotated[int, Field(ge=0, le=LARGEST)]]] = {}
+
+    @model_validator(mode="after")
+    def _timed(self) -> Self:
+        if self.parts_ns and not (self.parts_ns.get("compute") and all(self.parts_ns.values())):
+            raise ValueError("a part of the call was not timed")
+        return self
+
+
+class Information(Loose):
+    """What a TensorRT engine's file of evidence holds, beside what `export.evidence_tensorrt` reads."""
+
+    trtexec: Opinion = Opinion()
 
 
 class Drive(Loose):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from harness.measurement.peaks import declared_peaks, measured_peaks
 from harness.measurement.roofline import Peaks, Work, floor, peak_arithmetic
 from harness.records import CrossCheck, EngineRecord, Floor, KernelShare, Latency, LoadGen, Memory, PrecisionEvidence, Roofline
 from harness.stages.device import telemetry_record, with_conditions
-from harness.stages.measure import LOADGEN, Measured, timing_arrays
+from harness.stages.measure import LOADGEN, Measured, information, timing_arrays
 from harness.stages.subject import Subject
 
 READERS: dict[str, Callable[[Path, Artefact], Evidence]] = {"onnxruntime": precision_evidence, "tensorrt": tensorrt_evidence}
@@ -122,12 +121,11 @@ def _cross_check(m: Measured) -> CrossCheck | None:
     """What trtexec measured of the engine on the device, where it is there (see `devices.worker.trtexec`)."""
     if m.engine.runtime != "tensorrt" or m.engine.simulated or m.facts.graph is None:
         return None
-    opinion = json.loads((m.folder / m.facts.graph).read_text(encoding="utf-8")).get("trtexec", {})
-    parts = {name: np.array(values, np.int64) for name, values in opinion.get("parts_ns", {}).items()}
-    if not parts:
+    opinion = information((m.folder / m.facts.graph).read_bytes()).trtexec
+    if not opinion.parts_ns:
         return None
-    found = {name: figures.spread(values) for name, values in parts.items()}
-    return CrossCheck(tool="trtexec", batch=opinion["batch"], n=len(parts["compute"]), parts=found)
+    found = {name: figures.spread(np.array(values, np.int64)) for name, values in opinion.parts_ns.items()}
+    return CrossCheck(tool="trtexec", batch=opinion.batch, n=len(opinion.parts_ns["compute"]), parts=found)
 
 
 def _disagreement(latency: dict[str, Latency], opinion: CrossCheck | None) -> list[str]:

@@ -14,13 +14,14 @@ from devices.host.arrays import read_npz
 from devices.host.rounds import Timing, TimingPlan, time_in_rounds
 from devices.host.rules import Environment, State, check_fields, check_peaks, check_telemetry
 from devices.host.session import EngineError, EngineId, EngineSession
+from devices.worker.plain import printable, read_json
 from devices.worker.spec import FormatError
 from devices.worker.telemetry.series import Telemetry, read_arrays
 from harness.answers import Images, Logits
 from harness.errors import UntrustedError
 from harness.limits import LIMITS
 from harness.measurement.energy import most_turns
-from harness.measurement.facts import Checks, Drive, Facts, Loose, Memory, Sampled
+from harness.measurement.facts import Checks, Drive, Facts, Information, Loose, Memory, Sampled
 from harness.settings import Settings
 from harness.stages.engines import Engine, Engines, Steps
 from harness.stages.subject import Subject
@@ -151,7 +152,7 @@ def _examine(engine: Engine, opened: Engines, timings: dict[int, Timing], subjec
     session = opened.sessions[engine.name]
     try:
         kept = _examined(engine, session, timings, subject, settings)
-        _check(kept, place)
+        _check(kept, place, engine.runtime)
     except (EngineError, FormatError) as error:
         fault = error if isinstance(error, EngineError) else EngineError("crashed", f"what it says of itself cannot be used: {error}")
         _fail(opened, engine.name, fault)
@@ -159,7 +160,7 @@ def _examine(engine: Engine, opened: Engines, timings: dict[int, Timing], subjec
     return kept
 
 
-def _check(kept: Kept, place: Path) -> None:
+def _check(kept: Kept, place: Path, runtime: str) -> None:
     """Raise FormatError or EngineError unless what came from the device is of the right form."""
     facts, _, files = kept
     check_fields("environment", facts.environment, Environment)
@@ -168,10 +169,20 @@ def _check(kept: Kept, place: Path) -> None:
     check_peaks(facts.peaks)
     for name in files:
         safe_name(name)
+    if runtime == "tensorrt" and facts.graph is not None:
+        information(files[facts.graph])
     if facts.sampled is not None:
         place.mkdir(parents=True, exist_ok=True)
         (place / TELEMETRY).write_bytes(files[TELEMETRY])
         _telemetry(facts.sampled, place)
+
+
+def information(raw: bytes) -> Information:
+    """What a TensorRT engine says of itself. Raises FormatError: not of the right form."""
+    try:
+        return Information.model_validate(read_json(raw))
+    except ValueError as error:
+        raise FormatError(f"the engine information is damaged: {printable(str(error))}") from error
 
 
 def _examined(engine: Engine, session: EngineSession, timings: dict[int, Timing], subject: Subject, settings: Settings) -> Kept:

@@ -57,6 +57,14 @@ def plant(root: Path, groups: str, files: dict[str, str]) -> Reader:
     return Reader(root)
 
 
+def test_a_second_way_to_the_same_groups_counts_nothing_twice(tmp_path: Path) -> None:
+    """Version 1 mounts `cpu,cpuacct`, and `cpu` is a link to it."""
+    limit = {f"{V1}/cpu.cfs_quota_us": "50000", f"{V1}/cpu.cfs_period_us": "100000", f"{V1}/cpu.stat": FIRST}
+    reader = plant(tmp_path, "4:cpu,cpuacct:/", limit)
+    (tmp_path / V1).with_name("cpu").symlink_to("cpu,cpuacct")
+    assert read_quota(reader) == Quota(0.5, 10, 4)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_quota_is_that_of_the_tightest_group_on_the_way_to_the_root(case: str, tmp_path: Path) -> None:
     groups, files, expected = CASES[case]
