@@ -250,6 +250,7 @@ def attack(
         model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, attacks=(attack,), eps=eps,
         samples=samples, seed=seed, plugins=plugin,
     )  # fmt: skip
+    from harness.audit.gates import undone_remark
     from harness.stages.attack import attack_once
 
     with going_on():
@@ -259,6 +260,8 @@ def attack(
     else:
         print(f"{record.name} at {record.eps_exact}: the twin has {record.target_accuracy:.1%} of {record.n} images right")
         print(out)
+    if (remark := undone_remark({record.name: (record.undone_by_rounding, record.n_attacked)})) is not None:
+        print(f"note: {remark}", file=sys.stderr)
 
 
 @app.command(epilog="Example: harness train harness/training/recipes/resnet8.toml --data cifar10 --out training/resnet8")

@@ -29,10 +29,12 @@ class WorstCase:
     Attributes:
         survives: bool (n,), right on the clean image and under every attack.
         accuracy: robust accuracy after "clean" and each attack in turn; cumulative, each attack only gets the survivors of the last.
+        undone: of each attack, the images that it fooled in floats and no bytes do, and those that it was given.
     """
 
     survives: Mask
     accuracy: dict[str, float]
+    undone: dict[str, tuple[int, int]]
 
 
 def worst_case(
@@ -62,11 +64,12 @@ def worst_case(
         for part in np.array_split(np.arange(len(index)), range(batch, len(index), batch)):
             survives[part] = judge(module, data.images[index[part]], data.labels[index[part]])[0]
         accuracy = {"clean": float(survives.mean())}
-        forms = Forms(module, data.images)
+        forms, undone = Forms(module, data.images), {}
         for attack in attacks:
-            survives = _survivors(module, forms.get(bf16=attack.bf16), data, index, attack, levels, seed, batch, survives)
-            accuracy[attack.name] = float(survives.mean())
-    return WorstCase(survives, accuracy)
+            given = int(survives.sum())
+            survives, lost = _survivors(module, forms.get(bf16=attack.bf16), data, index, attack, levels, seed, batch, survives)
+            accuracy[attack.name], undone[attack.name] = float(survives.mean()), (int(lost.sum()), given)
+    return WorstCase(survives, accuracy, undone)
 
 
 def _survivors(
@@ -79,16 +82,17 @@ def _survivors(
     seed: int,
     batch: int,
     survives: Mask,
-) -> Mask:
-    """The survivors, gathered into full batches, after one more attack."""
+) -> tuple[Mask, Mask]:
+    """The survivors, gathered into full batches, after one more attack, and those that only rounding to bytes saved."""
     where = np.flatnonzero(survives)
-    after = np.zeros_like(survives)
+    after, undone = np.zeros_like(survives), np.zeros_like(survives)
     with Track(f"{attack.name} on survivors", len(where)) as track:
         for start in range(0, len(where), batch):
             part = where[start : start + batch]
             images, labels = data.images[index[part]], data.labels[index[part]]
             seeds = [image_seed(seed, attack.name, int(i)) for i in index[part]]
             everyone = np.ones(len(part), dtype=bool)
-            after[part] = attack_batch(module, gradients, images, labels, attack, levels, seeds, everyone).right
+            found = attack_batch(module, gradients, images, labels, attack, levels, seeds, everyone)
+            after[part], undone[part] = found.right, found.undone
             track.advance(len(part), f"robust {after.sum()}/{start + len(part)}")
-    return after
+    return after, undone

@@ -320,6 +320,15 @@ def rounding(undone: Mapping[str, tuple[int, int]]) -> Gate:
     return _worst("rounding", LIMITS.undone_by_rounding, undone)
 
 
+def undone_remark(undone: Mapping[str, tuple[int, int]]) -> str | None:
+    """What must be said beside the figures of attacks of which rounding undoes more than the limit, as `rounding` takes them; else None."""
+    beyond = {name: (count, n) for name, (count, n) in undone.items() if count > LIMITS.undone_by_rounding * n}
+    if not beyond:
+        return None
+    told = ", ".join(f"{name} of {count} of {n} images" for name, (count, n) in beyond.items())
+    return f"rounding to bytes undoes the success of {told}. {GATES['rounding'].remedy}"
+
+
 def dlr_classes(classes: int, dlr: Collection[str], targeted: Collection[str] = ()) -> Gate:
     """Whether the DLR attacks that ran, and the targeted ones, had enough classes (Croce & Hein 2020, arXiv:2003.01690).
 

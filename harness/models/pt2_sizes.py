@@ -21,7 +21,7 @@ LARGEST_BYTES = 1 << 28  # of one image's forward pass at once, beside the weigh
 
 MOST_OPERATIONS = 1 << 41  # on one image: twice those of a ViT-H of 518 pixels; minutes on two cores
 PER_NUMBER = 32  # operations of a matrix product in the time that any other operator needs for one number
-MOST_CALLS = 100_000  # of operators, those that composed ones call too
+MOST_CALLS = 30_000  # of operators, those that composed ones call too: several times those of the longest classifiers
 MOST_PARTS = 1 << 14  # that one operator may cut a tensor into
 POOLED = {"max_pool2d_with_indices", "avg_pool2d"}
 CONTRACTED = {"addbmm", "mv", "dot", "_trilinear"}  # beside those whose operations torch counts

@@ -17,6 +17,7 @@ from export.artefact import sha256_file
 from harness import placement
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
+from harness.audit.gates import undone_remark
 from harness.audit.statistics import no_information_rate, share
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data
@@ -131,6 +132,8 @@ def remarks(figures: Mapping[str, Any], test: Dataset, *others: str) -> list[str
     """What a reader of `measured` figures must know, and `others`; each is also said on standard error."""
     clean, most = figures["clean"], no_information_rate(test.labels, test.classes)
     found = [*others]
+    if (undone := undone_remark(figures.get("undone by rounding", {}))) is not None:
+        found.append(undone)
     if clean["ci95"][0] <= most:
         found.append(
             f"clean accuracy is {clean['accuracy']:.1%} of {clean['n']:,}, no better than chance (always the most frequent class: "
@@ -149,14 +152,16 @@ def measured(module: nn.Module, test: Dataset, claim: str, seed: int) -> dict[st
     def figure(accuracy: float) -> dict[str, Any]:
         return share(round(accuracy * len(test)), len(test)).model_dump()
 
-    together = worst_case(module, test, index, attacks, Fraction(claim), seed).accuracy
+    whole = worst_case(module, test, index, attacks, Fraction(claim), seed)
     first, *others = attacks
-    alone = {a.name: worst_case(module, test, index, [a], Fraction(claim), seed).accuracy for a in others}
-    alone[first.name] = together  # the first attack meets every image there
+    alone = {a.name: worst_case(module, test, index, [a], Fraction(claim), seed) for a in others}
+    alone[first.name] = whole  # the first attack meets every image there
+    together = whole.accuracy
     return {
         "data": test.name,
         "eps": claim,
         "clean": figure(together["clean"]),
-        **{f"{a.name} ({a.steps} steps of {a.step_size})": figure(alone[a.name][a.name]) for a in attacks},
+        **{f"{a.name} ({a.steps} steps of {a.step_size})": figure(alone[a.name].accuracy[a.name]) for a in attacks},
         "worst case of these": figure(together[attacks[-1].name]),
+        "undone by rounding": {a.name: alone[a.name].undone[a.name] for a in attacks},
     }

@@ -16,6 +16,7 @@ from harness import cli
 from harness.models.zoo import ARCHITECTURES
 from harness.records import EngineRecord, Gate, RunRecord, Verdict
 from harness.settings import Settings
+from harness.stages import attack as attack_stage
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
@@ -205,6 +206,20 @@ def test_help_imports_no_heavy_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert "bench" in done.stdout
+
+
+def test_an_attack_says_where_rounding_undoes_it(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(files)
+    made: list[int] = [0]
+    true = attack_stage.attack_once
+    monkeypatch.setattr(
+        attack_stage, "attack_once", lambda *words: true(*words).model_copy(update={"undone_by_rounding": made[0], "n_attacked": 40})
+    )
+    words = ("good.safetensors", "--arch", "resnet8", "--data", "good.npz", "--attack", "fgsm", "--samples", "4")
+    assert "rounding" not in run(capsys, monkeypatch, "attack", *words, "--out", "a.npz")[2]
+    made[0] = 1
+    code, _, err = run(capsys, monkeypatch, "attack", *words, "--out", "b.npz")
+    assert code == 0 and "note: rounding to bytes undoes the success of fgsm of 1 of 40 images." in err
 
 
 @pytest.mark.parametrize("command", ["bench", "profile", "export", "attack", "train", "report", "devices", "models"])

@@ -147,3 +147,6 @@ def test_successes_that_rounding_undoes_are_counted(
     made = attack_batch(model, model, GREY, ZEROS, resolve(name), levels, range(4), ALL)
     assert made.right.all()
     assert made.undone.tolist() == [False, True, True, True]
+    if levels is not None:
+        data = Dataset("grey", GREY, ZEROS)
+        assert worst_case(model, data, np.arange(4), [resolve(name)], Fraction(levels, 255), 0).undone == {name: (3, 4)}

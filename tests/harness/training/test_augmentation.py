@@ -124,4 +124,7 @@ def test_accuracy_at_chance_is_remarked(capsys: pytest.CaptureFixture[str]) -> N
     figures = {"clean": {"accuracy": 0.55, "n": 100, "ci95": (0.45, 0.64)}}
     assert "no better than chance" in remarks(figures, test)[0]
     assert "no better than chance" in capsys.readouterr().err
+    undone = {"pgd": (2, 100), "apgd-dlr": (18, 133)}
+    [told] = remarks({"clean": {"accuracy": 0.9, "n": 100, "ci95": (0.82, 0.95)}, "undone by rounding": undone}, test)
+    assert told.startswith("rounding to bytes undoes the success of apgd-dlr of 18 of 133 images.")
     assert remarks({"clean": {"accuracy": 0.65, "n": 100, "ci95": (0.55, 0.74)}}, test) == []
