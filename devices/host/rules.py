@@ -101,11 +101,11 @@ def check_fields(name: str, value: Any, kind: type[Any]) -> None:
 
 
 def check_peaks(peaks: dict[str, Any]) -> None:
-    """Raise `FormatError` unless these are figures above 0, or nothing."""
+    """Raise `FormatError` unless these are figures that time can be computed from, or nothing."""
     if peaks:
         check_fields("peaks", peaks, Peaks)
         speeds = (*peaks["operations_per_s"].values(), peaks["bytes_per_s"], peaks["cache_bytes"] or 1)
-        _require(all(0 < speed <= LARGEST for speed in speeds), "peaks", peaks, "figures above 0")
+        _require(all(1 <= speed <= LARGEST for speed in speeds), "peaks", peaks, f"figures of 1 to {LARGEST:g}")
 
 
 def check_telemetry(telemetry: Telemetry) -> None:

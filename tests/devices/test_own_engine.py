@@ -161,6 +161,7 @@ UNLOADED = {
     "an unknown output": (said(output="scores"), "crashed", "output"),
     "a long name": (said(name="x" * 10_000), "crashed", "name"),
     "NaN as a number of classes": (said(classes=float("nan")), "crashed", "classes"),
+    "half a character": (said(name="\ud800"), "crashed", "expected one line of JSON"),
     "silence": ("time.sleep(600)", "hung", "said nothing for 5 s"),
     "a line without an end": ("while True: out.write(b'x' * 65536)", "crashed|hung", "without an end|said nothing"),
     "lines without an end": ("while True: out.write(b'x\\n' * 9999)", "crashed", "expected one line of JSON"),

@@ -132,7 +132,10 @@ def test_an_engine_built_without_detail_says_how_to_build_it() -> None:
         read_layers({"Layers": ["stem + relu", "head"], "Bindings": ["images"]})
 
 
-@pytest.mark.parametrize("rows", [7, [3], [{"name": "a"}], [{"name": "a", "averageMs": "soon"}]])
+@pytest.mark.parametrize(
+    "rows",
+    [7, [3], [{"name": "a"}], [{"name": "a", "averageMs": "soon"}], [{"name": "a", "averageMs": "nan"}], [{"name": "a", "averageMs": -1}]],
+)
 def test_what_is_no_profile_is_refused(rows: Any) -> None:
     with pytest.raises(ExportError, match="no layer profile"):
         read_profile(rows)
