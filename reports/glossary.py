@@ -142,9 +142,9 @@ TERMS = (
     Term(
         "emulated",
         "Run on another processor that imitates the device: its answers are right, its times mean nothing.",
-        "EMULATED|[Ee]mulated",
+        "[Ee]mulated",
     ),
-    Term("synthetic", "A made-up device, for tests: none of its times was measured.", "SYNTHETIC|[Ss]ynthetic"),
+    Term("synthetic", "A made-up device, for tests: none of its times was measured.", "[Ss]ynthetic"),
     Term("simulated", "An engine that did not run: its answers were computed another way.", "[Ss]imulated"),
 )
 
