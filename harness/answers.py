@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ class Answers:
         try:
             with np.load(self.folder / _SUBJECT, allow_pickle=False) as stored:
                 return stored["labels"].astype(np.int64), stored["index"].astype(np.int64)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise UntrustedError(f"{self.folder / _SUBJECT} is missing or damaged ({error}). Run the bench again.") from error
 
     def ask(self, model: Model, sha256: str, images: ImageStack) -> Logits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,16 +31,26 @@ class Figure:
 
 def figures(run: Run) -> dict[str, list[Figure]]:
     """Section key -> its figures, drawn for what the run holds. A reviewer's four are those of the claims."""
-    fronts, batches, left = list(_fronts(run)), list(_rounds(run)), list(_survivors(run))
-    first = [*_gaps(run), *_curve(run), *fronts[:1], *batches[:1], *left, *fronts[1:]][:4]
+
+    def drawn(what: str, draw: Callable[[Run], Iterable[Figure]]) -> list[Figure]:
+        none: list[Figure] = []
+        return run.attempt(f"Figures of {what}", lambda: list(draw(run)), none)
+
+    fronts, batches, left = drawn("fronts", _fronts), drawn("rounds", _rounds), drawn("the cascade", _survivors)
+    first = [*_gaps(run), *drawn("the security curve", _curve), *fronts[:1], *batches[:1], *left, *fronts[1:]][:4]
     found = {
         "claims": first,
         "choice": fronts,
-        "telemetry": [*batches, *(Figure(*drawn, fold=True) for drawn in timelines.drawn(run))],
-        "robustness": list(_distances(run)),
+        "telemetry": [*batches, *drawn("telemetry", _courses)],
+        "robustness": drawn("distances", _distances),
         "cascade": left,
     }
-    return {key: [one for one in drawn if key == "claims" or one not in first] for key, drawn in found.items()}
+    return {key: [one for one in own if key == "claims" or one not in first] for key, own in found.items()}
+
+
+def _courses(run: Run) -> Iterator[Figure]:
+    for svg, caption in timelines.drawn(run):
+        yield Figure(svg, caption, fold=True)
 
 
 def _short(text: str) -> str:

@@ -10,11 +10,11 @@ from markupsafe import Markup, escape
 
 from reports.elements import Section
 from reports.figures import figures
-from reports.gallery import pictures
+from reports.gallery import Picture, pictures
 from reports.glossary import parts
 from reports.run import Run
 from reports.sections import sections
-from reports.sections.verdict import TONES, tag
+from reports.sections.verdict import TONES, answer, tag
 from reports.title import subtitle, title
 
 TEMPLATE = "report.html.jinja"
@@ -50,17 +50,20 @@ def linked() -> Callable[[str], Markup]:
 def to_html(run: Run) -> str:
     """The whole report of a run."""
     record = run.record
+    drawn = figures(run)
+    none: list[Picture] = []
+    shown = run.attempt("Flipped images", lambda: pictures(run), none)
     verdict, *others = sections(run)
     return page(
         title=title(record),
         subtitle=subtitle(record),
         tag=tag(record),
-        answer=record.verdict or "NO VERDICT YET",
-        tone=TONES[record.verdict] if record.verdict else "warn",
+        answer=answer(run),
+        tone=TONES[record.verdict] if record.verdict else "bad" if run.lost else "warn",
         verdict=verdict,
         sections=others,
-        figures={key: [(Markup(f.svg), f.caption, f.fold) for f in drawn] for key, drawn in figures(run).items()},  # noqa: S704 matplotlib escapes its texts
-        pictures=pictures(run),
+        figures={key: [(Markup(f.svg), f.caption, f.fold) for f in own] for key, own in drawn.items()},  # noqa: S704 matplotlib escapes its texts
+        pictures=shown,
     )
 
 

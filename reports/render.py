@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import unknown
+from harness.errors import UntrustedError, unknown
 from harness.records import RECORD
 from reports.formats.data import to_csv, to_parquet
 from reports.formats.junit import to_junit
@@ -62,13 +62,17 @@ def render(run: Path, formats: Sequence[str]) -> dict[str, Path]:
 
     Raises:
         UsageError: an unknown format, or not a run folder.
-        UntrustedError: the record or a raw file is damaged.
+        UntrustedError: the record or a raw file is damaged. What could still be read has been written, and says so.
     """
     for name in formats:
         if name not in FORMATS:
             raise unknown("format", name, FORMATS)
-    opened = Run.open(run)
-    return {name: _write(opened, FORMATS[name]) for name in formats}
+    opened = Run.open_what_is_left(run)
+    written = {name: _write(opened, FORMATS[name]) for name in formats}
+    if opened.faults:
+        names = ", ".join(map(str, written.values()))
+        raise UntrustedError(f"{opened.faults[0]} What could still be read was written, and says so: {names}")
+    return written
 
 
 def _write(run: Run, form: Format) -> Path:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -20,9 +20,12 @@ from harness.answers import Answers, Column, Matrix
 from harness.errors import UntrustedError
 from harness.records import RECORD, EngineRecord, Latency, RunRecord
 from reports.naming import named, names
+from reports.salvage import salvage
 
 if TYPE_CHECKING:
     import pandas as pd
+
+T = TypeVar("T")
 
 SAMPLES = "samples.parquet"
 NOISE_SOURCE = "S0"  # random noise, the floor: no attack
@@ -59,12 +62,15 @@ class Run:
     """A run folder. Raw files are read on first use; one that is absent is listed in `missing` and its figures are left out.
 
     `names`: engine -> what the record here calls it, where that differs (see `reports.naming`); `bare` is the record without that.
+    `lost`: what could not be read of a damaged record. `faults`: what went wrong while the report was made; grows.
     """
 
     folder: Path
     record: RunRecord
     names: dict[str, str] = field(default_factory=dict)
     bare: RunRecord | None = None
+    lost: str = ""
+    faults: list[str] = field(default_factory=list)
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -76,6 +82,25 @@ class Run:
         """
         record = RunRecord.load(folder)
         return cls(folder, named(record), names(record), record)
+
+    @classmethod
+    def open_what_is_left(cls, folder: Path) -> Run:
+        """The same of a damaged record: what can still be read of it, without a verdict. Raises as `open` where that is nothing."""
+        try:
+            return cls.open(folder)
+        except UntrustedError as error:
+            if (found := salvage(folder)) is None:
+                raise
+            record, lost = found
+            return cls(folder, named(record), names(record), record, lost, [str(error)])
+
+    def attempt(self, what: str, make: Callable[[], T], instead: T) -> T:
+        """What `make` gives; where a file of the run is damaged that, `instead`, and the fault is kept."""
+        try:
+            return make()
+        except UntrustedError as error:
+            self.faults.append(f"{what}: {error}")
+            return instead
 
     @property
     def raw(self) -> RunRecord:

@@ -38,9 +38,20 @@ SECTIONS: dict[str, str] = {
 
 
 def sections(run: Run) -> list[Section]:
-    """Every section of a run's report, its texts cleaned as its tables are."""
-    built = [_builder(path)(run) for path in SECTIONS.values()]
-    return [_cleaned(section) for section in built if section is not None]
+    """Every section of a run's report, its texts cleaned as its tables are. One whose files are damaged says so instead.
+
+    The verdict comes first and is built last: it names what is missing elsewhere.
+    """
+    built = {name: _built(run, name, path) for name, path in reversed(SECTIONS.items())}
+    return [_cleaned(section) for section in reversed(built.values()) if section is not None]
+
+
+def _built(run: Run, name: str, path: str) -> Section | None:
+    title = f"{name.capitalize()}: not shown"
+    instead: Section | None = Section(
+        name, title, ["A file of this run that the chapter is drawn from is damaged; the verdict's list says which."]
+    )
+    return run.attempt(f"Chapter {name}", lambda: _builder(path)(run), instead)
 
 
 def _cleaned(section: Section) -> Section:

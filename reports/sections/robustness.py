@@ -22,7 +22,8 @@ def section(run: Run) -> Section:
         "An image counts as right where the model has it right both clean and attacked.",
         f"Made on: {'; '.join(_sources(record))}.",
     ]
-    worst = worst_cases(run)
+    none: list[WorstCase] = []
+    worst = run.attempt("Worst cases", lambda: worst_cases(run), none)
     tables = [_worst(worst)] if worst else []
     return Section("robustness", "Robustness", paragraphs, [*tables, *_in_words(record), *_between_engines(record), _replayed(run)])
 

@@ -38,6 +38,7 @@ STATUS_WORDS = {
     "refused": "refused: the runtime does not accept the artefact",
     "built": "built ahead of time, not run: there is nothing here to run it on",
 }
+LOST = "No verdict: record.json is damaged. What could still be read is shown; it decides nothing and must not be signed."
 MOST_GATES = 6
 FEW, LONG, SHORT = 3, 400, 110  # more points than a few are told in fewer characters, so that a page holds them
 LARGER = {"cifar10-sample": "cifar10"}  # data set -> the whole of it
@@ -51,6 +52,11 @@ def headline(record: RunRecord) -> str:
         return f"No verdict yet: the run stopped after the step '{record.status}'."
     worst = decisive(record) if record.verdict == Verdict.UNTRUSTED else None
     return HEADLINES[record.verdict] + ("" if worst is None else f" {worst.reason}")
+
+
+def answer(run: Run) -> str:
+    """The verdict as a word."""
+    return "RECORD DAMAGED" if run.lost else run.record.verdict or "NO VERDICT YET"
 
 
 def tag(record: RunRecord) -> str:
@@ -115,7 +121,7 @@ def section(run: Run) -> Section:
     """The verdict, why, and what speaks against it."""
     record = run.record
     worst = decisive(record)
-    paragraphs = [headline(record)]
+    paragraphs = [LOST if run.lost else headline(record)]
     if worst is not None and worst.gap is not None:
         paragraphs.append(in_words(worst))
     more, _, words = more_images(record).partition("Next: ")
@@ -162,6 +168,9 @@ def _missing(run: Run) -> list[Item]:
     """What should be there and is not: engines that did not run, files."""
     failed = [engine for engine in run.record.engines if engine.status != "ok"]
     items = [Item(engine.name, f"{sentence(STATUS_WORDS[engine.status])} {shortened(engine.error or '')}", "bad") for engine in failed]
+    if run.lost:
+        items.append(Item("Of record.json", f"not readable: {shortened(run.lost)}", "bad"))
+    items += [Item("Damaged", fault, "bad") for fault in dict.fromkeys(run.faults)]
     if run.missing:
         items.append(Item("Files", f"figures drawn from them are left out: {shortened(', '.join(run.missing))}", "bad"))
     return items

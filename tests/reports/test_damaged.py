@@ -1,0 +1,101 @@
+"""What is damaged or absent is named, and the rest of the report is made."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from synthetic import make_run
+
+from harness.errors import UntrustedError
+from harness.records import RunRecord
+from reports.render import render
+from reports.salvage import salvage
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    make_run(tmp_path / "run", rounds=5)
+    return tmp_path / "run"
+
+
+def rendered_though_damaged(run: Path, match: str) -> str:
+    """The page; that it was made does not make the run sound."""
+    with pytest.raises(UntrustedError, match=match):
+        render(run, ["html", "md", "junit"])
+    assert (run / "report.md").is_file() and (run / "report.junit.xml").is_file()
+    return without_links(run / "report.html")
+
+
+def without_links(page: Path) -> str:
+    """The page but for the links to its glossary."""
+    return re.sub(r"</?a\b[^>]*>", "", page.read_text())
+
+
+@pytest.mark.parametrize("share", [0.35, 0.6, 0.9, 0.999])
+def test_a_record_that_is_cut_off_shows_what_stands_before_the_cut_and_gives_no_verdict(run, share):
+    whole = (run / "record.json").read_text()
+    (run / "record.json").write_text(whole[: int(share * len(whole))])
+    page = rendered_though_damaged(run, "What could still be read was written")
+    assert "RECORD DAMAGED" in page and "must not be signed" in page and "all that followed where it is cut off" in page
+    record, _ = salvage(run)
+    assert record.verdict is None
+    assert record.engines == RunRecord.model_validate_json(whole).engines[: len(record.engines)]
+
+
+def test_every_cut_gives_a_beginning_of_the_record_or_is_refused(run):
+    whole = (run / "record.json").read_text()
+    sound = RunRecord.model_validate_json(whole)
+    for end in range(0, len(whole), 997):
+        (run / "record.json").write_text(whole[:end])
+        found = salvage(run)
+        if found is None:
+            assert '"engines"' not in whole[:end], end
+            with pytest.raises(UntrustedError, match="damaged"):
+                render(run, ["html"])
+            continue
+        for part in ("engines", "attacks", "transfer", "gates", "claims"):
+            kept = getattr(found[0], part)
+            assert kept == getattr(sound, part)[: len(kept)], (part, end)
+
+
+def test_an_engine_without_a_field_is_left_out_and_named(run):
+    raw = json.loads((run / "record.json").read_text())
+    del raw["engines"][0]["runtime"]
+    (run / "record.json").write_text(json.dumps(raw))
+    page = rendered_though_damaged(run, "engines.0.runtime")
+    assert "engines[0]" in page and "RECORD DAMAGED" in page
+
+
+def test_what_the_record_cannot_do_without_is_asked_for(run):
+    raw = json.loads((run / "record.json").read_text())
+    del raw["model"]
+    (run / "record.json").write_text(json.dumps(raw))
+    with pytest.raises(UntrustedError, match="model"):
+        render(run, ["html"])
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["samples.parquet", "adversarial/clean.npz", "timings/onnx-fp32-b1.npz", "answers/images.npz"])
+def test_a_damaged_file_costs_what_is_drawn_from_it_and_is_named(run, name):
+    (run / name).write_bytes(b"PK\x03\x04 not really")
+    page = rendered_though_damaged(run, name.rpartition("/")[2])
+    assert "NOT REFUTED BY TRANSFER" in page and "The numbers that decide" in page and "Gates and warnings" in page
+    assert f"{name} is" in page.replace("missing or damaged", "damaged")
+
+
+def test_a_folder_of_answers_that_is_gone_costs_the_worst_cases_alone(run):
+    shutil.rmtree(run / "answers")
+    page = rendered_though_damaged(run, "answers")
+    assert "35.9" in page, "the claims' figures stand in the record"
+    assert "Each attack" in page
+
+
+def test_a_run_of_nothing_at_all_is_rendered(tmp_path):
+    make_run(tmp_path / "run", attacked=False, claims=[], gates=[], engines=[], verdict=None, status="started")
+    shutil.rmtree(tmp_path / "run/answers")
+    page = without_links(render(tmp_path / "run", ["html"])["html"])
+    assert "No engine has been run" in page and "NO VERDICT YET" in page
