@@ -36,6 +36,7 @@ class Attack:
         bf16: may work on a bfloat16 form of the module. Not where it measures distances to the boundary, or takes no gradient.
         access: what it needs of its target.
         continues: goes on where earlier sets left an image, and makes no random start after that.
+        stops: does no more to an image once it fools, and nothing to one that the target has wrong.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Attack:
     bf16: bool = True
     access: Access = Access.GRADIENT
     continues: bool = False
+    stops: bool = False
 
     @property
     def bounded(self) -> bool:
@@ -153,11 +155,23 @@ ATTACKS: dict[str, Attack] = {
                 bf16=False,
                 access=Access.SCORES,
                 continues=continues,
+                stops=True,
             )
             for name, start, continues in (
                 ("square", "random start", False),
                 ("square-warm", "from the best failure of the attacks before it", True),
             )
+        ),
+        Attack(
+            "autoattack",
+            "pyautoattack",
+            "Linf",
+            100,
+            "adaptive; FAB's; random squares",
+            "AutoAttack's standard version, whole: slow, for its own figure",
+            "harness.attacks.autoattack:autoattack",
+            bf16=False,
+            stops=True,
         ),
         Attack(
             "hopskipjump",
@@ -169,6 +183,7 @@ ATTACKS: dict[str, Attack] = {
             "harness.attacks.hopskipjump:hopskipjump",
             bf16=False,
             access=Access.LABELS,
+            stops=True,
         ),
     )
 }

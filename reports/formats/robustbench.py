@@ -48,7 +48,7 @@ def _of_engine(record: RunRecord, claim: Claim) -> dict[str, Any]:
 def _entry(record: RunRecord, claim: Claim, name: str, clean: float | None, robust: float | None, footnote: str) -> dict[str, Any]:
     counted = [a for a in record.attacks if a.source in claim.sources and a.eps_exact == claim.eps_exact]
     attacks = sorted({f"{a.source} {a.name}" for a in counted})
-    standard = any(attack.name.startswith(STANDARD) for attack in counted)
+    standard = record.model.classes >= 4 and any(attack.name == STANDARD for attack in counted)
     return {
         "link": None,
         "name": name,
