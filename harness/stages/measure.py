@@ -295,12 +295,17 @@ def _request_ns(session: EngineSession, images: Images) -> int:
 def _timed_error(session: EngineSession, batch: int, answers: Logits) -> float:
     """Largest difference between the answers to timed calls and the untimed pass over the same images."""
     header, files = session.call({"op": "timed", "batch": batch}, _Timed)
-    raw = np.frombuffer(files.get("logits", b""), "<f4")
-    classes = session.hello.classes
-    if len(raw) != len(header.offsets) * batch * classes or not all(0 <= offset < len(answers) for offset in header.offsets):
-        raise EngineError("crashed", f"it returned {len(raw)} logits of {len(header.offsets)} timed calls of {batch} images")
+    raw, classes = files.get("logits", b""), session.hello.classes
+    expected = 4 * len(header.offsets) * batch * classes
+    if len(raw) != expected or not all(0 <= offset < len(answers) for offset in header.offsets):
+        raise EngineError("crashed", f"it returned {len(raw)} bytes of logits; expected {expected} of {len(header.offsets)} timed calls")
+    if not raw:
+        return 0.0
+    timed = np.frombuffer(raw, "<f4").reshape(-1, classes)
+    if not np.isfinite(timed).all():
+        raise EngineError("nan", "the logits of its timed calls are not finite")
     rows = np.concatenate([np.arange(offset, offset + batch) % len(answers) for offset in header.offsets])
-    return float(np.abs(raw.reshape(-1, classes) - answers[rows]).max()) if len(raw) else 0.0
+    return float(np.abs(timed - answers[rows]).max())
 
 
 def _save(kept: Kept, place: Path) -> None:

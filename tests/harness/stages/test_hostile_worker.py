@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -194,6 +194,20 @@ def test_extreme_answers_are_refused_or_lead_to_a_valid_record(run: Run, kind: s
             if examined(run, run.messages | {op: put(message, place, extreme)}, timings, tmp_path / "checked") is not None:
                 together[op] = put(together[op], place, extreme)
     kept = examined(run, together, timings, tmp_path / "checked")
+    if kept is not None:
+        carried_out(run, kept, tmp_path / "run")
+
+
+@pytest.mark.parametrize("change", ["none", "empty", "half", "odd", "twice", "zeros"])
+@pytest.mark.parametrize("op", ["rest", "evidence", "timed"])
+def test_damaged_files_are_refused_or_lead_to_a_valid_record(run: Run, op: str, change: str, tmp_path: Path) -> None:
+    damage: dict[str, Callable[[bytes], bytes]] = {
+        "empty": lambda raw: b"", "half": lambda raw: raw[: len(raw) // 2], "odd": lambda raw: raw[:-3], "twice": lambda raw: 2 * raw,
+        "zeros": lambda raw: bytes(len(raw)),
+    }  # fmt: skip
+    files = {} if change == "none" else {name: damage[change](raw) for name, raw in run.files[op].items()}
+    doctored = dataclasses.replace(run, files=run.files | {op: files})
+    kept = examined(doctored, run.messages, run.evidence.measured[0].timings, tmp_path / "checked")
     if kept is not None:
         carried_out(run, kept, tmp_path / "run")
 
