@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -282,3 +283,15 @@ def test_flavours_follow_the_device_where_nobody_names_them() -> None:
     assert Settings(model="m", device="jetson-orin").flavour_names == ("trt-fp16", "trt-int8")
     assert Settings(model="m", device="jetson-orin", emulate=True).flavour_names == ("onnx-fp32", "ort-int8")
     assert Settings(model="m", device="jetson-orin", flavours=("ort-int8",)).flavour_names == ("ort-int8",)
+
+
+def test_the_help_of_bench_names_every_flavour_and_attack():
+    """Without importing their tables: help is quick."""
+    from export.flavours import FLAVOURS
+    from harness.attacks.table import ATTACKS
+
+    lines = {paragraph.split(": ")[0]: paragraph for paragraph in cli.BENCH_EPILOG.strip().split("\n\n")}
+    named = {
+        kind: set(re.findall(r"[\w:-]+", re.sub(r"\(.*?\)|;.*", "", lines[kind].partition(": ")[2]))) for kind in ("Flavours", "Attacks")
+    }
+    assert named == {"Flavours": {*FLAVOURS, "exec:COMMAND"}, "Attacks": set(ATTACKS)}
