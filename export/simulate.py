@@ -31,10 +31,11 @@ def simulated_logits(artefact: Artefact, images: NDArray[np.uint8]) -> NDArray[n
     return np.concatenate([answer(to_input(images[start : start + BATCH])) for start in range(0, len(images), BATCH)])
 
 
-def open_artefact(artefact: Artefact) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def open_artefact(artefact: Artefact, *, optimise: bool | None = None) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """What answers for an artefact here: images, float32 (n, c, h, w) -> logits, float32 (n, classes).
 
-    onnxruntime, optimised where it is the artefact's own runtime, else node by node; PyTorch for a saved program.
+    onnxruntime, optimised where that is asked for (None: where it is the artefact's own runtime), else node by node; PyTorch for a saved
+    program.
 
     Raises:
         ExportError: the file is refused; from the function: it cannot be run.
@@ -43,7 +44,8 @@ def open_artefact(artefact: Artefact) -> Callable[[NDArray[np.float32]], NDArray
         from export.pt2 import open_pt2  # which imports PyTorch
 
         return open_pt2(artefact)
-    session = open_session(str(artefact.path), optimise=artefact.runtime == "onnxruntime", config=artefact.session_config)
+    own = artefact.runtime == "onnxruntime"
+    session = open_session(str(artefact.path), optimise=own if optimise is None else optimise, config=artefact.session_config)
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         try:

@@ -3,7 +3,8 @@
 Format history (`schema`): 1 - first; 2 - targets of attacks, builds of engines, rounds and ratios;
 parity, cross-check and a synthetic device by these names; successes that rounding undid, the CPU quota;
 3 - requirements; queries of attacks;
-4 - builds with other settings; the row that a set was made on; cross-engine replay.
+4 - builds with other settings; the row that a set was made on; cross-engine replay; gap
+decomposition.
 
 Every accuracy is a share in [0, 1]; every interval is a 95 % interval (lower, upper) unless its name says otherwise.
 Raw values stay in `samples.parquet` and `timings/`; what stands here can be computed again from them.
@@ -506,6 +507,47 @@ class Replay(Part):
     fooled: Share | None
 
 
+class Gap(Part):
+    """Robust accuracy lost from one model to another, on the same images. `lower`, `upper`: one-sided 95 % Tango bounds."""
+
+    gap: float
+    lower: float
+    upper: float
+
+
+class Level(Part):
+    """A model of the decomposition. `lost`: from the level before it; None: it is the first."""
+
+    name: Literal["parent", "twin", "quantized", "simulated", "engine", "rebuild"]
+    model: str = Field(description="its row of answers")
+    robust: Share
+    lost: Gap | None
+
+
+class Waterfall(Part):
+    """The levels from the parent or the twin down to the engine and its worst build. The losses add up to that from first to last.
+
+    `under` replay: attacks on the PyTorch models alone (of the parent: those on it), shown byte for byte; adaptive: all that the claim
+    rests on.
+    """
+
+    under: Literal["replay", "adaptive"]
+    sets: list[str] = Field(description="attacks, each with its source")
+    levels: list[Level]
+
+
+class Decomposition(Part):
+    """Where one flavour's robustness goes. `replay`: twin less engine under S1 (G_replay); `adaptive`: under all sets (G_adapt)."""
+
+    engine: str
+    eps_exact: str
+    n: int
+    replay: Gap | None
+    adaptive: Gap
+    waterfalls: list[Waterfall]
+    note: str = Field(default="", description="what is left out, and why")
+
+
 class Gate(Part):
     """A condition under which the figures may be believed. `passed` is None where it was not tested."""
 
@@ -613,6 +655,7 @@ class RunRecord(Part):
     ratios: list[Ratio] = Field(default=[], description="of the engines' latencies, pair by pair")
     attacks: list[AttackRecord] = []
     transfer: list[Transfer] = []
+    decompositions: list[Decomposition] = []
     replays: list[Replay] = Field(default=[], description="cross-engine replay (S6) at the primary radius; moves no verdict")
     gates: list[Gate] = []
     claims: list[Claim] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness import __version__
 from harness.allocator import give_back
-from harness.answers import TWIN, Answers
+from harness.answers import TWIN, Answers, Model
 from harness.attacks.executors import open_executor
 from harness.attacks.target import EngineTarget, ModuleTarget
 from harness.data.dataset import to_tensor
@@ -31,6 +31,7 @@ from harness.stages.engines import Engine, Engines, Opener, Where, on_device, op
 from harness.stages.export import Exported, export_and_check
 from harness.stages.judge import Evidence, judge
 from harness.stages.measure import measure
+from harness.stages.rows import File, parent_of
 from harness.stages.subject import Subject, check_names, describe_data, describe_device, describe_model, load_subject
 from reports.render import render
 
@@ -185,18 +186,28 @@ def make_context(subject: Subject, settings: Settings, opened: Engines, engines:
     attacked = {source.id for source in of_run(settings.sources, settings.tier)} if subject.attacks else set()
     smooth = without_quantizers(subject.twin.module, to_tensor(subject.test.images[:FEW])) if "S2" in attacked else None
     quantized = {engine.id.flavour: engine.exported for engine in engines if engine.quantized and engine.exported is not None}
+    graphs = {
+        flavour: ModuleTarget(read_onnx(exported.artefact.path).eval(), graph_name(flavour))
+        for flavour, exported in quantized.items()
+        if subject.attacks and not exported.unreadable
+    }
+    whole = bool(subject.attacks) and settings.tier != "quick"
     return Context(
         subject,
         settings,
         ModuleTarget(subject.twin.module, TWIN),
         {name: EngineTarget(session) for name, session in opened.sessions.items()},
-        {
-            flavour: ModuleTarget(read_onnx(exported.artefact.path).eval(), graph_name(flavour))
-            for flavour, exported in quantized.items()
-            if subject.attacks and not exported.unreadable
-        },
+        graphs,
         None if smooth is None else ModuleTarget(smooth, SMOOTH),
+        _between(engines, graphs) if whole else {},
+        parent_of(subject.twin) if whole and "S1" in attacked else None,
     )
+
+
+def _between(engines: list[Engine], graphs: Mapping[str, ModuleTarget]) -> dict[str, list[Model]]:
+    """Of each flavour that has a file, its graph read back where it was, and the file node by node."""
+    files = {engine.id.flavour: engine.exported.artefact for engine in engines if engine.exported is not None and not engine.simulated}
+    return {flavour: [*([graphs[flavour]] if flavour in graphs else []), File(artefact)] for flavour, artefact in files.items()}
 
 
 def open_record(subject: Subject, settings: Settings, command: list[str]) -> RunRecord:
@@ -220,9 +231,9 @@ def needed_bytes(subject: Subject, settings: Settings) -> int:
     """Upper estimate of a run folder's size: artefacts (twice: a copy travels), adversarial sets, answers, report."""
     flavours, attacks = len(settings.flavour_names), len(subject.attacks)
     engines = flavours * settings.builds
-    sets = 2 + len(CURVE) + attacks + (attacks + 6) * (1 + engines)
+    sets = 2 + len(CURVE) + 2 * attacks + (attacks + 6) * (1 + engines)
     images, answers = (
         sets * len(subject.index) * subject.test.images[:1].nbytes,
-        sets * (2 + 2 * engines) * 4 * subject.twin.classes * len(subject.test),
+        sets * (4 + 3 * engines) * 4 * subject.twin.classes * len(subject.test),
     )
     return images + answers + 2 * 4 * subject.twin.parameters * flavours + (64 << 20)

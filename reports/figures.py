@@ -16,6 +16,7 @@ from reports.pareto import planes
 from reports.rounds import turns
 from reports.run import Run
 from reports.sections.verdict import tag
+from reports.waterfall import waterfalls
 
 LABEL_LENGTH = 28
 
@@ -44,6 +45,7 @@ def figures(run: Run) -> dict[str, list[Figure]]:
         "telemetry": [*batches, *drawn("telemetry", _courses)],
         "robustness": drawn("distances", _distances),
         "cascade": left,
+        "decomposition": [Figure(*drawn) for drawn in waterfalls(run)],
     }
     return {key: [one for one in own if key == "claims" or one not in first] for key, own in found.items()}
 

@@ -149,8 +149,14 @@ def concerns(column: Column, engine: str) -> bool:
     the company that an engine keeps.
     """
     record = column.record
+    return decides(column) and aimed(SOURCES[record.source], record.target, engine)
+
+
+def decides(column: Column) -> bool:
+    """Whether a set counts in anybody's claim."""
+    record = column.record
     source = SOURCES.get(record.source)
-    return source is not None and source.decides and record.norm == "Linf" and aimed(source, record.target, engine)
+    return source is not None and source.decides and record.norm == "Linf" and record.target != PARENT
 
 
 def aimed(source: Source, target: str, engine: str) -> bool:
@@ -166,6 +172,14 @@ def flavour_of(engine: str) -> str:
 SMOOTH = f"{TWIN}-smooth"  # the row of the twin without its quantizers
 
 
+PARENT = "parent"  # the row of the network that the twin was compressed from, and the target of its own sets
+
+
+def simulated_name(engine: str) -> str:
+    """The row of an engine's file, computed node by node on the workstation."""
+    return f"simulated-{flavour_of(engine)}"
+
+
 def graph_name(engine: str) -> str:
     """The row of an engine's graph read back: one for all builds of a flavour."""
     return f"graph-{flavour_of(engine)}"
@@ -179,6 +193,13 @@ def deciding(columns: Iterable[Column], engine: str, eps: Fraction) -> list[Colu
     own = [column for column in columns if concerns(column, engine) and column.eps <= eps]
     on_engine = {column.record.name for column in own if (column.record.source, column.record.target) == ("S4", engine)}
     return [column for column in own if column.record.source != "S4" or column.record.name in on_engine]
+
+
+def facing(columns: Iterable[Column], model: str, eps: Fraction) -> list[Column]:
+    """The sets that a worst case rests on, see `deciding`; of the parent those that are aimed at it."""
+    if model != PARENT:
+        return deciding(columns, model, eps)
+    return [c for c in columns if c.record.target == PARENT and c.record.norm == "Linf" and c.eps <= eps]
 
 
 def complete(columns: Iterable[Column], engine: str) -> set[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.answers import Model
 from harness.attacks.table import Attack
 from harness.attacks.target import EngineTarget, ModuleTarget, Target
 from harness.settings import Settings
@@ -45,6 +46,9 @@ class Context:
         subject, settings: of the run.
         twin: the model that the claim was made for.
         engines: the open engines.
+        between: of a flavour, models between the twin and its engines (the graph, the file computed node by node) that are shown every
+            image on which they hold out, as the engines are; empty where the run does not ask them.
+        parent: the network that the twin was compressed from; None where it is not known, or where the run does not attack it.
         smooth: the twin without its quantizers; None where it has none, or where the run does not attack it.
         graphs: of quantized flavours, the exported graph read back, by the flavour.
     """
@@ -55,3 +59,5 @@ class Context:
     engines: Mapping[str, EngineTarget]
     graphs: Mapping[str, ModuleTarget] = field(default_factory=dict)
     smooth: ModuleTarget | None = None
+    between: Mapping[str, Sequence[Model]] = field(default_factory=dict)
+    parent: ModuleTarget | None = None

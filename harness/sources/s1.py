@@ -1,4 +1,8 @@
-"""S1: the run's attacks on the twin at the primary radius, then PGD at the other radii of the security curve."""
+"""S1: the run's attacks on the twin at the primary radius, then PGD at the other radii of the security curve.
+
+Where the run knows what the twin was compressed from, the same attacks on that: these sets count in no claim, and tell what
+compression cost.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from harness.answers import TWIN
 from harness.attacks.access import Access
 from harness.attacks.table import resolve
 from harness.settings import CURVE
+from harness.sources import PARENT
 from harness.sources.planned import Context, Planned
 
 
@@ -20,3 +25,6 @@ def plan(context: Context) -> Iterator[Planned]:
     if attacks:
         for radius in [*sorted((r for r in CURVE if r < eps), reverse=True), *sorted(r for r in CURVE if r > eps)]:
             yield Planned("S1", context.twin, resolve("pgd"), radius, TWIN)
+    for attack in attacks:
+        if context.parent is not None and attack.access is Access.GRADIENT:
+            yield Planned("S1", context.parent, attack, eps, PARENT)

@@ -24,7 +24,7 @@ from harness.errors import UsageError
 from harness.predictions import margins
 from harness.records import AttackRecord
 from harness.settings import Settings
-from harness.sources import SOURCES, aimed, deciding, of_run
+from harness.sources import PARENT, SOURCES, aimed, facing, flavour_of, of_run
 from harness.sources.planned import Context, Planned
 from harness.stack import Chosen, ImageStack, Mixed
 from harness.stages.subject import Subject, load_subject
@@ -142,19 +142,32 @@ class Cascade:
             return index, None
         if self.exhaustive:
             return index, Panel((), np.zeros((len(index), 0), np.bool_))
-        judges: list[Model] = [self.context.twin, *(self.context.engines[name] for name in self._claims(planned))]
-        holds = np.stack([self._holds(model.id, planned) for model in judges], axis=1)
-        open_ = holds & self._breakable(judges, planned)
-        return index[open_.any(1)], Panel(judges, ~open_[open_.any(1)])
+        judges = self._judges(planned)
+        holds = np.stack([self._holds(model.id, claims, planned) for model, claims in judges], axis=1)
+        models = [model for model, _ in judges]
+        open_ = holds & self._breakable(models, planned)
+        return index[open_.any(1)], Panel(models, ~open_[open_.any(1)])
+
+    def _judges(self, planned: Planned) -> list[tuple[Model, list[str]]]:
+        """Who must be fooled on an image before it leaves, each with the claims whose sets it must have seen."""
+        if self.context.parent is not None and planned.name == PARENT:
+            return [(self.context.parent, [PARENT])]
+        claims = self._claims(planned)
+        of_flavour = {flavour: [name for name in claims if flavour_of(name) == flavour] for flavour in self.context.between}
+        between = [(model, of_flavour[flavour]) for flavour, models in self.context.between.items() for model in models]
+        return [
+            (self.context.twin, claims or [TWIN]),
+            *((self.context.engines[name], [name]) for name in claims),
+            *((model, names) for model, names in between if names),
+        ]
 
     def _claims(self, planned: Planned) -> list[str]:
         """The engines whose claims the set counts in."""
         return [name for name in self.engines if _concerns(planned, name)]
 
-    def _holds(self, model: str, planned: Planned) -> Right:
-        """Where a model is still right under every set so far that counts beside this one, bool (n,)."""
-        claims = [model] if model != TWIN else self._claims(planned) or [TWIN]
-        found = [self.matrix.worst_case(model, deciding(self.columns, claim, planned.eps)) for claim in claims]
+    def _holds(self, model: str, claims: list[str], planned: Planned) -> Right:
+        """Where a model is still right under every set so far that counts beside this one in one of the claims, bool (n,)."""
+        found = [self.matrix.worst_case(model, facing(self.columns, claim, planned.eps)) for claim in claims]
         return np.asarray(np.any(found, axis=0), np.bool_)
 
     def _breakable(self, judges: list[Model], planned: Planned) -> NDArray[np.bool_]:
@@ -162,11 +175,12 @@ class Cascade:
 
         Another source may find what that one did not: an engine that withstands its twin's sets in a large ball may fall in a small one.
         """
-        larger = [column.eps for column in self.columns if column.eps > planned.eps and column.record.source == planned.source]
+        alike = [column for column in self.columns if (column.record.target == PARENT) == (planned.name == PARENT)]
+        larger = [column.eps for column in alike if column.eps > planned.eps and column.record.source == planned.source]
         n = len(self.context.subject.index)
         if not larger:
             return np.ones((n, len(judges)), np.bool_)
-        within = [column for column in self.columns if column.eps <= min(larger) and SOURCES[column.record.source].decides]
+        within = [column for column in alike if column.eps <= min(larger) and SOURCES[column.record.source].decides]
         return np.stack([~self.matrix.worst_case(model.id, within) for model in judges], axis=1)
 
     def _warm(self, planned: Planned, index: NDArray[np.int64]) -> ImageStack | None:
@@ -189,11 +203,12 @@ class Cascade:
         return best if np.isfinite(smallest).any() else None
 
     def _ask_all(self, sha256: str, images: ImageStack) -> None:
-        """Have the twin, with and without its quantizers, every engine and every graph answer to a set."""
+        """Have everyone answer to a set."""
         engines = [self.context.engines[name] for name in self.engines]
-        smooth = [] if self.context.smooth is None else [self.context.smooth]
-        models: list[Model] = [self.context.twin, *smooth, *engines, *self.context.graphs.values()]
-        for model in models:
+        others = [model for model in (self.context.smooth, self.context.parent) if model is not None]
+        between = [model for models in self.context.between.values() for model in models]
+        models: list[Model] = [self.context.twin, *others, *engines, *self.context.graphs.values(), *between]
+        for model in {model.id: model for model in models}.values():
             self._ask(model, sha256, images)
 
     def _ask(self, model: Model, sha256: str, images: ImageStack) -> NDArray[np.float32]:

@@ -23,9 +23,10 @@ from harness.measurement.simulation import NOT_RUN
 from harness.predictions import margins
 from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, Replay, RunRecord, Share, Step, Transfer
 from harness.settings import Settings
-from harness.sources import SOURCES, complete, concerns, deciding, flavour_of, graph_name, lacking, of_run
+from harness.sources import complete, concerns, decides, deciding, flavour_of, graph_name, lacking, of_run
 from harness.stages import likeness, readings
 from harness.stages.again import Again
+from harness.stages.decomposition import decompositions
 from harness.stages.device import state_mismatches, with_states
 from harness.stages.engine_record import engine_records
 from harness.stages.export import PARITY_IMAGES
@@ -89,6 +90,15 @@ def judge(record: RunRecord, evidence: Evidence, folder: Path) -> RunRecord:
             "engines": engines,
             "ratios": ratios({m.engine.name: m.timings for m in evidence.measured if m.ok}),
             "transfer": [_transfer(evidence, column, name) for name in answering for column in evidence.matrix.columns if column.record.n],
+            "decompositions": list(
+                decompositions(
+                    evidence.matrix,
+                    answering,
+                    subject.eps,
+                    settings.plan.margin,
+                    whole=settings.every_image or settings.tier != "quick",
+                )
+            ),
             "replays": _replays(evidence, answering),
             "gates": found,
             "claims": judged,
@@ -107,8 +117,7 @@ def _replays(evidence: Evidence, answering: Sequence[str]) -> list[Replay]:
 
 def _primary(evidence: Evidence) -> list[Column]:
     """The sets of the primary radius that decide claims."""
-    decisive = (column for column in evidence.matrix.columns if SOURCES[column.record.source].decides and column.record.norm == "Linf")
-    return [column for column in decisive if column.eps == evidence.subject.eps]
+    return [column for column in evidence.matrix.columns if column.eps == evidence.subject.eps and decides(column)]
 
 
 def _transfer(evidence: Evidence, column: Column, engine: str) -> Transfer:

@@ -26,6 +26,7 @@ SECTIONS: dict[str, str] = {
     "telemetry": "reports.sections.telemetry:section",
     "robustness": "reports.sections.robustness:section",
     "cascade": "reports.sections.cascade:section",
+    "decomposition": "reports.sections.decomposition:section",
     "flips": "reports.sections.flips:section",
     "flipped": "reports.sections.flipped:section",
     "gates": "reports.sections.gates:section",

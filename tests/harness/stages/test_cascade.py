@@ -25,11 +25,12 @@ from harness.attacks.table import resolve
 from harness.attacks.target import EngineLostError, GuidedTarget, ModuleTarget
 from harness.data.dataset import Dataset, to_tensor
 from harness.settings import Settings
-from harness.sources import SMOOTH, SOURCES, complete, deciding, lacking, of_run
+from harness.sources import PARENT, SMOOTH, SOURCES, complete, deciding, facing, lacking, of_run
 from harness.sources.planned import Context
 from harness.stages.attack import Cascade
 
 EPS = Fraction(8, 255)
+BETWEEN = {"graph-ort-int8": 0.3, "simulated-ort-int8": 0.15, "parent": 0.6}  # how far each is from the twin
 ENGINE = "ort-int8"
 
 
@@ -271,6 +272,28 @@ def test_sets_on_the_twin_without_quantizers_and_on_pairs_count_and_are_answered
     evaded = {c.record.name: (right(TWIN, c) & ~right(ENGINE, c)).mean() for c in cascade.columns if c.eps == EPS}
     assert evaded[apart.record.name] > evaded["fgsm"], "the same bytes: engine fooled, twin not"
     assert (~right(TWIN, reverse) & right(ENGINE, reverse)).mean() > (right(TWIN, reverse) & ~right(ENGINE, reverse)).mean()
+
+
+def test_models_between_and_the_parent_end_at_the_worst_case_of_all_attacks_on_all_images(
+    linear: tuple[nn.Module, Dataset], tmp_path: Path
+) -> None:
+    """Without a place among those that must be fooled, images would leave that a model between was never shown at their worst."""
+    model, data = linear
+    graph, file, parent = (ModuleTarget(nearly(model, noise), name) for name, noise in BETWEEN.items())
+    where = replace(
+        context(model, data, {ENGINE: ModuleTarget(nearly(model, 0.05), ENGINE)}, ("fgsm", "pgd", "apgd-ce")),
+        graphs={ENGINE: graph}, between={ENGINE: [graph, file]}, parent=parent,
+    )  # fmt: skip
+    found: dict[bool, dict[str, np.ndarray]] = {}
+    for exhaustive in (False, True):
+        cascade = run(tmp_path / str(exhaustive), where, exhaustive=exhaustive)
+        rows = dict.fromkeys((graph.id, file.id, ENGINE, TWIN), ENGINE) | {PARENT: PARENT}
+        found[exhaustive] = {name: cascade.matrix.worst_case(name, facing(cascade.columns, claim, EPS)) for name, claim in rows.items()}
+        assert not [c for c in deciding(cascade.columns, ENGINE, Fraction(1)) if c.record.target == PARENT]
+    for name in found[True]:
+        assert (found[False][name] & ~found[True][name]).sum() == 0, f"{name} looks more robust than under all attacks on all images"
+    exact = survives(parent.module, data, EPS)
+    assert (exact <= found[False][PARENT]).all() and (exact != found[False][PARENT]).mean() <= 0.03
 
 
 def test_a_flavours_graph_is_attacked_once_for_all_its_builds_until_each_is_fooled(
