@@ -126,7 +126,7 @@ TERMS = (
     Term("withheld", "Not shown, since it would mislead: of an emulated device, or of too few calls."),
     Term("p50", "Half of the calls took no longer (the median). p90, p99, p99.9: that many of 100.", r"p50|p90|p95|p99(?:\.9)?"),
     Term("batch", "Images per call.", "[Bb]atch(?: size)?"),
-    Term("round", "Engines are timed in turns; a round is one turn of all.", "[Rr]ounds?"),
+    Term("round", "Engines are timed in turns; a round is one turn of all.", "[Rr]ounds|round by round|per round"),
     Term(
         "floor", "No call can be faster than this: operations over the processor's peak, or bytes over the memory's (roofline).", "[Ff]loor"
     ),

@@ -288,7 +288,7 @@ def _percentiles(record: RunRecord) -> Table:
         numbers=range(1, 11),
         note="n: timed calls. A percentile is withheld below the number of calls it needs to be trusted: p90 64, p95 130, p99 662, "
         "p99.9 6,636 (LoadGen's early stopping, one over-latency call allowed). Images/s is the batch over the mean. Floor: "
-        "no call can be faster, by the processor's peaks (see below). INVALID: it does not count, see Telemetry.",
+        "no call can be faster, by the processor's peaks (see below). INVALID: it does not count, see Latency round by round.",
     )
 
 

@@ -64,7 +64,7 @@ def test_no_front_of_one_engine_of_figures_that_decide_nothing_or_of_an_emulator
 
 
 def test_rounds_give_medians_and_what_was_sampled_then(tmp_path):
-    record = make_run(tmp_path / "run")
+    record = make_run(tmp_path / "run", rounds=5)
     engine = record.engines[0]
     raw = engine.latency["1"].raw
     second = 1_000_000_000
