@@ -112,11 +112,18 @@ def probe(profile: DeviceProfile, say: Say | None = None) -> Probe:
     try:
         answer = read_table(_Answer, cleaned(read_json("\n".join(lines[lines.index(_ANSWER) + 1 :]))))
         check_fields("state", answer.state, State)
+        versions = {name: _version(name, answer.found[name]) for name in profile.runtimes if answer.found[name]}
         missing = _missing(profile, answer.found, answer.system)
     except (ValueError, KeyError, TypeError, AttributeError, DeviceError) as error:
         raise DeviceError(f"{profile.name} gave an answer that cannot be used: {printable(str(error))}") from error
-    facts = Facts("", 1, None, state=answer.state, versions={name: answer.found[name] for name in profile.runtimes if answer.found[name]})
+    facts = Facts("", 1, None, state=answer.state, versions=versions)
     return Probe(answer.found, missing, [in_words(wrong) for wrong in differences(profile, facts, profile.runtimes)])
+
+
+def _version(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"the version of {name} is {printable(repr(value), 80)}; expected text")
+    return value
 
 
 def _run(channel: Channel, lines: list[str]) -> Exit:

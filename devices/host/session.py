@@ -26,7 +26,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from devices.host.channel import END_S, Channel, Exit
 from devices.host.errors import DeviceError
-from devices.worker.plain import printable, read_json
+from devices.worker.plain import cleaned, printable, read_json
 from devices.worker.wire import ClosedError, NonsenseError, SilentError
 
 Images = NDArray[np.uint8]
@@ -393,7 +393,7 @@ class EngineSession:
             if line is None:
                 self._fail("hung", f"it said nothing for {limit_s:g} s and was killed; give a slow device a longer limit")
             try:
-                message = read_json(line)
+                message = cleaned(read_json(line))
             except ValueError:
                 message = None
             if not isinstance(message, dict):

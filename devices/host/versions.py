@@ -10,7 +10,7 @@ from devices.host.errors import DeviceError
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, "==": operator.eq, ">": operator.gt, "<": operator.lt}
 _CONDITION = re.compile(r"\s*(>=|<=|==|>|<)\s*(\d+(?:\.\d+)*)\s*")
-_LEADING = re.compile(r"\D*(\d+(?:\.\d+)*)")
+_LEADING = re.compile(r"\D*(\d{1,9}(?:\.\d{1,9})*)")
 
 
 def satisfies(version: str, wanted: str) -> bool:

@@ -116,6 +116,12 @@ def test_no_field_of_a_message_can_do_harm(
     assert left == before
 
 
+@pytest.mark.parametrize("cpus", [0, -7, 1 << 40])
+def test_a_number_of_cpus_that_cannot_be_is_refused(cpus: int, through: Callable[[str, Change], None]) -> None:
+    with pytest.raises(DeviceError, match=f"answer that cannot be used: {cpus} CPUs"):
+        through("hello", lambda message: {**message, "cpus": cpus})
+
+
 @pytest.mark.parametrize("flood", ['{"beat": 1}', '{"waiting": "someone"}', '{"line": "x", "offset": 1}', "[" * 2000, "NaN", "\xff"])
 def test_a_flood_of_anything_comes_to_an_end(flood: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beats, waiting lines, lines and nonsense without end, from a process that never stops talking."""

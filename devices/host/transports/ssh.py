@@ -26,7 +26,7 @@ from devices.host.transports.answers import DamagedError, ask, follow_up
 from devices.host.transports.openssh import Session, UnreachableError, check_host, drop_connection, ssh_command
 from devices.worker.environment import CLOCK_SKEW
 from devices.worker.files import sha256_file
-from devices.worker.plain import printable
+from devices.worker.plain import cleaned, printable
 from devices.worker.spec import FormatError
 from devices.worker.wire import BEAT, BEAT_S, CHUNK, ClosedError, NonsenseError, Wire
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 RECONNECT_S = 300.0  # a board has restarted by then
 DROPS = 20  # of the connection, during one step
+MOST_CPUS = 1 << 16
 MOST_HOLDERS = 1000  # for whom one run waits
 
 KEPT = "What is finished is kept; go on with --resume."
@@ -81,6 +82,8 @@ class Ssh:
         self._steadily(lambda wire: None)
         assert self._hello is not None  # noqa: S101 - a session begins with it
         hello, emulator = self._hello, self._hello.emulator
+        if not 1 <= hello.cpus <= MOST_CPUS:
+            raise DeviceError(f"{self._host} gave an answer that cannot be used: {hello.cpus} CPUs; expected 1 to {MOST_CPUS}")
         absent = tuple(name for name in ("numpy", *self._profile.runtimes) if name in hello.absent)
         seen = answers.Observed({}, {})
         if "numpy" not in absent and not self._profile.synthetic_clock:
@@ -92,7 +95,13 @@ class Ssh:
             except FormatError as error:
                 raise DeviceError(f"{self._host} gave an answer that cannot be used: {printable(str(error))}") from error
         return Facts(
-            printable(hello.machine), hello.cpus, printable(emulator) if emulator else None, self._skew_s, absent, seen.state, seen.versions
+            printable(hello.machine),
+            hello.cpus,
+            printable(emulator) if emulator else None,
+            self._skew_s,
+            absent,
+            cleaned(seen.state),
+            cleaned(seen.versions),
         )
 
     def put(self, folder: Path, progress: Progress) -> str:

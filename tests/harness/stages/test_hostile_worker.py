@@ -20,7 +20,7 @@ import harness.stages.measure as stage
 from devices.host.channel import Channel
 from devices.host.rounds import Timing
 from devices.host.session import Calls, EngineError, EngineSession, Hello
-from devices.worker.plain import read_json
+from devices.worker.plain import cleaned, read_json
 from devices.worker.spec import FormatError
 from harness.answers import Images, Logits
 from harness.data.dataset import to_tensor
@@ -73,7 +73,7 @@ class Doctored:
 
     def _read(self, op: str, kind: Any) -> Any:
         try:
-            message = read_json(self._messages[op])
+            message = cleaned(read_json(self._messages[op]))
         except ValueError as error:
             raise EngineError("crashed", str(error)) from error
         return EngineSession._checked(self, message, kind)  # type: ignore[arg-type]
