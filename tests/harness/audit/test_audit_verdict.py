@@ -1,6 +1,8 @@
 """The verdict rule: every branch, the words that go with it, and how often it errs."""
 
+from dataclasses import replace
 from functools import cache
+from random import Random
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.audit.gates import not_tested
-from harness.audit.statistics import bootstrap_ratio, holm, mcnemar_p, tango, tango_p
+from harness.audit.statistics import bootstrap_ratio, holm, mcnemar_p, n_required, tango, tango_p
 from harness.audit.verdict import Comparison, claims, overall
 from harness.records import Claim, Gate, Verdict
 from harness.sources import lacking
@@ -252,7 +254,7 @@ REASONS = {
     ),
     "lost, maybe more than the margin": (
         "Twin right and engine wrong on 14 of 256 images, the reverse on 3: gap 4.3 points, at least 1.8 and at most 7.3, each with 95 % "
-        "confidence, margin 5: the engine has lost robustness, and perhaps more than the margin. About 8,074 images would decide."
+        "confidence, margin 5: the engine has lost robustness, and perhaps more than the margin. About 8,412 images would decide."
     ),
     "the twin has no robustness": (
         "Under attack the twin itself is right on only 1 of 256 images, not clearly more than the margin of 5 points: it has too little "
@@ -333,13 +335,110 @@ def favourable_runs(tables: np.ndarray, margin: float) -> float:
     return float(np.mean([min(holm(p_values)) < 0.05 for p_values in runs]))
 
 
-@pytest.mark.parametrize("psi", [0.03, 0.06, 0.12])
-@pytest.mark.parametrize("number", [1, 4, 8])
-def test_a_lost_margin_is_rarely_signed_off_however_many_claims(psi: float, number: int) -> None:
-    """Every claim's true gap is exactly the margin, 2 points, n = 1,000: any signature is unjust."""
-    cells = [0.4, (psi + 0.02) / 2, (psi - 0.02) / 2, 0.6 - psi]
-    tables = np.random.default_rng(0).multinomial(1000, cells, size=(RUNS, number))
-    assert favourable_runs(tables, 0.02) <= 0.05 + MONTE_CARLO
+def cells(psi: float, gap: float) -> list[float]:
+    """Shares of both right, twin only, engine only, both wrong."""
+    return [0.4, (psi + gap) / 2, (psi - gap) / 2, 0.6 - psi]
+
+
+@pytest.mark.parametrize(("n", "margin"), [(256, 0.05), (1000, 0.02)], ids=["quick", "bench"])
+@pytest.mark.parametrize("psi", [0.06, 0.12, 0.2])
+@pytest.mark.parametrize("number", [1, 2, 6])
+def test_a_lost_margin_is_rarely_signed_off_however_many_claims(n: int, margin: float, psi: float, number: int) -> None:
+    """Every claim's true gap is exactly the margin: any signature is unjust."""
+    tables = np.random.default_rng(0).multinomial(n, cells(psi, margin), size=(RUNS, number))
+    assert favourable_runs(tables, margin) <= 0.05 + MONTE_CARLO
+
+
+@pytest.mark.parametrize("margin", [0.05, 0.02])
+@pytest.mark.parametrize("number", [1, 2, 6])
+def test_the_images_that_a_claim_asks_for_sign_it_off_four_times_in_five(margin: float, number: int) -> None:
+    """No robustness is lost, and as many images as `n_required` states for Holm's first step; what is stated is a power of 80 %."""
+    n = n_required(0.04, 0.0, margin, alpha=0.05 / number)
+    assert n is not None
+    tables = np.random.default_rng(0).multinomial(n, cells(0.04, 0.0), size=(RUNS, number))
+    signed = [[p < 0.05 for p in holm([one_p(int(b), int(c), n, margin) for _, b, c, _ in run])] for run in tables]
+    assert np.mean(signed) >= 0.8 - 3 * (0.2 * 0.8 / RUNS) ** 0.5
+    assert np.mean(signed) <= 0.98, "far fewer images would do"
+
+
+@pytest.mark.parametrize("others", [0.0, 0.02], ids=["one bad build", "all bad builds"])
+@pytest.mark.parametrize("alike", [False, True], ids=["independent", "the same"])
+def test_a_bad_build_among_several_is_rarely_signed_off(others: float, alike: bool) -> None:
+    """Three builds of a flavour without any adjustment for their number; the first has lost the margin."""
+    rng, runs, unjust = np.random.default_rng(0), 1000, 0
+    for _ in range(runs):
+        first = rng.multinomial(1000, cells(0.06, 0.02))
+        rest = [first] * 2 if alike and others else [rng.multinomial(1000, cells(0.06, others)) for _ in range(2)]
+        worst = max(one_p(int(b), int(c), 1000, 0.02) for _, b, c, _ in [first, *rest])
+        unjust += worst < 0.05
+    assert unjust / runs <= 0.05 + 3 * (0.05 * 0.95 / runs) ** 0.5
+
+
+# --- properties
+
+
+VERDICTS = [Verdict.HOLDS, Verdict.NOT_REFUTED, Verdict.INCONCLUSIVE, Verdict.DEGRADED, Verdict.FAILS]  # better first
+TABLES = st.lists(st.integers(0, 200), min_size=4, max_size=4).filter(any)
+MARGINS = st.sampled_from([0.02, 0.05])
+SOURCES_SEEN = st.sets(st.sampled_from(["S0", "S1", "S2", "S3", "S4", "S5"])).map(lambda names: frozenset({"S1", *names}))
+
+
+def rank(claim: Claim) -> int:
+    return VERDICTS.index(claim.verdict)
+
+
+@given(TABLES, MARGINS, SOURCES_SEEN, st.randoms(use_true_random=False))
+def test_the_order_of_the_images_does_not_matter(counts: list[int], margin: float, sources: frozenset[str], random: Random) -> None:
+    one = compare(*counts, sources=sources)
+    order = list(range(len(one.twin_right)))
+    random.shuffle(order)
+    other = replace(one, twin_right=one.twin_right[order], engine_right=one.engine_right[order])
+    assert judge(one, margin=margin) == judge(other, margin=margin)
+
+
+@given(TABLES, MARGINS, SOURCES_SEEN, st.lists(TABLES, min_size=1, max_size=5))
+def test_other_flavours_change_no_figure_and_can_only_withhold_a_signature(
+    counts: list[int], margin: float, sources: frozenset[str], company: list[list[int]]
+) -> None:
+    """Holm's adjustment is all that claims have in common, and it stands on the side of the signature alone."""
+    others = [compare(*table, engine=f"other-{place}", flavour=f"other-{place}") for place, table in enumerate(company)]
+    own = compare(*counts, sources=sources, flavour="ort-int8")
+    alone, beside = judge(own, margin=margin), claims([own, *others], [], margin)[0]
+    shared = {"p_value", "verdict", "n_required", "reason"}
+    assert alone.model_dump(exclude=shared) == beside.model_dump(exclude=shared)
+    if alone.verdict in (Verdict.HOLDS, Verdict.NOT_REFUTED):
+        assert beside.verdict in (alone.verdict, Verdict.INCONCLUSIVE, Verdict.DEGRADED)
+    else:
+        assert beside.verdict is alone.verdict
+    assert alone.p_value is not None and beside.p_value is not None and beside.p_value >= alone.p_value
+
+
+@given(TABLES, MARGINS, SOURCES_SEEN, st.booleans())
+def test_one_more_image_that_the_engine_loses_never_helps_it(
+    counts: list[int], margin: float, sources: frozenset[str], twin_right: bool
+) -> None:
+    both, twin_only, engine_only, neither = counts
+    if (both if twin_right else engine_only) == 0:
+        return
+    worse = [both - 1, twin_only + 1, engine_only, neither] if twin_right else [both, twin_only, engine_only - 1, neither + 1]
+    before, after = judge(compare(*counts, sources=sources), margin=margin), judge(compare(*worse, sources=sources), margin=margin)
+    assert rank(after) >= rank(before)
+
+
+@given(TABLES, MARGINS, SOURCES_SEEN, SOURCES_SEEN)
+def test_the_same_figures_from_more_sources_are_never_worth_less(
+    counts: list[int], margin: float, some: frozenset[str], more: frozenset[str]
+) -> None:
+    before, after = (judge(compare(*counts, sources=sources), margin=margin) for sources in (some, some | more))
+    assert rank(after) <= rank(before)
+
+
+@given(TABLES, MARGINS, SOURCES_SEEN, st.booleans())
+def test_nothing_holds_by_transfer_alone_or_by_simulation(
+    counts: list[int], margin: float, sources: frozenset[str], simulated: bool
+) -> None:
+    claim = judge(replace(compare(*counts, sources=sources), simulated=simulated), margin=margin)
+    assert claim.verdict is not Verdict.HOLDS or ({"S1", "S3", "S4"} <= sources and not simulated)
 
 
 def test_without_holm_it_would_be_signed_off_often() -> None:
