@@ -181,10 +181,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def n_required(psi: float, gap: float, margin: float, *, alpha: float = ALPHA, power: float = POWER) -> int | None:
     """Images needed to tell `gap` from `margin` (on either side of it), or None where they are equal.
 
-    n = (z_alpha + z_power)^2 (psi - gap^2) / (margin - gap)^2, the sample size of a paired non-inferiority test with the
-    variance of the difference taken at the alternative (Nam 1997, Biometrics 53:1422-1430, in its simplest form).
+    n = (z_alpha sqrt(v0) + z_power sqrt(v1))^2 / (margin - gap)^2, the sample size of the paired score test (Nam 1997, Biometrics
+    53:1422-1430): v0 and v1 are the variances of one image's difference under the null hypothesis, a gap of exactly `margin`, and under
+    the alternative, psi - gap^2. With v1 in place of v0 it is the simpler (z_alpha + z_power)^2 psi / margin^2 at a gap of 0, which is
+    right where many images are discordant, and with few decides in no more than half of the runs.
     Never fewer than the n from which Tango's upper bound is below `margin` with no discordant image at all,
-    z^2 / (n + z^2) < margin: at psi = 0 the formula alone would ask for nothing.
+    z^2 / (n + z^2) < margin.
 
     Args:
         psi: discordance, the share of images on which exactly one of the two is right.
@@ -196,7 +198,9 @@ def n_required(psi: float, gap: float, margin: float, *, alpha: float = ALPHA, p
     if gap == margin:
         return None
     z = NormalDist().inv_cdf(1 - alpha)
-    needed = (z + NormalDist().inv_cdf(power)) ** 2 * max(psi - gap**2, 0.0) / (margin - gap) ** 2
+    null = _variance(max(psi + gap, 0.0) / 2, max(psi - gap, 0.0) / 2, 1, margin)
+    spread = z * math.sqrt(null) + NormalDist().inv_cdf(power) * math.sqrt(max(psi - gap**2, 0.0))
+    needed = (spread / (margin - gap)) ** 2
     least = math.floor(z * z * (1 - margin) / margin) + 1
     return max(math.ceil(needed), least)
 
@@ -247,19 +251,24 @@ def _upper(b: int, c: int, n: int, z: float) -> float:
 
 
 def _score(b: int, c: int, n: int, gap: float) -> float:
-    """Tango's statistic (equations 24-26, with gap = -Delta), decreasing in `gap`: 0 at the estimate, McNemar's z at gap = 0.
-
-    The variance is taken at q, the maximum-likelihood estimate of P(engine only) under the given gap, the positive root
-    of 2n q^2 + linear q - constant = 0.
-    """
+    """Tango's statistic (equations 24-26, with gap = -Delta), decreasing in `gap`: 0 at the estimate, McNemar's z at gap = 0."""
     if gap < 0:  # mirrored, so that the constant term is never negative and nothing cancels
         return -_score(c, b, n, -gap)
-    linear = (2 * n - b + c) * gap - b - c
-    constant = c * gap * (1 - gap)
-    root = math.sqrt(linear * linear + 8 * n * constant)
-    q = 2 * constant / (linear + root) if linear > 0 else (root - linear) / (4 * n)
-    variance = n * (2 * q + gap * (1 - gap))
+    variance = _variance(b, c, n, gap)
     difference = b - c - n * gap
     if variance <= 0:
         return math.copysign(math.inf, difference) if difference else 0.0
     return difference / math.sqrt(variance)
+
+
+def _variance(b: float, c: float, n: int, gap: float) -> float:
+    """Of the difference of n images with b and c discordant ones (shares, where n is 1) under a given gap >= 0.
+
+    It is taken at q, the maximum-likelihood estimate of P(engine only) under that gap, the positive root of
+    2n q^2 + linear q - constant = 0.
+    """
+    linear = (2 * n - b + c) * gap - b - c
+    constant = c * gap * (1 - gap)
+    root = math.sqrt(linear * linear + 8 * n * constant)
+    q = 2 * constant / (linear + root) if linear > 0 else (root - linear) / (4 * n)
+    return n * (2 * q + gap * (1 - gap))
