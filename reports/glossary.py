@@ -75,6 +75,8 @@ TERMS = (
         "Of the images that fool the model they were made on, how many fool the other one too.",
         "[Tt]ransfer rates?|[Tt]ransferred",
     ),
+    Term("replay", "Images made on one model, shown byte for byte to another.", "[Rr]eplays?|[Rr]eplayed"),
+    Term("adaptive", "Attacks that take the engine itself into account, not the twin alone.", "[Aa]daptive"),
     Term("flip", "An image that exactly one of twin and engine has right.", "[Ff]lips?|[Ff]lipped"),
     Term("cascade", "Attacks one after another; an image leaves once every model that counts was fooled on it.", "[Cc]ascade"),
     Term("security curve", "Accuracy left, over the radius of the attack.", "[Ss]ecurity curve"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,8 +81,18 @@ def page(*, verdict: Section, sections: Sequence[Section], **parts: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    css = Markup(STYLESHEET.read_text(encoding="utf-8"))  # noqa: S704 our own file
+    css = Markup("\n" + STYLESHEET.read_text(encoding="utf-8"))  # noqa: S704 our own file
+    css_hash = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     sheet, evidence = ([one for one in sections if one.sheet is on_sheet] for on_sheet in (True, False))
     marker = linked if any(one.key == "glossary" for one in evidence) else plain
-    given = {"figures": {}, "pictures": [], "css": css, "marker": marker, "verdict": verdict, "sheet": sheet, "evidence": evidence}
+    given = {
+        "figures": {},
+        "pictures": [],
+        "css": css,
+        "css_hash": css_hash,
+        "marker": marker,
+        "verdict": verdict,
+        "sheet": sheet,
+        "evidence": evidence,
+    }
     return environment.get_template(TEMPLATE).render({**given, **parts})

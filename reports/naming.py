@@ -37,8 +37,4 @@ def named(record: RunRecord) -> RunRecord:
     parts["ratios"] = [
         r.model_copy(update={"above": called.get(r.above, r.above), "below": called.get(r.below, r.below)}) for r in record.ratios
     ]
-    parts["replays"] = [
-        r.model_copy(update={"made_for": called.get(r.made_for, r.made_for), "shown_to": called.get(r.shown_to, r.shown_to)})
-        for r in record.replays
-    ]
     return record.model_copy(update=parts)

@@ -6,7 +6,7 @@ from harness.answers import TWIN
 from harness.records import RunRecord, Transfer
 from harness.sources import SOURCES
 from reports.elements import Section, Table, table
-from reports.format import NONE, count, counted, estimate, percent, points, significant
+from reports.format import NONE, count, estimate, percent, points, significant
 from reports.outcomes import WorstCase, wilson, worst_cases
 from reports.run import GATE_SOURCE, Run
 from reports.sections.verdict import called
@@ -25,7 +25,7 @@ def section(run: Run) -> Section:
     none: list[WorstCase] = []
     worst = run.attempt("Worst cases", lambda: worst_cases(run), none)
     tables = [_worst(worst)] if worst else []
-    return Section("robustness", "Robustness", paragraphs, [*tables, *_in_words(record), *_between_engines(record), _replayed(run)])
+    return Section("robustness", "Robustness", paragraphs, [*tables, *_in_words(record), _replayed(run)])
 
 
 def _worst(cases: list[WorstCase]) -> Table:
@@ -62,17 +62,6 @@ def _in_words(record: RunRecord) -> list[Table]:
     )
     columns = ("Engine", "Claim", "Why this verdict", "Engine / twin", "McNemar's p")
     return [table("Claims in words", columns, rows, numbers=(3, 4), note=note)] if rows else []
-
-
-def _between_engines(record: RunRecord) -> list[Table]:
-    """Whether what fools one model fools another; nothing where that was not asked."""
-    rows = [(r.made_for, r.shown_to, counted(r.fooled)) for r in record.replays]
-    note = (
-        "Of the images that both have right when clean and that a set aimed at the first alone takes from it, the share that one of these "
-        "sets takes from the second too. It moves no verdict."
-    )
-    found = table("What fools one, shown to another (S6)", ("Made for", "Shown to", "Fooled too"), rows, numbers=(2,), note=note)
-    return [found] if rows else []
 
 
 def replays(record: RunRecord) -> list[Transfer]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -84,6 +86,13 @@ def test_the_style_sheet_loads_nothing(rendered):
 def test_a_policy_forbids_what_the_page_does_not_need(page):
     (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none'") and "script" not in policy
+
+
+def test_no_other_style_sheet_than_ours_is_allowed(rendered):
+    raw = rendered("hostile", "html").read_text()
+    (style,) = re.findall(r"<style>(.*?)</style>", raw, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src-elem 'sha256-{digest}'" in raw
 
 
 def test_identifiers_are_unique_and_every_anchor_has_its_target(page):
