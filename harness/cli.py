@@ -120,7 +120,9 @@ def bench(
         typer.Option("--source", help="make only sets of these sources: S0 to S6, repeatable [default: those of the tier]"),
     ] = None,
     plugin: Plugins = None,
-    builds: Annotated[int, typer.Option(help="engines built of each flavour; the worst counts")] = 1,
+    builds: Annotated[
+        int | None, typer.Option(help="engines built of each flavour; the worst counts [default: 1; 3 in tier qualify]")
+    ] = None,
     misplaced: Annotated[str | None, typer.Argument(hidden=True)] = None,
     exhaustive: Annotated[
         bool | None,

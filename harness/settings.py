@@ -21,7 +21,7 @@ Tier = Literal["quick", "bench", "qualify"]
 @dataclass(frozen=True)
 class TierPlan:
     """What a tier spends: attacked images, non-inferiority margin, attacks and their iterations, whether each attack is made on every
-    image, steps of BPDA and queries from each start, measuring time per batch size and rounds.
+    image, steps of BPDA and queries from each start, measuring time per batch size and rounds, engines built of each flavour.
     """
 
     samples: int
@@ -34,6 +34,7 @@ class TierPlan:
     measure_s: float
     warmup_s: float
     rounds: int
+    builds: int = 1
 
 
 ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
@@ -46,7 +47,17 @@ TIERS: dict[Tier, TierPlan] = {
         1000, 0.02, TARGETED, exhaustive=False, apgd_steps=100, bpda_steps=50, queries=1000, measure_s=10.0, warmup_s=2.0, rounds=10
     ),
     "qualify": TierPlan(
-        1000, 0.02, TARGETED, exhaustive=True, apgd_steps=100, bpda_steps=100, queries=5000, measure_s=60.0, warmup_s=5.0, rounds=20
+        1000,
+        0.02,
+        TARGETED,
+        exhaustive=True,
+        apgd_steps=100,
+        bpda_steps=100,
+        queries=5000,
+        measure_s=60.0,
+        warmup_s=5.0,
+        rounds=20,
+        builds=3,
     ),
 }
 
@@ -71,8 +82,8 @@ def engine_name(flavour: str) -> str:
 class Settings(BaseModel):
     """One run's options, all of them.
 
-    `flavours`, `attacks`, `exhaustive`, `samples`, `eps` and `threads` are None where the user left the choice to the device, the tier and
-    the model's card. No `sources`: all.
+    `flavours`, `attacks`, `exhaustive`, `samples`, `eps`, `builds` and `threads` are None where the user left the choice to the device, the
+    tier and the model's card. No `sources`: those of the tier.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,7 +109,7 @@ class Settings(BaseModel):
     seed: int = 0
     sources: tuple[str, ...] = ()
     exhaustive: bool | None = None
-    builds: int = 1
+    builds: int | None = None
     plugins: tuple[str, ...] = ()
     executor: Literal["local", "ray"] = "local"
     address: str | None = None
@@ -138,6 +149,11 @@ class Settings(BaseModel):
     def every_image(self) -> bool:
         """Whether every attack is made on every image: the option, else the tier's."""
         return self.plan.exhaustive if self.exhaustive is None else self.exhaustive
+
+    @property
+    def each_built(self) -> int:
+        """Engines of each flavour: the option, else the tier's."""
+        return self.plan.builds if self.builds is None else self.builds
 
     def radius(self, card_eps: str | None) -> Fraction:
         """The primary radius: the option, else the claim on the model's card, else 8/255."""

@@ -74,7 +74,7 @@ def check_requirements(path: Path, settings: Settings) -> None:
     check_names(settings)  # plugins first: a file may name their gates
     wanted = read_requirements(path)
     names = [(flavour, engine_name(flavour)) for flavour in settings.flavour_names]
-    wanted.check_engines({f"{name}#{build}" if build else name: flavour for flavour, name in names for build in range(settings.builds)})
+    wanted.check_engines({f"{name}#{build}" if build else name: flavour for flavour, name in names for build in range(settings.each_built)})
     for line in wanted.lines:
         batch = line.options.get("batch")
         if batch is not None and batch not in settings.batches:
@@ -230,7 +230,7 @@ def open_record(subject: Subject, settings: Settings, command: list[str]) -> Run
 def needed_bytes(subject: Subject, settings: Settings) -> int:
     """Upper estimate of a run folder's size: artefacts (twice: a copy travels), adversarial sets, answers, report."""
     flavours, attacks = len(settings.flavour_names), len(subject.attacks)
-    engines = flavours * settings.builds
+    engines = flavours * settings.each_built
     sets = 2 + len(CURVE) + 2 * attacks + (attacks + 6) * (1 + engines)
     images, answers = (
         sets * len(subject.index) * subject.test.images[:1].nbytes,

@@ -85,7 +85,7 @@ def plan_engines(subject: Subject, settings: Settings, exported: Sequence[Export
             name = engine_name(flavour)
             part = of_flavour[name]
             simulated = is_simulated(part.artefact.runtime, subject.profile)
-            found += [Engine(EngineId(name, build), name, part, simulated) for build in range(1 if simulated else settings.builds)]
+            found += [Engine(EngineId(name, build), name, part, simulated) for build in range(1 if simulated else settings.each_built)]
     return found
 
 

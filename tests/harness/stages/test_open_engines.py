@@ -16,7 +16,7 @@ from devices.host.session import EngineError, EngineId
 from devices.worker.spec import EngineSpec
 from export.artefact import Artefact, sha256_file
 from harness.records import Parity
-from harness.settings import Settings, engine_name
+from harness.settings import TIERS, Settings, engine_name
 from harness.stages.engines import Engine, check_fit, open_engines, plan_engines
 from harness.stages.export import Exported
 
@@ -71,6 +71,13 @@ def test_where_a_runtime_builds_the_same_engine_each_time_later_ones_have_other_
     assert len(set(plans)) == 4, "what ran is known by its settings"
     specs = [EngineSpec.load(tmp_path / "run" / "engines" / "device" / engine) for engine in opened.sessions]
     assert [spec.timed for spec in specs] == [True, False, False, False, False]
+
+
+def test_qualification_builds_three_unless_told_otherwise(linear: Linear) -> None:
+    parts, null = [exported(linear.path, "onnx-fp32")], subject(load_profile("null"))
+    counts = {tier: len(plan_engines(null, settings("onnx-fp32", tier=tier), parts)) for tier in TIERS}
+    assert counts == {"quick": 1, "bench": 1, "qualify": 3}
+    assert len(plan_engines(null, settings("onnx-fp32", tier="qualify", builds=1), parts)) == 1
 
 
 def test_a_runtime_that_builds_anew_is_told_the_same_each_time(linear: Linear) -> None:
