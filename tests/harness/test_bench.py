@@ -24,8 +24,27 @@ from harness.spine import bench, resume
 pytestmark = pytest.mark.slow(270)
 
 SCHEMA = Path(__file__).parents[2] / "reports/record.schema.json"
-SETTINGS = Settings(model="resnet18x16-at", device="null", attacks=("fgsm", "pgd-5"), samples=24, batches=(1, 4), threads=1)
-OPTIONS = ["--device", "null", "--attack", "fgsm", "--attack", "pgd-5", "--samples", "24", "--batch", "1", "--batch", "4", "--threads", "1"]
+SETTINGS = Settings(model="resnet8", eps="1/255", device="null", attacks=("fgsm", "pgd-5"), samples=24, batches=(1, 4), threads=1)
+OPTIONS = [
+    "--model",
+    "resnet8",
+    "--eps",
+    "1/255",
+    "--device",
+    "null",
+    "--attack",
+    "fgsm",
+    "--attack",
+    "pgd-5",
+    "--samples",
+    "24",
+    "--batch",
+    "1",
+    "--batch",
+    "4",
+    "--threads",
+    "1",
+]
 
 
 @pytest.fixture(scope="module")
