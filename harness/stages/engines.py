@@ -222,10 +222,10 @@ def runtime_options(artefact: Artefact, settings: Settings, threads: int, simula
 
 
 class Steps:
-    """Shows an engine's progress: one `Track` after the other."""
+    """Shows an engine's progress, one `Track` after the other, as long as it is entered: an engine that is opened again later shows none."""
 
     def __init__(self, name: str) -> None:
-        self._name, self._step, self._done = name, "", 0
+        self._name, self._step, self._done, self._over = name, "", 0, False
         self._stack = ExitStack()
         self._track: Track | None = None
 
@@ -234,6 +234,8 @@ class Steps:
 
     def __call__(self, step: str, done: int, total: int) -> None:
         """Show that `done` of `total` are done."""
+        if self._over:
+            return
         if step != self._step or self._track is None:
             self._stack.close()
             self._step, self._done = step, 0
@@ -242,6 +244,7 @@ class Steps:
         self._done = done
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._over = True
         self._stack.__exit__(kind, value, trace)
 
 

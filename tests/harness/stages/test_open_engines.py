@@ -150,3 +150,16 @@ def test_an_engine_for_other_images_or_classes_is_refused(case: str, tmp_path: P
     session: Any = SimpleNamespace(shape=(4, 4, 3), hello=SimpleNamespace(classes=CLASSES), id=EngineId("mine"))
     with pytest.raises(EngineError, match=message):
         check_fit(session, null)
+
+
+def test_what_is_told_after_opening_is_not_shown(monkeypatch, capsys):
+    """A worker that is started again loads its engine again; that is no step of the run."""
+    from harness import progress
+    from harness.stages.engines import Steps
+
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL_S", 0.0)
+    with Steps("ort-int8") as steps:
+        steps("load", 0, 2)
+        assert "ort-int8: load: 0/2" in capsys.readouterr().err
+    steps("load", 0, 2)
+    assert capsys.readouterr().err == ""
