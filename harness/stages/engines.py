@@ -222,7 +222,7 @@ def runtime_options(artefact: Artefact, settings: Settings, threads: int, simula
 
 
 class Steps:
-    """Shows an engine's progress, one `Track` after the other, as long as it is entered: an engine that is opened again later shows none."""
+    """Shows an engine's progress, one `Track` after the other, as long as it is entered: opened again later, it shows none."""
 
     def __init__(self, name: str) -> None:
         self._name, self._step, self._done, self._over = name, "", 0, False
