@@ -31,7 +31,7 @@ from harness.stages.engines import Engine, Engines, Opener, Where, on_device, op
 from harness.stages.export import Exported, export_and_check
 from harness.stages.judge import Evidence, judge
 from harness.stages.measure import measure
-from harness.stages.rows import File, parent_of
+from harness.stages.rows import READ_HERE, File, parent_of
 from harness.stages.subject import Subject, check_names, describe_data, describe_device, describe_model, load_subject
 from reports.render import render
 
@@ -205,9 +205,13 @@ def make_context(subject: Subject, settings: Settings, opened: Engines, engines:
 
 
 def _between(engines: list[Engine], graphs: Mapping[str, ModuleTarget]) -> dict[str, list[Model]]:
-    """Of each flavour that has a file, its graph read back where it was, and the file node by node."""
-    files = {engine.id.flavour: engine.exported.artefact for engine in engines if engine.exported is not None and not engine.simulated}
-    return {flavour: [*([graphs[flavour]] if flavour in graphs else []), File(artefact)] for flavour, artefact in files.items()}
+    """Of each flavour that has a file, its graph read back where it was, and the file node by node where it can be computed here."""
+    artefacts = {engine.id.flavour: engine.exported.artefact for engine in engines if engine.exported is not None and not engine.simulated}
+    found: dict[str, list[Model]] = {flavour: [graph] for flavour, graph in graphs.items()}
+    for flavour, artefact in artefacts.items():
+        if artefact.path.suffix in READ_HERE:
+            found.setdefault(flavour, []).append(File(flavour, artefact))
+    return found
 
 
 def open_record(subject: Subject, settings: Settings, command: list[str]) -> RunRecord:

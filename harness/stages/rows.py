@@ -19,17 +19,23 @@ from harness.models.load import Twin, load_twin
 from harness.models.zoo import cards
 from harness.sources import PARENT, simulated_name
 
+READ_HERE = (".onnx", ".pt2")  # files that the workstation itself can compute
+
 
 @dataclass(frozen=True, eq=False)
 class File:
-    """An artefact as its file defines it: onnxruntime without any graph optimisation, so that Q/DQ round and layers compute in float."""
+    """An artefact as its file defines it: onnxruntime without any graph optimisation, so that Q/DQ round and layers compute in float.
 
+    `flavour`: whose it is.
+    """
+
+    flavour: str
     artefact: Artefact
 
     @property
     def id(self) -> str:
         """Its row."""
-        return simulated_name(self.artefact.flavour)
+        return simulated_name(self.flavour)
 
     @property
     def sha256(self) -> str:

@@ -12,7 +12,7 @@ from commandline import harness
 
 from harness.audit import gates
 from harness.records import Verdict
-from harness.selftest.deployment import REFUSED, Deployment, deployments, read
+from harness.selftest.deployment import HOLDS, REFUSED, Deployment, deployments, read
 from harness.selftest.run import FLOAT, alone, outcome, run
 from harness.selftest.table import line
 
@@ -36,6 +36,21 @@ def test_what_the_file_names_is_what_is_seen(name: str, store: Path, tmp_path: P
     with alone():
         row = outcome(ALL[name], tmp_path / "run", quick=True, store=store)
     assert row.ok, line(row)
+
+
+def test_two_builds_of_a_sound_engine_each_earn_holds(store: Path, tmp_path: Path) -> None:
+    """The flavour's graph is attacked once (S3) and counts for both; the second has other threads, and is attacked itself."""
+    with alone():
+        two = Deployment("two builds", "as it is", False, HOLDS, flavours=("ort-int8",), settings={"builds": 2})
+        record = run(two, tmp_path / "run", quick=True, store=store)
+    assert [(claim.engine, claim.verdict, claim.sources) for claim in record.claims] == [
+        (name, Verdict.HOLDS, ["S1", "S3", "S4"]) for name in ("ort-int8", "ort-int8#1")
+    ]
+    first, second = record.engines
+    assert first.varied is None and second.varied is not None
+    assert (first.options["intra_op_num_threads"], second.options["intra_op_num_threads"]) == (1, 2)
+    assert {a.target for a in record.attacks if a.source == "S3"} == {"ort-int8"}
+    assert {a.target for a in record.attacks if a.source == "S4"} == {"twin", "ort-int8", "ort-int8#1"}
 
 
 @pytest.mark.parametrize("gate", ["clean_parity", "engine_parity"])

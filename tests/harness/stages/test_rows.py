@@ -23,7 +23,7 @@ def test_the_file_is_computed_without_any_optimisation(tmp_path: Path) -> None:
         twin.module, "ort-int8", input_shape=twin.input_shape, source_sha256=twin.sha256, folder=tmp_path,
         calibration_images=calibration.images[:32], calibration_method="minmax",
     )  # fmt: skip
-    row, images = File(artefact), test.images[:40]
+    row, images = File("ort-int8", artefact), test.images[:40]
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(str(artefact.path), options, providers=["CPUExecutionProvider"])
