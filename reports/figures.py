@@ -38,7 +38,7 @@ def figures(run: Run) -> dict[str, list[Figure]]:
         return run.attempt(f"Figures of {what}", lambda: list(draw(run)), none)
 
     fronts, batches, left = drawn("fronts", _fronts), drawn("rounds", _rounds), drawn("the cascade", _survivors)
-    first = [*_gaps(run), *drawn("the security curve", _curve), *fronts[:1], *batches[:1], *left, *fronts[1:]][:4]
+    first = [*_gaps(run), *drawn("the security curve", _curve), *fronts[:1], *batches[:1], *fronts[1:]][:4]
     found = {
         "claims": first,
         "choice": fronts,
