@@ -5,6 +5,7 @@ reported to the end, with a record that is valid and holds no number that JSON l
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -210,6 +211,26 @@ def test_damaged_files_are_refused_or_lead_to_a_valid_record(run: Run, op: str, 
     kept = examined(doctored, run.messages, run.evidence.measured[0].timings, tmp_path / "checked")
     if kept is not None:
         carried_out(run, kept, tmp_path / "run")
+
+
+@pytest.mark.parametrize("value", [0.0, 1e18, -1e18, float("nan"), float("inf")])
+def test_extreme_samples_are_refused_or_lead_to_a_valid_record(run: Run, value: float, tmp_path: Path) -> None:
+    """Of every sensor, and of none but their clock."""
+    with np.load(io.BytesIO(run.files["rest"]["telemetry"])) as stored:
+        sampled = dict(stored)
+    assert any(name.endswith("/time_ns") for name in sampled)
+    for number, clock in enumerate((False, True)):
+        same = {
+            name: np.full_like(values, value if values.dtype == np.float64 else np.clip(np.nan_to_num(value), -1e18, 1e18))
+            for name, values in sampled.items()
+            if name.endswith("/time_ns") == clock
+        }
+        raw = io.BytesIO()
+        np.savez(raw, **(sampled | same))
+        doctored = dataclasses.replace(run, files=run.files | {"rest": {"telemetry": raw.getvalue()}})
+        kept = examined(doctored, run.messages, run.evidence.measured[0].timings, tmp_path / "checked")
+        if kept is not None:
+            carried_out(run, kept, tmp_path / f"run{number}")
 
 
 @pytest.mark.parametrize("ns", [1, (1 << 62) - 1])
