@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from contextlib import ExitStack, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
@@ -68,7 +70,6 @@ app = typer.Typer(
     help="Does a compressed classifier's robustness still hold on the engine that is deployed, and what does it cost there?",
     epilog="Start with: harness bench",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -86,6 +87,7 @@ def print_version(asked: bool) -> None:
 @app.callback(epilog="Start with: harness bench")
 def root(
     _debug: Annotated[bool, typer.Option("--debug", help="show a traceback on errors; accepted anywhere on the line")] = False,
+    _quiet: Annotated[bool, typer.Option("--quiet", help="show the result and errors, no progress; accepted anywhere on the line")] = False,
     _version: Annotated[bool, typer.Option("--version", is_eager=True, callback=print_version, help="print the version and stop")] = False,
 ) -> None:
     """Does a compressed classifier's robustness still hold on the engine that is deployed, and what does it cost there?"""
@@ -439,10 +441,17 @@ def main() -> None:
     """Entry point of `harness`. Every error becomes one line on standard error and its exit code; see `harness.ending`."""
     from harness.ending import end_well
 
-    debug = "--debug" in sys.argv
+    debug, quiet = "--debug" in sys.argv, "--quiet" in sys.argv
     keep_freed_memory()
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    sys.exit(end_well(lambda: app(args=arguments), debug=debug))
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--debug", "--quiet")]
+
+    def run() -> None:
+        with redirect_stderr(stack.enter_context(Path(os.devnull).open("w"))) if quiet else nullcontext():
+            app(args=arguments)
+
+    with ExitStack() as stack:
+        code = end_well(run, debug=debug)  # which says errors where standard error really is
+    sys.exit(code)
 
 
 if __name__ == "__main__":

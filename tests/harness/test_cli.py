@@ -1,6 +1,7 @@
 """The command line: every wrong input is one clear line and exit 2, before any work; help is quick and says how."""
 
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -295,3 +296,24 @@ def test_the_help_of_bench_names_every_flavour_and_attack():
         kind: set(re.findall(r"[\w:-]+", re.sub(r"\(.*?\)|;.*", "", lines[kind].partition(": ")[2]))) for kind in ("Flavours", "Attacks")
     }
     assert named == {"Flavours": {*FLAVOURS, "exec:COMMAND"}, "Attacks": set(ATTACKS)}
+
+
+@pytest.mark.parametrize("place", [0, 99])
+def test_quiet_leaves_the_result_and_errors(place, tmp_path):
+    """Wherever it stands on the line; what went wrong is still said."""
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        line = [*words[:place], "--quiet", *words[place:]]
+        return subprocess.run([sys.executable, "-m", "harness.cli", *line], capture_output=True, text=True, cwd=tmp_path)
+
+    shown = call("attack", "resnet8", "--attack", "fgsm", "--samples", "8", "--out", "a.npz")
+    assert (shown.returncode, shown.stderr) == (0, "") and "a.npz" in shown.stdout
+    wrong = call("attack", "resnet8", "--attack", "fgsn", "--out", "b.npz")
+    assert (wrong.returncode, wrong.stdout) == (2, "") and "Did you mean fgsm" in wrong.stderr
+
+
+def test_shells_can_complete_the_line():
+    asked = {**os.environ, "_HARNESS_COMPLETE": "complete_bash", "COMP_WORDS": "harness ben", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv[0] = 'harness'; from harness.cli import main; main()"
+    shown = subprocess.run([sys.executable, "-c", code], env=asked, capture_output=True, text=True)
+    assert shown.stdout.split() == ["bench"]
