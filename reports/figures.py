@@ -35,15 +35,15 @@ def figures(run: Run) -> dict[str, list[Figure]]:
 
     def drawn(what: str, draw: Callable[[Run], Iterable[Figure]]) -> list[Figure]:
         none: list[Figure] = []
-        return run.attempt(f"Figures of {what}", lambda: list(draw(run)), none)
+        return run.attempt(what, lambda: list(draw(run)), none)
 
-    fronts, batches, left = drawn("fronts", _fronts), drawn("rounds", _rounds), drawn("the cascade", _survivors)
-    first = [*_gaps(run), *drawn("the security curve", _curve), *fronts[:1], *batches[:1], *fronts[1:]][:4]
+    fronts, batches, left = drawn("Pareto fronts", _fronts), drawn("latency by round", _rounds), drawn("cascade", _survivors)
+    first = [*_gaps(run), *drawn("security curve", _curve), *fronts[:1], *batches[:1], *fronts[1:]][:4]
     found = {
         "claims": first,
         "choice": fronts,
-        "telemetry": [*batches, *drawn("telemetry", _courses)],
-        "robustness": drawn("distances", _distances),
+        "telemetry": [*batches, *drawn("course of telemetry", _courses)],
+        "robustness": drawn("distance curve", _distances),
         "cascade": left,
         "decomposition": [Figure(*drawn) for drawn in waterfalls(run)],
     }

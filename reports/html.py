@@ -54,7 +54,7 @@ def to_html(run: Run) -> str:
     record = run.record
     drawn = figures(run)
     none: list[Picture] = []
-    shown = run.attempt("Flipped images", lambda: pictures(run), none)
+    shown = run.attempt("flipped images", lambda: pictures(run), none)
     verdict, *others = sections(run)
     return page(
         title=title(record),

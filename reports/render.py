@@ -71,7 +71,7 @@ def render(run: Path, formats: Sequence[str]) -> dict[str, Path]:
     written = {name: _write(opened, FORMATS[name]) for name in formats}
     if opened.faults:
         names = ", ".join(map(str, written.values()))
-        raise UntrustedError(f"{opened.faults[0]} What could still be read was written, and says so: {names}")
+        raise UntrustedError(f"{next(iter(opened.faults))} What could still be read was written, and says so: {names}")
     return written
 
 

@@ -62,7 +62,7 @@ class Run:
     """A run folder. Raw files are read on first use; one that is absent is listed in `missing` and its figures are left out.
 
     `names`: engine -> what the record here calls it, where that differs (see `reports.naming`); `bare` is the record without that.
-    `lost`: what could not be read of a damaged record. `faults`: what went wrong while the report was made; grows.
+    `lost`: what could not be read of a damaged record. `faults`: what cannot be read -> what was left out for it; grows.
     """
 
     folder: Path
@@ -70,7 +70,7 @@ class Run:
     names: dict[str, str] = field(default_factory=dict)
     bare: RunRecord | None = None
     lost: str = ""
-    faults: list[str] = field(default_factory=list)
+    faults: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -92,14 +92,14 @@ class Run:
             if (found := salvage(folder)) is None:
                 raise
             record, lost = found
-            return cls(folder, named(record), names(record), record, lost, [str(error)])
+            return cls(folder, named(record), names(record), record, lost, {str(error): []})
 
     def attempt(self, what: str, make: Callable[[], T], instead: T) -> T:
         """What `make` gives; where a file of the run is damaged that, `instead`, and the fault is kept."""
         try:
             return make()
         except UntrustedError as error:
-            self.faults.append(f"{what}: {error}")
+            self.faults.setdefault(str(error), []).append(what)
             return instead
 
     @property

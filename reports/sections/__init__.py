@@ -52,7 +52,7 @@ def _built(run: Run, name: str, path: str) -> Section | None:
     instead: Section | None = Section(
         name, title, ["A file of this run that the chapter is drawn from is damaged; the verdict's list says which."]
     )
-    return run.attempt(f"Chapter {name}", lambda: _builder(path)(run), instead)
+    return run.attempt(name, lambda: _builder(path)(run), instead)
 
 
 def _cleaned(section: Section) -> Section:

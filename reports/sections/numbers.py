@@ -39,7 +39,7 @@ def smallest_batch(record: RunRecord) -> str:
 
 def _twin(run: Run) -> list[tuple[str | Cell, ...]]:
     """What the engines are held against; nothing where nobody asked it."""
-    right = run.attempt("Clean accuracy of the twin", lambda: clean_right(run), None)
+    right = run.attempt("clean accuracy of the twin", lambda: clean_right(run), None)
     robust = next((claim.twin_robust for claim in run.record.claims if claim.twin_robust is not None), None)
     if right is None and robust is None:
         return []

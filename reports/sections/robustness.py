@@ -23,7 +23,7 @@ def section(run: Run) -> Section:
         f"Made on: {'; '.join(_sources(record))}.",
     ]
     none: list[WorstCase] = []
-    worst = run.attempt("Worst cases", lambda: worst_cases(run), none)
+    worst = run.attempt("worst cases", lambda: worst_cases(run), none)
     tables = [_worst(worst)] if worst else []
     return Section("robustness", "Robustness", paragraphs, [*tables, *_in_words(record), _replayed(run)])
 

@@ -170,7 +170,7 @@ def _missing(run: Run) -> list[Item]:
     items = [Item(engine.name, f"{sentence(STATUS_WORDS[engine.status])} {shortened(engine.error or '')}", "bad") for engine in failed]
     if run.lost:
         items.append(Item("Of record.json", f"not readable: {shortened(run.lost)}", "bad"))
-    items += [Item("Damaged", fault, "bad") for fault in dict.fromkeys(run.faults)]
+    items += [Item(f"Left out: {', '.join(sorted(set(left)))}", fault, "bad") for fault, left in run.faults.items() if left]
     if run.missing:
         items.append(Item("Files", f"figures drawn from them are left out: {shortened(', '.join(run.missing))}", "bad"))
     return items

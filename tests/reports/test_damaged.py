@@ -94,6 +94,16 @@ def test_a_folder_of_answers_that_is_gone_costs_the_worst_cases_alone(run):
     assert "Each attack" in page
 
 
+def test_a_run_that_was_stopped_while_an_engine_answered_names_once_what_is_left_out(run):
+    record = RunRecord.load(run)
+    last = next(attack for attack in record.attacks if attack.name == "apgd-dlr")
+    (run / "answers/ort-int8" / f"{last.set_sha256}.npy").unlink()
+    record.model_copy(update={"claims": [], "verdict": None, "status": "attacked"}).save(run)
+    page = rendered_though_damaged(run, "--resume")
+    assert "Left out: cascade, flips, security curve, worst cases" in page
+    assert "No verdict yet: the run stopped after the step" in page
+
+
 def test_a_run_of_nothing_at_all_is_rendered(tmp_path):
     make_run(tmp_path / "run", attacked=False, claims=[], gates=[], engines=[], verdict=None, status="started")
     shutil.rmtree(tmp_path / "run/answers")
