@@ -1,6 +1,6 @@
 """The one way this package runs an ONNX graph: onnxruntime on the CPU, silent, errors as `ExportError`.
 
-Integers are multiplied exactly, whatever the CPU: what is judged here is a file, not this computer's kernels.
+Integers are multiplied exactly, whatever the CPU, unless somebody asks for this computer's own kernels: what is judged here is a file.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ def to_input(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return scaled
 
 
-def open_session(model: str | ModelProto, *, optimise: bool = True, config: Mapping[str, str] | None = None) -> Any:
+def open_session(model: str | ModelProto, *, optimise: bool = True, config: Mapping[str, str] | None = None, exact: bool = True) -> Any:
     """Load a file or a graph in memory.
 
     Args:
         model: path of the file, or the graph.
         optimise: every graph optimisation (onnxruntime's default), or none.
         config: further entries of the session's configuration, as an artefact's `session_config`.
+        exact: multiply integers exactly where this CPU's kernels would saturate.
 
     Raises:
         ExportError: onnxruntime refuses it; the message has its words.
@@ -46,7 +47,7 @@ def open_session(model: str | ModelProto, *, optimise: bool = True, config: Mapp
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    for key, value in {**(config or {}), **EXACT_INTEGERS}.items():
+    for key, value in {**(config or {}), **(EXACT_INTEGERS if exact else {})}.items():
         options.add_session_config_entry(key, value)
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

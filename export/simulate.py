@@ -19,19 +19,23 @@ from export.session import first_line, open_session, to_input
 BATCH = 32
 
 
-def simulated_logits(artefact: Artefact, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def simulated_logits(artefact: Artefact, images: NDArray[np.uint8], *, exact: bool = True) -> NDArray[np.float32]:
     """Logits, float32 (n, classes), of images uint8 (n, h, w, c), n > 0.
+
+    Without `exact`, by this computer's own kernels, which may saturate.
 
     Raises:
         ExportError: the file cannot be loaded or run, or there is no image.
     """
     if len(images) == 0:
         raise ExportError("no image to simulate")
-    answer = open_artefact(artefact)
+    answer = open_artefact(artefact, exact=exact)
     return np.concatenate([answer(to_input(images[start : start + BATCH])) for start in range(0, len(images), BATCH)])
 
 
-def open_artefact(artefact: Artefact, *, optimise: bool | None = None) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def open_artefact(
+    artefact: Artefact, *, optimise: bool | None = None, exact: bool = True
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """What answers for an artefact here: images, float32 (n, c, h, w) -> logits, float32 (n, classes).
 
     onnxruntime, optimised where that is asked for (None: where it is the artefact's own runtime), else node by node; PyTorch for a saved
@@ -45,7 +49,7 @@ def open_artefact(artefact: Artefact, *, optimise: bool | None = None) -> Callab
 
         return open_pt2(artefact)
     own = artefact.runtime == "onnxruntime"
-    session = open_session(str(artefact.path), optimise=own if optimise is None else optimise, config=artefact.session_config)
+    session = open_session(str(artefact.path), optimise=own if optimise is None else optimise, config=artefact.session_config, exact=exact)
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         try:

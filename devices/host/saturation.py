@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from devices.host.profile import DeviceProfile
+from devices.host.transports import LOCAL
 from devices.worker.environment import describe_machine
 
 EXACT = frozenset({"avx512_vnni", "avx_vnni"})
@@ -26,7 +27,7 @@ def may_saturate(profile: DeviceProfile) -> bool:
     """
     if profile.isa_flags:
         return saturates(profile.isa_flags)
-    if profile.transport == "local":
+    if profile.transport == LOCAL:
         return saturates(describe_machine()["isa_flags"])
     declared = profile.cpu.isa
     return profile.machine in (None, *X86) and ARM not in declared and "avx2" not in profile.cpu.without and EXACT.isdisjoint(declared)

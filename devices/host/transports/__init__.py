@@ -18,9 +18,9 @@ from devices.host.errors import DeviceError
 if TYPE_CHECKING:
     from devices.host.profile import DeviceProfile
 
-EMULATED, SSH = "emulated", "ssh"
+EMULATED, LOCAL, SSH = "emulated", "local", "ssh"
 TRANSPORTS = {
-    "local": "devices.host.transports.local:Local",
+    LOCAL: "devices.host.transports.local:Local",
     EMULATED: "devices.host.transports.emulated:Emulated",
     SSH: "devices.host.transports.ssh:Ssh",
 }
@@ -95,4 +95,4 @@ def connect(profile: DeviceProfile, say: Say | None = None) -> Transport:
     return made
 
 
-__all__ = ["EMULATED", "SSH", "TRANSPORTS", "DeviceError", "Facts", "Progress", "Say", "Transport", "connect"]
+__all__ = ["EMULATED", "LOCAL", "SSH", "TRANSPORTS", "DeviceError", "Facts", "Progress", "Say", "Transport", "connect"]
