@@ -152,7 +152,7 @@ def _examine(engine: Engine, opened: Engines, timings: dict[int, Timing], subjec
     session = opened.sessions[engine.name]
     try:
         kept = _examined(engine, session, timings, subject, settings)
-        _check(kept, place, engine.runtime)
+        _check(kept, place, engine)
     except (EngineError, FormatError) as error:
         fault = error if isinstance(error, EngineError) else EngineError("crashed", f"what it says of itself cannot be used: {error}")
         _fail(opened, engine.name, fault)
@@ -160,7 +160,7 @@ def _examine(engine: Engine, opened: Engines, timings: dict[int, Timing], subjec
     return kept
 
 
-def _check(kept: Kept, place: Path, runtime: str) -> None:
+def _check(kept: Kept, place: Path, engine: Engine) -> None:
     """Raise FormatError or EngineError unless what came from the device is of the right form."""
     facts, _, files = kept
     check_fields("environment", facts.environment, Environment)
@@ -169,7 +169,7 @@ def _check(kept: Kept, place: Path, runtime: str) -> None:
     check_peaks(facts.peaks)
     for name in files:
         safe_name(name)
-    if runtime == "tensorrt" and facts.graph is not None:
+    if engine.runtime == "tensorrt" and not engine.simulated and facts.graph is not None:  # a simulated one leaves an ONNX graph
         information(files[facts.graph])
     if facts.sampled is not None:
         place.mkdir(parents=True, exist_ok=True)
