@@ -9,7 +9,7 @@ THREADS ?= 1
 # Whole files go to one process, in the order of tests/conftest.py.
 TESTS = OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: bench test test-fast classifiers check format sysroot benchmark schema clean
+.PHONY: bench test test-fast classifiers check format sysroot benchmark schema clean examples
 .DEFAULT_GOAL := help
 
 help:
@@ -58,6 +58,15 @@ sysroot: $(STAMP)
 
 benchmark: $(STAMP)
 	$(BIN)/python tests/benchmarks/run.py
+
+# Two qualification reports, of this computer and of an emulated board. Their exit codes are those of what they find.
+examples: $(STAMP)
+	rm -rf runs/x86-server runs/raspberry-pi-4
+	-$(BIN)/harness bench --requirements docs/examples/x86-server.toml --out runs/x86-server
+	-$(BIN)/harness bench --device raspberry-pi-4 --emulate --samples 64 --requirements docs/examples/raspberry-pi.toml --out runs/raspberry-pi-4
+	for run in x86-server raspberry-pi-4; do \
+	  mkdir -p reports/examples/$$run && cp runs/$$run/report.html runs/$$run/report.md runs/$$run/record.json reports/examples/$$run/; \
+	done
 
 schema: $(STAMP)
 	$(BIN)/python -m harness.records > reports/record.schema.json
