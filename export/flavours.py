@@ -14,16 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from export import pt2, trt_int8
+from export import trt_int8
 from export.artefact import Artefact, load_artefact, sha256_file
 from export.calibration import Calibration
 from export.checked import load_checked
 from export.errors import ExportError
 from export.fp16 import to_fp16
-from export.identity import module_sha256
 from export.int8 import LAYOUT, REDUCED_LAYOUT, quantize_int8
 from export.onnx import INPUT, OPSET, OUTPUT, export_onnx
-from export.pt2 import export_pt2
 from export.session import EXACT_INTEGERS
 from export.trt_int8 import quantize_trt_int8, quantize_trt_int8_sparse
 
@@ -75,7 +73,7 @@ _ALL = (
     ),
     Flavour(
         "torch-trt", "fp32", "torch-tensorrt", "PyTorch program (.pt2), float32; Torch-TensorRT compiles it on a GPU host",
-        None, False, pt2.LAYOUT,
+        None, False, {},
     ),
 )  # fmt: skip
 FLAVOURS: dict[str, Flavour] = {flavour.name: flavour for flavour in _ALL}
@@ -111,6 +109,9 @@ def export_flavour(
         ExportError: unknown flavour or method, images of another shape, a module that cannot be exported or quantized, a folder that
             cannot be written.
     """
+    from export import pt2  # PyTorch is imported where something is exported, not where a name is looked up
+    from export.identity import module_sha256
+
     if flavour not in FLAVOURS:
         raise ExportError(f"unknown flavour '{flavour}'. Choices: {', '.join(FLAVOURS)}.")
     kind = FLAVOURS[flavour]
@@ -125,13 +126,13 @@ def export_flavour(
         "module_sha256": module_sha256(module),
         "input_shape": input_shape,
         "calibration": calibration.manifest() if kind.calibrated else {},
-        "options": kind.options if kind.build is None else {"opset": OPSET, **kind.options},
+        "options": {**pt2.LAYOUT, **kind.options} if kind.build is None else {"opset": OPSET, **kind.options},
     }
     # A saved program that lies there is not trusted: loading one may run code, and the parity check and the device will.
     if kind.build is not None and (artefact := _stored(folder, flavour, made)) is not None:
         return artefact
     if kind.build is None:
-        content, classes = export_pt2(module, input_shape)
+        content, classes = pt2.export_pt2(module, input_shape)
     else:
         float_graph = export_onnx(module, input_shape) if cache_fp32 is None else _cached(cache_fp32, made)
         graph = kind.build(float_graph, calibration)

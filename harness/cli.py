@@ -214,6 +214,7 @@ def export(
         model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, flavours=_each(flavour),
         calibration=calibration, seed=seed, plugins=plugin,
     )  # fmt: skip
+    _look_up(settings)
     from harness.stages.ahead import build_ahead, check_ahead
     from harness.stages.export import export_and_check
     from harness.stages.subject import load_subject
@@ -259,6 +260,7 @@ def attack(
         model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, attacks=(attack,), eps=eps,
         samples=samples, seed=seed, plugins=plugin,
     )  # fmt: skip
+    _look_up(settings)
     from harness.audit.gates import undone_remark
     from harness.stages.attack import attack_once
 
@@ -341,6 +343,13 @@ def _settings(**options: Any) -> Settings:
     return make_settings(**options)
 
 
+def _look_up(settings: Settings) -> None:
+    """Look up every name in the settings before PyTorch is imported: a wrong one is answered at once. Raises UsageError."""
+    from harness.stages.names import check_names
+
+    check_names(settings)
+
+
 def _each(names: list[str] | None) -> tuple[str, ...] | None:
     """The names of a repeatable option, which may stand in one word too, with commas; a command or a path stays whole."""
     if names is None:
@@ -358,6 +367,8 @@ def _engines(flavours: list[str] | None, files: list[Path] | None) -> tuple[str,
 
 
 def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: bool, requirements: Path | None = None) -> NoReturn:
+    if resume is None:
+        _look_up(settings)
     from harness import spine
     from harness.settings import check_output
     from reports.terminal import print_verdict

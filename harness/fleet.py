@@ -27,7 +27,8 @@ from harness.errors import UsageError
 from harness.records import RECORD, RunRecord, Step, read_record, write_record
 from harness.run import check_links, now
 from harness.settings import FLEET, Settings, engine_name, stored_settings
-from harness.stages.subject import check_names, load_subject
+from harness.stages.names import check_names
+from harness.stages.subject import load_subject
 from harness.toml import read_toml
 from reports.compare import render_comparison
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.eps import off_grid, parse_eps
+from harness.eps import parse_eps
 from harness.errors import UntrustedError, UsageError
 
 Tier = Literal["quick", "bench", "qualify"]
@@ -202,8 +201,6 @@ def check_numbers(settings: Settings) -> None:
         raise UsageError(
             "--eps 0 attacks nothing. Expected a radius above 0, such as 8/255 (or use `harness profile` for latency and memory only)."
         )
-    if settings.eps is not None and parse_eps(settings.eps) * 255 >= 1 and (note := off_grid(settings.eps)):
-        print(f"note: {note}", file=sys.stderr)
     at_least_one = {
         "--samples": settings.samples,
         "--threads": settings.threads,

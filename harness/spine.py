@@ -31,8 +31,9 @@ from harness.stages.engines import Engine, Engines, Opener, Where, on_device, op
 from harness.stages.export import Exported, export_and_check
 from harness.stages.judge import Evidence, judge
 from harness.stages.measure import measure
+from harness.stages.names import check_names
 from harness.stages.rows import READ_HERE, File, parent_of
-from harness.stages.subject import Subject, check_names, describe_data, describe_device, describe_model, load_subject
+from harness.stages.subject import Subject, describe_data, describe_device, describe_model, load_subject
 from reports.render import render
 
 FEW = 16  # images on which it is seen whether a network rounds

@@ -43,7 +43,7 @@ def show_device(name: Annotated[str, typer.Argument(help="a device profile or an
     from rich.console import Console
 
     from harness.commands.device_text import in_full
-    from harness.stages.subject import find_profile
+    from harness.stages.names import find_profile
 
     profile = find_profile(name)
     if as_json:
@@ -60,7 +60,7 @@ def probe_device(
     from dataclasses import asdict
 
     from devices.host.probe import probe
-    from harness.stages.subject import find_profile
+    from harness.stages.names import find_profile
 
     seen = probe(find_profile(name, emulate=emulate, host=host), lambda line: print(f"harness: {line}", file=sys.stderr))
     if as_json:
@@ -80,7 +80,7 @@ def probe_device(
 def prepare_device(name: Annotated[str, typer.Argument(help="a device profile")]) -> None:
     """Fetch what the emulation of a device needs into the cache folder; check and repair what is there."""
     from devices.host.probe import prepare, probe
-    from harness.stages.subject import find_profile
+    from harness.stages.names import find_profile
 
     profile = find_profile(name)
     prepare(profile, lambda line: print(line, file=sys.stderr, flush=True))

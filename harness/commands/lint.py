@@ -104,7 +104,7 @@ def _exact(made: Artefact | None, device: str | None) -> bool:
     if device is None:
         return False
     from devices.host.saturation import may_saturate
-    from harness.stages.subject import find_profile
+    from harness.stages.names import find_profile
 
     return not may_saturate(find_profile(device))
 

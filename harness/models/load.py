@@ -18,6 +18,7 @@ from export.checked import external_files, parse_onnx
 from harness.errors import UsageError
 from harness.models import probe
 from harness.models.architectures import image_size_of, is_architecture
+from harness.models.kinds import SAVE, check_kind
 from harness.models.normalisation import with_normalisation
 from harness.models.onnx_graph import read_onnx
 from harness.models.pt2 import read_pt2
@@ -25,13 +26,8 @@ from harness.models.pt2_sizes import check_sizes
 from harness.models.weights import network_from
 from harness.models.zoo import cards, weights_file
 
-PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib", ".tar"}
 Source = Literal["zoo", "safetensors", "pt2", "onnx"]
 Shape = tuple[int, int, int]
-SAVE = (
-    "torch.export.save(torch.export.export(model.eval(), (torch.rand(2, 3, 32, 32),), dynamic_shapes=({0: torch.export.Dim('n')},)), "
-    "'model.pt2'), then give --model model.pt2"
-)  # the one way that asks for nothing but the network itself
 CHANNELS = 3  # of every architecture that is built by name
 MAX_IMAGE_SIZE = 4096
 
@@ -209,19 +205,9 @@ def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, Load
     Raises:
         UsageError: a pickle, an unknown kind of file, or neither a zoo name nor a file.
     """
-    suffix = path.suffix
-    if suffix in PICKLES:
-        raise UsageError(
-            f"{path} is a pickle by its name, and pickles run code when loaded: refused. Convert it where you trust it: "
-            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors'), then give --model model.safetensors --arch NAME. "
-            f"A network of your own: {SAVE}."
-        )
-    if suffix in READERS:
-        if not path.exists():
-            raise UsageError(f"there is no file {path}")
-        return READERS[suffix]
-    if path.exists():
-        raise UsageError(f"{path} is of no known kind. Expected a zoo name or a file {', '.join(READERS)}.")
+    check_kind(path)
+    if path.suffix in READERS:
+        return READERS[path.suffix]
     if is_architecture(model):
         raise UsageError(
             f"'{model}' is an architecture without weights. Expected its weights too: --model WEIGHTS.safetensors --arch {model}. "

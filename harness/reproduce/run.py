@@ -32,7 +32,7 @@ from harness.reproduce.paper import Paper, paper, published
 from harness.reproduce.record import OurRow, PublishedRow, ReproduceRecord, TableRow
 from harness.run import environment, now
 from harness.settings import check_seed
-from harness.stages.subject import find_profile
+from harness.stages.names import find_profile
 from harness.sweep.cache import Cache
 from harness.sweep.recommend import Candidate, recommend
 from harness.sweep.record import CellRow, Front

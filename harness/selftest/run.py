@@ -40,7 +40,8 @@ from harness.spine import Ways, carry_out, open_record
 from harness.stages.attack import SETS
 from harness.stages.engines import Engine, Make, runtime_options
 from harness.stages.export import PARITY_IMAGES, Exported, export_and_check
-from harness.stages.subject import Subject, for_tier
+from harness.stages.names import for_tier
+from harness.stages.subject import Subject
 
 FLOAT, SATURATION = "onnx-fp32", "saturation"
 EPS = Fraction(8, 255)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
 import sys
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,28 +12,23 @@ from numpy.typing import NDArray
 
 from devices.host.errors import DeviceError
 from devices.host.preflight import preflight
-from devices.host.profile import DeviceProfile, device_aliases, device_names, load_profile
+from devices.host.profile import DeviceProfile
 from devices.host.transports import SSH
-from devices.host.transports.openssh import check_host
 from export.checked import parse_onnx
 from export.errors import ExportError
 from export.flavours import FLAVOURS
-from harness import plugins
-from harness.attacks.executors import check_executor
 from harness.attacks.grid import ball_levels
-from harness.attacks.table import ALIASES, Attack, resolve
+from harness.attacks.table import Attack
 from harness.data.dataset import Dataset
 from harness.data.load import load_data, peek_shape, stratified
-from harness.errors import UsageError, unknown
+from harness.eps import off_grid
+from harness.errors import UsageError
 from harness.measurement.simulation import check_simulated, is_simulated
 from harness.models import engine_file
-from harness.models.engine_file import check_engine_file, file_of
 from harness.models.load import Twin, load_twin
 from harness.records import DataRecord, DeviceRecord, ModelRecord
-from harness.settings import FILE, OWN, Settings, check_numbers, engine_name, is_own
-from harness.sources import find_source
-
-ADAPTIVE_STEPS = ("apgd-ce", "apgd-dlr", "apgd-t")
+from harness.settings import Settings, engine_name
+from harness.stages.names import check_names
 
 
 @dataclass(frozen=True)
@@ -57,71 +49,6 @@ class Subject:
     profile: DeviceProfile
 
 
-def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
-    """Look up every name the user gave, before anything is loaded.
-
-    Raises:
-        UsageError: a flavour, attack or device that is in no table, a flavour that cannot be simulated on an emulated device, or an
-            executor that cannot be had.
-    """
-    plugins.load(settings.plugins)
-    check_numbers(settings)
-    check_executor(settings.executor, settings.address)
-    profile = find_profile(settings.device, emulate=settings.emulate, host=settings.host)
-    for flavour in settings.flavour_names:
-        if flavour.startswith(f"{OWN}:"):
-            check_own(flavour)
-        elif flavour.startswith(f"{FILE}:"):
-            check_engine_file(file_of(flavour))
-        elif flavour not in FLAVOURS and not is_own(flavour):
-            raise unknown("flavour", flavour, [*FLAVOURS, f"{OWN}:COMMAND"])
-    names = Counter(map(engine_name, dict.fromkeys(settings.flavour_names)))
-    if twice := [name for name, count in names.items() if count > 1]:
-        raise UsageError(f"two engines would be called {twice[0]}; give the files other names")
-    for source in settings.sources:
-        find_source(source)
-    attacks = {attack.name: attack for attack in (for_tier(name, settings) for name in settings.attack_names)}
-    check_simulated(settings.exported, profile)
-    return tuple(attacks.values()), profile
-
-
-def check_own(flavour: str) -> None:
-    """Refuse `exec:COMMAND` that names no program. Raises UsageError."""
-    try:
-        words = shlex.split(flavour.removeprefix(f"{OWN}:"))
-    except ValueError as error:
-        raise UsageError(f"--flavour {flavour}: {error}") from error
-    if not words:
-        raise UsageError(f"--flavour {flavour} names no program; expected {OWN}:COMMAND, such as {OWN}:./engine")
-    if shutil.which(words[0]) is None:
-        raise UsageError(f"--flavour {flavour}: no program {words[0]} can be run here; a path begins at the folder you are in.")
-
-
-def find_profile(name: str, *, emulate: bool = False, host: str | None = None) -> DeviceProfile:
-    """The device profile of that name; with `emulate`, of its CPU as QEMU emulates it; with `host`, reached there by SSH.
-
-    Raises:
-        UsageError: there is none (names the nearest), it cannot be emulated, or the host cannot be meant.
-    """
-    if name not in (aliases := device_aliases()) and name not in device_names():
-        raise unknown("device", name, [*device_names(), *aliases])
-    if emulate and host is not None:
-        raise UsageError(f"--emulate runs {name}'s CPU on this machine, --host {host} is another one. Choose one of them.")
-    try:
-        profile = load_profile(name, emulate=emulate)
-        if host is None:
-            return profile
-        check_host(host)
-        return replace(profile, transport=SSH, host=host)
-    except DeviceError as error:
-        raise UsageError(f"--device {name}{' --emulate' if emulate else ''}{f' --host {host}' if host else ''}: {error}") from error
-
-
-def for_tier(name: str, settings: Settings) -> Attack:
-    """The attack of that name; Auto-PGD with the tier's number of iterations, unless the name says its own (apgd-ce-20)."""
-    return resolve(name).with_steps(settings.plan.apgd_steps) if ALIASES.get(name, name) in ADAPTIVE_STEPS else resolve(name)
-
-
 def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
     """Check the settings and load the twin and the images; with `only_attacked`, no other test images than those.
 
@@ -138,6 +65,8 @@ def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
     if not only_attacked:
         check_quantized_once(settings)
     ball_levels(settings.radius(None))  # refuses a wrong --eps before anything is loaded
+    if settings.eps is not None and (note := off_grid(settings.eps)):
+        print(f"note: {note}", file=sys.stderr)
     twin = load_twin(
         settings.model,
         arch=settings.arch,

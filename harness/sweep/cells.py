@@ -21,7 +21,7 @@ from harness.data.load import load_all, load_data, peek_shape
 from harness.errors import UsageError
 from harness.models.load import Twin, load_twin
 from harness.settings import DEFAULT_EPS
-from harness.stages.subject import check_names
+from harness.stages.names import check_names
 from harness.sweep.spec import MethodSpec, Model, Spec
 from harness.training.regime import Regime
 

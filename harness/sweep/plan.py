@@ -13,7 +13,7 @@ from harness.compression.table import find_method
 from harness.data.load import load_all, load_data
 from harness.records import RunRecord
 from harness.settings import Settings
-from harness.stages.subject import find_profile
+from harness.stages.names import find_profile
 from harness.sweep.cache import Cache
 from harness.sweep.cells import Cell, load_model
 from harness.sweep.keys import BENCHING, code, digest, model_key, network_key

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness import __version__
 from harness.errors import UsageError
 from harness.run import environment, now
-from harness.stages.subject import find_profile
+from harness.stages.names import find_profile
 from harness.sweep.cells import Cell
 from harness.sweep.executors import Executor
 from harness.sweep.figures import beside_parent, blank, row, survivors

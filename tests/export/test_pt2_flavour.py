@@ -23,7 +23,7 @@ from harness.models.resnet import resnet8
 from harness.records import Verdict
 from harness.settings import Settings
 from harness.spine import bench
-from harness.stages.subject import check_names
+from harness.stages.names import check_names
 
 FLAVOUR = "torch-trt"
 SHAPE, CLASSES = (3, 32, 32), 7

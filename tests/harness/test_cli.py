@@ -317,3 +317,20 @@ def test_shells_can_complete_the_line():
     code = "import sys; sys.argv[0] = 'harness'; from harness.cli import main; main()"
     shown = subprocess.run([sys.executable, "-c", code], env=asked, capture_output=True, text=True)
     assert shown.stdout.split() == ["bench"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["bench --flavour nosuch", "bench --attack nosuch", "bench --device nosuch", "bench --model no.onnx", "attack resnet8 --attack x --out a.npz",
+     "export resnet8 --flavour nosuch --out a", "bench --source S9"],
+)  # fmt: skip
+def test_a_wrong_name_is_answered_before_torch_is_imported(line):
+    """Importing it takes seconds."""
+    code = (
+        "import sys\nfrom harness import cli\n"
+        f"sys.argv = ['harness', *{line.split()!r}]\n"
+        "try:\n    cli.main()\nfinally:\n    assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("harness: ") and done.stderr.count("\n") == 1
