@@ -1,4 +1,4 @@
-"""What the README tells people to type works."""
+"""What the README and the pages beside it tell people to type works."""
 
 import re
 import shlex
@@ -16,8 +16,15 @@ from safetensors.torch import save_file
 pytestmark = pytest.mark.slow(400)
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-LINES = [line.split("   #")[0].strip() for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
+# Their commands run here, in this order; those of the other pages have tests of their own.
+PAGES = ("README.md", "docs/commands.md", "docs/devices.md", "docs/boards.md", "docs/tensorrt.md")
+TEXTS = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+LINES = [
+    line.split("   #")[0].strip()
+    for page in PAGES
+    for block in re.findall(r"^ *```sh\n(.*?)```", TEXTS[ROOT / page], re.S | re.M)
+    for line in block.splitlines()
+]
 COMMANDS = [line for line in LINES if line.startswith("harness ")]
 
 
@@ -61,6 +68,15 @@ def test_every_command_of_the_readme_runs(command: str, folder: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_every_path_the_readme_names_exists() -> None:
-    for path in re.findall(r"\]\(([\w./-]+)\)", README) + re.findall(r"\bharness/training/recipes/[\w.-]+\.toml", README):
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
+    for path in re.findall(r"\]\((?!https?:)([\w./-]+)(?:#[\w-]+)?\)", TEXTS[page]):
+        assert (page.parent / path).exists(), path
+    for path in re.findall(r"\bharness/training/recipes/[\w.-]+\.toml", TEXTS[page]):
         assert (ROOT / path).exists(), path
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    """A page that nobody links is not read."""
+    linked = {(page.parent / path).resolve() for page, text in TEXTS.items() for path in re.findall(r"\]\(([\w./-]+\.md)", text)}
+    assert {page for page in TEXTS if page.name != "README.md"} <= linked

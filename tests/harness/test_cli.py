@@ -321,8 +321,8 @@ def test_shells_can_complete_the_line():
 
 @pytest.mark.parametrize(
     "line",
-    ["bench --flavour nosuch", "bench --attack nosuch", "bench --device nosuch", "bench --model no.onnx", "attack resnet8 --attack x --out a.npz",
-     "export resnet8 --flavour nosuch --out a", "bench --source S9"],
+    ["bench --flavour nosuch", "bench --attack nosuch", "bench --device nosuch", "bench --model no.onnx",
+     "attack resnet8 --attack x --out a.npz", "export resnet8 --flavour nosuch --out a", "bench --source S9"],
 )  # fmt: skip
 def test_a_wrong_name_is_answered_before_torch_is_imported(line):
     """Importing it takes seconds."""
