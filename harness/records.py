@@ -4,7 +4,7 @@ Format history (`schema`): 1 - first; 2 - targets of attacks, builds of engines,
 parity, cross-check and a synthetic device by these names; successes that rounding undid, the CPU quota;
 3 - requirements; queries of attacks;
 4 - builds with other settings; the row that a set was made on; cross-engine replay; gap
-decomposition.
+decomposition; the radius of the network's own claim.
 
 Every accuracy is a share in [0, 1]; every interval is a 95 % interval (lower, upper) unless its name says otherwise.
 Raw values stay in `samples.parquet` and `timings/`; what stands here can be computed again from them.
@@ -166,6 +166,7 @@ class ModelRecord(Part):
     macs: int
     input_shape: tuple[int, int, int] = Field(description="channels, height, width")
     classes: int
+    claimed_eps: str | None = Field(default=None, description="radius of its card's claim; None: it has none")
 
 
 class DataRecord(Part):

@@ -147,6 +147,7 @@ def describe_model(twin: Twin) -> ModelRecord:
         macs=twin.macs,
         input_shape=twin.input_shape,
         classes=twin.classes,
+        claimed_eps=twin.card.get("eps"),
     )
 
 

@@ -32,6 +32,6 @@ def _rows(record: RunRecord) -> Iterator[tuple[str, str]]:
     yield from (("Remark", remark) for remark in data.remarks)
     radii = dict.fromkeys(claim.eps_exact for claim in record.claims)
     if radii:
-        assumed = "" if record.settings.get("eps") else " (assumed: no --eps was given)"
-        yield "Radius ε", ", ".join(radii) + assumed
+        claimed = "the network's own claim" if model.claimed_eps else "assumed: no --eps was given"
+        yield "Radius ε", ", ".join(radii) + ("" if record.settings.get("eps") else f" ({claimed})")
     yield "Tier, seed", f"{record.tier}, {record.seed}"

@@ -92,3 +92,20 @@ def test_beside_the_verdict_stand_the_ratio_with_its_interval_and_mcnemars_p(tmp
         assert row[3].text.startswith(f"{100 * transfer.engine_accuracy / transfer.twin_accuracy:.1f} % [")
         assert row[4].text[:3] == f"{mcnemar_p(transfer.flips.twin_only, transfer.flips.engine_only):#.3g}"[:3]
         assert claim.mcnemar_p == pytest.approx(mcnemar_p(transfer.flips.twin_only, transfer.flips.engine_only))
+
+
+@pytest.mark.parametrize(
+    ("settings", "claimed", "expected"),
+    [
+        ({"eps": "4/255"}, "8/255", "8/255"),
+        ({}, "8/255", "8/255 (the network's own claim)"),
+        ({}, None, "8/255 (assumed: no --eps was given)"),
+    ],
+)
+def test_where_the_radius_comes_from_is_said(tmp_path, settings, claimed, expected):
+    from reports.sections.setting import section
+
+    record = make_run(tmp_path / "run", settings=settings)
+    record = record.model_copy(update={"model": record.model.model_copy(update={"claimed_eps": claimed})})
+    (table,) = section(Run(tmp_path / "run", record)).tables
+    assert {row[0].text: row[1].text for row in table.rows}["Radius ε"] == expected
