@@ -103,7 +103,7 @@ class Answers:
             stored = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError):
             return None
-        return stored if stored.dtype == np.float32 and stored.ndim == 2 else None
+        return stored if stored.dtype == np.float32 and stored.ndim == 2 and stored.shape[1] else None
 
     def models(self) -> list[str]:
         """The rows that were begun."""

@@ -33,7 +33,7 @@ BROKEN_PIPE = 141  # 128 and the number of SIGPIPE
 # What a path or a disk can be blamed for; any other OSError is a fault of this program.
 DISK_FAULTS = (
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG,
-    errno.EFBIG,
+    errno.EFBIG, errno.EEXIST, errno.ELOOP,
 )  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def _say(error: BaseException, code: int, debug: bool) -> None:
     try:
         if debug or code == INTERNAL:
             traceback.print_exception(error)
-        print(f"harness: {text}", file=sys.stderr, flush=True)
+        print(f"harness: {_one_line(text)}", file=sys.stderr, flush=True)
     except OSError:
         _discard(sys.stderr)
     if isinstance(error, OSError):  # a full disk may be that of standard output: what is left of it cannot be written at the end either
@@ -153,3 +153,10 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
         raise error
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2)), error.end
+
+
+def _one_line(text: str) -> str:
+    """What a message holds of names from outside may end a line, or move the cursor."""
+    from reports.format import clean
+
+    return clean(text)

@@ -13,6 +13,7 @@ Raw values stay in `samples.parquet` and `timings/`; what stands here can be com
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from enum import StrEnum
@@ -63,7 +64,7 @@ def read_record(kind: type[Stored], path: Path, schema: int, what: str) -> Store
         UntrustedError: it is damaged or of a schema this version does not know.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refused, parse_float=_finite)
     except OSError as error:
         raise UsageError(f"{path.parent} is not {what}: {error.strerror or error} ({path.name})") from error
     except ValueError as error:
@@ -76,6 +77,14 @@ def read_record(kind: type[Stored], path: Path, schema: int, what: str) -> Store
     except ValidationError as error:
         first = error.errors()[0]
         raise UntrustedError(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _refused(constant: str) -> float:
+    raise ValueError(f"it holds {constant}, which is no number")
+
+
+def _finite(text: str) -> float:
+    return value if math.isfinite(value := float(text)) else _refused(text)
 
 
 class Part(BaseModel):

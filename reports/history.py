@@ -27,6 +27,7 @@ from reports.sections.telemetry import INVALID
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MODELS = ("twin",)  # targets of sets that count for every engine
 DEPTH = ("*", "*/*")  # a run lies in the folder, or a device's run in that of its fleet
 
 
@@ -75,13 +76,20 @@ def _of_share(share: Share | None, why: str) -> Value:
 
 def _robust(record: RunRecord) -> Iterator[tuple[str, Value]]:
     for claim in record.claims:
-        yield f"{claim.engine} at {claim.eps_exact}", _of_share(claim.engine_robust, _unsound(claim))
+        yield _claimed(record, claim), _of_share(claim.engine_robust, _unsound(claim))
 
 
 def _gap(record: RunRecord) -> Iterator[tuple[str, Value]]:
     for claim in record.claims:
         why = _unsound(claim)
-        yield f"{claim.engine} at {claim.eps_exact}", Value(None, why=why) if why else Value(claim.gap, claim.lower, claim.upper)
+        yield _claimed(record, claim), Value(None, why=why) if why else Value(claim.gap, claim.lower, claim.upper)
+
+
+def _claimed(record: RunRecord, claim: Claim) -> str:
+    """What a claim's figures are of: with other attacks they are other figures, however alike the runs are."""
+    aimed = {(a.source, a.name) for a in record.attacks if a.eps_exact == claim.eps_exact and a.target in (*MODELS, claim.engine)}
+    attacks = sorted(f"{source} {name}" for source, name in aimed if source in claim.sources)
+    return f"{claim.engine} at {claim.eps_exact} under {', '.join(attacks) or 'no attack'}"
 
 
 def _unsound(claim: Claim) -> str:
@@ -164,7 +172,8 @@ def read_records(folder: Path) -> tuple[dict[str, RunRecord], list[str]]:
         raise UsageError(f"{folder} is not a folder; give the one that holds the run folders, such as runs")
     records: dict[str, RunRecord] = {}
     left_out = []
-    for path in sorted(path for depth in DEPTH for path in folder.glob(f"{depth}/{RECORD}")):
+    every = (path for depth in DEPTH for path in sorted(folder.glob(f"{depth}/{RECORD}"), reverse=True))
+    for path in sorted({path.resolve(): path for path in every}.values()):  # a link to a run is no other run
         name = str(path.parent.relative_to(folder))
         try:
             record = RunRecord.load(path.parent)

@@ -54,7 +54,7 @@ def _list(listing: Listing) -> str:
 
 
 def _table(table: Table) -> str:
-    return f"### {table.title}\n\n{_rows(table)}"
+    return f"### {escape(table.title)}\n\n{_rows(table)}"
 
 
 def _rows(table: Table) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from harness.errors import UntrustedError, unknown
@@ -68,18 +69,22 @@ def render(run: Path, formats: Sequence[str]) -> dict[str, Path]:
         if name not in FORMATS:
             raise unknown("format", name, FORMATS)
     opened = Run.open_what_is_left(run)
-    written = {name: _write(opened, FORMATS[name]) for name in formats}
+    written = {}
+    for name in formats:
+        content = opened.attempt(FORMATS[name].file, partial(FORMATS[name].make, opened), None)
+        if content is not None:
+            written[name] = _write(opened.folder, FORMATS[name].file, content)
     if opened.faults:
-        names = ", ".join(map(str, written.values()))
+        names = ", ".join(map(str, written.values())) or "nothing"
         raise UntrustedError(f"{next(iter(opened.faults))} What could still be read was written, and says so: {names}")
     return written
 
 
-def _write(run: Run, form: Format) -> Path:
-    for file, content in form.make(run).items():
-        target = run.folder / file
+def _write(folder: Path, form: str, content: Mapping[str, str | bytes]) -> Path:
+    for file, text in content.items():
+        target = folder / file
         target.parent.mkdir(exist_ok=True)
         temporary = target.with_name(f".{target.name}.tmp")
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+        temporary.write_bytes(text if isinstance(text, bytes) else text.encode())
         temporary.replace(target)
-    return run.folder / form.file
+    return folder / form

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,12 @@ def salvage(folder: Path) -> tuple[RunRecord, str] | None:
 def _parsed(text: str) -> tuple[bool, Any]:
     """Whether the text is JSON, and its value; else that of its longest beginning, with what is open closed."""
     try:
-        return True, json.loads(text)
+        return True, _read(text)
     except ValueError:
         pass
     for end, closing in reversed(_ends(text)):
         try:
-            return False, json.loads(text[:end] + closing)
+            return False, _read(text[:end] + closing)
         except ValueError:
             continue
     return False, None
@@ -76,3 +77,8 @@ def _dropped(raw: dict[str, Any], place: tuple[int | str, ...]) -> str | None:
         return None
     del raw[field]
     return field
+
+
+def _read(text: str) -> Any:
+    """JSON, with None where a number is none: the part that needs it is then left out."""
+    return json.loads(text, parse_constant=lambda _: None, parse_float=lambda digits: x if math.isfinite(x := float(digits)) else None)

@@ -177,22 +177,28 @@ def load_run(folder: str | Path) -> Tables:
         UntrustedError: the record or a raw file is damaged, or of another version.
     """
     run = Run.open(Path(folder))
+    return Tables(record=run.raw, **{name: frame(run, name) for name in COLUMNS})
+
+
+def frame(run: Run, table: str) -> pd.DataFrame:
+    """One table of `COLUMNS`. Raises UntrustedError: the raw file that it rests on is damaged."""
     bare = Run(run.folder, run.raw)
     record = bare.record
     timed = [(engine, batch, latency) for engine in record.engines for batch, latency in engine.latency.items()]
-    samples = bare.samples
-    return Tables(
-        record=record,
-        engines=_frame("engines", map(_engine, record.engines)),
-        latency=_frame("latency", (_latency(*one) for one in timed)),
-        calls=_calls(bare, timed),
-        attacks=_frame("attacks", (_renamed(a, {"name": "attack", "eps_exact": "eps"}) for a in record.attacks)),
-        transfer=_frame("transfer", map(_transfer, record.transfer)),
-        claims=_frame("claims", map(_claim, record.claims)),
-        gates=_frame("gates", (_renamed(gate, {"name": "gate"}) for gate in record.gates)),
-        requirements=_frame("requirements", map(_requirement, record.requirements)),
-        samples=samples[list(COLUMNS["samples"])],
-    )
+    if table == "calls":
+        return _calls(bare, timed)
+    if table == "samples":
+        return bare.samples[list(COLUMNS["samples"])]
+    rows: dict[str, Iterable[Mapping[str, Any]]] = {
+        "engines": map(_engine, record.engines),
+        "latency": (_latency(*one) for one in timed),
+        "attacks": (_renamed(a, {"name": "attack", "eps_exact": "eps"}) for a in record.attacks),
+        "transfer": map(_transfer, record.transfer),
+        "claims": map(_claim, record.claims),
+        "gates": (_renamed(gate, {"name": "gate"}) for gate in record.gates),
+        "requirements": map(_requirement, record.requirements),
+    }
+    return _frame(table, rows[table])
 
 
 def _frame(table: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

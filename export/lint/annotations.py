@@ -15,7 +15,7 @@ COMMANDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO:
 
 def to_annotations(file: Path, findings: Sequence[Finding]) -> str:
     """One line per finding; a host shows ten of each kind in a step."""
-    return "\n".join(_line(file, finding) for finding in findings)
+    return "".join(f"{_line(file, finding)}\n" for finding in findings)
 
 
 def _line(file: Path, finding: Finding) -> str:

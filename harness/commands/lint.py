@@ -59,7 +59,7 @@ def lint(
     if format == "sarif":
         print(_sarif(file, target, findings))
     elif format == "github":
-        print(_annotations(file, findings))
+        print(_annotations(file, findings), end="")
     elif as_json:
         summary = {"file": str(file), "target": target, **{severity.value: counts[severity] for severity in Severity}}
         print(json.dumps({**summary, "findings": [finding.as_dict() for finding in findings]}, indent=1))

@@ -48,8 +48,9 @@ class File:
 
     def logits(self, images: Images) -> Logits:
         """Float32 (n, classes). Raises ExportError: it cannot be run."""
-        parts = [self._answer(to_input(images[start : start + BATCH])) for start in range(0, len(images), BATCH)]
-        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+        if not len(images):  # of none, the number of classes must still be right
+            return self._answer(to_input(np.zeros((1, *images.shape[1:]), np.uint8)))[:0]
+        return np.concatenate([self._answer(to_input(images[start : start + BATCH])) for start in range(0, len(images), BATCH)])
 
 
 def parent_of(twin: Twin) -> ModuleTarget | None:

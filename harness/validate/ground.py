@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import api
+from harness import api, spine
 from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
 from harness.data.dataset import Dataset
@@ -25,6 +25,7 @@ from harness.records import RECORD, RunRecord, Share, Step
 from harness.reproduce.evaluate import Bench, Evaluation, Loaded
 from harness.reproduce.networks import Network, networks
 from harness.reproduce.run import ReproduceOptions, Reproduction
+from harness.settings import make_settings, stored_settings
 from harness.sweep.cache import Cache
 
 DATA, EPS = "cifar10-sample", Fraction(8, 255)
@@ -84,14 +85,20 @@ class Ground:
         return made
 
     def run(self, name: str, **options: Any) -> RunRecord:
-        """A bench of a shipped network, kept in `folder/NAME`."""
+        """A bench of a shipped network, kept in `folder/NAME`; one that has begun there goes on.
+
+        Raises:
+            UsageError: another run is there.
+        """
         place = self.folder / name
-        if (place / RECORD).exists():
-            record = RunRecord.load(place)
-            if record.status == Step.FINISHED:
-                return record
-            shutil.rmtree(place)
-        return api.bench(images=DATA, out=place, seed=self.seed, **options)
+        if not (place / RECORD).exists():
+            return api.bench(images=DATA, out=place, seed=self.seed, **options)
+        plain = {key: value for key, value in options.items() if key not in ("engines", "attacks")}
+        wanted = make_settings(**plain, data=DATA, seed=self.seed, flavours=tuple(options["engines"]), attacks=tuple(options["attacks"]))
+        record = RunRecord.load(place)
+        if stored_settings(record.settings, place) != wanted:
+            raise UsageError(f"{place} holds another run than this check's (other images, seed or engines). Choose another --out.")
+        return record if record.status == Step.FINISHED else spine.resume(place)
 
     def reproduction(self) -> Reproduction:
         """The benchmarking paper's rows on the same images."""

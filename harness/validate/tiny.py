@@ -18,7 +18,7 @@ def answer(ground: Ground) -> Finding:
     kept = engine.clean.accuracy >= TARGET
     decided = engine.clean.ci95[0] >= TARGET or engine.clean.ci95[1] < TARGET
     why = f"the target is {'met' if kept else 'missed'}" + ("" if decided else " on these images; the interval holds it")
-    return Finding("confirmed" if kept else "refuted", shown(engine.clean), why)
+    return Finding(("confirmed" if kept else "refuted") if decided else "undecided", shown(engine.clean), why)
 
 
 CHECK = Check(

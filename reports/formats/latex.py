@@ -8,6 +8,7 @@ from harness.records import RunRecord, Share
 from reports.compare import median
 from reports.format import NONE, clean, estimate, points, size
 from reports.run import Run
+from reports.sections.verdict import caveat
 from reports.title import title
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def to_latex(run: Run) -> str:
     """Two `table` environments, `tab:claims` and `tab:engines`; both say n, the tier and the device. Text from outside is escaped."""
     record = run.record
     where = f"{title(record)}, n = {record.data.n:,}, tier {record.tier}, seed {record.seed}"
+    where = " ".join(filter(None, (f"{where}.", caveat(record)))).removesuffix(".")
     worst = (
         "Right on the clean image and under every attack of the claim's sources; bounds of the gap are one-sided 95 % (Tango), in points."
     )

@@ -13,6 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 from harness.records import EngineRecord, RunRecord, Share
 from reports.format import significant
 from reports.run import Run
+from reports.sections.verdict import caveat
 
 MODEL, IMAGES = "model", "images"  # references inside the document
 
@@ -86,9 +87,10 @@ def _engine(record: RunRecord, engine: EngineRecord) -> dict[str, Any]:
 
 
 def _latencies(record: RunRecord, engine: EngineRecord) -> list[dict[str, Any]]:
-    """Medians that count; an emulated device has none."""
-    valid = {} if record.device.emulated else {b: latency for b, latency in engine.latency.items() if not latency.invalid}
-    return [{"type": "latency p50 (ms)", "value": significant(latency.p50), "slice": f"batch {b}"} for b, latency in valid.items()]
+    """Medians that count; an emulated device has none, and those of a made-up clock are none."""
+    withheld = record.device.emulated or record.device.synthetic
+    valid = {} if withheld else {batch: latency for batch, latency in engine.latency.items() if not latency.invalid}
+    return [{"type": "latency p50 (ms)", "value": significant(one.p50), "slice": f"batch {batch}"} for batch, one in valid.items()]
 
 
 def _images(record: RunRecord) -> dict[str, Any]:
@@ -114,5 +116,6 @@ def _hash(sha256: str) -> dict[str, str]:
 
 def _properties(record: RunRecord, more: dict[str, str]) -> list[dict[str, str]]:
     """Named values under this program's own prefix; all of them say how the run was made."""
-    every = {**more, "device": record.device.name, "tier": record.tier, "verdict": str(record.verdict or record.status)}
+    told = {"caveat": caveat(record)} if caveat(record) else {}
+    every = {**more, **told, "device": record.device.name, "tier": record.tier, "verdict": str(record.verdict or record.status)}
     return [{"name": f"edge-harness:{name}", "value": value} for name, value in every.items()]

@@ -13,6 +13,7 @@ from typing import Any
 from harness.records import Claim, RunRecord
 from reports.outcomes import clean_right
 from reports.run import Run
+from reports.sections.verdict import caveat
 
 STANDARD = "autoattack"  # the attack whose figure RobustBench calls autoattack_acc
 
@@ -49,6 +50,7 @@ def _entry(record: RunRecord, claim: Claim, name: str, clean: float | None, robu
     counted = [a for a in record.attacks if a.source in claim.sources and a.eps_exact == claim.eps_exact]
     attacks = sorted({f"{a.source} {a.name}" for a in counted})
     standard = record.model.classes >= 4 and any(attack.name == STANDARD for attack in counted)
+    over = f"n = {claim.n}; worst case over {', '.join(attacks) or 'no attack'}."
     return {
         "link": None,
         "name": name,
@@ -62,7 +64,7 @@ def _entry(record: RunRecord, claim: Claim, name: str, clean: float | None, robu
         "clean_acc": _percent(clean),
         "reported": None,
         **({"autoattack_acc": _percent(robust)} if standard else {"external": _percent(robust)}),
-        "footnote": f"{footnote} n = {claim.n}; worst case over {', '.join(attacks) or 'no attack'}.",
+        "footnote": " ".join(filter(None, (footnote, caveat(record), over))),
         "unreliable": not claim.verdict.sound,
     }
 

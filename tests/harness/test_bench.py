@@ -203,3 +203,12 @@ def test_a_bench_without_attacks_measures_and_claims_nothing(tmp_path: Path) -> 
     assert record.claims == []
     assert record.verdict is None
     assert record.engines[0].latency.keys() == {"1", "4"}
+
+
+def test_a_tier_that_shows_every_model_ends_where_no_image_is_left(tmp_path: Path) -> None:
+    """Every image is broken at once, so later sets hold none; models between twin and engine are shown them all the same."""
+    settings = SETTINGS.model_copy(update={"tier": "bench", "eps": "4/255", "attacks": ("fgsm",), "samples": 8, "batches": (1,)})
+    record = bench(settings, tmp_path / "run", ["harness"])
+    assert record.status is Step.FINISHED
+    assert any(attack.n == 0 for attack in record.attacks), "a test that shows nothing"
+    assert record.decompositions

@@ -109,3 +109,25 @@ def test_a_run_of_nothing_at_all_is_rendered(tmp_path):
     shutil.rmtree(tmp_path / "run/answers")
     page = without_links(render(tmp_path / "run", ["html"])["html"])
     assert "No engine has been run" in page and "NO VERDICT YET" in page
+
+
+@pytest.mark.parametrize("figure", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_figure_that_is_no_number_is_damage(tmp_path, figure):
+    record = make_run(tmp_path / "run")
+    path = tmp_path / "run/record.json"
+    p50 = f'"p50": {record.engines[0].latency["1"].p50}'
+    assert p50 in path.read_text()
+    path.write_text(path.read_text().replace(p50, f'"p50": {figure}', 1))
+    with pytest.raises(UntrustedError, match="no number"):
+        RunRecord.load(tmp_path / "run")
+
+
+def test_a_damaged_raw_file_stops_no_other_form(tmp_path):
+    make_run(tmp_path / "run")
+    (tmp_path / "run/samples.parquet").write_bytes(b"no parquet")
+    with pytest.raises(UntrustedError, match=r"samples.parquet is damaged"):
+        render(tmp_path / "run", ["csv", "parquet", "md", "latex"])
+    folder = tmp_path / "run"
+    assert {"engines.csv", "engines.parquet", "calls.parquet"} <= {path.name for path in (folder / "tables").iterdir()}
+    assert not (folder / "tables/samples.parquet").exists()
+    assert (folder / "report.md").exists() and (folder / "report.tex").exists()

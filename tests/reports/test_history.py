@@ -141,3 +141,32 @@ def test_the_command_prints_markdown_or_writes_files(runs, tmp_path, monkeypatch
             cli.main()
         assert stop.value.code in (0, None)
         assert expected in capsys.readouterr().out
+
+
+def test_other_attacks_give_other_figures(tmp_path):
+    """The same network, images and device: but one was attacked by more."""
+
+    def sourced(record):
+        for claim in record["claims"]:
+            claim["sources"] = ["S1"]
+
+    def fewer(record):
+        sourced(record)
+        record["attacks"] = []
+
+    changed(tmp_path / "a", created="2026-01-01T00:00:00Z", _=sourced)
+    changed(tmp_path / "b", created="2026-02-01T00:00:00Z", _=fewer)
+    records, _ = read_records(tmp_path)
+    assert all(len(series.runs) == 1 for series in series_of(records, METRICS["gap"]))
+    assert all(len(series.runs) == 2 for series in series_of(records, METRICS["clean"]))
+
+
+def test_a_link_to_a_run_is_no_other_run(runs):
+    (runs / "latest").symlink_to(runs / "c")
+    assert len(read_records(runs)[0]) == 3
+
+
+def test_a_name_in_a_heading_cannot_become_markup(tmp_path):
+    make_run(tmp_path / "a", hostile=True)
+    headings = [line for line in to_text(tmp_path, ["clean"]).splitlines() if line.startswith("#")]
+    assert len(headings) > 2 and not any("<script" in line for line in headings)

@@ -19,7 +19,7 @@ FINDINGS = [
 
 
 def test_an_annotation_is_one_line_whatever_a_name_holds():
-    lines = to_annotations(Path("models/a,b:c.onnx"), FINDINGS).split("\n")
+    lines = to_annotations(Path("models/a,b:c.onnx"), FINDINGS).splitlines()
     assert lines[0] == "::error file=models/a%2Cb%3Ac.onnx,title=TRT001::conv::1,%0Ab: 100%25 of it,%0D%0Ais wrong. Mend it."
     assert [line.split(" ")[0] for line in lines] == ["::error", "::warning", "::notice"]
     assert lines[1].endswith("::Slow. Wait.")

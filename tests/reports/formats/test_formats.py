@@ -55,7 +55,14 @@ def test_the_bill_names_every_file_by_its_hash_and_every_figure_with_its_interva
 
 def test_the_time_of_an_emulator_is_in_no_bill(rendered):
     assert "latency p50" in rendered("plain", "mlbom").read_text()
-    assert "latency" not in rendered("emulated", "mlbom").read_text()
+    assert "latency p50" not in rendered("emulated", "mlbom").read_text()
+    assert "latency p50" not in rendered("synthetic", "mlbom").read_text()
+
+
+@pytest.mark.parametrize(("variant", "word"), [("synthetic", "SYNTHETIC"), ("emulated", "EMULATED"), ("unrun", "NOT RUN")])
+@pytest.mark.parametrize("form", ["latex", "robustbench", "mlbom"])
+def test_a_device_that_is_not_real_is_named(rendered, variant, word, form):
+    assert word in rendered(variant, form).read_text()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
