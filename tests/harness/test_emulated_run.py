@@ -85,10 +85,12 @@ def test_the_limit_on_silence_is_generous() -> None:
 
 
 def test_what_is_missing_is_told_before_any_work(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert harness("bench", "--device", "x86-avx2", "--model", str(folder / "none.safetensors"), "--out", str(tmp_path / "run")) == 4
+    unread = tmp_path / "empty.safetensors"
+    unread.touch()
+    assert harness("bench", "--device", "x86-avx2", "--model", str(unread), "--out", str(tmp_path / "run")) == 4
     assert f"harness: qemu-x86_64-static is not installed on this machine. Install it: {INSTALL_QEMU}\n" == capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

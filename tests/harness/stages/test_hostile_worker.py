@@ -160,7 +160,7 @@ def examined(run: Run, messages: dict[str, Message], timings: dict[int, Timing],
     [measured] = run.evidence.measured
     try:
         kept = stage._examined(measured.engine, Doctored(run, messages), timings, run.evidence.subject, SETTINGS)  # type: ignore[arg-type]
-        stage._check(kept, place, measured.engine.runtime)
+        stage._check(kept, place, measured.engine)
     except (EngineError, FormatError) as error:
         assert str(error).isprintable()
         return None
