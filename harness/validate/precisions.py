@@ -45,7 +45,7 @@ def _ahead(own: NDArray[np.bool_], other: NDArray[np.bool_]) -> int:
 CHECK = Check(
     "precisions",
     "attacks transfer poorly between precisions: the matrix over 8, 4 and 2 bits is diagonal-dominant",
-    "figure 2 of the source, networks trained at each precision",
+    "a transfer matrix of networks trained at each precision",
     "Fu et al., Double-Win Quant, ICML 2021",
     answer,
 )
