@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.records import EngineRecord, Qualification, Requirement, RunRecord, Step
 from reports.elements import Cell, Section, Table, table
-from reports.format import NONE, WITHHELD, clean, count, estimate, milliseconds, points, size
+from reports.format import NONE, WITHHELD, clean, count, estimated, milliseconds, points, size
 from reports.html import page
 from reports.markdown import document
 from reports.run import Run
@@ -114,8 +114,8 @@ def _verdicts(runs: Mapping[str, Run]) -> Table:
             Cell(claim.verdict, TONES[claim.verdict]),
             claim.engine,
             claim.eps_exact,
-            estimate(claim.twin_robust.accuracy, claim.twin_robust.ci95) if claim.twin_robust else NONE,
-            estimate(claim.engine_robust.accuracy, claim.engine_robust.ci95) if claim.engine_robust else NONE,
+            estimated(claim.twin_robust),
+            estimated(claim.engine_robust),
             points(claim.gap),
             NONE if claim.lower is None else f"[{points(claim.lower)}, {points(claim.upper)}]",
             count(claim.n),
@@ -135,7 +135,7 @@ def _engines(runs: Mapping[str, Run]) -> Table:
             Cell(engine.status, "good" if engine.status == "ok" else "bad"),
             engine.name,
             f"{engine.runtime} {engine.runtime_version or ''}",
-            estimate(engine.clean.accuracy, engine.clean.ci95) if engine.clean else NONE,
+            estimated(engine.clean),
             *(median(run.record, engine, batch) for batch in batches),
             size(engine.memory.peak_bytes) if engine.memory and engine.memory.peak_bytes else NONE,
             tag(run.record) or "measured",

@@ -35,6 +35,11 @@ def estimate(share: float | None, bounds: Interval | None) -> str:
     return f"{percent(share)} {interval(bounds)}".rstrip()
 
 
+def estimated(share: Share | None) -> str:
+    """A counted share with its interval alone."""
+    return NONE if share is None else estimate(share.accuracy, share.ci95)
+
+
 def counted(share: Share | None) -> str:
     """A counted share: `41.0 % [35.1, 47.1], n = 256`."""
     return NONE if share is None else f"{estimate(share.accuracy, share.ci95)}, n = {share.n:,}"

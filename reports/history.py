@@ -22,12 +22,12 @@ from reports.figures import Figure
 from reports.format import NONE, clean, percent, points, significant
 from reports.html import page
 from reports.markdown import document
+from reports.outcomes import counting
 from reports.sections.telemetry import INVALID
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MODELS = ("twin",)  # targets of sets that count for every engine
 DEPTH = ("*", "*/*")  # a run lies in the folder, or a device's run in that of its fleet
 
 
@@ -87,8 +87,7 @@ def _gap(record: RunRecord) -> Iterator[tuple[str, Value]]:
 
 def _claimed(record: RunRecord, claim: Claim) -> str:
     """What a claim's figures are of: with other attacks they are other figures, however alike the runs are."""
-    aimed = {(a.source, a.name) for a in record.attacks if a.eps_exact == claim.eps_exact and a.target in (*MODELS, claim.engine)}
-    attacks = sorted(f"{source} {name}" for source, name in aimed if source in claim.sources)
+    attacks = sorted({f"{attack.source} {attack.name}" for attack in counting(record, claim)})
     return f"{claim.engine} at {claim.eps_exact} under {', '.join(attacks) or 'no attack'}"
 
 

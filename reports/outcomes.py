@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.answers import TWIN, Column, Right
-from harness.records import Interval
+from harness.records import AttackRecord, Claim, Interval, RunRecord
 from harness.sources import concerns, deciding
 from reports.run import GATE_SOURCE, Run
 
@@ -50,6 +50,12 @@ class WorstCase:
     def right(self) -> int:
         """Images the engine has right."""
         return self.both_right + self.engine_only
+
+
+def counting(record: RunRecord, claim: Claim) -> list[AttackRecord]:
+    """The sets at a claim's radius that its worst case rests on."""
+    at_radius = (Column(attack, np.empty(0, np.int64)) for attack in record.attacks if attack.eps_exact == claim.eps_exact)
+    return [column.record for column in at_radius if column.record.source in claim.sources and concerns(column, claim.engine)]
 
 
 def wilson(correct: int, n: int) -> Interval:

@@ -18,7 +18,7 @@ from export.checked import external_files, parse_onnx
 from harness.errors import UsageError
 from harness.models import probe
 from harness.models.architectures import image_size_of, is_architecture
-from harness.models.kinds import SAVE, check_kind
+from harness.models.kinds import READABLE, SAVE, check_kind
 from harness.models.normalisation import with_normalisation
 from harness.models.onnx_graph import read_onnx
 from harness.models.pt2 import read_pt2
@@ -272,8 +272,4 @@ def _check_size(path: Path, fixed: Sequence[int | None], image_size: int) -> Non
         raise UsageError(f"{path} takes images of {height}x{width}, not --image-size {image_size}")
 
 
-READERS: dict[str, Callable[[Path, LoadOptions], tuple[nn.Module, Shape]]] = {
-    ".safetensors": _safetensors,
-    ".pt2": _pt2,
-    ".onnx": _onnx,
-}
+READERS: dict[str, Callable[[Path, LoadOptions], tuple[nn.Module, Shape]]] = dict(zip(READABLE, (_safetensors, _pt2, _onnx), strict=True))

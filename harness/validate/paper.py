@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.reproduce.run import ATTACKS
 from harness.validate.check import Check, Finding
 from harness.validate.ground import Ground
+from reports.reproduce import COLUMNS
 
 WIDTH = 14.0  # points to each side: a 95 % interval of a share near one half from 50 images
 
@@ -18,18 +19,17 @@ def answer(ground: Ground) -> Finding:
         return Finding("not run", "–", f"{undone} evaluations are not done yet; they take hours on a CPU, and are kept: {again}")
     record = work.record([])
     apart = [
-        abs(100 * ours.robust[ATTACK_NAMES[attack]].accuracy - figure)
+        abs(100 * ours.robust[attack].accuracy - row.paper[column])
         for row in record.rows
         for ours in row.ours
-        for attack, figure in row.paper.items()
-        if attack in ATTACK_NAMES
+        for attack, column in COLUMNS.items()
+        if column in row.paper
     ]
     claims = "; ".join(f"{claim.claim}: {claim.answer}" for claim in record.claims)
     near = sum(distance <= WIDTH for distance in apart)
     return Finding("not comparable", f"{near} of {len(apart)} figures within {WIDTH:g} points; {claims}; n = {record.samples}", WHY)
 
 
-ATTACK_NAMES = {"fb_pgd": "FB_pgd_at", "apgd_ce": "apgd-ce", "apgd_dlr": "apgd-dlr"}
 WHY = "networks of a tenth of the size, trained for less time; faults of the paper's own arithmetic are in docs/reproduction.md"
 
 CHECK = Check(

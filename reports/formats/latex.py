@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.records import RunRecord, Share
+from harness.records import RunRecord
 from reports.compare import median
-from reports.format import NONE, clean, estimate, points, size
+from reports.format import NONE, clean, estimated, points, size
 from reports.run import Run
 from reports.sections.verdict import caveat
 from reports.title import title
@@ -41,8 +41,8 @@ def _claims(record: RunRecord) -> list[dict[str, str]]:
         {
             "Engine": claim.engine,
             "ε": claim.eps_exact,
-            "Twin": _share(claim.twin_robust),
-            "Engine, robust": _share(claim.engine_robust),
+            "Twin": estimated(claim.twin_robust),
+            "Engine, robust": estimated(claim.engine_robust),
             "Gap": points(claim.gap),
             "Bounds": NONE if claim.lower is None else f"[{points(claim.lower)}, {points(claim.upper)}]",
             "n": f"{claim.n:,}",
@@ -58,17 +58,13 @@ def _engines(record: RunRecord) -> list[dict[str, str]]:
         {
             "Engine": engine.name,
             "Precision": engine.precision_evidence.label if engine.precision_evidence else NONE,
-            "Clean": _share(engine.clean),
+            "Clean": estimated(engine.clean),
             **{f"p50, batch {batch}": median(record, engine, batch) for batch in batches},
             "Peak memory": size(engine.memory.peak_bytes) if engine.memory.peak_bytes else NONE,
             "File": size(engine.memory.artefact_bytes) if engine.memory.artefact_bytes else NONE,
         }
         for engine in record.engines
     ]
-
-
-def _share(share: Share | None) -> str:
-    return NONE if share is None else estimate(share.accuracy, share.ci95)
 
 
 def _table(rows: list[dict[str, str]], caption: str, label: str) -> str:

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from harness.records import Claim, RunRecord
-from reports.outcomes import clean_right
+from reports.outcomes import clean_right, counting
 from reports.run import Run
 from reports.sections.verdict import caveat
 
@@ -47,8 +47,8 @@ def _of_engine(record: RunRecord, claim: Claim) -> dict[str, Any]:
 
 
 def _entry(record: RunRecord, claim: Claim, name: str, clean: float | None, robust: float | None, footnote: str) -> dict[str, Any]:
-    counted = [a for a in record.attacks if a.source in claim.sources and a.eps_exact == claim.eps_exact]
-    attacks = sorted({f"{a.source} {a.name}" for a in counted})
+    counted = counting(record, claim)
+    attacks = sorted({f"{attack.source} {attack.name}" for attack in counted})
     standard = record.model.classes >= 4 and any(attack.name == STANDARD for attack in counted)
     over = f"n = {claim.n}; worst case over {', '.join(attacks) or 'no attack'}."
     return {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from harness.records import Claim, RunRecord, Share
+from harness.records import Claim, RunRecord
 from reports.elements import Cell, Section, Table, table
-from reports.format import NONE, count, estimate, points, significant
+from reports.format import count, estimated, points, significant
 from reports.run import Run
 from reports.sections.verdict import TONES, called
 
@@ -30,8 +30,8 @@ def _decided(record: RunRecord) -> Table:
                 called(claim),
                 Cell(claim.verdict, TONES[claim.verdict]),
                 claim.eps_exact,
-                _share(claim.twin_robust),
-                _share(claim.engine_robust),
+                estimated(claim.twin_robust),
+                estimated(claim.engine_robust),
                 gap(claim),
                 f"{100 * claim.margin:.1f}",
                 count(claim.n),
@@ -51,7 +51,3 @@ def gap(claim: Claim) -> str:
     """The gap with its bounds: `+1.6 [−0.3, +4.1]`."""
     bounds = "" if claim.lower is None else f" [{points(claim.lower)}, {points(claim.upper)}]"
     return points(claim.gap) + bounds
-
-
-def _share(share: Share | None) -> str:
-    return NONE if share is None else estimate(share.accuracy, share.ci95)

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 from machine import machine_line
 
-from harness.answers import TWIN, Right
-from harness.audit.statistics import tango
+from harness.answers import TWIN
+from harness.audit.paired import Paired, pair
 from harness.models.zoo import cards
 from harness.records import Claim, RunRecord, Step
 from harness.sources import deciding
 from reports.run import Run
 
-FLAVOUR, EPS = "ort-int8-precise", Fraction(8, 255)
+FLAVOUR, EPS, MARGIN = "ort-int8-precise", Fraction(8, 255), 0.02
 HEAD = """# Does transfer alone flatter an INT8 engine?
 
 Written by `{command}` on {machine}. {done} of the zoo's {every} networks, tier `{tier}`, n = {n}, {eps}, engine `{flavour}`.
@@ -64,30 +64,23 @@ def row(name: str, folder: Path, claim: Claim) -> tuple[str, float, float]:
     twin, twin_all = (matrix.worst_case(TWIN, columns) for columns in (replay, every))
     engine, engine_all = (matrix.worst_case(claim.engine, columns) for columns in (replay, every))
     fell, twin_fell = engine & ~engine_all, twin & ~twin_all
-    flattered, low, high = difference(fell, twin_fell)
+    flattered = pair(fell, twin_fell, MARGIN)
     cells = (
         f"`{name}`",
         str(claim.verdict),
         f"{100 * twin_all.mean():.1f} %",
         f"{100 * engine.mean():.1f} %",
-        shown(*difference(twin, engine)),
+        shown(pair(twin, engine, MARGIN)),
         f"{100 * engine_all.mean():.1f} %",
-        shown(*difference(twin_all, engine_all)),
-        shown(flattered, low, high),
+        shown(pair(twin_all, engine_all, MARGIN)),
+        shown(flattered),
     )
-    return f"| {' | '.join(cells)} |\n", flattered, low
+    return f"| {' | '.join(cells)} |\n", 100 * flattered.gap, 100 * flattered.lower
 
 
-def difference(one: Right, other: Right) -> tuple[float, float, float]:
-    """The share of `one` less that of `other`, bool (n,) each, with Tango's bounds; in points."""
-    first, second = int((one & ~other).sum()), int((other & ~one).sum())
-    low, high = tango(first, second, len(one))
-    return 100 * (first - second) / len(one), 100 * low, 100 * high
-
-
-def shown(value: float, low: float, high: float) -> str:
-    """Points with bounds."""
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+def shown(one: Paired) -> str:
+    """A difference of shares in points, with its bounds."""
+    return f"{100 * one.gap:+.1f} [{100 * one.lower:+.1f}, {100 * one.upper:+.1f}]"
 
 
 def answer(rows: list[tuple[str, float, float]]) -> Iterator[str]:
