@@ -40,7 +40,7 @@ ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
 TARGETED = (*ATTACKS, "apgd-t")
 TIERS: dict[Tier, TierPlan] = {
     "quick": TierPlan(
-        256, 0.05, ATTACKS, exhaustive=False, apgd_steps=50, bpda_steps=20, queries=30, measure_s=1.0, warmup_s=0.3, rounds=5
+        256, 0.05, ATTACKS, exhaustive=False, apgd_steps=50, bpda_steps=20, queries=30, measure_s=0.6, warmup_s=0.3, rounds=5
     ),
     "bench": TierPlan(
         1000, 0.02, TARGETED, exhaustive=False, apgd_steps=100, bpda_steps=50, queries=1000, measure_s=10.0, warmup_s=2.0, rounds=10

@@ -12,18 +12,14 @@ from torch import Tensor, nn
 
 from harness.answers import Model
 from harness.attacks.access import Access
-from harness.attacks.gradient import FastForm, frozen_eval, logits_of, loss_gradient, place
+from harness.attacks.clean import Clean, Images, Labels, Margins, Mask, answers_to_clean, judge, judge_floats
+from harness.attacks.gradient import frozen_eval, in_float32, place
 from harness.attacks.grid import candidates, check_ball, distance_l2
-from harness.attacks.search import NearestSearch, Search, margins
+from harness.attacks.search import NearestSearch, Search
 from harness.attacks.table import Attack
 from harness.attacks.target import answers_for
 from harness.data.dataset import to_tensor
-from harness.errors import UsageError
 
-Images = NDArray[np.uint8]
-Labels = NDArray[np.int64]
-Mask = NDArray[np.bool_]
-Margins = NDArray[np.float32]
 Rows = NDArray[np.intp]
 
 # Bfloat16 cannot tell who is right this near the boundary (share of the clean image's margin): these images are attacked again in float32.
@@ -79,6 +75,8 @@ def attack_batch(
     wanted: Mask,
     panel: Panel | None = None,
     first: Images | None = None,
+    *,
+    clean: Clean | None = None,
 ) -> Attacked:
     """Attack those of `images` that are `wanted`. Without a panel, those that `module` has right, to the attack's end.
 
@@ -95,20 +93,23 @@ def attack_batch(
         panel: lets an image leave at the attack's checkpoints as soon as all of it is fooled.
         first: images inside the ball, where the first run starts instead of at random; where that does not fool, a random start follows,
             but of an attack that continues others.
+        clean: what the module answers to `images`; None: it is asked.
 
     Raises:
         UsageError: the module's output is not finite logits (n, classes) for these labels, or a gradient is not finite.
         UntrustedError: an image left the ball.
     """
-    right, margin = judge(module, images, labels)
+    exact = in_float32(gradients)
+    with_gradient = attack.access is Access.GRADIENT
+    clean = clean or answers_to_clean(module, images, labels, exact if with_gradient else None)
+    right, margin = clean.right, clean.margin
     attacked = wanted & (right if panel is None else np.ones_like(right))
     zero, undone = np.zeros_like(attacked), np.zeros_like(attacked)
     result, still, queries = images.copy(), right & attacked, np.ones(len(images), np.int64)
     where = np.flatnonzero(attacked)
     if where.size and levels != 0:
-        exact = gradients.in_float32() if isinstance(gradients, FastForm) else gradients
-        if attack.access is Access.GRADIENT:
-            zero[where] = _zero_gradient(exact, images[where], labels[where])
+        if with_gradient:
+            zero[where] = clean.zero_gradient[where]
             queries[where] += 1
         best = _Best(
             module, images[where], labels[where], right[where], margin[where], levels, None if panel is None else panel.rows(where)
@@ -151,31 +152,10 @@ def attack_batch(
     return Attacked(result, attacked, still, zero, undone, queries)
 
 
-def judge(module: nn.Module, images: Images, labels: Labels) -> tuple[Mask, Margins]:
-    """Who is right (argmax equals the label), and the margins, both (n,), in float32.
-
-    Raises:
-        UsageError: the output is not finite logits (n, classes) with every label below `classes`.
-    """
-    return _right(module, to_tensor(images), labels)
-
-
-def _right(module: nn.Module, images: Tensor, labels: Labels) -> tuple[Mask, Margins]:
-    """As `judge`, of float images (n, c, h, w)."""
-    with torch.no_grad():
-        logits = logits_of(module, images)
-    if labels.max() >= logits.shape[1]:
-        raise UsageError(f"label {labels.max()} is out of range: the model has {logits.shape[1]} classes")
-    if not logits.isfinite().all():
-        raise UsageError("the model's logits hold NaN or infinity. Expected finite logits; check its weights and normalisation.")
-    y = torch.from_numpy(labels)
-    return (logits.argmax(1) == y).numpy(), margins(logits.float(), y).numpy()
-
-
 def _fools_in_floats(module: nn.Module, clean: Images, found: Tensor, labels: Labels, levels: int | None) -> Mask:
     """Whether what the attack found, float (n, c, h, w), put into the ball and the range of images, fools as it is."""
     x, radius = to_tensor(clean), 1.0 if levels is None else levels / 255
-    return ~_right(module, found.clamp(x - radius, x + radius).clamp(0, 1), labels)[0]
+    return ~judge_floats(module, found.clamp(x - radius, x + radius).clamp(0, 1), labels)[0]
 
 
 class _Best:
@@ -248,11 +228,3 @@ class _Best:
         if self.levels is not None:
             return np.zeros(len(rows), dtype=bool)
         return distance_l2(self.clean[rows], candidate) < distance_l2(self.clean[rows], self.images[rows])
-
-
-def _zero_gradient(module: nn.Module, images: Images, labels: Labels) -> Mask:
-    with torch.enable_grad():
-        x = to_tensor(images).requires_grad_()
-        gradient = loss_gradient(module(x), torch.from_numpy(labels).to(place(module)), x)
-    share: NDArray[np.float64] = (gradient == 0).flatten(1).double().mean(1).numpy()
-    return share > 0.99

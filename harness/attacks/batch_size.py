@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ LARGEST = {"cpu": 128, "cuda": 1024}
 # 224 px on a network of two small convolutions: 25 to 33 times the images beside its activations.
 IMAGE_COPIES = 28
 
+_SIZES: WeakKeyDictionary[nn.Module, dict[tuple[str, int, int, int], int]] = WeakKeyDictionary()  # counting takes a forward pass
+
 
 def batch_size(module: nn.Module, images: NDArray[np.uint8]) -> int:
     """The largest power of two, up to `LARGEST`, for which activations and copies of the images of a batch stay within `BUDGET`.
@@ -29,9 +33,11 @@ def batch_size(module: nn.Module, images: NDArray[np.uint8]) -> int:
     """
     height, width, channels = images.shape[1:]
     kind = device().type
-    of_one = activation_bytes(module, (channels, height, width)) + IMAGE_COPIES * 4 * channels * height * width
-    fitting = int(BUDGET[kind] // of_one)
-    return min(LARGEST[kind], 1 << max(fitting.bit_length() - 1, 0))
+    sizes = _SIZES.setdefault(module, {})
+    if (known := (kind, channels, height, width)) not in sizes:
+        of_one = activation_bytes(module, (channels, height, width)) + IMAGE_COPIES * 4 * channels * height * width
+        sizes[known] = min(LARGEST[kind], 1 << max(int(BUDGET[kind] // of_one).bit_length() - 1, 0))
+    return sizes[known]
 
 
 def activation_bytes(module: nn.Module, input_shape: tuple[int, int, int]) -> int:

@@ -71,9 +71,10 @@ class FastForm(nn.Module):
             logits: Tensor = self.module(images.to(self.device).contiguous(memory_format=torch.channels_last))
         return logits.float()
 
-    def in_float32(self) -> FastForm:
-        """The same network, weights shared, in float32."""
-        return FastForm(self.module, False) if self.bf16 else self
+
+def in_float32(form: nn.Module) -> nn.Module:
+    """The same network, weights shared, in float32: the form itself, unless it is one in bfloat16."""
+    return FastForm(form.module, False) if isinstance(form, FastForm) and form.bf16 else form
 
 
 def fast(module: nn.Module, sample: Tensor, *, bf16: bool = True) -> nn.Module:

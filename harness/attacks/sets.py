@@ -23,8 +23,10 @@ from torch import nn
 from export.identity import module_sha256
 from harness.answers import TWIN
 from harness.attacks import parts
-from harness.attacks.batch import Attacked, Mask, Panel
+from harness.attacks.access import Access
+from harness.attacks.batch import Attacked, Panel
 from harness.attacks.batch_size import batch_size
+from harness.attacks.clean import Mask
 from harness.attacks.executors import Executor
 from harness.attacks.executors.local import Local
 from harness.attacks.forms import Forms
@@ -85,7 +87,7 @@ def make_set(
         panel: who must be fooled on an image before it may leave, see `harness.attacks.batch`; None: every image stays to the end.
         first: uint8 (n, h, w, c), where each image's search starts instead of at random.
         executor: who attacks the batches; None: this process.
-        forms: of `module`, where several sets are made with them.
+        forms: of `module` and `data`, where several sets are made with them.
 
     Returns:
         The record, and the images, uint8 (n, h, w, c), in the order of `index`.
@@ -102,7 +104,7 @@ def make_set(
     batch = batch or batch_size(module, data.images)
     wanted = np.ones(len(index), dtype=bool) if survivors is None else survivors
     radius = eps if attack.bounded else Fraction(0)
-    worker, forms = executor or Local(), forms or Forms(module, data.images)
+    worker, forms = executor or Local(), forms or Forms(module, data)
     task = _Task(module, data, index, attack, radius, seed, source, target, made_on, folder, batch, wanted, panel, first, worker, forms)
     return task.finished() or task.run()
 
@@ -233,6 +235,7 @@ class _Task:
             self.wanted[piece],
             None if self.panel is None else self.panel.fooled[piece],
             None if self.first is None else self.first[piece],
+            self.forms.clean(where, gradient=self.attack.access is Access.GRADIENT),
         )
 
     def record(self, images: ImageStack, rest: Rest) -> AttackRecord:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from harness.answers import Model
-from harness.attacks.batch import Attacked, Images, Labels, Mask, Panel, attack_batch
+from harness.attacks.batch import Attacked, Panel, attack_batch
+from harness.attacks.clean import Clean, Images, Labels, Mask
 from harness.attacks.gradient import frozen_eval
 from harness.attacks.table import Attack
 
@@ -40,6 +41,7 @@ class Batch:
         wanted: bool (n,).
         fooled: bool (n, judges), who of the panel was fooled before; None where there is no panel.
         first: uint8 (n, h, w, c), where the search starts; None: at random.
+        clean: what the module answers to the images, where that is known.
     """
 
     images: Images
@@ -48,6 +50,7 @@ class Batch:
     wanted: Mask
     fooled: Mask | None
     first: Images | None
+    clean: Clean | None
 
 
 def attacked(common: Common, batch: Batch) -> Attacked:
@@ -65,4 +68,5 @@ def attacked(common: Common, batch: Batch) -> Attacked:
             batch.wanted,
             panel,
             batch.first,
+            clean=batch.clean,
         )

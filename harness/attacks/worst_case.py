@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from harness.attacks.batch import Mask, attack_batch, judge
+from harness.attacks.batch import attack_batch
 from harness.attacks.batch_size import batch_size
+from harness.attacks.clean import Mask, judge
 from harness.attacks.forms import Forms
 from harness.attacks.gradient import frozen_eval
 from harness.attacks.grid import ball_levels
@@ -64,7 +65,7 @@ def worst_case(
         for part in np.array_split(np.arange(len(index)), range(batch, len(index), batch)):
             survives[part] = judge(module, data.images[index[part]], data.labels[index[part]])[0]
         accuracy = {"clean": float(survives.mean())}
-        forms, undone = Forms(module, data.images), {}
+        forms, undone = Forms(module, data), {}
         for attack in attacks:
             given = int(survives.sum())
             survives, lost = _survivors(module, forms.get(bf16=attack.bf16), data, index, attack, levels, seed, batch, survives)

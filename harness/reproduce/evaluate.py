@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from harness.attacks.batch import judge
+from harness.attacks.clean import judge
 from harness.attacks.grid import distance_l2
 from harness.attacks.search import margins
 from harness.attacks.sets import make_set

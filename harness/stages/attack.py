@@ -19,7 +19,7 @@ from harness.attacks.executors.local import Local
 from harness.attacks.forms import Forms
 from harness.attacks.parts import open_images, write
 from harness.attacks.sets import make_set
-from harness.attacks.target import EngineLostError, ModuleTarget
+from harness.attacks.target import EngineLostError, ModuleTarget, Target
 from harness.errors import UsageError
 from harness.predictions import margins
 from harness.records import AttackRecord
@@ -127,13 +127,16 @@ class Cascade:
             panel=panel,
             first=self._warm(planned, index) if planned.warm and len(index) else None,
             executor=self.executor if isinstance(planned.target, ModuleTarget) else None,
-            forms=self._forms_of(planned.target.module),
+            forms=self._forms_of(planned.target),
         )
         return record, images, subject.test.place(index)
 
-    def _forms_of(self, module: nn.Module) -> Forms:
-        """The fast forms of a module that several sets are aimed at."""
-        return self._forms.setdefault(module, Forms(module, self.context.subject.test.images))
+    def _forms_of(self, target: Target) -> Forms:
+        """What sets aimed at the same module share."""
+        if target.module not in self._forms:
+            answers = self.matrix.logits(target.id) if self.matrix.has(target.id) else None
+            self._forms[target.module] = Forms(target.module, self.context.subject.test, answers)
+        return self._forms[target.module]
 
     def _pool(self, planned: Planned) -> tuple[NDArray[np.int64], Panel | None]:
         """The images on which a model of a claim holds out, and who is fooled on each already."""

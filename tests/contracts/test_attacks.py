@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from harness.attacks.batch import Panel, judge
+from harness.attacks.batch import Panel
+from harness.attacks.clean import judge
 from harness.attacks.gradient import frozen_eval
 from harness.attacks.parts import load_set
 from harness.attacks.search import NearestSearch, Search

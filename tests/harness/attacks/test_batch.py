@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from harness.attacks import batch, foolbox_attacks
 from harness.attacks import pgd as pgd_module
-from harness.attacks.batch import attack_batch, judge
+from harness.attacks.batch import attack_batch
+from harness.attacks.clean import judge
 from harness.attacks.gradient import FastForm
 from harness.attacks.search import NearestSearch, Search
 from harness.attacks.table import resolve

@@ -98,7 +98,7 @@ def test_the_reverse_is_the_other_way_round(tmp_path: Path) -> None:
 
 def test_each_of_the_pair_has_its_fast_form() -> None:
     stays, falls, data = pair(0.2)
-    form = Forms(Pair(stays, falls), data.images).get(bf16=False)
+    form = Forms(Pair(stays, falls), data).get(bf16=False)
     assert isinstance(form, Pair) and isinstance(form.stays, FastForm) and isinstance(form.falls, FastForm)
     images = to_tensor(data.images)
     with torch.no_grad():

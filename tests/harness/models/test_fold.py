@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.attacks.forms import Forms
 from harness.attacks.gradient import frozen_eval
-from harness.data.dataset import to_bytes
+from harness.data.dataset import Dataset, to_bytes
 from harness.models.fold import NORMS, _operator, fold_batch_norms
 from harness.models.interpreter import GraphInterpreter
 from harness.models.onnx_graph import OnnxGraph
@@ -105,7 +105,7 @@ def test_batch_norms_of_onnx_are_folded() -> None:
 def test_a_fast_form_of_a_file_is_folded(tmp_path: Path) -> None:
     graph, images = read_back(network(), "saved", tmp_path).eval(), torch.rand(40, 3, 8, 8)
     with frozen_eval(graph):
-        forms = Forms(graph, to_bytes(images))
+        forms = Forms(graph, Dataset("random", to_bytes(images), np.zeros(40, np.int64)))
         form = forms.get(bf16=False)
         torch.testing.assert_close(form(images).cpu(), graph(images), rtol=1e-4, atol=1e-4)
     assert form is not graph and forms.get(bf16=False) is form
