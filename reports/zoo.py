@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from harness.cards import Card, command, epochs, nonzero, rounds_activations
 from harness.records import Share
 from reports.elements import Section, Table, table
-from reports.format import NONE, count, estimate, significant
+from reports.format import NONE, count, estimate, percent, significant
 from reports.markdown import document
 
 COLUMNS = ("network", "architecture", "not zero", "γ, bits", "epochs", "clean", "ε", "PGD", "worst of three")
+BRIEF = ("network", "not zero", "clean", "ε", "robust")
+WORST = "worst case of these"
 NUMBERS = (2, 3, 4)
 ATTACKS = (
     "γ: bits that store the parent's weights over bits that store these: each at the bits that tell its levels apart, and where zeros are "
@@ -45,14 +47,25 @@ def zoo_table(cards: Mapping[str, Card]) -> Table:
     return table("What was measured", COLUMNS, [tuple(_row(name, card)) for name, card in cards.items()], numbers=NUMBERS, note=note)
 
 
+def brief_row(card: Card) -> tuple[str, ...]:
+    """What a terminal has room for, in the order of `BRIEF`, without the name."""
+    measured = card["measured"]
+    clean, worst = (Share.model_validate(measured[key]).accuracy for key in ("clean", WORST))
+    return count(nonzero(card)), percent(clean), card["eps"], f"{_bound(card)}{percent(worst)}"
+
+
+def _bound(card: Card) -> str:
+    """`≤ ` where the attacks that were run may have been misled."""
+    return "≤ " if rounds_activations(card) else ""
+
+
 def _row(name: str, card: Card) -> Iterator[str]:
     measured, size = card["measured"], card.get("size")
     pgd = next(figure for attack, figure in measured.items() if attack.startswith("pgd "))
-    clean, alone, worst = (Share.model_validate(figure) for figure in (measured["clean"], pgd, measured["worst case of these"]))
+    clean, alone, worst = (Share.model_validate(figure) for figure in (measured["clean"], pgd, measured[WORST]))
     yield from (name, card["arch"], count(nonzero(card)))
     yield significant(size["ratio"]["weight_bits"]) if size else NONE
     yield count(epochs(card))
     yield estimate(clean.accuracy, clean.ci95)
     yield card["eps"]
-    bound = "≤ " if rounds_activations(card) else ""
-    yield from (f"{bound}{estimate(share.accuracy, share.ci95)}" for share in (alone, worst))
+    yield from (f"{_bound(card)}{estimate(share.accuracy, share.ci95)}" for share in (alone, worst))

@@ -31,13 +31,18 @@ def list_models(
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(box=None, pad_edge=False)
-        table.add_column("network", no_wrap=True)  # a name is there to be copied
-        table.add_column("parameters", justify="right")
-        table.add_column("description", overflow="fold")
+        from reports.zoo import BRIEF, brief_row
+
+        shown = Table(box=None, pad_edge=False)
+        shown.add_column(BRIEF[0], no_wrap=True)  # a name is there to be copied
+        for title in BRIEF[1:]:
+            shown.add_column(title, justify="right", no_wrap=True)
         for name, card in found.items():
-            table.add_row(name, f"{card['parameters']:,}", card["description"])
-        Console().print(table)
+            shown.add_row(name, *brief_row(card))
+        Console().print(shown)
+        print(
+            "clean, robust: right of 1,000 CIFAR-10 images, and still under three attacks of L-inf radius ε. More: harness models show NAME"
+        )
 
 
 @app.command("show")

@@ -167,7 +167,7 @@ def prepare(request: Request, recipe: CompressionRecipe, twin: Twin, data: Datas
         raise UsageError(f"{twin.name} ({twin.source}) has no named architecture to save weights for; give FILE.safetensors with --arch")
     if data is not None:
         check_data(data, twin, recipe)
-    test, _ = load_data(request.test, input_shape=twin.input_shape, classes=twin.classes, seed=request.seed)
+    test, _ = load_data(request.test, input_shape=twin.input_shape, classes=twin.classes, seed=request.seed, resize=twin.resize)
     if data is not None and (copies := common(test, data)):
         raise UsageError(
             f"{copies} of the {len(test)} images of --test {test.name} are in --data {data.name} too: figures on them would be of images "

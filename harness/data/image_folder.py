@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.dataset import Dataset
-from harness.data.picture import SUFFIXES, read_image
+from harness.data.picture import SUFFIXES, Resize, read_image
 from harness.data.remarks import order_remarks
 from harness.errors import UsageError
 
@@ -27,6 +27,7 @@ class Folder:
         files, labels: of every image, in the order of their classes and names.
         shape: (channels, height, width) they are brought to; None keeps their own size, which must then be one.
         remarks: what was noticed while listing them.
+        resize: how they are scaled; without it until they just cover `shape`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Folder:
     class_names: tuple[str, ...]
     shape: tuple[int, int, int] | None
     remarks: tuple[str, ...]
+    resize: Resize | None = None
 
     def read(self, *parts: NDArray[np.intp]) -> list[Dataset]:
         """As `Source` has it: every file is opened once for each part that has it.
@@ -49,10 +51,10 @@ class Folder:
         return [Dataset(self.name, images, self.labels[part], self.class_names, remarks) for images, part in zip(found, parts, strict=True)]
 
     def _images(self, part: NDArray[np.intp], seen: Counter[str]) -> NDArray[np.uint8]:
-        first = read_image(self.files[part[0]], self.shape)
+        first = read_image(self.files[part[0]], self.shape, resize=self.resize)
         images = np.empty((len(part), *first.shape), np.uint8)
         for place, number in enumerate(part):
-            image = read_image(self.files[number], self.shape, seen)
+            image = read_image(self.files[number], self.shape, seen, self.resize)
             if image.shape != first.shape:
                 raise UsageError(
                     f"{self.files[number]} is {image.shape}, {self.files[part[0]]} is {first.shape}; "
@@ -62,7 +64,7 @@ class Folder:
         return images
 
 
-def open_folder(folder: Path, shape: tuple[int, int, int] | None) -> Folder:
+def open_folder(folder: Path, shape: tuple[int, int, int] | None, resize: Resize | None = None) -> Folder:
     """Every image of a folder that holds one folder per class; none is read yet. Links that lead out of it are left out, and counted.
 
     Raises:
@@ -89,7 +91,7 @@ def open_folder(folder: Path, shape: tuple[int, int, int] | None) -> Folder:
     remarks = *order_remarks(names), *nesting_remarks(inside, files)
     if left_out:
         remarks = *remarks, f"{left_out:,} links lead out of {folder} and were left out"
-    return Folder(root.name, files, np.array(labels), names, shape, remarks)
+    return Folder(root.name, files, np.array(labels), names, shape, remarks, resize)
 
 
 def refuse_root(folder: Path, classes: Sequence[Path], files: Sequence[Path]) -> None:

@@ -12,6 +12,7 @@ from harness.data import cifar10, sample
 from harness.data.dataset import Dataset, Source
 from harness.data.image_folder import open_folder
 from harness.data.npz import images_shape, open_npz
+from harness.data.picture import Resize
 from harness.data.remarks import remarks_of
 from harness.data.split import Choose, set_aside, stratified, whole, without_copies
 from harness.errors import UsageError
@@ -22,7 +23,13 @@ NAMES = ("cifar10-sample", "cifar10")
 
 
 def load_data(
-    name: str, *, input_shape: tuple[int, int, int] | None, classes: int | None, seed: int, choose: Choose | None = None
+    name: str,
+    *,
+    input_shape: tuple[int, int, int] | None,
+    classes: int | None,
+    seed: int,
+    choose: Choose | None = None,
+    resize: Resize | None = None,
 ) -> tuple[Dataset, Dataset]:
     """Load `--data`. What a user should know of it before believing a figure is told on standard error.
 
@@ -32,6 +39,7 @@ def load_data(
         classes: number of the model's logits, or None to leave the labels unchecked.
         seed: chooses the calibration slice where the data does not bring its own.
         choose: from the labels of the test images to the positions of those that are wanted; the others are not read. All if None.
+        resize: how the images of a folder are scaled; without it until they just cover the input.
 
     Returns:
         (test, calibration): no image is in both, not even as a copy.
@@ -40,7 +48,7 @@ def load_data(
         UsageError: there is no such data, it is damaged, or it does not fit the model.
     """
     try:
-        test, calibration = _read(name, input_shape, seed, choose)
+        test, calibration = _read(name, input_shape, seed, choose, resize)
     except (OSError, ValueError) as error:  # ValueError: a name that cannot be a path
         raise UsageError(f"cannot read data '{name[:80]}': {getattr(error, 'strerror', None) or error}") from error
     _check_size(test, input_shape)
@@ -75,14 +83,16 @@ def load_all(name: str) -> Dataset:
     return whole(open_npz(Path(name))[0])
 
 
-def _read(name: str, input_shape: tuple[int, int, int] | None, seed: int, choose: Choose | None) -> tuple[Dataset, Dataset]:
+def _read(
+    name: str, input_shape: tuple[int, int, int] | None, seed: int, choose: Choose | None, resize: Resize | None
+) -> tuple[Dataset, Dataset]:
     if name == "cifar10-sample":
         return _chosen(*sample.load_sample(), choose)
     if name == "cifar10":
         return _chosen(*cifar10.load(seed), choose)
     path = Path(name)
     if path.is_dir():
-        return set_aside(open_folder(path, input_shape), seed, choose)
+        return set_aside(open_folder(path, input_shape, resize), seed, choose)
     if path.suffix == ".npz":
         data, calibration = open_npz(path)
         return set_aside(data, seed, choose) if calibration is None else _chosen(data, calibration, choose)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,36 @@ BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 WHITE_IS_ZERO, UNSIGNED = 0, 1
 
 
-def read_image(path: Path, shape: tuple[int, int, int] | None, seen: Counter[str] | None = None) -> NDArray[np.uint8]:
-    """One image, (h, w, c). With `shape` (c, h, w): scaled until it just covers h x w (bilinear), then cropped at the centre.
+@dataclass(frozen=True)
+class Resize:
+    """How images are scaled before their centre is cropped, as an architecture's weights were published with.
+
+    Attributes:
+        edge: pixels of the shorter edge afterwards; the longer one keeps its proportion, rounded down as torchvision does.
+        bicubic: the filter; else bilinear.
+        squash: the longer edge is scaled to `edge` too.
+        origin: who published it, for a remark.
+    """
+
+    edge: int
+    bicubic: bool
+    squash: bool
+    origin: str
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of an image once it is scaled."""
+        short = min(width, height)
+        return (self.edge, self.edge) if self.squash else (self.edge * width // short, self.edge * height // short)
+
+    def __str__(self) -> str:
+        edges = "both edges" if self.squash else "the shorter edge"
+        return f"{edges} scaled to {self.edge} pixels ({'bicubic' if self.bicubic else 'bilinear'})"
+
+
+def read_image(
+    path: Path, shape: tuple[int, int, int] | None, seen: Counter[str] | None = None, resize: Resize | None = None
+) -> NDArray[np.uint8]:
+    """One image, (h, w, c). With `shape` (c, h, w): scaled, then cropped at the centre; an image of just h x w stays as it is.
 
     As torchvision's ImageFolder reads it, so that a published accuracy can be met: transparency is dropped and a camera's turn (EXIF
     orientation) is not applied. Samples of 16 bits become 8.
@@ -29,7 +58,8 @@ def read_image(path: Path, shape: tuple[int, int, int] | None, seen: Counter[str
     Args:
         path: a file of one of `FORMATS`.
         shape: of the model's input.
-        seen: counts what of the image is not used.
+        seen: counts what of the image is not used, and how it was brought to its size.
+        resize: how it is scaled; without it until it just covers h x w (bilinear).
 
     Raises:
         UsageError: not an image, truncated, too large to be one, or of samples whose white is not known.
@@ -43,7 +73,7 @@ def read_image(path: Path, shape: tuple[int, int, int] | None, seen: Counter[str
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, TypeError, KeyError, Image.DecompressionBombError) as error:
         raise UsageError(f"cannot read image {path}: {' '.join(str(error).split())}") from error
     if shape is not None:
-        image = _cover(path, image, shape[1], shape[2])
+        image = _brought_to(path, image, shape[1:], resize, seen)
     pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
@@ -85,12 +115,23 @@ def _note(image: Image.Image, seen: Counter[str] | None) -> None:
         seen["have an alpha channel, which is dropped, as torchvision's ImageFolder does"] += 1
 
 
-def _cover(path: Path, image: Image.Image, height: int, width: int) -> Image.Image:
+def _brought_to(path: Path, image: Image.Image, shape: tuple[int, int], resize: Resize | None, seen: Counter[str] | None) -> Image.Image:
+    """The image scaled, then cropped at its centre to (height, width) = shape; one of that size as it is."""
+    height, width = shape
+    if image.size == (width, height):
+        return image
     scale = max(height / image.height, width / image.width)
     size = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    scaled = f"scaled until they just cover {height}x{width} (bilinear)"
+    if resize is not None:
+        size = resize.size(*image.size)
+        scaled = f"{resize}, as {resize.origin} was published"
     _check_pixels(path, size, f" once it covers {height}x{width}")
-    image = image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    if seen is not None:
+        seen[f"are brought to size: {scaled}, the centre of {height}x{width} cropped"] += 1
+    bicubic = resize is not None and resize.bicubic
+    image = image if image.size == size else image.resize(size, Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR)
+    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
     return image.crop((left, top, left + width, top + height))
 
 

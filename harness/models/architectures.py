@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import math
 import warnings
 from typing import Any
 
 import torch
 from torch import nn
 
+from harness.data.picture import Resize
 from harness.errors import UsageError
 from harness.models.variants import shape, split
 from harness.models.zoo import ARCHITECTURES
@@ -126,6 +128,32 @@ def image_size_of(arch: str) -> int:
 
     configuration = timm.get_pretrained_cfg(arch)
     return int(configuration.input_size[-1]) if configuration is not None else 224
+
+
+def published_resize(arch: str, size: int) -> Resize | None:
+    """How the images of an architecture's published weights are scaled; None where it was published without, or with bars at the edges.
+
+    Args:
+        arch: a name that `family` knows.
+        size: height and width of the input; another than the published one keeps the proportion of edge and crop.
+    """
+    arch, _ = split(arch)
+    kind = family(arch)
+    if kind == "torchvision":
+        import torchvision
+
+        weights = torchvision.models.get_model_weights(arch).DEFAULT
+        published = weights.transforms()
+        edge = size * published.resize_size[0] // published.crop_size[0]
+        return Resize(edge, published.interpolation.value == "bicubic", False, f"torchvision's {weights}")
+    if kind == "timm":
+        import timm
+
+        configuration = timm.get_pretrained_cfg(arch)
+        if configuration is not None and configuration.crop_mode in ("center", "squash"):
+            edge, filtered = math.floor(size / configuration.crop_pct), configuration.interpolation == "bicubic"
+            return Resize(edge, filtered, configuration.crop_mode == "squash", f"timm's {arch}")
+    return None
 
 
 def head_keys(arch: str, image_size: int | None = None) -> list[str]:

@@ -17,7 +17,7 @@ from export.onnx import BATCH
 from export.session import open_session
 from harness.errors import UntrustedError, UsageError
 from harness.models.load import Twin
-from harness.models.onnx_batch import freed
+from harness.models.onnx_batch import freed, with_plain_reshapes
 from harness.models.onnx_support import SIZE_INPUTS
 from harness.settings import FILE, engine_name
 
@@ -108,8 +108,7 @@ def with_free_batch(model: ModelProto, batch: int, shape: tuple[int, int, int], 
     Raises:
         UsageError: it does not: the size is part of the graph.
     """
-    free = ModelProto()
-    free.CopyFrom(model)
+    free = with_plain_reshapes(model)
     stored = {tensor.name: tensor for tensor in free.graph.initializer}
     for node in free.graph.node:
         for place in SIZE_INPUTS.get(node.op_type, ()):

@@ -15,9 +15,10 @@ from torch import nn
 
 from export.artefact import sha256_file
 from export.checked import external_files, parse_onnx
+from harness.data.picture import Resize
 from harness.errors import UsageError
 from harness.models import probe
-from harness.models.architectures import image_size_of, is_architecture
+from harness.models.architectures import image_size_of, is_architecture, published_resize
 from harness.models.kinds import READABLE, SAVE, check_kind
 from harness.models.normalisation import with_normalisation
 from harness.models.onnx_graph import read_onnx
@@ -48,6 +49,7 @@ class Twin:
         parameters, nonzero_parameters: of the module.
         macs: multiply-accumulates of convolutions and linear layers for one image.
         card: its model card: the zoo's, or the one beside a file; else empty.
+        resize: how images are scaled for it before their centre is cropped, where its architecture was published with that.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Twin:
     nonzero_parameters: int
     macs: int
     card: dict[str, Any] = field(default_factory=dict)
+    resize: Resize | None = None
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,7 @@ def _finish(
         nonzero_parameters=nonzero,
         macs=probe.macs(network, shape),
         card=card,
+        resize=published_resize(arch, max(shape[1:])) if arch is not None and source == "safetensors" else None,
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
 from harness.errors import UsageError
@@ -38,6 +40,34 @@ def freed(operator: str, place: int, size: Size, batch: int) -> Size:
     size = size.copy()
     size[0] = free
     return size
+
+
+def with_plain_reshapes(model: ModelProto) -> ModelProto:
+    """A copy of a graph with a Reshape wherever all numbers of a flattened tensor are gathered in their order.
+
+    It is how torch.onnx writes a view whose strides it copies (torch 2.14, of an average pool to 1x1); the gathered places hold the
+    batch, and a Reshape's sizes can be freed.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims)}
+    flat = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Reshape" and _sizes(stored, node) == [-1]}
+    for node in graph.node:
+        if node.op_type != "Gather" or node.input[0] not in flat or node.input[1] not in stored:
+            continue
+        places = numpy_helper.to_array(stored[node.input[1]])
+        first_axis = all(helper.get_attribute_value(attribute) == 0 for attribute in node.attribute)
+        if first_axis and np.array_equal(places.ravel(), np.arange(places.size)):
+            name = f"{node.output[0]}/shape"
+            graph.initializer.append(numpy_helper.from_array(np.array(places.shape, np.int64), name))
+            node.CopyFrom(helper.make_node("Reshape", [flat[node.input[0]], name], node.output, node.name))
+    return copy
+
+
+def _sizes(stored: dict[str, TensorProto], node: NodeProto) -> list[int]:
+    """The stored sizes of a Reshape; none where they are computed."""
+    return numpy_helper.to_array(stored[node.input[1]]).tolist() if len(node.input) > 1 and node.input[1] in stored else []
 
 
 def check_free(fixed: nn.Module, free: Network, batch: int, shape: Sequence[int | None], name: str) -> Network:

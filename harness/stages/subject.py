@@ -80,7 +80,9 @@ def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
         return stratified(labels, settings.samples or min(settings.plan.samples, len(labels)), settings.seed)
 
     shape, choose = twin.input_shape, attacked if only_attacked else None
-    test, calibration = load_data(settings.data, input_shape=shape, classes=twin.classes, seed=settings.seed, choose=choose)
+    test, calibration = load_data(
+        settings.data, input_shape=shape, classes=twin.classes, seed=settings.seed, choose=choose, resize=twin.resize
+    )
     index = np.arange(len(test)) if only_attacked else attacked(test.labels)
     eps = settings.radius(twin.card.get("eps"))
     return Subject(twin, test, calibration, index, eps, attacks, profile)

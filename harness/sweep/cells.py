@@ -82,7 +82,7 @@ def load_model(model: Model, spec: Spec) -> Twin:
 def parent_twin(model: Model, spec: Spec) -> Twin:
     """The parent, checked against the images of the bench. Raises UsageError as `load_twin` and `load_data`."""
     twin = load_model(model, spec)
-    load_data(spec.bench.data, input_shape=twin.input_shape, classes=twin.classes, seed=spec.bench.seed)
+    load_data(spec.bench.data, input_shape=twin.input_shape, classes=twin.classes, seed=spec.bench.seed, resize=twin.resize)
     return twin
 
 

@@ -112,6 +112,8 @@ class SweepPlan:
 
     @cached_property
     def _bench_sha256(self) -> str:
-        shape = load_model(self.spec.models[0], self.spec).input_shape
-        test, calibration = load_data(self.spec.bench.data, input_shape=shape, classes=None, seed=self.spec.bench.seed)
+        twin = load_model(self.spec.models[0], self.spec)
+        test, calibration = load_data(
+            self.spec.bench.data, input_shape=twin.input_shape, classes=None, seed=self.spec.bench.seed, resize=twin.resize
+        )
         return f"{test.sha256} {calibration.sha256}"

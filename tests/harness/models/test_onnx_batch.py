@@ -34,6 +34,13 @@ class Windows(nn.Module):
         return self.fc(torch.cat([pooled, f[:, :, 0].flatten(1)], 1))
 
 
+class Pooled(nn.Sequential):
+    """The end of most classifiers: PyTorch's exporter writes its pool to 1x1 as a gather of places that hold the batch."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+
+
 class Token(nn.Module):
     """A class token repeated for the batch: in a file of a fixed batch it is stored for that batch."""
 
@@ -52,9 +59,10 @@ def save(network: nn.Module, batch: int, path: Path, dynamo: bool) -> None:
 
 @pytest.mark.parametrize("dynamo", [True, False])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_a_fixed_batch_becomes_a_free_one(batch: int, dynamo: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [Windows, Pooled])
+def test_a_fixed_batch_becomes_a_free_one(kind: type[nn.Module], batch: int, dynamo: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = Windows()
+    network = kind()
     save(network, batch, tmp_path / "model.onnx", dynamo)
     twin = load_twin(str(tmp_path / "model.onnx"))
     again = open_session(export_onnx(twin.module, twin.input_shape))
