@@ -12,6 +12,8 @@ from export.errors import ExportError
 
 MANIFEST_SCHEMA = 2  # history: 1 - first; 2 - module_sha256
 
+UNKNOWN = "unknown"  # precision of a file that does not say it
+
 
 def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
@@ -29,10 +31,10 @@ class Artefact:
         sha256: of the file's bytes.
         source_sha256: of the twin's weights file.
         module_sha256: of the twin itself, see `export.identity`: one file can make several twins.
-        precision: what it claims: fp32, fp16, int8.
+        precision: what it claims: fp32, fp16, int8; `UNKNOWN` of a file that its runtime alone can look into.
         runtime: the runtime it is meant for.
-        input_name, input_shape: the one input; shape is (channels, height, width), the batch is dynamic.
-        output_name, classes: the one output, (batch, classes).
+        input_name, input_shape: the one input; shape is (channels, height, width), the batch is dynamic. No name: whatever it is.
+        output_name, classes: the one output, (batch, classes). No name, as above.
         calibration: method and hash of the calibration images; empty where there is none.
         options: what the build was told and, as `session_config`, what the runtime must be told.
     """

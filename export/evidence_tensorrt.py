@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.artefact import Artefact
+from export.artefact import UNKNOWN, Artefact
 from export.errors import ExportError
 from export.evidence import MIN_INTEGER_SHARE, Evidence, KernelShare
 from export.macs import MacNode, mac_nodes
@@ -150,20 +150,35 @@ def tensorrt_evidence(file: Path, artefact: Artefact) -> Evidence:
 
     Args:
         file: JSON with `inspector` (the engine information) and `profile` (rows, may be empty), as the worker saves it.
-        artefact: the ONNX file that the engine was built from.
+        artefact: the ONNX file that the engine was built from, or an engine of which nothing is known: there are no MACs to count then.
 
     Raises:
         ExportError: the artefact itself cannot be read. A missing or damaged `file` gives a share of None.
     """
-    nodes, claimed = mac_nodes(artefact.path), claim(artefact)
+    claimed = claim(artefact)
+    nodes = mac_nodes(artefact.path) if claimed != UNKNOWN else []
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
         layers, profile = read_layers(raw["inspector"]), read_profile(raw["profile"])
     except (OSError, ValueError, KeyError, TypeError, ExportError) as error:
-        return Evidence(claimed, f"{claimed} claimed, not verified", None, {}, f"the engine information cannot be read: {error}")
+        label = claimed if claimed == UNKNOWN else f"{claimed} claimed, not verified"
+        return Evidence(claimed, label, None, {}, f"the engine information cannot be read: {error}")
     shares = kernel_shares(layers, profile, nodes)
     types = dict(Counter(layer.type for layer in layers).most_common())
+    if claimed == UNKNOWN:
+        return Evidence(claimed, _slowest(shares), None, types, "; ".join(_of_time(kind, share) for kind, share in shares.items()), shares)
     return Evidence(claimed, _label(claimed, shares), shares.get("int8", _NONE).macs, types, _note(claimed, shares), shares)
+
+
+def _slowest(shares: dict[str, KernelShare]) -> str:
+    """The precision of the kernels that take most of the time; where nothing was timed, of most layers."""
+    kinds = {kind: share for kind, share in shares.items() if kind not in ("movement", "sparse")}
+    return max(kinds, key=lambda kind: (kinds[kind].time or 0.0, kinds[kind].layers), default=UNKNOWN)
+
+
+def _of_time(kind: str, share: KernelShare) -> str:
+    time = "an unknown part of the time" if share.time is None else f"{share.time:.1%} of the time"
+    return f"{kind}: {share.layers:.1%} of the layers, {time}"
 
 
 def claim(artefact: Artefact) -> str:

@@ -27,7 +27,9 @@ Flavours = Annotated[
 EngineFiles = Annotated[
     list[Path] | None,
     typer.Option(
-        "--engine", help="your own FILE.onnx of the model, quantized or not: run as it is, beside onnx-fp32 or the flavours given"
+        "--engine",
+        help="your own engine of the model, run as it is beside onnx-fp32 or the flavours given: FILE.onnx, quantized or not; "
+        "a TensorRT plan (.plan, .engine, .trt) or an ExecuTorch program (.pte), which run where --device has that runtime",
     ),
 ]
 Attacks = Annotated[

@@ -1,4 +1,8 @@
-"""`--engine FILE`: an ONNX file of the user's own that is deployed as it is, taken in as an artefact beside those exported here."""
+"""`--engine FILE`: an engine of the user's own that is deployed as it is, taken in as an artefact beside those exported here.
+
+An ONNX file is looked into here. A TensorRT plan and a `.pte` are closed: only their runtime on the device can say what they take, so what
+is known of them is their bytes, and what they answer.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 
-from export.artefact import Artefact, load_artefact
+from devices.worker.engines.tensorrt import PLANS
+from export.artefact import UNKNOWN, Artefact, load_artefact
 from export.checked import external_files, load_external_data, parse_onnx
 from export.errors import ExportError
 from export.flavours import write_file
@@ -21,8 +26,9 @@ from harness.models.onnx_batch import freed, with_plain_reshapes
 from harness.models.onnx_support import SIZE_INPUTS
 from harness.settings import FILE, engine_name
 
-RUNTIME = "onnxruntime"
-OWN_PROGRAM = "A TensorRT plan, a .pte or any other engine runs behind a program of yours: --flavour exec:COMMAND."
+RUNTIMES = {".onnx": "onnxruntime", **dict.fromkeys(PLANS, "tensorrt"), ".pte": "executorch"}
+PTE_MARK = slice(4, 6), b"ET"  # of ExecuTorch's FlatBuffers schema: "ET12"
+CLOSED = "its graph cannot be read back from the file, so that it cannot be attacked through it (S3): its claim can fail, but not hold"
 INTEGER = frozenset({"ConvInteger", "MatMulInteger", "MatMulNBits", "QGemm", "QAttention", "QuantizeLinear", "DequantizeLinear"})
 RECIPE = "Export the float model with a free batch (dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)) and quantize that."
 
@@ -38,16 +44,40 @@ def quantized_nodes(model: ModelProto) -> Counter[str]:
     return Counter(name for name in found if name in INTEGER or name.startswith(("QLinear", "Dynamic")))
 
 
-def check_engine_file(path: Path) -> ModelProto:
-    """What of an engine's file can be checked without the model; returns its graph, with weights that lie beside it put inside.
+def runtime_of(flavour: str) -> str:
+    """What runs the file of a flavour `file:PATH` on the device."""
+    return RUNTIMES[file_of(flavour).suffix]
+
+
+def check_engine_file(path: Path) -> None:
+    """What of an engine's file can be checked without the model.
 
     Raises:
         UsageError: there is no such file, it is of another kind, or no ONNX graph of one float image input and one output.
     """
-    if path.suffix != ".onnx":
-        raise UsageError(f"--engine {path}: expected an ONNX file, which {RUNTIME} runs as it is. {OWN_PROGRAM}")
-    if not path.exists():
+    if path.suffix not in RUNTIMES:
+        raise UsageError(
+            f"--engine {path}: expected {', '.join(RUNTIMES)}, which run as they are. "
+            "Any other engine runs behind a program of yours: --flavour exec:COMMAND."
+        )
+    if not path.is_file():
         raise UsageError(f"--engine {path}: there is no such file; a path begins at the folder you are in")
+    if path.suffix == ".onnx":
+        read_engine(path)
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise UsageError(f"--engine {path}: {error.strerror or error}") from error
+    place, mark = PTE_MARK
+    if not head or (path.suffix == ".pte" and head[place] != mark):
+        what = "is empty" if not head else "is no ExecuTorch program, whose fifth and sixth bytes are 'ET'"
+        raise UsageError(f"--engine {path} {what}; was it copied whole?")
+
+
+def read_engine(path: Path) -> ModelProto:
+    """The graph of an ONNX file, with weights that lie beside it put inside. Raises UsageError as `check_engine_file`."""
     try:
         model = parse_onnx(path)
         load_external_data(model, path)
@@ -70,7 +100,10 @@ def take_in(path: Path, twin: Twin, folder: Path) -> Artefact:
         UsageError: as `check_engine_file`; or it takes other images or names other classes than the twin, or batches of one size alone.
         UntrustedError: `folder` holds an earlier file of that name that had other bytes.
     """
-    model = check_engine_file(path)
+    check_engine_file(path)
+    if path.suffix != ".onnx":
+        return _closed(path, twin, folder)
+    model = read_engine(path)
     (source,), target = _inputs(model), model.graph.output[0]
     batch, *shape = (dim.dim_value if dim.HasField("dim_value") else None for dim in source.type.tensor_type.shape.dim)
     if any(size not in (None, wanted) for size, wanted in zip(shape, twin.input_shape, strict=True)):
@@ -89,13 +122,39 @@ def take_in(path: Path, twin: Twin, folder: Path) -> Artefact:
         source_sha256=twin.sha256,
         module_sha256=module_sha256(twin.module),
         precision=_precision(model),
-        runtime=RUNTIME,
+        runtime=RUNTIMES[path.suffix],
         input_name=source.name,
         input_shape=twin.input_shape,
         output_name=target.name,
         classes=classes,
         calibration={},
         options={} if batch is None else {"freed_batch": batch},
+    )
+    _refuse_another(artefact, folder)
+    artefact.save()
+    return artefact
+
+
+def _closed(path: Path, twin: Twin, folder: Path) -> Artefact:
+    """A file that only its runtime can look into; what it takes and names is found out on the device."""
+    try:
+        stored, sha256 = write_file(path.read_bytes(), folder, path.stem, path.suffix.removeprefix("."))
+    except (OSError, MemoryError) as error:
+        raise UsageError(f"--engine {path}: {getattr(error, 'strerror', None) or error}") from error
+    artefact = Artefact(
+        flavour=engine_name(f"{FILE}:{path}"),
+        path=stored,
+        sha256=sha256,
+        source_sha256=twin.sha256,
+        module_sha256=module_sha256(twin.module),
+        precision=UNKNOWN,
+        runtime=RUNTIMES[path.suffix],
+        input_name="",
+        input_shape=twin.input_shape,
+        output_name="",
+        classes=twin.classes,
+        calibration={},
+        options={},
     )
     _refuse_another(artefact, folder)
     artefact.save()

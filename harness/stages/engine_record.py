@@ -168,7 +168,7 @@ def _evidence(m: Measured) -> PrecisionEvidence | None:
 
 def _roofline(subject: Subject, m: Measured, cpu: Peaks | None, batches: Sequence[int]) -> Roofline | None:
     """The floor under an engine on the device itself: from peaks measured there, else from those its profile declares."""
-    if subject.profile.synthetic_clock or m.engine.exported is None:
+    if subject.profile.synthetic_clock or m.engine.exported is None or m.engine.closed:
         return None
     artefact, twin = m.engine.exported.artefact, subject.twin
     peaks = cpu if m.facts.peaks else declared_peaks(load_profile(subject.profile.name), artefact.runtime)

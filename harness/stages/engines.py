@@ -14,7 +14,7 @@ from devices.host.session import EngineError, EngineId, EngineSession, Progress
 from devices.host.station import Station, Wanted, own_engine
 from devices.worker.quota import usable_cpus
 from devices.worker.spec import BATCH, RuntimeOptions
-from export.artefact import Artefact
+from export.artefact import UNKNOWN, Artefact
 from harness.measurement import simulation
 from harness.measurement.simulation import is_simulated
 from harness.progress import Track
@@ -61,8 +61,13 @@ class Engine:
 
     @property
     def quantized(self) -> bool:
-        """Whether its graph has quantizers that can be read back."""
-        return self.exported is not None and self.exported.artefact.precision == "int8"
+        """Whether its graph has quantizers, or may have."""
+        return self.exported is not None and self.exported.artefact.precision in ("int8", UNKNOWN)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is known of it but its bytes and its answers: neither here nor anew can it be made of them."""
+        return self.exported is None or self.exported.artefact.precision == UNKNOWN
 
 
 @dataclass
@@ -85,7 +90,8 @@ def plan_engines(subject: Subject, settings: Settings, exported: Sequence[Export
             name = engine_name(flavour)
             part = of_flavour[name]
             simulated = is_simulated(part.artefact.runtime, subject.profile)
-            found += [Engine(EngineId(name, build), name, part, simulated) for build in range(1 if simulated else settings.each_built)]
+            once = simulated or part.artefact.precision == UNKNOWN
+            found += [Engine(EngineId(name, build), name, part, simulated) for build in range(1 if once else settings.each_built)]
     return found
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from devices.host.profile import DeviceProfile
 from devices.host.saturation import may_saturate
-from export.artefact import Artefact
+from export.artefact import UNKNOWN, Artefact
 from export.errors import ExportError
 from export.flavours import export_flavour
 from export.lint import TARGETS, Severity, lint
@@ -19,7 +19,7 @@ from export.parity import check_parity
 from export.session import runs_exact
 from harness.data.load import stratified
 from harness.errors import UsageError
-from harness.models.engine_file import file_of, take_in
+from harness.models.engine_file import CLOSED, file_of, take_in
 from harness.models.onnx_graph import read_onnx
 from harness.records import LintFinding, Parity
 from harness.settings import Settings, engine_name
@@ -30,10 +30,16 @@ PARITY_IMAGES = 256
 
 @dataclass(frozen=True)
 class Exported:
-    """An artefact and its parity. `unreadable`: why its graph cannot be read back into PyTorch; empty where it can."""
+    """An artefact and its parity.
+
+    Attributes:
+        artefact: the file.
+        parity: with the twin, on this computer; None where it runs on the device alone (its answers there are held against the twin's).
+        unreadable: why its graph cannot be read back into PyTorch; empty where it can.
+    """
 
     artefact: Artefact
-    parity: Parity
+    parity: Parity | None
     unreadable: str = ""
 
 
@@ -64,6 +70,10 @@ def export_and_check(subject: Subject, settings: Settings, folder: Path, say: Ca
     for flavour in dict.fromkeys(settings.files):
         say(f"{engine_name(flavour)} as it is ...")
         artefact = take_in(file_of(flavour), twin, folder)
+        if artefact.precision == UNKNOWN:
+            say(f"  {artefact.bytes / 1024:.0f} KiB for {artefact.runtime}; {CLOSED}")
+            exported.append(Exported(artefact, None, CLOSED))
+            continue
         if "freed_batch" in artefact.options:
             say(f"  it takes batches of {artefact.options['freed_batch']} alone; run with that size left open, which changes no answer")
         exported.append(Exported(artefact, _proved(artefact, subject, probe, say), _unreadable(artefact, say)))

@@ -275,7 +275,12 @@ def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iter
         yield gates.not_tested("precision evidence", NOT_RUN, name)
         yield gates.not_tested("determinism", NOT_RUN, name)
     else:
-        yield gates.precision_evidence(name, engine.precision_evidence)
+        claims_none = m.engine.exported is not None and m.engine.closed
+        yield (
+            gates.not_tested("precision evidence", "the file claims no precision", name)
+            if claims_none
+            else gates.precision_evidence(name, engine.precision_evidence)
+        )
         yield from _saturation(subject, m, clean)
     if facts.checks is not None and not m.engine.simulated:
         yield gates.determinism(name, facts.checks.repeats, facts.checks.deterministic)

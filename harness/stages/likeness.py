@@ -36,7 +36,7 @@ def of_engine(evidence: Evidence, m: Measured) -> Iterator[Gate]:
     """Of an engine that answered to everything."""
     name, matrix = m.engine.name, evidence.matrix
     twin, found = matrix.logits(TWIN), matrix.logits(name)
-    if m.engine.exported is None:
+    if m.engine.closed:
         yield gates.engine_parity(name, twin.argmax(1), found.argmax(1))
     elif m.engine.simulated:
         yield gates.not_tested("file fidelity", NOT_RUN, name)

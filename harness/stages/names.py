@@ -17,7 +17,7 @@ from harness import plugins
 from harness.attacks.executors import check_executor
 from harness.attacks.table import ALIASES, Attack, resolve
 from harness.errors import UsageError, unknown
-from harness.measurement.simulation import check_simulated
+from harness.measurement.simulation import check_simulated, is_simulated
 from harness.models.kinds import check_kind
 from harness.settings import FILE, OWN, Settings, check_numbers, engine_name, is_own
 from harness.sources import find_source
@@ -41,9 +41,14 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
         if flavour.startswith(f"{OWN}:"):
             check_own(flavour)
         elif flavour.startswith(f"{FILE}:"):
-            from harness.models.engine_file import check_engine_file, file_of
+            from harness.models.engine_file import check_engine_file, file_of, runtime_of
 
             check_engine_file(file_of(flavour))
+            if is_simulated(runtime := runtime_of(flavour), profile):
+                raise UsageError(
+                    f"--engine {file_of(flavour)} runs on {runtime} alone, and {profile.name} is emulated: nothing here can look into the "
+                    "file. Run it on the device itself, or give the ONNX file that it was made of."
+                )
         elif flavour not in FLAVOURS and not is_own(flavour):
             raise unknown("flavour", flavour, [*FLAVOURS, f"{OWN}:COMMAND"])
     names = Counter(map(engine_name, dict.fromkeys(settings.flavour_names)))

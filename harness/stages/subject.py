@@ -90,7 +90,7 @@ def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
 
 def runtimes_of(settings: Settings) -> dict[str, str]:
     """The runtime of each flavour that is sent to the device."""
-    return {name: FLAVOURS[name].runtime for name in settings.exported} | dict.fromkeys(settings.files, engine_file.RUNTIME)
+    return {name: FLAVOURS[name].runtime for name in settings.exported} | {file: engine_file.runtime_of(file) for file in settings.files}
 
 
 def check_quantized_once(settings: Settings) -> None:

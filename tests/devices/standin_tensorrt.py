@@ -75,6 +75,10 @@ class Engine:
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return tuple(size if isinstance(size, int) else -1 for size in self._of(name)[0].shape)
 
+    def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
+        assert profile == 0
+        return [(batch, *self.get_tensor_shape(name)[1:]) for batch in (1, 2, Context.LARGEST)]
+
     def create_execution_context(self) -> Context:
         return Context(self)
 
@@ -106,7 +110,8 @@ class Context:
         return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        if shape[0] > self.LARGEST:
+        fixed = self.engine.get_tensor_shape(name)[0]
+        if shape[0] > self.LARGEST or fixed not in (-1, shape[0]):
             return False
         self.shape = tuple(shape)
         return True

@@ -209,6 +209,33 @@ def test_a_plan_from_elsewhere_is_never_loaded(standin: ModuleType, model: Path)
     engine.close()
 
 
+@pytest.mark.parametrize("batch", ["n", 1, 3])
+@pytest.mark.parametrize("n", [1, 3, 4, 11])
+def test_a_plan_of_the_users_own_runs_as_it_is(standin: ModuleType, model: Path, batch: int | str, n: int) -> None:
+    """Nothing is built; its names and its batch, free or fixed, are read from the plan itself."""
+    graph = onnx.load(model)
+    for value in (*graph.graph.input, *graph.graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        first.Clear()
+        if isinstance(batch, int):
+            first.dim_value = batch
+    mine = model.with_name("mine.engine")
+    mine.write_bytes(b"plan:" + graph.SerializeToString())
+    engine = TensorRt()
+    told = engine.load(mine, replace(OPTIONS, input_name="", output_name="", batches=(1, 8, 32)))
+    assert (told.options["plan_sha256"], told.build_ns, standin.built) == (sha256_file(mine), 0, [])
+    np.testing.assert_allclose(engine.infer(images(n)), images(n).reshape(n, -1) @ WEIGHT, atol=1e-4)
+    with pytest.raises(RefusedError, match="takes images of 2x3x5, the model 2x5x3"):
+        engine.infer(images(2).reshape(2, 2, 5, 3))
+    engine.close()
+
+
+def test_a_plan_for_another_gpu_is_refused_in_tensorrts_words(standin: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "mine.plan").write_bytes(b"of another GPU")
+    with pytest.raises(RefusedError, match=r"cannot load this plan; one runs on the GPU and version it was built for: The engine cannot"):
+        TensorRt().load(tmp_path / "mine.plan", replace(OPTIONS, input_name="", output_name=""))
+
+
 def test_an_engine_that_the_gpu_cannot_run_is_refused_in_tensorrts_words(
     standin: ModuleType, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,5 +263,7 @@ def test_its_layers_and_their_times_are_written_for_the_evidence(standin: Module
     written = json.loads((tmp_path / "optimised.json").read_text())
     assert written["profile"] == [{"count": 20}, {"name": "gemm", "averageMs": 0.5}]
     claimed = Artefact("trt-int8", model, "", "", "", "int8", "tensorrt", "picture", SHAPE, "scores", CLASSES, {}, {})
+    given = replace(claimed, precision="unknown", path=tmp_path / "mine.plan")
+    assert (tensorrt_evidence(tmp_path / "optimised.json", given).label) == "int8"
     found = tensorrt_evidence(tmp_path / "optimised.json", claimed)
     assert (found.label, found.shares["int8"].time, found.shares["int8"].macs) == ("int8", 1.0, 1.0)

@@ -65,6 +65,7 @@ ENGINES = {
     "onnxruntime": "devices.worker.engines.onnxruntime:OnnxRuntime",
     "tensorrt": "devices.worker.engines.tensorrt:TensorRt",
     "torch-tensorrt": "devices.worker.engines.torch_tensorrt:TorchTensorRt",
+    "executorch": "devices.worker.engines.executorch:ExecuTorch",
 }
 
 

@@ -1,4 +1,5 @@
-"""TensorRT on this machine's GPU: the ONNX file is built into an engine here, checked to be ours, and run through the CUDA driver.
+"""TensorRT on this machine's GPU: the ONNX file is built into an engine here, checked to be ours, and run through the CUDA driver. A plan
+that the user built is run as it is; TensorRT itself refuses one that was built for another GPU or version.
 
 Where the time of a call goes is read from CUDA events around the copies and the engine; from the clock of the caller it is one call,
 copies and all. The engine is called as an application would: one stream, no CUDA graph.
@@ -20,12 +21,15 @@ from numpy.typing import NDArray
 
 from devices.worker.cuda import Buffer, Cuda, DriverError
 from devices.worker.engines import Loaded, NotRunError, RefusedError
+from devices.worker.engines.pieces import in_pieces
 from devices.worker.files import sha256_file
 from devices.worker.spec import RuntimeOptions
 from devices.worker.tensorrt import BuildError, BuildOptions, TensorrtPlan, build_plan, load_library, log_of, verify_plan
 from devices.worker.trtexec import cross_check
 
+PLANS = (".plan", ".engine", ".trt")  # an engine that is built already
 PROFILED_PASSES = 20
+GIVEN = "given"  # in the place of a target: whoever built the plan knows it
 PARTS = ("host_to_device", "compute", "device_to_host")
 AHEAD = "sm86"  # what is built where nothing can run: Ampere, the nearest to Jetson Orin that can be built for ahead of time
 
@@ -39,7 +43,10 @@ class TensorRt:
             library = load_library()
             build = BuildOptions(batches=options.batches, sparse=options.sparse)
             self._cuda = _gpu(artefact, build)
-            plan, built_ns = _plan(artefact, build, library.__version__)
+            if artefact.suffix in PLANS:
+                plan, built_ns = given_plan(artefact, library), 0
+            else:
+                plan, built_ns = _plan(artefact, build, library.__version__)
         except BuildError as error:
             raise RefusedError(str(error)) from error
         before = self._cuda.free_bytes()
@@ -69,9 +76,7 @@ class TensorRt:
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One blocking call; more images than the engine was built for go in several."""
         self._spent = dict.fromkeys(PARTS, 0)
-        if len(batch) <= self._most:
-            return self._call(batch)
-        return np.concatenate([self._call(batch[first : first + self._most]) for first in range(0, len(batch), self._most)])
+        return in_pieces(self._call, batch, self._shape, self._least, self._most)
 
     def close(self) -> None:
         """Free the engine, the buffers and the stream."""
@@ -90,12 +95,15 @@ class TensorRt:
         self._engine = self._runtime.deserialize_cuda_engine(plan.read())
         if self._engine is None:
             reason = "; ".join(log.errors) or "it gave no reason; is this still the same GPU?"
-            raise RefusedError(f"{plan.library} {library.__version__} cannot load the engine that it built itself: {reason}")
+            whose = "this plan; one runs on the GPU and version it was built for" if plan.target == GIVEN else "the engine it built itself"
+            raise RefusedError(f"{plan.library} {library.__version__} cannot load {whose}: {reason}")
         self._context = self._engine.create_execution_context()
         self._names = _check_tensors(library, self._engine, options)
-        _, self._usual, self._most = options.batches
-        self._shape = tuple(self._engine.get_tensor_shape(options.input_name))[1:]
-        classes = int(self._engine.get_tensor_shape(options.output_name)[-1])
+        taken, answered = (tuple(self._engine.get_tensor_shape(name)) for name in self._names)
+        if len(taken) != 4 or len(answered) != 2 or min(*taken[1:], answered[1]) < 1:
+            raise RefusedError(f"the engine turns {taken} into {answered}; expected images (n, c, h, w) into logits (n, classes)")
+        self._least, self._usual, self._most = options.batches if plan.target != GIVEN else _batches(self._engine, self._names[0], taken[0])
+        self._shape, classes = taken[1:], int(answered[1])
         self._input = Buffer(self._cuda, self._most * int(np.prod(self._shape)))
         self._output = Buffer(self._cuda, self._most * classes)
         self._classes = classes
@@ -156,6 +164,8 @@ def _gpu(artefact: Path, build: BuildOptions) -> Cuda:
         return Cuda()
     except DriverError as error:
         needed = f"{error}. Run it where there is an NVIDIA GPU with its driver, such as a Jetson with JetPack"
+        if artefact.suffix in PLANS:
+            raise RefusedError(f"TensorRT is here, but nothing to run this plan on: {needed}.") from error
         try:
             load_library(ahead=True)
         except BuildError:
@@ -163,6 +173,19 @@ def _gpu(artefact: Path, build: BuildOptions) -> Cuda:
         plan = build_plan(artefact, artefact.with_suffix(f".{AHEAD}.plan"), replace(build, target=AHEAD))
         built = f"built ahead of time for {plan.target} by {plan.library} {plan.version}: {plan.bytes:,} bytes in {plan.seconds:.0f} s"
         raise NotRunError(f"{built}; not run: {needed}.") from error
+
+
+def given_plan(file: Path, library: Any) -> TensorrtPlan:
+    """A plan that the user built, of which only its bytes are known."""
+    return TensorrtPlan(file, sha256_file(file), "", library.__name__, library.__version__, GIVEN, {}, 0, 0.0, ())
+
+
+def _batches(engine: Any, name: str, batch: int) -> tuple[int, int, int]:
+    """Smallest, usual and largest batch of an engine: of its first profile, or the one that it fixes."""
+    if batch > 0:
+        return batch, batch, batch
+    least, usual, most = (int(next(iter(shape))) for shape in engine.get_tensor_profile_shape(name, 0))
+    return least, usual, most
 
 
 def _plan(artefact: Path, build: BuildOptions, version: str) -> tuple[TensorrtPlan, int]:
@@ -179,14 +202,16 @@ def _plan(artefact: Path, build: BuildOptions, version: str) -> tuple[TensorrtPl
 
 
 def _check_tensors(library: Any, engine: Any, options: RuntimeOptions) -> tuple[str, str]:
-    """The names of the one input and output, float32 both."""
+    """The names of the one input and output, float32 both; any names, where the options give none."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     seen = {name: (engine.get_tensor_mode(name).name, engine.get_tensor_dtype(name)) for name in names}
-    wanted = {options.input_name: ("INPUT", library.float32), options.output_name: ("OUTPUT", library.float32)}
+    own = sorted(names, key=lambda name: seen[name][0])  # INPUT is before OUTPUT
+    named = tuple(own) if len(own) == 2 and not options.input_name else (options.input_name, options.output_name)
+    wanted = {named[0]: ("INPUT", library.float32), named[1]: ("OUTPUT", library.float32)}
     if seen != wanted:
         found = ", ".join(f"{mode.lower()} '{name}' {dtype}" for name, (mode, dtype) in seen.items())
-        raise RefusedError(f"the engine has {found}; expected input '{options.input_name}' and output '{options.output_name}', float32")
-    return options.input_name, options.output_name
+        raise RefusedError(f"the engine has {found}; expected input '{named[0]}' and output '{named[1]}', float32")
+    return named
 
 
 def _make_profiler(library: Any) -> Any:

@@ -10,10 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torchvision
 from PIL import Image, TiffImagePlugin
+from timm.data import create_transform
+from torchvision.transforms import InterpolationMode, functional
 
 from harness.data.picture import LARGEST, read_image
 from harness.errors import UsageError
+from harness.models.architectures import image_size_of, published_resize
 
 LEVELS = np.array([[0, 1, 77], [128, 200, 255]], np.uint8)
 DEEP = LEVELS.astype(np.uint16) * 257  # 65,535 is white
@@ -153,3 +158,51 @@ def test_a_file_of_another_format_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
     with pytest.raises(UsageError, match="cannot read image"):
         read_image(tmp_path / "a.png", None)
+
+
+@pytest.mark.parametrize("size", [(320, 256), (256, 320), (301, 200), (90, 500)])
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "efficientnet_b0", "vit_b_16", "inception_v3"])
+def test_torchvisions_published_transform_is_met_to_the_bit(arch: str, size: tuple[int, int], tmp_path: Path) -> None:
+    image = picture(tmp_path / "photo.png", size)
+    published = torchvision.models.get_model_weights(arch).DEFAULT.transforms()
+    scaled = functional.resize(image, published.resize_size, InterpolationMode(published.interpolation))
+    expected = np.asarray(functional.center_crop(scaled, published.crop_size))
+    pixels = image_size_of(arch)
+    found = read_image(tmp_path / "photo.png", (3, pixels, pixels), resize=published_resize(arch, pixels))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("size", [(320, 256), (90, 500)])
+@pytest.mark.parametrize("arch", ["resnet26d", "convnext_nano", "vit_tiny_patch16_224", "efficientnet_lite0"])
+def test_timms_published_transform_is_met_to_the_bit(arch: str, size: tuple[int, int], tmp_path: Path) -> None:
+    image, told = picture(tmp_path / "photo.png", size), timm.get_pretrained_cfg(arch)
+    names = ("input_size", "interpolation", "crop_pct", "crop_mode")
+    published = create_transform(is_training=False, mean=(0, 0, 0), std=(1, 1, 1), **{name: getattr(told, name) for name in names})
+    expected = np.rint(published(image).permute(1, 2, 0).numpy() * 255)
+    pixels = image_size_of(arch)
+    found = read_image(tmp_path / "photo.png", (3, pixels, pixels), resize=published_resize(arch, pixels))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_how_images_were_brought_to_size_is_counted_and_those_of_the_size_stay(tmp_path: Path) -> None:
+    seen: Counter[str] = Counter()
+    resize = published_resize("resnet18", 224)
+    image = picture(tmp_path / "right.png", (224, 224))
+    np.testing.assert_array_equal(read_image(tmp_path / "right.png", (3, 224, 224), seen, resize), np.asarray(image))
+    assert not seen
+    picture(tmp_path / "large.png", (300, 400))
+    read_image(tmp_path / "large.png", (3, 224, 224), seen, resize)
+    read_image(tmp_path / "large.png", (3, 224, 224), seen)
+    published, covering = seen
+    assert "the shorter edge scaled to 256 pixels (bilinear), as torchvision's ResNet18_Weights.IMAGENET1K_V1 was published" in published
+    assert "scaled until they just cover 224x224" in covering
+
+
+def test_the_zoos_own_networks_were_published_without_a_transform() -> None:
+    assert published_resize("resnet8", 32) is None
+
+
+def picture(path: Path, size: tuple[int, int]) -> Image.Image:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8))
+    image.save(path)
+    return image

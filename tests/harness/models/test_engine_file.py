@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from torch import nn
 
+from devices.host.transports.local import Local
 from export.artefact import sha256_file
 from export.quiet import quiet
 from export.session import open_session, to_input
@@ -180,7 +183,9 @@ def test_a_file_of_another_model_is_refused(made: Callable[[], onnx.ModelProto],
     ("name", "content", "message"),
     [
         ("absent.onnx", None, "there is no such file"),
-        ("engine.plan", b"ptrt", r"expected an ONNX file.*--flavour exec:COMMAND"),
+        ("engine.tflite", b"TFL3", r"expected \.onnx, \.plan.*--flavour exec:COMMAND"),
+        ("engine.pte", b"\0\0\0\0XXXX", "is no ExecuTorch program"),
+        ("engine.plan", b"", "is empty"),
         ("torn.onnx", b"\x08\x0a", "is not an ONNX file"),
     ],
 )
@@ -189,3 +194,47 @@ def test_what_is_no_engine_file_is_refused_before_any_work(name: str, content: b
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=message):
         check_engine_file(tmp_path / name)
+
+
+@pytest.fixture
+def with_executorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device with ExecuTorch's stand-in, whose programs are ONNX files behind a header."""
+    standin = Path(__file__).parents[2] / "devices" / "standin_executorch"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(standin), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(Local, "python", ("env", f"PYTHONPATH={standin}", sys.executable))
+
+
+@pytest.mark.parametrize("name", ["model", "fixed-QDQ"])
+def test_a_program_that_its_runtime_alone_can_read(name: str, place: Path, tmp_path: Path, with_executorch: None) -> None:
+    """It is judged by its answers; that it was not attacked through its own graph keeps its claim from holding."""
+    (tmp_path / "mine.pte").write_bytes(b"\0\0\0\0ET12" + (place / f"{name}.onnx").read_bytes())
+    options = [
+        "--device",
+        "null",
+        "--data",
+        str(place / "data.npz"),
+        "--attack",
+        "fgsm",
+        "--samples",
+        "16",
+        "--batch",
+        "3",
+        "--eps",
+        "1/255",
+    ]
+    given = ["--model", str(place / "model.onnx"), "--engine", str(tmp_path / "mine.pte"), "--out", str(tmp_path / "run")]
+    assert harness("bench", *options, *given) in (0, 1, 3)
+    record = RunRecord.load(tmp_path / "run")
+    engine = record.engines[1]
+    assert (engine.name, engine.runtime, engine.runtime_version, engine.status) == ("mine.pte", "executorch", "1.0.0", "ok")
+    assert (engine.artefact_sha256, engine.parity) == (sha256_file(tmp_path / "mine.pte"), None)
+    passed = {gate.name: gate.passed for gate in record.gates if gate.engine == "mine.pte"}
+    assert (passed["engine parity"], passed["precision evidence"], "file fidelity" in passed) == (True, None, False)
+    claim = next(claim for claim in record.claims if claim.engine == "mine.pte")
+    assert claim.verdict != "HOLDS" and not claim.control
+
+
+def test_a_closed_engine_is_not_simulated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.plan").write_bytes(b"any")
+    assert harness("bench", "--device", "raspberry-pi-4", "--emulate", "--engine", str(tmp_path / "mine.plan")) == 2
+    assert "nothing here can look into the file" in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,1 @@
+"""ExecuTorch's runtime without ExecuTorch; see `runtime`."""
