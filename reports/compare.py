@@ -87,6 +87,8 @@ def compare(folders: Mapping[str, Path]) -> Comparison:
         Section("verdict", "Verdicts", paragraphs, [_verdicts(runs)] if runs else []),
         Section("engines", "Engines side by side", [], [_engines(runs)] if runs else []),
     ]
+    if children := [row for (one, first), (other, second) in combinations(runs.items(), 2) for row in _changed(one, other, first, second)]:
+        sections.append(_changes(children))
     if unlike:
         sections.append(Section("labels", "Answers that differ", ["Not compared: the runs differ in what is said above."]))
     elif len(runs) > 1:
@@ -154,6 +156,42 @@ def median(record: RunRecord, engine: EngineRecord, batch: str) -> str:
         return WITHHELD
     found = engine.latency.get(batch)
     return NONE if found is None else INVALID if found.invalid else milliseconds(found.p50)
+
+
+def _changes(rows: Sequence[tuple[str, ...]]) -> Section:
+    """What a network and another one made of it, or any two of the same classes, answer to the same clean images."""
+    note = (
+        "Both networks on the same clean images, float twins and engines of one name each; the accuracies can be equal where many labels "
+        "changed. Another label, wrong before and after: both are wrong, each in its own way."
+    )
+    columns = ("Runs", "Model", "Clean images", "Labels changed", "Right, then wrong", "Wrong, then right", "Wrong before and after")
+    return Section(
+        "changes", "Labels that changed", [], [table("One network against the other", columns, rows, numbers=range(2, 7), note=note)]
+    )
+
+
+def _changed(one: str, other: str, first: Run, second: Run) -> Iterator[tuple[str, ...]]:
+    """A row for the twins of two runs of different networks on the same images, and for each engine that both have."""
+    records = first.record, second.record
+    same_images, same_network = (len({key(record) for record in records}) == 1 for key in (_images, lambda record: record.model.sha256))
+    if same_network or not same_images or first.samples.empty or second.samples.empty:
+        return
+    clean = [run.samples[run.samples["attack"] == "clean"] for run in (first, second)]
+    engines = [name for name in clean[0]["engine"].unique() if name in set(clean[1]["engine"])]
+    shown = {"twin": (clean[0]["engine"].iloc[0], clean[1]["engine"].iloc[0], "twin_prediction")}
+    shown |= {str(name): (name, name, "engine_prediction") for name in engines}
+    for model, (before, after, column) in shown.items():
+        rows = [part[part["engine"] == name].set_index("index") for part, name in zip(clean, (before, after), strict=True)]
+        both = rows[0].add_suffix("_before").join(rows[1].add_suffix("_after"), how="inner")
+        was, now, label = both[f"{column}_before"], both[f"{column}_after"], both["label_before"]
+        changed = was != now
+        kinds = (changed, changed & (was == label), changed & (now == label), changed & (was != label) & (now != label))
+        yield (f"{one} – {other}", model, count(len(both)), *(count(int(kind.sum())) for kind in kinds))
+
+
+def _images(record: RunRecord) -> tuple[object, ...]:
+    """What must be the same for the clean images of two runs to be, and their classes."""
+    return record.data.sha256, record.data.n_clean, record.model.classes
 
 
 def _labels(runs: Mapping[str, Run]) -> Section:

@@ -15,7 +15,7 @@ from reports.figures import figures
 from reports.gallery import Picture, pictures
 from reports.glossary import parts
 from reports.run import Run
-from reports.sections import sections
+from reports.sections import glossary, sections
 from reports.sections.verdict import TONES, answer, tag
 from reports.title import subtitle, title
 
@@ -26,11 +26,6 @@ STYLESHEET = Path(__file__).parent / "templates" / "report.css"
 def together(text: str) -> str:
     """Text in which a number is never parted from its sign or unit at the end of a line."""
     return text.replace("n = ", "n\u00a0=\u00a0").replace(" %", "\u00a0%")
-
-
-def plain() -> Callable[[str], str]:
-    """What a page without a glossary does with its texts."""
-    return together
 
 
 def linked() -> Callable[[str], Markup]:
@@ -70,7 +65,10 @@ def to_html(run: Run) -> str:
 
 
 def page(*, verdict: Section, sections: Sequence[Section], **parts: Any) -> str:
-    """The template filled in: title, subtitle, tag, answer, tone, verdict, sections; figures by section, and pictures."""
+    """The template filled in: title, subtitle, tag, answer, tone, verdict, sections; figures by section, and pictures.
+
+    Every page has the glossary: its last section, where the sections do not have it.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -84,13 +82,14 @@ def page(*, verdict: Section, sections: Sequence[Section], **parts: Any) -> str:
     css = Markup("\n" + STYLESHEET.read_text(encoding="utf-8"))  # noqa: S704 our own file
     css_hash = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     sheet, evidence = ([one for one in sections if one.sheet is on_sheet] for on_sheet in (True, False))
-    marker = linked if any(one.key == "glossary" for one in evidence) else plain
+    if not any(one.key == "glossary" for one in evidence):
+        evidence.append(glossary.section())
     given = {
         "figures": {},
         "pictures": [],
         "css": css,
         "css_hash": css_hash,
-        "marker": marker,
+        "marker": linked,
         "verdict": verdict,
         "sheet": sheet,
         "evidence": evidence,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from synthetic import make_run
 
-from reports.compare import to_text
+from reports.compare import render_comparison, to_text
 
 
 def changed(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
@@ -79,3 +79,42 @@ def test_a_run_that_has_not_finished_is_said(first: Path, tmp_path: Path) -> Non
     text = to_text({"first": first, "second": changed(tmp_path / "cut", unfinished)})
     assert f"second has not finished (attacked), so that its figures are missing: harness bench --resume {tmp_path / 'cut'}" in text
     assert "first has not finished" not in text
+
+
+def other_network(raw: dict[str, Any]) -> None:
+    raw["model"]["sha256"] = "f" * 64
+
+
+def changed_answers(folder: Path) -> Path:
+    """A run of another network, which answers the next class to clean images 0 to 4."""
+    import pandas as pd
+
+    changed(folder, other_network)
+    path = folder / "samples.parquet"
+    rows = pd.read_parquet(path)
+    for column in ("twin_prediction", "engine_prediction"):
+        rows.loc[(rows["attack"] == "clean") & (rows["index"] < 5), column] += 1
+    rows.to_parquet(path)
+    return folder
+
+
+def test_labels_that_changed_between_two_networks_are_counted(first: Path, tmp_path: Path) -> None:
+    import pandas as pd
+
+    before = pd.read_parquet(first / "samples.parquet").query("attack == 'clean' and index < 5")
+    text = to_text({"first": first, "second": changed_answers(tmp_path / "second")})
+    lines = text[text.index("### One network against the other") :].splitlines()
+    for model, column in (("twin", "twin_prediction"), ("ort-int8", "engine_prediction")):
+        part = before[before["engine"] == "ort-int8"]
+        was_right = int((part[column] == part["label"]).sum())
+        is_right = int((part[column] + 1 == part["label"]).sum())
+        (line,) = [line for line in lines if f"| {model} |" in line]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[3:] == ["5", str(was_right), str(is_right), str(5 - was_right - is_right)]
+    assert "One network against the other" not in to_text({"first": first, "same": changed(tmp_path / "same", nothing)})
+
+
+def test_a_comparisons_words_are_explained_on_its_page(first: Path, tmp_path: Path) -> None:
+    render_comparison({"first": first, "second": changed_answers(tmp_path / "second")}, tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert 'class="term" href="#term-twin"' in page and 'id="term-twin"' in page

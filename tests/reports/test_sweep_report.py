@@ -92,7 +92,8 @@ def test_both_formats_say_the_same_and_obey_no_text_from_outside(tmp_path, capsy
     html, text = (path.read_text() for path in render_sweep(tmp_path))
     assert "<script>" not in html and "<b>" not in html and "<script>" not in text
     for words in ("Rule. the cheapest.", "By artefact size, attacked at 8/255: a", "50.0", "γ bits", "1.50x"):
-        assert words in html.replace("\u00a0", " ") and words in text
+        assert words in re.sub(r"<[^>]*>", "", html).replace("\u00a0", " ") and words in text
+    assert 'href="#term-artefact"' in html and 'id="term-artefact"' in html
     assert html.count('<svg class="plot"') == 1 and "$\\mathdefault" not in html
     print_sweep(whole)
     out = capsys.readouterr().out
