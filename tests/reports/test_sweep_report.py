@@ -1,5 +1,7 @@
 """A sweep's report: what it says of gains, of devices without a clock, of cells that failed, and of texts from outside."""
 
+import re
+
 import pytest
 
 from harness.errors import UntrustedError, UsageError
