@@ -36,6 +36,7 @@ from harness.commands.options import (
     GoOn,
     Host,
     ImageSize,
+    Margin,
     Model,
     ModelArgument,
     Normalize,
@@ -105,6 +106,7 @@ def bench(
     engine: EngineFiles = None,
     attack: Attacks = None,
     eps: Eps = None,
+    margin: Margin = None,
     samples: Annotated[int | None, typer.Option(help="attacked images [default: the tier's]")] = None,
     tier: Tier = "quick",
     arch: Arch = None,
@@ -149,7 +151,8 @@ def bench(
     one = {} if several else {"device": (device or ["host"])[0], "emulate": emulate, "host": host}
     settings = _settings(
         model=model, arch=arch, classes=classes, normalize=normalize, image_size=image_size, data=data, **one,
-        flavours=_engines(flavour, engine), attacks=_each(attack), eps=eps, samples=samples, tier=tier, calibration=calibration,
+        flavours=_engines(flavour, engine), attacks=_each(attack), eps=eps, samples=samples, tier=tier, margin=margin,
+        calibration=calibration,
         batches=batch, scenario=scenario, threads=threads, seed=seed, sources=_each(source), exhaustive=exhaustive, builds=builds,
         plugins=plugin, executor=executor, address=address,
     )  # fmt: skip
@@ -304,14 +307,22 @@ def report(
         ),
     ] = None,
     requirements: Requirements = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="with --format junit: what is undecided fails, instead of being skipped")
+    ] = False,
     plugin: Plugins = None,
 ) -> None:
     """Render a saved run again; prints the paths. With requirements, the run is held against them first."""
     plugins.load(plugin or ())
     from reports.render import render
 
+    formats = _each(format) or ("html", "md")
+    if strict:
+        if "junit" not in formats:
+            raise UsageError(f"--strict is about --format junit; got {', '.join(formats)}")
+        formats = tuple("junit-strict" if name == "junit" else name for name in formats)
     record = None if requirements is None else hold_against(run, requirements)
-    paths = render(run, _each(format) or ("html", "md"))
+    paths = render(run, formats)
     if record is not None:
         from reports.terminal import print_requirements
 

@@ -81,7 +81,7 @@ def engine_name(flavour: str) -> str:
 class Settings(BaseModel):
     """One run's options, all of them.
 
-    `flavours`, `attacks`, `exhaustive`, `samples`, `eps`, `builds` and `threads` are None where the user left the choice to the device, the
+    `flavours`, `attacks`, `exhaustive`, `samples`, `eps`, `margin`, `builds`, `threads` are None where the user left the choice to device,
     tier and the model's card. No `sources`: those of the tier.
     """
 
@@ -101,6 +101,7 @@ class Settings(BaseModel):
     eps: str | None = None
     samples: int | None = None
     tier: Tier = "quick"
+    margin: str | None = None
     calibration: Literal["minmax", "entropy", "percentile"] = "minmax"
     batches: tuple[int, ...] = (1, 8, 32)
     scenario: Literal["SingleStream", "Offline"] | None = None
@@ -138,6 +139,25 @@ class Settings(BaseModel):
     def plan(self) -> TierPlan:
         """The tier's plan."""
         return TIERS[self.tier]
+
+    @property
+    def allowed(self) -> float:
+        """The gap that a claim allows, as a share: the option's points, else the tier's.
+
+        Raises:
+            UsageError: no number of points above 0 and below 100.
+        """
+        if self.margin is None:
+            return self.plan.margin
+        from harness.requirements.units import POINTS
+
+        try:
+            found = POINTS.parse(self.margin)
+        except ValueError as error:
+            raise UsageError(f"--margin {self.margin}: {error}") from error
+        if not isinstance(found, float) or not 0 < found < 1:
+            raise UsageError(f"--margin {self.margin}: expected more than 0 points and fewer than 100, such as 2pt")
+        return found
 
     @property
     def attack_names(self) -> tuple[str, ...]:
@@ -212,6 +232,7 @@ def check_numbers(settings: Settings) -> None:
         if value is not None and value < 1:
             raise UsageError(f"{option} {value}: expected a whole number of at least 1")
     check_seed(settings.seed)
+    _ = settings.allowed
 
 
 def check_seed(seed: int) -> None:

@@ -96,6 +96,15 @@ def compare(folders: Mapping[str, Path]) -> Comparison:
     return Comparison(f"{', '.join(models) or 'Nothing'}: {len(runs)} runs", " · ".join(map(clean, runs)), "Comparison", sections)
 
 
+def changed_verdict(runs: Sequence[Run]) -> int:
+    """Exit code of the verdicts of runs against the first's: 0 all the same, 1 one refutes what the first did not, 3 one is another."""
+    first, *later = (run.record.verdict for run in runs)
+    refuted = [verdict is not None and verdict.exit_code == 1 for verdict in (first, *later)]
+    if any(refuted) and not refuted[0]:
+        return 1
+    return 3 if any(verdict != first for verdict in later) else 0
+
+
 def differences(records: Mapping[str, RunRecord]) -> Iterator[str]:
     """What makes runs unlike, a sentence each: which two values differ."""
     for what in ALIKE:

@@ -43,6 +43,7 @@ FORMATS: dict[str, Format] = {
     "md": _one("the report as Markdown", "report.md", to_markdown),
     "json": Format("the record itself, checked", RECORD, lambda _: {}),
     "junit": _one("claims, requirements, engines and gates as tests", "report.junit.xml", to_junit),
+    "junit-strict": _one("the same, where the undecided fails", "report.junit.xml", partial(to_junit, strict=True)),
     "csv": Format("tables, a file each", "tables", to_csv),
     "parquet": Format("the same with every call and image", "tables", to_parquet),
     "latex": _one("tables of claims and engines", "report.tex", to_latex),

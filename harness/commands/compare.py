@@ -10,7 +10,8 @@ import typer
 from harness.errors import UsageError
 
 EPILOG = """
-Exit codes, with --fail-on: 0 nothing became worse by more than its limit · 1 something did · 3 that is open, or the runs are unlike
+Exit codes: 0 the verdicts are the same and, with --fail-on, nothing became worse by more than its limit
+· 1 a verdict or a figure became worse · 3 a verdict became another one, a figure is open, or the runs are unlike
 
 Example: harness compare runs/last-release runs/this --fail-on latency:5%,robust:2pt
 """
@@ -26,7 +27,7 @@ def compare(
     unlike: Annotated[bool, typer.Option("--unlike", help="with --fail-on: compare times and sizes of different devices too")] = False,
 ) -> None:
     """Put finished runs side by side; where they saw the same images, count the labels that differ."""
-    from reports.compare import regression_section, render_comparison, to_text
+    from reports.compare import changed_verdict, regression_section, render_comparison, to_text
     from reports.run import Run
 
     if len(runs) < 2:
@@ -37,17 +38,19 @@ def compare(
     if len(set(names)) < len(names):
         raise UsageError(f"a run is given twice: {', '.join(names)}")
     named = dict(zip(names, runs, strict=True))
-    code, more = 0, []
+    opened = {name: Run.open(run) for name, run in named.items()}
+    codes, more = {changed_verdict(list(opened.values()))}, []
     if fail_on is not None:
         from harness.requirements.regression import exit_code, parse_limits, regressions
 
         limits = parse_limits(fail_on)
-        rows, rule = regressions({name: Run.open(run) for name, run in named.items()}, limits, unlike=unlike)
-        code, more = exit_code(rows), [regression_section(rows, rule)]
+        rows, rule = regressions(opened, limits, unlike=unlike)
+        codes.add(exit_code(rows))
+        more = [regression_section(rows, rule)]
     if out is None:
         print(to_text(named, more), end="")
     else:
         for path in render_comparison(named, out, more):
             print(path)
-    if code:
+    if code := 1 if 1 in codes else max(codes):
         raise typer.Exit(code)

@@ -38,6 +38,9 @@ Attacks = Annotated[
 Calibration = Annotated[str, typer.Option(help="INT8 calibration: minmax, entropy or percentile")]
 Tier = Annotated[str, typer.Option(help="how much to spend: quick (n=256), bench (n=1,000) or qualify (60 s per measurement)")]
 Eps = Annotated[str | None, typer.Option(help="L-inf radius such as 8/255 [default: the model card's claim, else 8/255]")]
+Margin = Annotated[
+    str | None, typer.Option(help="robust accuracy that an engine may lose, such as 2pt [default: 5pt in tier quick, else 2pt]")
+]
 Scenario = Annotated[str | None, typer.Option(help="MLPerf LoadGen drives the engines too: SingleStream or Offline [default: it does not]")]
 Threads = Annotated[int | None, typer.Option(help="threads of the runtime [default: all the device has]")]
 Batches = Annotated[list[int] | None, typer.Option("--batch", help="batch size to time, repeatable [default: 1, 8, 32]")]

@@ -81,7 +81,7 @@ def judge(record: RunRecord, evidence: Evidence, folder: Path) -> RunRecord:
         ),
     ]
     found += gates.untested(found, f"not part of this run (tier {settings.tier})")
-    judged = claims(list(_comparisons(evidence)), found, settings.plan.margin) if evidence.matrix.columns else []
+    judged = claims(list(_comparisons(evidence)), found, settings.allowed) if evidence.matrix.columns else []
     observed = next((m.facts.environment for m in evidence.measured if m.facts.environment and not m.engine.simulated), {})
     return record.model_copy(
         update={
@@ -95,7 +95,7 @@ def judge(record: RunRecord, evidence: Evidence, folder: Path) -> RunRecord:
                     evidence.matrix,
                     answering,
                     subject.eps,
-                    settings.plan.margin,
+                    settings.allowed,
                     whole=settings.every_image or settings.tier != "quick",
                 )
             ),

@@ -26,14 +26,15 @@ class Case:
     text: str = ""
 
 
-def to_junit(run: Run) -> str:
-    """A suite of claims, one of requirements where there are any, one of engines, one of gates. An undecided claim is a failure, so is a
-    requirement that is undecided or was not measured: a CI server must not show it green.
-    An undecided control is skipped, since the run's verdict does not count it either.
+def to_junit(run: Run, *, strict: bool = False) -> str:
+    """A suite of claims, one of requirements where there are any, one of engines, one of gates.
+
+    What is INCONCLUSIVE is skipped: neither green nor an alarm. With `strict` it is a failure, but of the control, which the run's verdict
+    does not count either. What a requirement asks for and was not measured is a failure in any case.
     """
     record = run.record
     root = ET.Element("testsuites", name=clean(f"{record.model.name} on {record.device.name}"))
-    for name, cases in _suites(record).items():
+    for name, cases in _suites(record, strict).items():
         root.append(_suite(name, list(cases), record))
     for total in ("tests", "failures", "errors", "skipped"):
         root.set(total, str(sum(int(suite.get(total, "0")) for suite in root)))
@@ -41,19 +42,20 @@ def to_junit(run: Run) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _suites(record: RunRecord) -> dict[str, Iterable[Case]]:
-    asked: dict[str, Iterable[Case]] = {"requirements": _requirements(record)} if record.qualification else {}
-    return {"claims": _claims(record), **asked, "engines": _engines(record), "gates": _gates(record)}
+def _suites(record: RunRecord, strict: bool) -> dict[str, Iterable[Case]]:
+    asked: dict[str, Iterable[Case]] = {"requirements": _requirements(record, strict)} if record.qualification else {}
+    return {"claims": _claims(record, strict), **asked, "engines": _engines(record), "gates": _gates(record)}
 
 
-def _requirements(record: RunRecord) -> Iterable[Case]:
+def _requirements(record: RunRecord, strict: bool) -> Iterable[Case]:
     for row in record.requirements:
         name = f"{row.name} ({row.engine})" if row.engine else row.name
-        outcome: Literal["", "failure"] = "" if row.outcome == Outcome.PASS else "failure"
+        decided: Literal["", "failure"] = "" if row.outcome == Outcome.PASS else "failure"
+        outcome: Literal["", "failure", "skipped"] = "skipped" if row.outcome == Outcome.INCONCLUSIVE and not strict else decided
         yield Case(name, outcome, row.outcome, f"limit: {limit(row)}; observed: {observed(row)}. {row.reason}")
 
 
-def _claims(record: RunRecord) -> Iterable[Case]:
+def _claims(record: RunRecord, strict: bool) -> Iterable[Case]:
     for claim in record.claims:
         outcome: Literal["", "failure", "error", "skipped"] = (
             ""
@@ -61,7 +63,7 @@ def _claims(record: RunRecord) -> Iterable[Case]:
             else "error"
             if claim.verdict == Verdict.ENGINE_FAILED
             else "skipped"
-            if claim.control and claim.verdict == Verdict.INCONCLUSIVE
+            if claim.verdict == Verdict.INCONCLUSIVE and (claim.control or not strict)
             else "failure"
         )
         yield Case(claim.statement, outcome, claim.verdict, claim.reason)

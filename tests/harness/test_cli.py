@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from harness import cli
 from harness.models.zoo import ARCHITECTURES
 from harness.records import EngineRecord, Gate, RunRecord, Verdict
-from harness.settings import Settings
+from harness.settings import TIERS, Settings, make_settings
 from harness.stages import attack as attack_stage
 
 
@@ -334,3 +334,11 @@ def test_a_wrong_name_is_answered_before_torch_is_imported(line):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("harness: ") and done.stderr.count("\n") == 1
+
+
+def test_a_margin_is_the_claims(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, words in (("2", "has no unit"), ("0pt", "above 0 and below 100"), ("100pt", "below 100")):
+        code, _, err = run(capsys, monkeypatch, "bench", "--margin", text)
+        assert code == 2 and words in " ".join(err.split())
+    assert make_settings(model="resnet8", margin="1.5pt").allowed == 0.015
+    assert make_settings(model="resnet8", tier="bench").allowed == TIERS["bench"].margin

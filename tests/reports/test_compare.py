@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commandline import harness
 from synthetic import make_run
 
+from harness.records import Verdict
 from reports.compare import render_comparison, to_text
 
 
@@ -118,3 +120,23 @@ def test_a_comparisons_words_are_explained_on_its_page(first: Path, tmp_path: Pa
     render_comparison({"first": first, "second": changed_answers(tmp_path / "second")}, tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
     assert 'class="term" href="#term-twin"' in page and 'id="term-twin"' in page
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        ((Verdict.HOLDS, Verdict.HOLDS), 0),
+        ((Verdict.FAILS, Verdict.FAILS), 0),
+        ((Verdict.HOLDS, Verdict.NOT_REFUTED), 3),
+        ((Verdict.FAILS, Verdict.HOLDS), 3),
+        ((Verdict.HOLDS, Verdict.DEGRADED), 1),
+        ((Verdict.HOLDS, Verdict.HOLDS, Verdict.FAILS), 1),
+        ((Verdict.HOLDS, None), 3),
+    ],
+)
+def test_a_verdict_that_became_another_one_is_in_the_exit_code(verdicts: tuple[Verdict | None, ...], code: int, tmp_path: Path) -> None:
+    runs = []
+    for number, verdict in enumerate(verdicts):
+        make_run(tmp_path / str(number), verdict=verdict)
+        runs.append(str(tmp_path / str(number)))
+    assert harness("compare", *runs, "--out", str(tmp_path / "out")) == code
