@@ -49,6 +49,7 @@ from harness.commands.options import (
 )  # fmt: skip
 from harness.commands.requirements import Requirements, hold_against, init_requirements, rows_exit_code
 from harness.errors import UsageError
+from harness.openmp import sleep_while_waiting
 
 if TYPE_CHECKING:
     from harness.records import RunRecord
@@ -466,6 +467,7 @@ def main() -> None:
 
     debug, quiet = "--debug" in sys.argv, "--quiet" in sys.argv
     keep_freed_memory()
+    sleep_while_waiting()
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--debug", "--quiet")]
 
     def run() -> None:
