@@ -4,7 +4,8 @@ Format history (`schema`): 1 - first; 2 - targets of attacks, builds of engines,
 parity, cross-check and a synthetic device by these names; successes that rounding undid, the CPU quota;
 3 - requirements; queries of attacks;
 4 - builds with other settings; the row that a set was made on; cross-engine replay; gap
-decomposition; the radius of the network's own claim.
+decomposition; the radius of the network's own claim; 5 - seeds of attacks, their transfer rates
+over all seeds; noise draw by draw; sets that an engine inherits.
 
 Every accuracy is a share in [0, 1]; every interval is a 95 % interval (lower, upper) unless its name says otherwise.
 Raw values stay in `samples.parquet` and `timings/`; what stands here can be computed again from them.
@@ -25,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UntrustedError, UsageError
 
-SCHEMA = 4
+SCHEMA = 5
 RECORD = "record.json"
 
 Interval = tuple[float, float]
@@ -448,7 +449,7 @@ class AttackRecord(Part):
     source: str = Field(description="why it was made, see `harness.sources.SOURCES`")
     target: str = Field(description="what it is aimed at: `twin`, or an engine (of S3: its graph read back into PyTorch)")
     made_on: str = Field(default="twin", description="the row of the answers of the model that was attacked: a target, or its graph")
-    name: str
+    name: str = Field(description="of the attack; with NAME#2 and so on where its seed is not the run's first")
     library: str
     norm: Literal["Linf", "L2"]
     eps: float
@@ -469,6 +470,9 @@ class AttackRecord(Part):
         default=0, description="attacked images that the attack's own floats fool while no bytes near them do: successes lost to rounding"
     )
     queries: Queries
+    inherited_from: str | None = Field(
+        default=None, description="the engine whose set this is: it answers as this one does, to the bit; None: made on this one"
+    )
     set_sha256: str
     file: str
 
@@ -505,6 +509,35 @@ class Transfer(Part):
     flips: Flips
     label_disagreement: float
     differential_evasion: float = Field(description="share of images the twin has right and the engine wrong")
+
+
+class SeededTransfer(Part):
+    """The transfer rate of one attack over all its seeds, on one engine: of the pairs of image and seed that count in `Transfer`.
+
+    Sets of later seeds hold only the images on which some model held out until then.
+    """
+
+    engine: str
+    source: str
+    target: str = Field(description="what the sets are aimed at, as in `attacks`")
+    attack: str = Field(description="its name with the first seed")
+    eps_exact: str
+    seeds: list[int]
+    transfer_rate: float
+    ci95: Interval = Field(description="bootstrap over the images, 2,000 resamples, seed 0")
+
+
+class NoiseFloor(Part):
+    """What random-sign noise does to the twin, draw by draw: each draw's accuracy is over the same `n` attacked images."""
+
+    n: int
+    eps_exact: str
+    right: list[int] = Field(description="images right clean and under the draw, for each draw")
+    minimum: float
+    mean: float
+    maximum: float
+    ci95: Interval = Field(description="of the mean over draws of these images (Student's t)")
+    worst: float = Field(description="accuracy over images that every draw leaves right: the worst draw of each image")
 
 
 class Replay(Part):
@@ -665,6 +698,8 @@ class RunRecord(Part):
     ratios: list[Ratio] = Field(default=[], description="of the engines' latencies, pair by pair")
     attacks: list[AttackRecord] = []
     transfer: list[Transfer] = []
+    seeded: list[SeededTransfer] = Field(default=[], description="transfer rates over all seeds, where a run has several")
+    noise: NoiseFloor | None = Field(default=None, description="None: no noise was drawn (S0)")
     decompositions: list[Decomposition] = []
     replays: list[Replay] = Field(default=[], description="cross-engine replay (S6) at the primary radius; moves no verdict")
     gates: list[Gate] = []

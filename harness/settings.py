@@ -20,7 +20,8 @@ Tier = Literal["quick", "bench", "qualify"]
 @dataclass(frozen=True)
 class TierPlan:
     """What a tier spends: attacked images, non-inferiority margin, attacks and their iterations, whether each attack is made on every
-    image, steps of BPDA and queries from each start, measuring time per batch size and rounds, engines built of each flavour.
+    image, steps of BPDA and queries from each start, measuring time per batch size and rounds, engines built of each flavour, and seeds of
+    the attacks.
     """
 
     samples: int
@@ -34,6 +35,7 @@ class TierPlan:
     warmup_s: float
     rounds: int
     builds: int = 1
+    seeds: int = 1
 
 
 ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
@@ -57,6 +59,7 @@ TIERS: dict[Tier, TierPlan] = {
         warmup_s=5.0,
         rounds=20,
         builds=3,
+        seeds=3,
     ),
 }
 

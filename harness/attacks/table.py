@@ -37,6 +37,8 @@ class Attack:
         access: what it needs of its target.
         continues: goes on where earlier sets left an image, and makes no random start after that.
         stops: does no more to an image once it fools, and nothing to one that the target has wrong.
+        random: another seed finds something else.
+        repeat: which of the run's seeds it has, from 1.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Attack:
     access: Access = Access.GRADIENT
     continues: bool = False
     stops: bool = False
+    random: bool = True
+    repeat: int = 1
 
     @property
     def bounded(self) -> bool:
@@ -69,6 +73,13 @@ class Attack:
         """The same attack with another number of steps, named NAME-STEPS."""
         return self if steps == self.steps else replace(self, steps=steps, name=f"{self.name}-{steps}")
 
+    def again(self, repeat: int) -> Attack:
+        """The same attack with a later one of the run's seeds, named NAME#REPEAT."""
+        return self if repeat == 1 else replace(self, repeat=repeat, name=f"{self.name}{AGAIN}{repeat}")
+
+
+AGAIN = "#"  # in the name of an attack, before the number of its seed where that is not the run's first
+
 
 ATTACKS: dict[str, Attack] = {
     attack.name: attack
@@ -83,8 +94,19 @@ ATTACKS: dict[str, Attack] = {
             "harness.attacks.noise:noise",
             bf16=False,
         ),
-        Attack("fgsm", "foolbox", "Linf", 1, "eps", "one step along the gradient's sign", "harness.attacks.foolbox_attacks:fgsm"),
-        Attack("bim", "foolbox", "Linf", 10, "eps/5", "iterated FGSM from the clean image", "harness.attacks.foolbox_attacks:bim"),
+        Attack(
+            "fgsm", "foolbox", "Linf", 1, "eps", "one step along the gradient's sign", "harness.attacks.foolbox_attacks:fgsm", random=False
+        ),
+        Attack(
+            "bim",
+            "foolbox",
+            "Linf",
+            10,
+            "eps/5",
+            "iterated FGSM from the clean image",
+            "harness.attacks.foolbox_attacks:bim",
+            random=False,
+        ),
         Attack("pgd", "harness", "Linf", 20, "eps/4", "projected gradient descent, random start", "harness.attacks.pgd:pgd"),
         Attack(
             "FB_pgd_at",
@@ -104,6 +126,7 @@ ATTACKS: dict[str, Attack] = {
             "Carlini & Wagner",
             "harness.attacks.foolbox_attacks:cw_l2",
             bf16=False,
+            random=False,
         ),
         Attack("apgd-ce", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, cross-entropy", "harness.attacks.apgd:apgd_ce"),
         Attack(
@@ -190,6 +213,11 @@ ATTACKS: dict[str, Attack] = {
 
 # The benchmarking paper's names for attacks that are in the table. Its `FB_pgd_at` is an attack of its own: other steps than `pgd`.
 ALIASES: dict[str, str] = {"AA_apgd-ce": "apgd-ce", "AA_apgd-dlr": "apgd-dlr", "CWL2": "cw-l2"}
+
+
+def family(name: str) -> str:
+    """An attack's name without the number of its seed."""
+    return name.partition(AGAIN)[0]
 
 
 def resolve(name: str) -> Attack:

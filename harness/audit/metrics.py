@@ -5,15 +5,17 @@ r_s^M(i) = 1[M(x_i) = y_i and M(x'_s,i) = y_i]: model M is right on image i unde
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.answers import TWIN
-from harness.audit.statistics import share, wilson
-from harness.records import Flips, Share, Transfer
+from harness.audit.statistics import bootstrap_share, share, wilson
+from harness.records import Flips, Interval, Share, Transfer
 
+Index = NDArray[np.int64]
 Labels = NDArray[np.integer]
 Right = NDArray[np.bool_]
 
@@ -54,6 +56,27 @@ def transfer_rate(
     fooled = (source_clean == labels) & (engine_clean == labels) & (source_adversarial != labels)
     n = int(fooled.sum())
     return share(int(np.sum(fooled & (engine_adversarial != labels))), n) if n else None
+
+
+def transfer_over_seeds(n: int, sets: Sequence[tuple[Index, Right, Right]], *, seed: int) -> tuple[float, Interval] | None:
+    """Transfer rate of one attack over the sets of several seeds, and its 95 % interval by a bootstrap over images.
+
+    One image's sets with several seeds are not independent trials, so that a binomial interval over all of them would be too narrow.
+
+    Args:
+        n: images in all.
+        sets: of each seed, the positions of its images, int64 (m,), where both models are right when clean and the set fools the model
+            it was made on, bool (m,), and where it fools the engine too, bool (m,).
+        seed: of the resampling.
+
+    Returns:
+        None where no set fools the model that it was made on.
+    """
+    fooled, both = np.zeros(n), np.zeros(n)
+    for index, first, second in sets:
+        fooled[index] += first
+        both[index] += first & second
+    return bootstrap_share(both, fooled, seed=seed)
 
 
 def transfer(

@@ -235,6 +235,27 @@ def bootstrap_ratio(
     return float((table[1] + table[3]) / (table[2] + table[3])), (float(lower), float(upper))
 
 
+def bootstrap_share(
+    hits: NDArray[np.float64], trials: NDArray[np.float64], *, seed: int, draws: int = 2000, confidence: float = 0.95
+) -> tuple[float, Interval] | None:
+    """Hits over trials where an image has several trials, and the percentile interval of a bootstrap over images, float (n,) each.
+
+    An image is resampled with all its trials (Efron & Tibshirani 1993, ch. 13). None where there is no trial; resamples without one are
+    left out. Images without trials change no ratio and are left out too.
+    """
+    tried = trials > 0
+    hits, trials = hits[tried], trials[tried]
+    n = len(trials)
+    if not n:
+        return None
+    # How often each image is drawn matters only through its pair of counts: a multinomial draw over the pairs that occur.
+    pairs, times = np.unique(np.stack([hits, trials], axis=1), axis=0, return_counts=True)
+    counts = np.random.default_rng(seed).multinomial(n, times / n, size=draws)
+    ratios = counts @ pairs[:, 0] / (counts @ pairs[:, 1])
+    lower, upper = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(hits.sum() / trials.sum()), (float(lower), float(upper))
+
+
 def _check_table(twin_only: int, engine_only: int, n: int) -> None:
     if n < 1 or min(twin_only, engine_only) < 0 or twin_only + engine_only > n:
         raise ValueError(

@@ -36,7 +36,9 @@ Attacks = Annotated[
     list[str] | None, typer.Option("--attack", help="attack, repeatable [default: pgd, apgd-ce, apgd-dlr; beyond tier quick apgd-t too]")
 ]
 Calibration = Annotated[str, typer.Option(help="INT8 calibration: minmax, entropy or percentile")]
-Tier = Annotated[str, typer.Option(help="how much to spend: quick (n=256), bench (n=1,000) or qualify (60 s per measurement)")]
+Tier = Annotated[
+    str, typer.Option(help="how much to spend: quick (n=256), bench (n=1,000) or qualify (60 s per measurement, three builds, three seeds)")
+]
 Eps = Annotated[str | None, typer.Option(help="L-inf radius such as 8/255 [default: the model card's claim, else 8/255]")]
 Margin = Annotated[
     str | None, typer.Option(help="robust accuracy that an engine may lose, such as 2pt [default: 5pt in tier quick, else 2pt]")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ class Cascade:
         context: twin, engines, graphs.
         answers: where every model's answers go.
         folder: the run's.
-        exhaustive: every attack on every image, to its end.
+        exhaustive: every attack on every image, to its end; with a further seed, on those that are left, as without it.
         executor: who attacks modules; an engine, which this process holds open, is attacked in it.
         lost: engines that gave up meanwhile, and why.
         columns: the sets made so far.
@@ -71,12 +71,21 @@ class Cascade:
         _save_clean(place / CLEAN_FILE, subject)
         self.answers.begin(subject.test.labels, subject.index)
         self._ask_all(subject.test.sha256, subject.test.images)
-        for source in of_run(self.context.settings.sources, self.context.settings.tier):
-            for planned in source.plan(self.context):
-                self._make(planned)
+        for planned in self._planned():
+            self._make(planned)
         if not self.columns:
             self.say("no attacks: latency, memory and clean accuracy only")
         return [column.record for column in self.columns]
+
+    def _planned(self) -> Iterator[Planned]:
+        """The sets of all sources; then, with each further seed, those of the primary radius that another seed may find more with."""
+        settings = self.context.settings
+        sources = of_run(settings.sources, settings.tier)
+        for repeat in range(1, settings.plan.seeds + 1):
+            for source in sources:
+                for planned in source.plan(self.context):
+                    if repeat == 1 or (source.decides and planned.attack.random and planned.eps == self.context.subject.eps):
+                        yield replace(planned, attack=planned.attack.again(repeat))
 
     @property
     def engines(self) -> list[str]:
@@ -119,7 +128,7 @@ class Cascade:
             index,
             planned.attack,
             planned.eps,
-            self.context.settings.seed,
+            self.context.settings.seed + planned.attack.repeat - 1,
             source=planned.source,
             target=planned.name,
             made_on=planned.target.id,
@@ -143,7 +152,7 @@ class Cascade:
         index = self.context.subject.index
         if not planned.attack.bounded:
             return index, None
-        if self.exhaustive:
+        if self.exhaustive and planned.attack.repeat == 1:
             return index, Panel((), np.zeros((len(index), 0), np.bool_))
         judges = self._judges(planned)
         holds = np.stack([self._holds(model.id, claims, planned) for model, claims in judges], axis=1)

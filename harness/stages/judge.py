@@ -14,14 +14,14 @@ from export.simulate import simulated_logits
 from harness import samples
 from harness.answers import TWIN, Column, Logits, Matrix, Right
 from harness.attacks.access import Access
-from harness.attacks.table import resolve
+from harness.attacks.table import family, resolve
 from harness.audit import causes, gates, metrics
 from harness.audit.verdict import Comparison, claims, overall
 from harness.measurement import conditions
 from harness.measurement.ratios import ratios
 from harness.measurement.simulation import NOT_RUN
 from harness.predictions import margins
-from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, Replay, RunRecord, Share, Step, Transfer
+from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, Replay, RunRecord, SeededTransfer, Share, Step, Transfer
 from harness.settings import Settings
 from harness.sources import complete, concerns, decides, deciding, flavour_of, graph_name, lacking, of_run
 from harness.stages import likeness, readings
@@ -90,6 +90,7 @@ def judge(record: RunRecord, evidence: Evidence, folder: Path) -> RunRecord:
             "engines": engines,
             "ratios": ratios({m.engine.name: m.timings for m in evidence.measured if m.ok}),
             "transfer": [_transfer(evidence, column, name) for name in answering for column in evidence.matrix.columns if column.record.n],
+            "seeded": list(_seeded(evidence, answering)),
             "decompositions": list(
                 decompositions(
                     evidence.matrix,
@@ -142,6 +143,37 @@ def _transfer(evidence: Evidence, column: Column, engine: str) -> Transfer:
         attack=record.name,
         eps=column.eps,
     )
+
+
+def _seeded(evidence: Evidence, answering: Sequence[str]) -> Iterator[SeededTransfer]:
+    """The transfer rates over all seeds, of each attack that has several and each engine."""
+    matrix = evidence.matrix
+    alike: dict[tuple[str, str, str, str], list[Column]] = {}
+    for column in matrix.columns:
+        record = column.record
+        alike.setdefault((record.source, record.target, family(record.name), record.eps_exact), []).append(column)
+    for name in answering:
+        for (source, target, attack, eps), columns in alike.items():
+            if len(columns) == 1:
+                continue
+            sets = []
+            for column in columns:
+                made_on, index = column.record.made_on, column.index
+                both = matrix.right(made_on)[index] & matrix.right(name)[index]
+                sets.append((index, both & ~matrix.right(made_on, column), ~matrix.right(name, column)))
+            found = metrics.transfer_over_seeds(len(matrix.labels), sets, seed=0)
+            if found is not None:
+                seeds = [column.record.seed for column in columns]
+                yield SeededTransfer(
+                    engine=name,
+                    source=source,
+                    target=target,
+                    attack=attack,
+                    eps_exact=eps,
+                    seeds=seeds,
+                    transfer_rate=found[0],
+                    ci95=found[1],
+                )
 
 
 def _comparisons(evidence: Evidence) -> Iterator[Comparison]:
@@ -200,7 +232,7 @@ def _twin_gates(evidence: Evidence) -> Iterator[Gate]:
 
 def _from_scratch(record: AttackRecord) -> bool:
     """Whether a set was made by queries alone: neither along a gradient nor from where gradients had led."""
-    attack = resolve(record.name)
+    attack = resolve(family(record.name))
     return attack.access is not Access.GRADIENT and not attack.continues
 
 

@@ -25,7 +25,7 @@ def section(run: Run) -> Section:
     none: list[WorstCase] = []
     worst = run.attempt("worst cases", lambda: worst_cases(run), none)
     tables = [_worst(worst)] if worst else []
-    return Section("robustness", "Robustness", paragraphs, [*tables, *_in_words(record), _replayed(run)])
+    return Section("robustness", "Robustness", paragraphs, [*tables, *_in_words(record), *_seeded(run), _replayed(run)])
 
 
 def _worst(cases: list[WorstCase]) -> Table:
@@ -78,6 +78,27 @@ def _sources(record: RunRecord) -> list[str]:
     """Each source that was used, explained."""
     used = dict.fromkeys(t.source for t in replays(record))
     return [f"{source}, {SOURCES[source].title}" if source in SOURCES else source for source in used]
+
+
+def _seeded(run: Run) -> list[Table]:
+    """The transfer rates over all seeds."""
+    rows = [
+        (
+            s.engine,
+            s.source if s.target == TWIN else f"{s.source}, {s.target}",
+            s.attack,
+            run.radius(s.source, s.attack, s.eps_exact),
+            ", ".join(map(str, s.seeds)),
+            estimate(s.transfer_rate, s.ci95),
+        )
+        for s in run.record.seeded
+    ]
+    note = (
+        "As below, over the images of all seeds; 95 % interval by a bootstrap over images. The later seeds attack only the images on which "
+        "some model held out until then."
+    )
+    columns = ("Engine", "Made on", "Attack", "ε", "Seeds", "Transfer rate")
+    return [table("Transfer over seeds", columns, rows, numbers=(3, 5), note=note)] if rows else []
 
 
 def _replayed(run: Run) -> Table:

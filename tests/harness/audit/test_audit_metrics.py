@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.audit.metrics import flips, right, transfer, transfer_rate
+from harness.audit.metrics import flips, right, transfer, transfer_over_seeds, transfer_rate
 from harness.audit.statistics import wilson
 from harness.records import Flips
 
@@ -71,3 +71,14 @@ def test_the_flip_matrix_adds_up(pairs: list[tuple[bool, bool]]) -> None:
 def test_arrays_that_are_not_one_value_per_image_are_refused(arrays: tuple[np.ndarray, np.ndarray]) -> None:
     with pytest.raises(ValueError, match="one value per image"):
         flips(*arrays)
+
+
+def test_the_transfer_rate_over_seeds_counts_pairs_of_image_and_seed() -> None:
+    first = (np.array([0, 1, 2, 3]), np.array([True, True, False, True]), np.array([True, False, True, True]))
+    second = (np.array([1, 2]), np.array([True, True]), np.array([True, False]))
+    found = transfer_over_seeds(5, [first, second], seed=0)
+    assert found is not None
+    assert found[0] == 3 / 5, "fooled on 0, 1, 3 and again on 1, 2; of these the engine on 0, 3 and again on 1"
+    assert 0 <= found[1][0] < 3 / 5 < found[1][1] <= 1
+    nothing = (np.array([0]), np.array([False]), np.array([True]))
+    assert transfer_over_seeds(1, [nothing, nothing], seed=0) is None

@@ -8,6 +8,7 @@ from scipy.stats import binom, binomtest, ttest_1samp
 
 from harness.audit.statistics import (
     bootstrap_ratio,
+    bootstrap_share,
     calls_needed,
     exact,
     holm,
@@ -197,3 +198,14 @@ def test_the_images_that_are_asked_for_decide_four_times_in_five(true, limit):
     decided = np.array([low > limit if true > limit else high < limit for low, high in bounds])
     assert 0.72 < binom.pmf(counts, n, true) @ decided < 0.88
     assert n_for_share(limit, limit) is None
+
+
+def test_a_share_over_several_trials_of_an_image_is_resampled_by_the_image() -> None:
+    """Three trials of an image that always end alike hold no more evidence than one: the interval is that of a third as many trials."""
+    hits = np.repeat([0.0, 1.0], 50)
+    once, thrice = bootstrap_share(hits, np.ones(100), seed=0), bootstrap_share(3 * hits, np.full(100, 3.0), seed=0)
+    assert once == thrice and once is not None
+    assert once[0] == 0.5 and once[1] == pytest.approx(wilson(50, 100), abs=0.02)
+    assert bootstrap_share(np.zeros(4), np.zeros(4), seed=0) is None
+    unequal = bootstrap_share(np.array([1.0, 0, 0]), np.array([1.0, 3, 0]), seed=0)
+    assert unequal is not None and unequal[0] == 0.25

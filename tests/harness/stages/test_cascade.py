@@ -28,6 +28,7 @@ from harness.settings import Settings
 from harness.sources import PARENT, SMOOTH, SOURCES, complete, deciding, facing, lacking, of_run
 from harness.sources.planned import Context
 from harness.stages.attack import Cascade
+from harness.stages.judge import _seeded
 
 EPS = Fraction(8, 255)
 BETWEEN = {"graph-ort-int8": 0.3, "simulated-ort-int8": 0.15, "parent": 0.6}  # how far each is from the twin
@@ -379,3 +380,55 @@ def test_random_starts_do_not_depend_on_who_else_is_in_the_batch(linear: tuple[n
     _, some = make_set(model, data, np.arange(10, 20), resolve("pgd-1"), EPS, 0, source="S1", folder=tmp_path / "b", batch=3)
     np.testing.assert_array_equal(images[10:20], some[:])
     assert whole.n == 40
+
+
+def test_qualify_attacks_with_three_seeds_and_with_the_later_ones_what_is_left(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
+    model, data = linear
+    where = context(model, data, {ENGINE: ModuleTarget(nearly(model, 0.05), ENGINE, Access.SCORES)}, ("fgsm", "pgd-1"))
+    qualify = replace(where, settings=where.settings.model_copy(update={"tier": "qualify", "sources": ("S0", "S1"), "seed": 7}))
+    cascade = run(tmp_path / "run", qualify, exhaustive=True)
+    at_eps = [c for c in cascade.columns if c.record.source == "S1" and c.eps == EPS]
+    assert [(c.record.name, c.record.seed) for c in at_eps] == [("fgsm", 7), ("pgd-1", 7), ("pgd-1#2", 8), ("pgd-1#3", 9)]
+    assert [c.record.seed for c in cascade.columns if c.record.source == "S0" or c.eps != EPS] == [7] * 4, "the floor and the curve once"
+    fgsm, first, second, third = at_eps
+    assert len(fgsm.index) == len(first.index) == len(data) and len(third.index) <= len(second.index) < len(data)
+    left = np.flatnonzero(cascade.matrix.worst_case(TWIN, [fgsm, first]) | cascade.matrix.worst_case(ENGINE, [fgsm, first]))
+    np.testing.assert_array_equal(second.index, left)
+    assert {first.record.set_sha256, second.record.set_sha256, third.record.set_sha256} <= {
+        c.record.set_sha256 for c in deciding(cascade.columns, ENGINE, EPS)
+    }, "the sets of every seed are part of the worst case"
+    evidence: Any = SimpleNamespace(matrix=cascade.matrix)
+    (seeded,) = _seeded(evidence, [ENGINE])
+    fooled = both = 0
+    for c in (first, second, third):
+        counts = cascade.matrix.right(TWIN)[c.index] & cascade.matrix.right(ENGINE)[c.index] & ~cascade.matrix.right(TWIN, c)
+        fooled, both = fooled + counts.sum(), both + (counts & ~cascade.matrix.right(ENGINE, c)).sum()
+    assert (seeded.attack, seeded.seeds, seeded.transfer_rate) == ("pgd-1", [7, 8, 9], both / fooled)
+    assert seeded.ci95[0] <= seeded.transfer_rate <= seeded.ci95[1] and seeded.ci95[0] < seeded.ci95[1]
+
+
+def test_another_seed_starts_elsewhere_and_may_find_more(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
+    """A twin that falls in a random tenth of the ball: each seed finds its share, and the worst case is that of all three."""
+    _, data = linear
+
+    class Lottery(nn.Module):
+        """The label's own side, but where a hash of the bytes says otherwise; clean images are always right."""
+
+        clean = to_tensor(data.images)
+        labels = torch.from_numpy(data.labels)
+
+        def forward(self, x: Tensor) -> Tensor:
+            near = (x.flatten(1)[:, None] - self.clean.flatten(1)[None]).abs().amax(2)
+            nearest, which = near.min(1)
+            drawn = (torch.round(255 * x).flatten(1) * torch.arange(1, x[0].numel() + 1)).sum(1) % 10
+            other = (nearest > 1e-4) & (drawn == 0)
+            chosen = (self.labels[which] + other) % 3
+            return nn.functional.one_hot(chosen, 3).float() + 0 * x.flatten(1).sum(1, keepdim=True)
+
+    where = context(Lottery(), data, {}, ("pgd-1",))
+    qualify = replace(where, settings=where.settings.model_copy(update={"tier": "qualify", "sources": ("S1",)}))
+    cascade = run(tmp_path / "run", qualify, exhaustive=True)
+    own = [c for c in cascade.columns if c.eps == EPS]
+    kept = [int(cascade.matrix.worst_case(TWIN, own[: k + 1]).sum()) for k in range(3)]
+    assert kept[2] < kept[1] < kept[0] < len(data), kept
+    assert robust(cascade, TWIN).sum() <= kept[2]
