@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.attacks.search import Search, project
+from harness.attacks.search import Search, margins, project
 
 MOMENTUM = 0.75  # alpha of the paper
 ENOUGH_RISES = 0.75  # rho: with fewer successful steps since the last checkpoint the step size is halved
@@ -35,6 +35,11 @@ def apgd_ce(search: Search, *, steps: int) -> None:
 def apgd_scaled(search: Search, *, steps: int) -> None:
     """On the cross-entropy of logits divided by a temperature, where logits are so large that its gradient vanishes."""
     run(search, scaled_cross_entropy, steps)
+
+
+def apgd_probs(search: Search, *, steps: int) -> None:
+    """On the margin of the probabilities, at the temperature of `apgd_scaled`."""
+    run(search, probability_margin, steps)
 
 
 def apgd_dlr(search: Search, *, steps: int) -> None:
@@ -65,11 +70,25 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def scaled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """-log p[y] at the temperature at which the image's logits have a standard deviation of 1, (n,).
+    """-log p[y] at the temperature at which the image's logits have a standard deviation of 1, (n,)."""
+    return cross_entropy(_scaled(logits), labels)
+
+
+def probability_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The largest other probability - p[y], (n,): PMA (Xie et al. 2024, arXiv:2411.15210).
+
+    Its gradient weighs the rivals by their probabilities, where that of the margin of logits knows the largest alone. The paper takes the
+    probabilities as they are, whose gradient is zero where logits saturate; here they are those at the temperature of `_scaled`.
+    """
+    return -margins(_scaled(logits).softmax(1), labels)
+
+
+def _scaled(logits: Tensor) -> Tensor:
+    """Logits of standard deviation 1, (n, classes).
 
     Gupta and Ajanthan (AAAI 2022, arXiv:2003.13511) choose a temperature for the whole network; here each image has its own.
     """
-    return cross_entropy(logits / logits.detach().std(1, keepdim=True).clamp_min(1e-12), labels)
+    return logits / logits.detach().std(1, keepdim=True).clamp_min(1e-12)
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:

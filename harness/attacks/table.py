@@ -138,6 +138,15 @@ ATTACKS: dict[str, Attack] = {
             "Auto-PGD, cross-entropy of logits divided by a temperature",
             "harness.attacks.apgd:apgd_scaled",
         ),
+        Attack(
+            "apgd-probs",
+            "harness",
+            "Linf",
+            50,
+            "adaptive, from 2 eps",
+            "Auto-PGD, margin of the probabilities at that temperature",
+            "harness.attacks.apgd:apgd_probs",
+        ),
         Attack("apgd-dlr", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss", "harness.attacks.apgd:apgd_dlr"),
         Attack(
             "apgd-t", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss towards 9 classes", "harness.attacks.apgd:apgd_t"

@@ -104,7 +104,7 @@ GATES: dict[str, Kind] = {
         "Use a margin loss (apgd-dlr), or divide the logits by a temperature.",
     ),
     "noise floor": Kind(
-        "the attack wins images that random noise of the same eps leaves right",
+        "the attack wins images that every draw of random noise of the same eps leaves right, and leaves no more right than one draw does",
         "Failed: the attack does no more than noise, check its step size and steps. Undecided: nothing is left to win at this eps; a "
         "larger one would show whether the attack works.",
     ),
@@ -296,18 +296,24 @@ def zero_gradient(counts: Mapping[str, tuple[int, int]]) -> Gate:
     return _worst("zero gradient", LIMITS.zero_gradient, counts)
 
 
-def noise_floor(noise_margin: Margins, attack_margin: Margins, attack: str) -> Gate:
-    """The twin's margins under random-sign noise (S0, the worst of the draws) and under the attacks of the same eps (the worst of them).
+def noise_floor(draws: Margins, attack_margin: Margins, attack: str) -> Gate:
+    """The twin's margins under each draw of random-sign noise (S0), float (draws, n), and under the attacks of the same eps, float (n,).
 
-    Both float (n,), of the images that the twin has right when clean; below 0 it is wrong. The attack must win an image that noise does
-    not. Where it wins none, it has failed if it does not even lower the margins below those under noise (on fewer than half of the images
-    that noise leaves right, 95 % Wilson interval); if it does, or no image is left, a robust network may be the reason: undecided.
+    Of the images that the twin has right when clean; below 0 it is wrong. The attack must win an image that no draw wins, and may not leave
+    more of them right than any single draw does. Where it wins none, it has failed if it does not even lower the margins below those under
+    the worst draw of each image (on fewer than half of the images that all draws leave right, 95 % Wilson interval); if it does, or no
+    image is left, a robust network may be the reason: undecided.
     """
+    noise_margin = draws.min(axis=0)
     n, left = len(noise_margin), noise_margin > 0
     fallen = int(np.sum(left & (attack_margin < 0)))
     if not left.any():
         return _gate("noise floor", None, f"undecided: noise leaves none of {n} images right, so none is left for an attack to win")
-    observed = f"noise leaves {left.sum()} of {n} attacked images right, of which {attack} wins {fallen}"
+    kept, attacked = (draws > 0).sum(axis=1), int(np.sum(attack_margin > 0))
+    spread = f"one draw leaves {kept.min()} to {kept.max()} of {n} attacked images right ({kept.mean():.1f} on average)"
+    observed = f"{spread}, {attack} {attacked}; all {len(draws)} draws leave {left.sum()}, of which {attack} wins {fallen}"
+    if attacked > kept.max():
+        return _gate("noise floor", False, observed)
     if fallen:
         return _gate("noise floor", True, observed)
     lower = int(np.sum(attack_margin[left] < noise_margin[left]))

@@ -1,7 +1,7 @@
 """S3: the same attacks on each quantized engine's own graph, read back into PyTorch with straight-through gradients.
 
 They begin where the attacks on the twin ended: the two graphs differ by a percent. Beyond tier `quick`, once more with the logits divided
-by a temperature: those of a quantized network can saturate the cross-entropy.
+by a temperature, on the cross-entropy and on the margin of the probabilities: the logits of a quantized network can saturate both.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from harness.attacks.access import Access
 from harness.attacks.table import resolve
 from harness.sources.planned import Context, Planned
 
+SATURATED = ("apgd-scaled", "apgd-probs")
+
 
 def plan(context: Context) -> Iterator[Planned]:
     """One set for each flavour with quantizers and each gradient attack; all builds of a flavour have one graph."""
@@ -20,5 +22,6 @@ def plan(context: Context) -> Iterator[Planned]:
             if attack.access is Access.GRADIENT:
                 yield Planned("S3", graph, attack, context.subject.eps, flavour, warm=("S1",))
         if context.subject.attacks and context.settings.tier != "quick":
-            scaled = resolve("apgd-scaled").with_steps(context.settings.plan.apgd_steps)
-            yield Planned("S3", graph, scaled, context.subject.eps, flavour, warm=("S1",))
+            for name in SATURATED:
+                scaled = resolve(name).with_steps(context.settings.plan.apgd_steps)
+                yield Planned("S3", graph, scaled, context.subject.eps, flavour, warm=("S1",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.attacks.access import Access
+from harness.attacks.batch_size import batch_size
 from harness.attacks.gradient import frozen_eval
+from harness.attacks.grid import ball_levels
 from harness.attacks.search import Search, image_seed, margins
 from harness.attacks.table import Attack
 from harness.audit.gates import LAST
@@ -41,12 +44,31 @@ def chosen(attacks: tuple[Attack, ...]) -> Attack | None:
 
 def course(module: nn.Module, data: Dataset, attack: Attack, eps: float, seed: int) -> Course:
     """Attack `data` (images that the module has right) and watch."""
-    x, y = to_tensor(data.images), torch.from_numpy(data.labels)
-    search = _Watched(module, x, y, eps, [image_seed(seed, attack.name, i) for i in range(len(data))])
-    with frozen_eval(module):
-        attack.function(search)
+    search = _watch(module, data, attack, eps, [image_seed(seed, attack.name, i) for i in range(len(data))])
     steps = torch.stack(search.course).numpy() if search.course else np.zeros((0, len(data)), np.float32)
     return Course(np.minimum.accumulate(steps, axis=0) if len(steps) else steps, search.zero.numpy())
+
+
+def draws(module: nn.Module, data: Dataset, index: NDArray[np.int64], attack: Attack, eps: Fraction, seed: int) -> NDArray[np.float32]:
+    """The margins of the images at `index` under each step of an attack of which no step depends on another, as noise: (steps, n).
+
+    They are those of the set that the attack makes of these images: seeds and radius are the same.
+    """
+    radius, size = ball_levels(eps) / 255, batch_size(module, data.images)
+    found = []
+    for start in range(0, len(index), size):
+        part = index[start : start + size]
+        seeds = [image_seed(seed, attack.name, int(i)) for i in part]
+        found.append(torch.stack(_watch(module, data.subset(part), attack, radius, seeds).course).numpy())
+    return np.concatenate(found, axis=1) if found else np.zeros((attack.steps, 0), np.float32)
+
+
+def _watch(module: nn.Module, data: Dataset, attack: Attack, eps: float, seeds: list[int]) -> _Watched:
+    """The search after the attack."""
+    search = _Watched(module, to_tensor(data.images), torch.from_numpy(data.labels), eps, seeds)
+    with frozen_eval(module):
+        attack.function(search)
+    return search
 
 
 class _Watched(Search):

@@ -12,19 +12,20 @@ from devices.host.compare import declared, voids_time_only
 from devices.host.saturation import saturates
 from export.simulate import simulated_logits
 from harness import samples
-from harness.answers import TWIN, Column, Logits, Matrix, Right
+from harness.answers import TWIN, Column, Logits, Matrix
 from harness.attacks.access import Access
 from harness.attacks.table import family, resolve
 from harness.audit import causes, gates, metrics
+from harness.audit.statistics import mean_bounds
 from harness.audit.verdict import Comparison, claims, overall
 from harness.measurement import conditions
 from harness.measurement.ratios import ratios
 from harness.measurement.simulation import NOT_RUN
 from harness.predictions import margins
-from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, Replay, RunRecord, SeededTransfer, Share, Step, Transfer
+from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, NoiseFloor, Replay, RunRecord, SeededTransfer, Share, Step, Transfer
 from harness.settings import Settings
 from harness.sources import complete, concerns, decides, deciding, flavour_of, graph_name, lacking, of_run
-from harness.stages import likeness, readings
+from harness.stages import course, likeness, readings
 from harness.stages.again import Again
 from harness.stages.decomposition import decompositions
 from harness.stages.device import state_mismatches, with_states
@@ -72,8 +73,9 @@ def judge(record: RunRecord, evidence: Evidence, folder: Path) -> RunRecord:
     answering = [m.engine.name for m in evidence.measured if evidence.answers(m.engine.name)]
     samples.save(evidence.matrix, answering, subject.test.images, folder)
     engines = engine_records(subject, evidence.measured, evidence.matrix, evidence.lost, settings.batches, folder)
+    drawn = _drawn(evidence)
     found = [
-        *_twin_gates(evidence),
+        *_twin_gates(evidence, drawn),
         *(
             gate
             for m, engine in zip(evidence.measured, engines, strict=True)
@@ -90,6 +92,7 @@ def judge(record: RunRecord, evidence: Evidence, folder: Path) -> RunRecord:
             "engines": engines,
             "ratios": ratios({m.engine.name: m.timings for m in evidence.measured if m.ok}),
             "transfer": [_transfer(evidence, column, name) for name in answering for column in evidence.matrix.columns if column.record.n],
+            "noise": None if drawn is None else _noise(evidence, drawn),
             "seeded": list(_seeded(evidence, answering)),
             "decompositions": list(
                 decompositions(
@@ -204,7 +207,7 @@ def _precision(m: Measured) -> str:
     return "own" if m.engine.exported is None else m.engine.exported.artefact.precision
 
 
-def _twin_gates(evidence: Evidence) -> Iterator[Gate]:
+def _twin_gates(evidence: Evidence, drawn: Logits | None) -> Iterator[Gate]:
     """The gates that concern the twin, the attacks and the data."""
     subject, matrix = evidence.subject, evidence.matrix
     clean = matrix.logits(TWIN)
@@ -222,7 +225,7 @@ def _twin_gates(evidence: Evidence) -> Iterator[Gate]:
     yield gates.zero_gradient({called(r): (round(r.zero_gradient_share * r.n_attacked), r.n_attacked) for r in gradients})
     made = [column.record for column in matrix.columns if column.record.source not in ("S0", "gate")]
     yield gates.rounding({called(r): (r.undone_by_rounding, r.n_attacked) for r in made})
-    yield from _noise_floor(evidence, primary, at_first)
+    yield from _noise_floor(evidence, primary, drawn)
     yield gates.dlr_classes(subject.twin.classes, [r.name for r in gradients if "dlr" in r.name])
     queries = [column for column in primary if column.record.target == TWIN and _from_scratch(column.record)]
     white_box = [column for column in primary if column.record.source == "S1"]
@@ -236,20 +239,44 @@ def _from_scratch(record: AttackRecord) -> bool:
     return attack.access is not Access.GRADIENT and not attack.continues
 
 
-def _noise_floor(evidence: Evidence, primary: Sequence[Column], at_first: Right) -> Iterator[Gate]:
-    """The twin's smallest margin under noise, and under the attacks of the same eps, on the images it has right when clean."""
+def _drawn(evidence: Evidence) -> Logits | None:
+    """The twin's margins under every draw of noise, float32 (draws, n), of all attacked images; None where the run has no noise."""
     noise = [column for column in evidence.matrix.columns if column.record.source == "S0"]
+    if not noise:
+        return None
+    subject, record = evidence.subject, noise[0].record
+    attack = resolve(record.name)
+    return course.draws(subject.twin.module, subject.test, subject.index, attack, noise[0].eps, record.seed)
+
+
+def _noise(evidence: Evidence, drawn: Logits) -> NoiseFloor:
+    """The floor, draw by draw."""
+    right = (drawn > 0) & evidence.matrix.right(TWIN)[evidence.subject.index]
+    n, shares = right.shape[1], right.mean(axis=1)
+    low, high = mean_bounds(shares, 0.975)
+    mean = float(shares.mean())
+    return NoiseFloor(
+        n=n,
+        eps_exact=str(evidence.subject.eps),
+        right=right.sum(axis=1).tolist(),
+        minimum=float(shares.min()),
+        mean=mean,
+        maximum=float(shares.max()),
+        ci95=(max(0.0, mean if low is None else low), min(1.0, mean if high is None else high)),
+        worst=float(right.all(axis=0).mean()),
+    )
+
+
+def _noise_floor(evidence: Evidence, primary: Sequence[Column], drawn: Logits | None) -> Iterator[Gate]:
+    """The twin's margins under each draw, and its smallest under the attacks of the same eps, on the images it has right when clean."""
+    matrix, index = evidence.matrix, evidence.subject.index
     white_box = [column for column in primary if column.record.source == "S1"]
-    if not noise or not white_box:
+    if drawn is None or not white_box:
         return
-    seen = at_first.copy()
-    for group in (noise, white_box):
-        there = np.zeros_like(seen)
-        for column in group:
-            there[column.index] = True
-        seen &= there
-    under_noise, attacked = (_smallest(evidence.matrix, group)[seen] for group in (noise, white_box))
-    yield gates.noise_floor(under_noise, attacked, " and ".join(column.record.name for column in white_box))
+    attacked = _smallest(matrix, white_box)[index]
+    seen = matrix.right(TWIN)[index] & np.isfinite(attacked)
+    names = dict.fromkeys(family(column.record.name) for column in white_box)
+    yield gates.noise_floor(drawn[:, seen], attacked[seen], " and ".join(names))
 
 
 def _smallest(matrix: Matrix, columns: Sequence[Column]) -> Logits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.answers import TWIN
-from harness.records import RunRecord, Transfer
+from harness.records import NoiseFloor, RunRecord, Transfer
 from harness.sources import SOURCES
 from reports.elements import Section, Table, table
 from reports.format import NONE, count, estimate, percent, points, significant
@@ -22,10 +22,21 @@ def section(run: Run) -> Section:
         "An image counts as right where the model has it right both clean and attacked.",
         f"Made on: {'; '.join(_sources(record))}.",
     ]
+    if record.noise is not None:
+        paragraphs.append(_noise(record.noise))
     none: list[WorstCase] = []
     worst = run.attempt("worst cases", lambda: worst_cases(run), none)
     tables = [_worst(worst)] if worst else []
     return Section("robustness", "Robustness", paragraphs, [*tables, *_in_words(record), *_seeded(run), _replayed(run)])
+
+
+def _noise(noise: NoiseFloor) -> str:
+    """The floor in words."""
+    return (
+        f"Without an adversary: of {count(noise.n)} attacked images, one draw of random signs of ε = {noise.eps_exact} leaves the twin "
+        f"{estimate(noise.mean, noise.ci95)} right on average over {len(noise.right)} draws (95 % interval over the draws), from "
+        f"{percent(noise.minimum)} to {percent(noise.maximum)}; the worst draw of each image leaves {percent(noise.worst)}."
+    )
 
 
 def _worst(cases: list[WorstCase]) -> Table:

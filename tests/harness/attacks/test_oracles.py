@@ -15,7 +15,7 @@ from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
 
-STRONG = ["bim", "pgd", "apgd-ce", "apgd-dlr", "apgd-t", "apgd-scaled", "bpda"]
+STRONG = ["bim", "pgd", "apgd-ce", "apgd-dlr", "apgd-t", "apgd-scaled", "apgd-probs", "bpda"]
 EPS = Fraction(8, 255)
 
 
@@ -40,7 +40,9 @@ def test_three_classes_reach_the_exact_optimum(name: str, tmp_path: Path) -> Non
     assert record.target_accuracy == pytest.approx(robust.mean(), abs=1 / len(data))
 
 
-@pytest.mark.parametrize(("name", "finds"), [("apgd-ce", False), ("apgd-scaled", True), ("apgd-dlr", True), ("bpda", True)])
+@pytest.mark.parametrize(
+    ("name", "finds"), [("apgd-ce", False), ("apgd-scaled", True), ("apgd-probs", True), ("apgd-dlr", True), ("bpda", True)]
+)
 def test_large_logits_hide_the_gradient_of_the_cross_entropy_alone(name: str, finds: bool, tmp_path: Path) -> None:
     model = linear_model(3)
     data = without_ties(model, linear_data(model), 8)

@@ -90,9 +90,9 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
         "at most 40.0% of 40 attacked images (pgd 8/255)",
     ),
     "noise floor": (
-        lambda: gates.noise_floor(MARGINS, MARGINS - 1, "pgd"),
-        lambda: gates.noise_floor(MARGINS, MARGINS + 0.1, "pgd"),  # an attack that moves nothing
-        "noise leaves 70 of 100 attacked images right, of which pgd wins 0; it lowers the margin of 0",
+        lambda: gates.noise_floor(np.stack([MARGINS, MARGINS + 0.5]), MARGINS - 1, "pgd"),
+        lambda: gates.noise_floor(MARGINS[None], MARGINS + 0.1, "pgd"),  # an attack that moves nothing
+        "all 1 draws leave 70, of which pgd wins 0",
     ),
     "rounding": (
         lambda: gates.rounding({"S1 pgd": (0, 0), "S1 cw-l2": (2, 100)}),
@@ -262,9 +262,9 @@ UNDECIDED = {
     "twin fidelity": lambda: gates.twin_fidelity("e", LABELS[FEW], wrong_on(1)[FEW], LABELS[FEW], LABELS[FEW]),
     "clean parity": lambda: gates.clean_parity("e", LABELS[FEW], LABELS[FEW], wrong_on(1)[FEW]),
     "clean accuracy": lambda: gates.clean_accuracy(np.arange(6), np.array([0, 1, 3, 4, 5, 0]), 6),
-    "a robust network": lambda: gates.noise_floor(np.full(64, 3.0), np.full(64, 1.0), "pgd"),
-    "few images left": lambda: gates.noise_floor(np.full(2, 3.0), np.full(2, 3.0), "pgd"),
-    "no image left": lambda: gates.noise_floor(np.full(64, -1.0), np.full(64, -2.0), "pgd"),
+    "a robust network": lambda: gates.noise_floor(np.full((2, 64), 3.0), np.full(64, 1.0), "pgd"),
+    "few images left": lambda: gates.noise_floor(np.full((2, 2), 3.0), np.full(2, 3.0), "pgd"),
+    "no image left": lambda: gates.noise_floor(np.full((2, 64), -1.0), np.full(64, -2.0), "pgd"),
 }
 
 
@@ -375,3 +375,16 @@ def test_labels_and_timing_do_not_touch_the_robustness_verdict_and_unknown_gates
         "rebuild spread", "calibration images", "own clock", "steady latency",
     }  # fmt: skip
     assert guards(Gate(name="new", engine=None, passed=False, observed="", limit="", remedy=""))
+
+
+def test_an_attack_that_wins_less_than_one_draw_of_noise_fails_though_it_wins_other_images() -> None:
+    """Each draw wins 20 images; the attack wins 5, none of which noise wins: it is the weaker of the two."""
+    draws = np.ones((3, 100))
+    draws[:, :20] = -1
+    attack = np.ones(100)
+    attack[-5:] = -1
+    gate = gates.noise_floor(draws, attack, "pgd")
+    assert gate.passed is False
+    assert "one draw leaves 80 to 80 of 100 attacked images right (80.0 on average), pgd 95" in gate.observed
+    attack[-25:] = -1
+    assert gates.noise_floor(draws, attack, "pgd").passed is True

@@ -223,7 +223,7 @@ def test_the_graph_is_attacked_once_more_at_a_temperature_beyond_the_quick_tier(
     where = replace(context(model, data, {}), graphs={ENGINE: ModuleTarget(model, f"graph-{ENGINE}")})
     bench = replace(where, settings=where.settings.model_copy(update={"tier": "bench"}))
     assert [p.attack.name for p in SOURCES["S3"].plan(where)] == ["fgsm", "pgd"]
-    assert [p.attack.name for p in SOURCES["S3"].plan(bench)] == ["fgsm", "pgd", "apgd-scaled-100"]
+    assert [p.attack.name for p in SOURCES["S3"].plan(bench)] == ["fgsm", "pgd", "apgd-scaled-100", "apgd-probs-100"]
 
 
 def test_an_engine_is_led_by_its_own_graph_and_each_of_its_builds_too(linear: tuple[nn.Module, Dataset]) -> None:

@@ -126,6 +126,17 @@ def test_an_engine_that_every_set_fools_fails(run: tuple[RunRecord, Evidence, Pa
     assert fails.verdict in ("FAILS", "UNTRUSTED")
 
 
+def test_the_floor_is_told_draw_by_draw_and_its_worst_is_the_set(run: tuple[RunRecord, Evidence, Path], tmp_path: Path) -> None:
+    _, evidence, _ = run
+    noise = judged(run, tmp_path / "again").noise
+    assert noise is not None
+    (column,) = (c for c in evidence.matrix.columns if c.record.source == "S0")
+    assert len(noise.right) == column.record.steps == 10 and noise.n == len(evidence.subject.index)
+    assert noise.worst == evidence.matrix.worst_case(TWIN, [column]).mean()
+    assert noise.worst <= noise.minimum == min(noise.right) / noise.n <= noise.mean <= noise.maximum == max(noise.right) / noise.n
+    assert noise.ci95[0] <= noise.mean == pytest.approx(np.mean(noise.right) / noise.n) and noise.mean <= noise.ci95[1]
+
+
 def test_the_query_attack_of_the_gate_owes_nothing_to_gradients() -> None:
     records: Any = [SimpleNamespace(name=name) for name in ("bpda-20", "square-50", "square-warm-50", "hopskipjump-50", "pgd")]
     assert [record.name for record in records if _from_scratch(record)] == ["square-50", "hopskipjump-50"]
