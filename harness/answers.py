@@ -13,12 +13,11 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Protocol
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import UntrustedError
+from harness.errors import NO_ARRAYS, UntrustedError
 from harness.records import AttackRecord
 from harness.stack import ImageStack, pieces
 
@@ -71,7 +70,7 @@ class Answers:
         try:
             with np.load(self.folder / _SUBJECT, allow_pickle=False) as stored:
                 return stored["labels"].astype(np.int64), stored["index"].astype(np.int64)
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        except (OSError, *NO_ARRAYS) as error:
             raise UntrustedError(f"{self.folder / _SUBJECT} is missing or damaged ({error}). Run the bench again.") from error
 
     def ask(self, model: Model, sha256: str, images: ImageStack) -> Logits:
@@ -101,7 +100,7 @@ class Answers:
         path = self.folder / model / f"{sha256}.npy"
         try:
             stored = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+        except (OSError, *NO_ARRAYS):
             return None
         return stored if stored.dtype == np.float32 and stored.ndim == 2 and stored.shape[1] else None
 

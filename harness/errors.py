@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import lzma
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterable
+
+# What zipfile, its decompressors and numpy raise, besides OSError, for bytes that are no .npz or .npy. RuntimeError: encrypted;
+# TokenError: numpy reads a header that is none as that of Python 2; SystemError: text with numbers beyond Unicode's.
+NO_ARRAYS = (
+    ValueError, EOFError, KeyError, MemoryError, RecursionError, NotImplementedError, RuntimeError, SyntaxError, TypeError, OverflowError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, SystemError,
+)  # fmt: skip
 
 
 class HarnessError(Exception):

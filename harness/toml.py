@@ -8,6 +8,8 @@ from typing import Any
 
 from harness.errors import UsageError
 
+REPEATED = ("Cannot overwrite", "Cannot declare", "Duplicate inline table key")  # how Python's reader begins to say it
+
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """The tables of a file; `what` it is called in an error, such as "recipe".
@@ -23,8 +25,10 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise UsageError(f"{what} {path}: it is not TOML: {error}") from error
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        line = _repeated_line(text)
+    except RecursionError as error:
+        raise UsageError(f"{what} {path}: its tables and lists nest too deep") from error
+    except ValueError as error:  # a number of too many digits is no TOMLDecodeError
+        line = _repeated_line(text) if str(error).startswith(REPEATED) else None
         reason = f"line {line} says what an earlier line has said" if line else str(error)
         raise UsageError(f"{what} {path}: it is not TOML: {reason}") from error
 
@@ -36,6 +40,6 @@ def _repeated_line(text: str) -> int | None:
         try:
             tomllib.loads("\n".join(lines[:number]))
         except tomllib.TOMLDecodeError as error:
-            if str(error).startswith(("Cannot overwrite", "Cannot declare", "Duplicate inline table key")):
+            if str(error).startswith(REPEATED):
                 return number
     return None

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.answers import Answers, Column, Matrix
-from harness.errors import UntrustedError
+from harness.errors import NO_ARRAYS, UntrustedError
 from harness.records import RECORD, EngineRecord, Latency, RunRecord
 from reports.naming import named, names
 from reports.salvage import salvage
@@ -53,7 +53,7 @@ def _undamaged(path: Path) -> Iterator[None]:
     """Raise UntrustedError for every way in which an .npz can be damaged."""
     try:
         yield
-    except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
+    except (OSError, *NO_ARRAYS) as error:
         raise UntrustedError(f"{path} is damaged: {error}") from error
 
 
@@ -164,7 +164,7 @@ class Run:
             return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
         try:
             frame = pd.read_parquet(path)
-        except (OSError, ValueError) as error:
+        except (OSError, *NO_ARRAYS) as error:  # pyarrow's errors are of these types too
             raise UntrustedError(f"{path} is damaged: {error}") from error
         if lacking := COLUMNS.keys() - frame.columns:
             raise UntrustedError(

@@ -11,11 +11,10 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from harness.data.npz import Archive
 from harness.data.stored import StoredImages
-from harness.errors import UntrustedError, UsageError
+from harness.errors import NO_ARRAYS, UntrustedError, UsageError
 from harness.records import AttackRecord
 from harness.stack import ImageStack, pieces
 
@@ -59,7 +58,7 @@ def read(path: Path, *but: str) -> Arrays | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files if name not in but}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, *NO_ARRAYS):
         return None
 
 
@@ -71,7 +70,7 @@ def record_of(arrays: Arrays, path: Path) -> AttackRecord:
     """
     try:
         return AttackRecord.model_validate_json(str(arrays["record"]))
-    except (KeyError, ValidationError) as error:
+    except NO_ARRAYS as error:  # pydantic's is a ValueError
         raise UntrustedError(f"the record in {path} is damaged. Delete it and run the attack again.") from error
 
 

@@ -6,11 +6,9 @@ Only arrays of these names are read, after their headers were found to be what i
 from __future__ import annotations
 
 import contextlib
-import lzma
 import math
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 
 from harness.data.dataset import Dataset, check_label_form, checked_labels
 from harness.data.remarks import label_remarks
-from harness.errors import UsageError
+from harness.errors import NO_ARRAYS, UsageError
 
 KEYS = ("images", "labels", "calibration_images", "calibration_labels", "class_names")
 EXPECTED = "expected uint8 (n, height, width, 1 or 3)"
@@ -29,11 +27,6 @@ BLOCK_BYTES = 1 << 20  # of images, read at a time
 NAMES_BYTES = 1 << 24  # of class names
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-# What zipfile, its decompressors and numpy raise for bytes that are no such file. RuntimeError: encrypted.
-_UNREADABLE = (
-    ValueError, EOFError, KeyError, MemoryError, RecursionError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
-    lzma.LZMAError, struct.error,
-)  # fmt: skip
 # What is asked for in the words of numpy, by the kind of a dtype that images do not have.
 _REMEDIES = {
     "f": "In [0, 1]: (images * 255).round().astype('uint8'); standardised: undo the normalisation first. Then save them again.",
@@ -146,7 +139,7 @@ def _readable(path: Path) -> Iterator[None]:
     """Every way in which a file can be unreadable, as one line."""
     try:
         yield
-    except _UNREADABLE as error:
+    except NO_ARRAYS as error:
         raise UsageError(f"{path} is not a readable .npz: {' '.join(str(error).split()) or type(error).__name__}") from error
     except OSError as error:
         raise UsageError(f"cannot read data {path}: {error.strerror or error}") from error
@@ -243,7 +236,8 @@ def open_npz(path: Path) -> tuple[Npz, Npz | None]:
         if "class_names" in archive.names:
             if archive.header("class_names").nbytes > NAMES_BYTES:
                 raise UsageError(f"{path}: class_names hold more than {NAMES_BYTES >> 20} MiB; expected one name per class")
-            names = tuple(str(name) for name in archive.array("class_names").ravel())
+            with _readable(path):
+                names = tuple(str(name) for name in archive.array("class_names").ravel())
         data = _labelled(archive, "images", "labels", path.stem, names)
         data = replace(data, remarks=tuple(label_remarks(data.labels)))
         if "calibration_images" not in archive.names:

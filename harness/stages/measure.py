@@ -18,7 +18,7 @@ from devices.worker.plain import printable, read_json
 from devices.worker.spec import FormatError
 from devices.worker.telemetry.series import Telemetry, read_arrays
 from harness.answers import Images, Logits
-from harness.errors import UntrustedError
+from harness.errors import NO_ARRAYS, UntrustedError
 from harness.limits import LIMITS
 from harness.measurement.energy import most_turns
 from harness.measurement.facts import Checks, Drive, Facts, Information, Loose, Memory, Sampled
@@ -350,7 +350,7 @@ def load(engine: Engine, place: Path) -> Measured:
         telemetry = None
         if facts.sampled is not None:
             telemetry = _telemetry(facts.sampled, place)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, *NO_ARRAYS) as error:
         raise UntrustedError(f"the measurement of {engine.name} in {place} is missing or damaged: {error}. Run again.") from error
     return Measured(engine, facts, place, timings, telemetry)
 
