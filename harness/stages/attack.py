@@ -22,6 +22,7 @@ from harness.attacks.sets import make_set
 from harness.attacks.target import EngineLostError, ModuleTarget, Target
 from harness.errors import UsageError
 from harness.predictions import margins
+from harness.progress import whole
 from harness.records import AttackRecord
 from harness.settings import Settings
 from harness.sources import PARENT, SOURCES, aimed, facing, flavour_of, of_run
@@ -71,8 +72,11 @@ class Cascade:
         _save_clean(place / CLEAN_FILE, subject)
         self.answers.begin(subject.test.labels, subject.index)
         self._ask_all(subject.test.sha256, subject.test.images)
-        for planned in self._planned():
-            self._make(planned)
+        every = list(self._planned())
+        with whole("set", len(every)) as sets:
+            for planned in every:
+                self._make(planned)
+                sets.advance()
         if not self.columns:
             self.say("no attacks: latency, memory and clean accuracy only")
         return [column.record for column in self.columns]
