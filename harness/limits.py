@@ -29,6 +29,8 @@ class Limits(BaseModel):
     calibration_distance: float = Field(default=0.5, description="between calibration and test images, of a statistic's distribution")
     rising_loss: float = Field(default=0.05, description="attacked images whose margin still falls at an attack's end")
     late_fall: float = Field(default=0.25, description="of the whole fall of a margin, in an attack's last steps")
+    increasing_loss: float = Field(default=0.05, description="attacked images whose margin an attack leaves no smaller than at its start")
+    silent_success: float = Field(default=0.05, description="attacked images that an iterate fooled and the kept image does not")
     rebuild_spread: float = Field(default=0.01, description="images on which a build names another class than the first")
     logit_error: float = Field(default=1e-3, description="of the largest logit: saturation, and another order of sums")
     repeated_speed: float = Field(default=0.9, description="time of one input repeated against that of fresh ones, at least")

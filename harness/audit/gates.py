@@ -178,6 +178,15 @@ GATES: dict[str, Kind] = {
         f"on at most {LIMITS.zero_gradient:.0%} of the attacked images the gradient becomes zero at a step of the attack before it fools",
         "Use a margin loss (apgd-dlr), or divide the logits by a temperature.",
     ),
+    "increasing loss": Kind(
+        f"on at most {LIMITS.increasing_loss:.0%} of the attacked images an attack that never fools ends with a margin no smaller than "
+        "its first",
+        "The gradients lead nowhere: look for randomness or steps in the network; average gradients over noise, or use a query attack.",
+    ),
+    "silent success": Kind(
+        f"of at most {LIMITS.silent_success:.0%} of the attacked images an iterate fools and the image that was kept does not",
+        "The network answers the same image now so, now otherwise: take the randomness out, or attack the expectation of its answers.",
+    ),
     "rebuild spread": Kind(
         f"engines built anew from the same artefact name the same class on {1 - LIMITS.rebuild_spread:.0%} of clean and adversarial images",
         "Judge several builds (--builds) and let the worst count.",
@@ -539,6 +548,30 @@ def zero_gradient_along(attack: str, zero: Right) -> Gate:
     count, n = int(zero.sum()), len(zero)
     passed = _at_most(LIMITS.zero_gradient, count, n)
     return _gate("zero gradient along the path", passed, f"{attack}: {count} of {n} images" + _undecided(passed))
+
+
+def increasing_loss(attack: str, each: Margins) -> Gate:
+    """Whether an attack went forwards, from the margin of each iterate, float (asked, n), of images that the target has right when clean.
+
+    An image counts that no iterate fools, and whose last margin is no smaller than the first.
+    """
+    if not each.shape[1]:
+        return not_tested("increasing loss", "the twin has no image right when clean")
+    if len(each) <= LAST:
+        return not_tested("increasing loss", f"{attack} takes {len(each)} steps")
+    backwards = (each > 0).all(axis=0) & (each[-1] >= each[0])
+    count, n = int(backwards.sum()), len(backwards)
+    passed = _at_most(LIMITS.increasing_loss, count, n)
+    return _gate("increasing loss", passed, f"{attack}: the margin of {count} of {n} images has not fallen" + _undecided(passed))
+
+
+def silent_success(attack: str, lost: Right) -> Gate:
+    """`lost`, bool (n,): an iterate of the attack fooled the target, and the image that was kept does not."""
+    if not len(lost):
+        return not_tested("silent success", "the twin has no image right when clean")
+    count, n = int(lost.sum()), len(lost)
+    passed = _at_most(LIMITS.silent_success, count, n)
+    return _gate("silent success", passed, f"{attack}: {count} of {n} images" + _undecided(passed))
 
 
 def rebuild_spread(engine: str, first: Labels, this: Labels) -> Gate:

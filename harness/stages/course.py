@@ -29,11 +29,15 @@ class Course:
 
     Attributes:
         margins: float32 (asked, n), the smallest margin so far.
+        each: float32 (asked, n), the margin of each iterate.
         zero: bool (n,), the gradient was zero at a step at which the image was not fooled yet.
+        lost: bool (n,), an iterate fooled the module, and what the search kept does not when it is asked about once more.
     """
 
     margins: NDArray[np.float32]
+    each: NDArray[np.float32]
     zero: NDArray[np.bool_]
+    lost: NDArray[np.bool_]
 
 
 def chosen(attacks: tuple[Attack, ...]) -> Attack | None:
@@ -46,7 +50,11 @@ def course(module: nn.Module, data: Dataset, attack: Attack, eps: float, seed: i
     """Attack `data` (images that the module has right) and watch."""
     search = _watch(module, data, attack, eps, [image_seed(seed, attack.name, i) for i in range(len(data))])
     steps = torch.stack(search.course).numpy() if search.course else np.zeros((0, len(data)), np.float32)
-    return Course(np.minimum.accumulate(steps, axis=0) if len(steps) else steps, search.zero.numpy())
+    smallest = np.minimum.accumulate(steps, axis=0) if len(steps) else steps
+    with frozen_eval(module), torch.no_grad():
+        kept = margins(module(search.best), search.labels).float().numpy()
+    fooled = (smallest < 0).any(axis=0)
+    return Course(smallest, steps, search.zero.numpy(), fooled & (kept > 0))
 
 
 def draws(module: nn.Module, data: Dataset, index: NDArray[np.int64], attack: Attack, eps: Fraction, seed: int) -> NDArray[np.float32]:

@@ -184,6 +184,16 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
         lambda: gates.rising_loss("pgd", 30, falling(0.09)),
         "pgd: the margin of 64 of 64 images still falls",
     ),
+    "increasing loss": (
+        lambda: gates.increasing_loss("pgd", falling(0.01)),
+        lambda: gates.increasing_loss("pgd", falling(0.01)[::-1]),
+        "pgd: the margin of 64 of 64 images has not fallen",
+    ),
+    "silent success": (
+        lambda: gates.silent_success("pgd", np.arange(64) < 3),
+        lambda: gates.silent_success("pgd", np.arange(64) < 30),
+        "pgd: 30 of 64 images",
+    ),
     "zero gradient along the path": (
         lambda: gates.zero_gradient_along("pgd", np.arange(64) < 3),
         lambda: gates.zero_gradient_along("pgd", np.arange(64) < 30),
