@@ -82,7 +82,7 @@ def load_artefact(manifest: Path) -> Artefact:
         raw["path"], raw["input_shape"] = manifest.parent / Path(raw["path"]).name, tuple(raw["input_shape"])
         artefact = Artefact(**raw)
         found = sha256_file(artefact.path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ExportError(f"cannot read artefact {manifest}: {error}") from error
     if found != artefact.sha256:
         raise ExportError(

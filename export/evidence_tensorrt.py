@@ -160,7 +160,7 @@ def tensorrt_evidence(file: Path, artefact: Artefact) -> Evidence:
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
         layers, profile = read_layers(raw["inspector"]), read_profile(raw["profile"])
-    except (OSError, ValueError, KeyError, TypeError, ExportError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ExportError) as error:
         label = claimed if claimed == UNKNOWN else f"{claimed} claimed, not verified"
         return Evidence(claimed, label, None, {}, f"the engine information cannot be read: {error}")
     shares = kernel_shares(layers, profile, nodes)

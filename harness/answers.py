@@ -187,7 +187,7 @@ def _read_row(path: Path) -> str | None:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         return str(stored["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from devices.host.transports import SSH
+from devices.worker.plain import printable
 from harness import spine
 from harness.ending import DEVICE_FAILED, INTERNAL, INTERRUPTED
 from harness.errors import UsageError
@@ -34,6 +35,7 @@ from reports.compare import render_comparison
 
 SCHEMA = 1  # of fleet.json. 1: first version
 SHARED = ("artefacts", "adversarial")
+LINE_BYTES = 4096  # of a member's words, beyond which a line is passed on in pieces
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 ORDER = (1, DEVICE_FAILED, INTERNAL, INTERRUPTED, 2, 3, 0)  # of exit codes: the first that any member has is the fleet's
 
@@ -234,12 +236,16 @@ def computer(entry: Entry, folder: Path) -> str:
 
 def run_member(folder: Path, name: str, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)) -> int:
     """One member in its own process, its words passed on with the device's name before them; returns its exit code."""
-    command = [sys.executable, "-m", "harness.cli", "bench", "--resume", str(folder), "--json"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+    with subprocess.Popen(member_command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None  # noqa: S101
-        for line in process.stderr:
-            say(f"{name} | {line.rstrip()}")
+        while raw := process.stderr.readline(LINE_BYTES):
+            say(f"{name} | {printable(raw.decode(errors='replace'), LINE_BYTES)}")
     return process.returncode
+
+
+def member_command(folder: Path) -> list[str]:
+    """The command line that goes on with a member's run."""
+    return [sys.executable, "-m", "harness.cli", "bench", "--resume", str(folder), "--json"]
 
 
 def folder_name(member: Member) -> str:

@@ -66,10 +66,13 @@ def read_record(kind: type[Stored], path: Path, schema: int, what: str) -> Store
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refused, parse_float=_finite)
+        json.dumps(raw, ensure_ascii=False).encode()  # half a character, which JSON can escape, could not be written again
     except OSError as error:
         raise UsageError(f"{path.parent} is not {what}: {error.strerror or error} ({path.name})") from error
     except ValueError as error:
         raise UntrustedError(f"{path} is damaged: {error}") from error
+    except RecursionError:
+        raise UntrustedError(f"{path} is damaged: its lists and objects nest too deep") from None
     if not isinstance(raw, dict) or raw.get("schema") != schema:
         found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
         raise UntrustedError(f"{path} has schema {found!r}; this version reads schema {schema}. Use the harness version that wrote it.")

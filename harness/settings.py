@@ -69,6 +69,7 @@ GIVEN = "python"  # a flavour `python:NAME` is a function or a session that `har
 FILE = "file"  # a flavour `file:PATH` is a file of the user's own that runs as it is
 LOCK = ".lock"  # of a run folder; a folder with nothing else in it was never begun
 FLEET = "fleet.json"  # in the run folder of several devices
+LARGEST = 2**31 - 1  # of a count: what a runtime takes for one
 CURVE = tuple(Fraction(k, 255) for k in (1, 2, 4, 8))
 
 
@@ -232,8 +233,8 @@ def check_numbers(settings: Settings) -> None:
         "--builds": settings.builds,
     }
     for option, value in (*at_least_one.items(), *(("--batch", b) for b in settings.batches)):
-        if value is not None and value < 1:
-            raise UsageError(f"{option} {value}: expected a whole number of at least 1")
+        if value is not None and not 1 <= value <= LARGEST:
+            raise UsageError(f"{option} {value}: expected a whole number of at least 1{f', at most {LARGEST:,}' if value > 0 else ''}")
     check_seed(settings.seed)
     _ = settings.allowed
 

@@ -80,5 +80,8 @@ def _dropped(raw: dict[str, Any], place: tuple[int | str, ...]) -> str | None:
 
 
 def _read(text: str) -> Any:
-    """JSON, with None where a number is none: the part that needs it is then left out."""
-    return json.loads(text, parse_constant=lambda _: None, parse_float=lambda digits: x if math.isfinite(x := float(digits)) else None)
+    """JSON, with None where a number is none: the part that needs it is then left out. Raises ValueError."""
+    try:
+        return json.loads(text, parse_constant=lambda _: None, parse_float=lambda digits: x if math.isfinite(x := float(digits)) else None)
+    except RecursionError:
+        raise ValueError("its lists and objects nest too deep") from None

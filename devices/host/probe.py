@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from devices.host.sysroot import Sysroot
 from devices.host.transports import EMULATED, SSH, Facts, Say, connect
 from devices.host.transports.emulated import find_qemu
 from devices.worker.plain import cleaned, printable, read_json
-from devices.worker.wire import ClosedError
+from devices.worker.wire import ClosedError, NonsenseError
 
 LIMIT_S = 120.0
-MOST_LINES = 10_000
+LONGEST_S = 600.0  # that it may take in all, however much it says meanwhile
+MOST_LINES, MOST_BYTES = 10_000, 1 << 24
 OLDEST_PYTHON = (3, 10)
 
 _WORKER = "worker.pyz"
@@ -127,13 +129,22 @@ def _version(name: str, value: Any) -> str:
 
 
 def _run(channel: Channel, lines: list[str]) -> Exit:
-    """Read a program's lines until it ends, is silent for `LIMIT_S`, or has printed `MOST_LINES`."""
+    """Read a program's lines until it ends or is silent for `LIMIT_S`. Raises DeviceError: it talks without an end."""
+    stop, size = time.monotonic() + LONGEST_S, 0
     try:
-        while len(lines) < MOST_LINES and (line := channel.line(LIMIT_S)) is not None:
+        while len(lines) < MOST_LINES and size < MOST_BYTES and time.monotonic() < stop:
+            if (line := channel.line(LIMIT_S)) is None:
+                return replace(channel.end(0.0), hung=True)
             lines.append(line.decode(errors="replace"))
+            size += len(line)
+    except NonsenseError:
+        size = MOST_BYTES
     except ClosedError:
         return channel.end()
-    return replace(channel.end(0.0), hung=True)
+    channel.end(0.0)
+    raise DeviceError(
+        f"Python there does not stop talking: {len(lines)} lines, {size:,} bytes or more. Likely a package prints when it is imported."
+    )
 
 
 def prepare(profile: DeviceProfile, say: Say) -> None:

@@ -316,7 +316,7 @@ def claim_folder(folder: Path, request: Request, recipe: CompressionRecipe, netw
     if note.exists() and trained(folder):
         try:
             then = dict(json.loads(note.read_text()))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UntrustedError(f"{note} is damaged: {error}. Delete {folder}, or choose another.") from error
         method = find_method(request.method)
         if then.get("method") == request.method and method.rate(then["rate"] or "") == method.rate(request.rate or ""):

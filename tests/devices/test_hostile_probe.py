@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
 import pytest
+from commandline import harness
 
 from devices.host import probe
-from devices.host.channel import Exit
+from devices.host.channel import Channel, Exit
 from devices.host.errors import DeviceError
 from devices.host.profile import load_profile
 
@@ -51,26 +54,83 @@ class Nowhere:
         pass
 
 
-@pytest.mark.parametrize("place", list(places(ANSWER)), ids=".".join)
-def test_no_field_of_the_answer_can_do_harm(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "connect", lambda profile, say: Nowhere())
-    for wrong in WRONG:
-        answer: Any = deepcopy(ANSWER)
-        at = answer
-        for key in place[:-1]:
-            at = at[key]
-        at[place[-1]] = wrong
-        if wrong is ABSENT:
-            del at[place[-1]]
+def changed(place: Place, wrong: object) -> Any:
+    answer: Any = deepcopy(ANSWER)
+    at = answer
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = wrong
+    if wrong is ABSENT:
+        del at[place[-1]]
+    return answer
 
-        def printed(channel: object, lines: list[str], answer: Any = answer) -> Exit:
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
+    """Make every device answer that, whichever is asked."""
+    monkeypatch.setattr(probe, "connect", lambda profile, say: Nowhere())
+
+    def says(answer: object) -> None:
+        def printed(channel: object, lines: list[str]) -> Exit:
             lines += ["=== answer", *json.dumps(answer, indent=0).splitlines()]
             return Exit(0, False, ())
 
         monkeypatch.setattr(probe, "_run", printed)
+
+    return says
+
+
+@pytest.mark.parametrize("place", list(places(ANSWER)), ids=".".join)
+def test_no_field_of_the_answer_can_do_harm(place: Place, answers: Callable[[object], None]) -> None:
+    for wrong in WRONG:
+        answers(changed(place, wrong))
         try:
             seen = probe.probe(load_profile("jetson-orin"))
         except DeviceError as error:
             assert str(error).isprintable()
         else:
             assert all(text.isprintable() for text in (*map(str, seen.found.values()), *seen.missing, *seen.different))
+
+
+@pytest.mark.parametrize("place", list(places(ANSWER)), ids=".".join)
+def test_the_commands_end_with_an_answer_or_one_line(
+    place: Place, answers: Callable[[object], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`probe`, and `prepare`, which probes what it has built. Every field lacks once, and has one value that none can have."""
+    monkeypatch.setattr(probe, "prepare", lambda profile, say: None)
+    number = list(places(ANSWER)).index(place)
+    for words in (("probe", "jetson-orin"), ("probe", "jetson-orin", "--json"), ("prepare", "raspberry-pi-4")):
+        for wrong in (ABSENT, WRONG[1:][number % (len(WRONG) - 1)]):
+            answers(changed(place, wrong))
+            code, said = harness("devices", *words), capsys.readouterr()
+            assert code in (0, 4), (wrong, said.err)
+            assert all(map(str.isprintable, (*said.err.splitlines(), *said.out.splitlines())))
+
+
+@pytest.mark.parametrize(
+    ("talk", "ends"),
+    [
+        ("while True: print('x')", "does not stop talking"),
+        ("while True: print('x' * (1 << 20))", "does not stop talking"),
+        ("import time\nwhile True: print('x', flush=True); time.sleep(0.1)", "does not stop talking"),
+        ("while True: print('x' * 65536, end='')", "does not stop talking"),
+        ("import time; time.sleep(60)", "was silent"),
+        ("print('=== answer')", "an answer that cannot be used"),
+        ("print('=== answer'); print('[' * 5000)", "an answer that cannot be used"),
+        ("print('=== answer'); print('{\"found\": NaN}')", "an answer that cannot be used"),
+    ],
+)
+def test_a_python_that_never_ends_comes_to_an_end(talk: str, ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines without end, slow and fast, one line without end, silence, and no answer behind the answer's mark."""
+
+    class Talking(Nowhere):
+        def open(self, *_: object) -> Channel:
+            return Channel([sys.executable, "-c", talk], None)
+
+    monkeypatch.setattr(probe, "connect", lambda profile, say: Talking())
+    monkeypatch.setattr(probe, "LIMIT_S", 1.0)
+    monkeypatch.setattr(probe, "LONGEST_S", 3.0)
+    began = time.monotonic()
+    with pytest.raises(DeviceError, match=ends) as error:
+        probe.probe(load_profile("jetson-orin"))
+    assert str(error.value).isprintable() and time.monotonic() - began < 60

@@ -62,6 +62,15 @@ def test_every_cut_gives_a_beginning_of_the_record_or_is_refused(run):
             assert kept == getattr(sound, part)[: len(kept)], (part, end)
 
 
+def test_a_record_that_nests_without_end_is_refused(run):
+    whole = (run / "record.json").read_text()
+    for text in ("[" * 100_000, whole.replace('"gates": [', '"gates": [' + "[" * 100_000, 1)):
+        (run / "record.json").write_text(text)
+        with pytest.raises(UntrustedError, match="damaged"):
+            RunRecord.load(run)
+        assert salvage(run) is None or salvage(run)[0].gates == []
+
+
 def test_an_engine_without_a_field_is_left_out_and_named(run):
     raw = json.loads((run / "record.json").read_text())
     del raw["engines"][0]["runtime"]
