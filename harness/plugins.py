@@ -32,8 +32,9 @@ def load(modules: Iterable[str]) -> None:
     Raises:
         UsageError: a module or an entry cannot be imported, or an entry would replace another.
     """
+    installed = entry_points()  # every package's, read once: it opens a file of each of them
     for group, path in TABLES.items():
-        for entry in entry_points(group=f"edge_harness.{group}"):
+        for entry in installed.select(group=f"edge_harness.{group}"):
             table = _table(path)
             found = _imported(entry.value, entry.load)
             if table.setdefault(entry.name, found) is not found:

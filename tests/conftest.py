@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import sshd
 from hypothesis import HealthCheck, settings
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from harness.allocator import keep_freed_memory
 
@@ -15,6 +17,8 @@ from harness.allocator import keep_freed_memory
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 keep_freed_memory()  # as the program does: the suite attacks and trains in this process
+# torch.onnx reads the source of its five hundred translations anew at every export: half of what a small network's export takes.
+ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))  # type: ignore[method-assign, assignment]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,6 +13,8 @@ HEAD = """# Planted faults and sound deployments
 Written by `harness selftest{quick} --write docs/selftest.md`. Each line is one file of `harness/selftest/faults` or
 `harness/selftest/sound`: a small network, deployed wrongly or rightly, sent through the stages of a bench, its gates and its judge. What
 must catch a fault stands in its file; *seen* are the gates that failed, the verdicts, or the error that ended the run.
+With `--quick` an engine is not attacked itself where what must catch the fault judges clean answers, the file or the clock: its verdict is
+then at best NOT REFUTED BY TRANSFER.
 
 """
 
