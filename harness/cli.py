@@ -122,7 +122,7 @@ def bench(
     out: Out = None,
     source: Annotated[
         list[str] | None,
-        typer.Option("--source", help="make only sets of these sources: S0 to S6, repeatable [default: those of the tier]"),
+        typer.Option("--source", help="make only sets of these sources: S0 to S7, repeatable [default: those of the tier]"),
     ] = None,
     plugin: Plugins = None,
     builds: Annotated[

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from devices.host.transports import SSH
 from harness import __version__
 from harness.allocator import give_back
 from harness.answers import TWIN, Answers, Model
@@ -16,6 +17,7 @@ from harness.attacks.executors import open_executor
 from harness.attacks.target import EngineTarget, ModuleTarget
 from harness.data.dataset import to_tensor
 from harness.errors import UntrustedError
+from harness.models.fewer_bits import of_fewer_bits
 from harness.models.onnx_graph import read_onnx
 from harness.models.smooth import without_quantizers
 from harness.records import AttackRecord, RunRecord, Step
@@ -23,7 +25,7 @@ from harness.requirements.file import read_requirements
 from harness.requirements.judge import qualify
 from harness.run import RunFolder, check_links, check_space, environment, now
 from harness.settings import CURVE, Settings, engine_name, stored_settings
-from harness.sources import SMOOTH, graph_name, of_run
+from harness.sources import FEWER_BITS, SMOOTH, fewer_bits_name, graph_name, of_run
 from harness.sources.planned import Context
 from harness.stages.again import ask_again
 from harness.stages.attack import Cascade
@@ -192,6 +194,8 @@ def make_context(subject: Subject, settings: Settings, opened: Engines, engines:
         for flavour, exported in quantized.items()
         if subject.attacks and not exported.unreadable
     }
+    few = to_tensor(subject.test.images[:FEW])
+    coarse = {bits: of_fewer_bits(subject.twin.module, few, bits) for bits in FEWER_BITS} if "S7" in attacked and graphs else {}
     whole = bool(subject.attacks) and settings.tier != "quick"
     return Context(
         subject,
@@ -202,6 +206,8 @@ def make_context(subject: Subject, settings: Settings, opened: Engines, engines:
         None if smooth is None else ModuleTarget(smooth, SMOOTH),
         _between(engines, graphs) if whole else {},
         parent_of(subject.twin) if whole and "S1" in attacked else None,
+        {bits: ModuleTarget(module, fewer_bits_name(bits)) for bits, module in coarse.items() if module is not None},
+        subject.profile.emulated or subject.profile.transport == SSH,
     )
 
 

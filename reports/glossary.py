@@ -63,6 +63,7 @@ TERMS = (
     Term("S2", "Attacks on the compressed network without its quantizers."),
     Term("S3", "The same attacks on the engine's own graph, read back into PyTorch: the STE twin."),
     Term("S4", "Attacks on the engine itself, by asking it; the twin gets the same ones."),
+    Term("S7", "Attacks on the twin with weights of 4 and of 2 bits, shown to quantized engines."),
     Term("S5", "Attacks that look for images on which twin and engine part."),
     Term("S6", "Images made on one engine, shown to another."),
     Term(

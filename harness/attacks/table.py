@@ -73,11 +73,16 @@ class Attack:
         """The same attack with another number of steps, named NAME-STEPS."""
         return self if steps == self.steps else replace(self, steps=steps, name=f"{self.name}-{steps}")
 
+    def on(self, form: str) -> Attack:
+        """The same attack on another form of a network, named NAME@FORM."""
+        return replace(self, name=f"{self.name}{ON}{form}")
+
     def again(self, repeat: int) -> Attack:
         """The same attack with a later one of the run's seeds, named NAME#REPEAT."""
         return self if repeat == 1 else replace(self, repeat=repeat, name=f"{self.name}{AGAIN}{repeat}")
 
 
+ON = "@"  # in the name of an attack, before the form of the network that it was made on where sets on several count alike
 AGAIN = "#"  # in the name of an attack, before the number of its seed where that is not the run's first
 
 

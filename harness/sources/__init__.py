@@ -115,6 +115,16 @@ _ALL = (
         tier="qualify",
     ),
     Source(
+        id="S7",
+        title="the PyTorch twin with weights of 4 and of 2 bits, for each quantized engine",
+        absent="a network of fewer bits may find images that fool quantized engines and that the twin's gradients do not",
+        needed="no engine",
+        decides=True,
+        path="harness.sources.s7:plan",
+        tier="bench",
+        of_flavour=True,
+    ),
+    Source(
         id="gate",
         title="the twin, at a radius where nothing can survive",
         absent="it is not known whether the attacks can break anything",
@@ -170,6 +180,14 @@ def flavour_of(engine: str) -> str:
 
 
 SMOOTH = f"{TWIN}-smooth"  # the row of the twin without its quantizers
+
+
+FEWER_BITS = (4, 2)  # of the weights of the networks that stand in for quantized engines
+
+
+def fewer_bits_name(bits: int) -> str:
+    """The row of the twin with weights of so many bits."""
+    return f"{TWIN}-w{bits}"
 
 
 PARENT = "parent"  # the row of the network that the twin was compressed from, and the target of its own sets

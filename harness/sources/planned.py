@@ -51,6 +51,8 @@ class Context:
         parent: the network that the twin was compressed from; None where it is not known, or where the run does not attack it.
         smooth: the twin without its quantizers; None where it has none, or where the run does not attack it.
         graphs: of quantized flavours, the exported graph read back, by the flavour.
+        fewer_bits: the twin with weights of so many bits; empty where the run does not attack it, or rounding changes nothing.
+        inherits: an engine that answers as another one does, to the bit, need not be attacked itself.
     """
 
     subject: Subject
@@ -61,3 +63,5 @@ class Context:
     smooth: ModuleTarget | None = None
     between: Mapping[str, Sequence[Model]] = field(default_factory=dict)
     parent: ModuleTarget | None = None
+    fewer_bits: Mapping[int, ModuleTarget] = field(default_factory=dict)
+    inherits: bool = False

@@ -103,6 +103,9 @@ class Cascade:
 
     def _make(self, planned: Planned) -> None:
         """One set, and everyone's answers to it. An engine that gives up leaves, and the set is begun anew without it."""
+        if (inherited := self._inherited(planned)) is not None:
+            self.columns.append(inherited)
+            return
         while self._worth(planned):
             try:
                 record, images, index = self._attack(planned)
@@ -114,6 +117,26 @@ class Cascade:
                 self.say(f"{error.engine} gave up: {error}")
             else:
                 return
+
+    def _inherited(self, planned: Planned) -> Column | None:
+        """Of a set that is aimed at an engine itself: the same one of another engine that answers as this one does, to the bit, to all so
+        far, that set among it. Made anew it would have the same bytes, but where other gradients lead it (BPDA, across flavours).
+        """
+        if not self.context.inherits or planned.source != "S4" or planned.name not in self.engines:
+            return None
+        for column in self.columns:
+            record = column.record
+            of_another = (record.source, record.name) == (planned.source, planned.attack.name) and record.target not in (TWIN, planned.name)
+            if of_another and record.inherited_from is None and self._alike(record.target, planned.name):
+                self.say(f"{planned.name} answers as {record.target} does, to the bit: {record.name} is its set")
+                changes = {"target": planned.name, "made_on": planned.name, "inherited_from": record.target}
+                return Column(record.model_copy(update=changes), column.index)
+        return None
+
+    def _alike(self, first: str, second: str) -> bool:
+        """Whether two engines gave the same bits for the clean images and every set."""
+        sets: list[Column | None] = [None, *self.columns]
+        return all(np.array_equal(self.matrix.logits(first, column), self.matrix.logits(second, column)) for column in sets)
 
     def _worth(self, planned: Planned) -> bool:
         """Whether an engine of a claim that the set counts in still answers; of the twin's sets, and where no engine is open, always."""
@@ -223,7 +246,14 @@ class Cascade:
         engines = [self.context.engines[name] for name in self.engines]
         others = [model for model in (self.context.smooth, self.context.parent) if model is not None]
         between = [model for models in self.context.between.values() for model in models]
-        models: list[Model] = [self.context.twin, *others, *engines, *self.context.graphs.values(), *between]
+        models: list[Model] = [
+            self.context.twin,
+            *others,
+            *engines,
+            *self.context.graphs.values(),
+            *between,
+            *self.context.fewer_bits.values(),
+        ]
         for model in {model.id: model for model in models}.values():
             self._ask(model, sha256, images)
 

@@ -22,6 +22,11 @@ def section(run: Run) -> Section:
         "An image counts as right where the model has it right both clean and attacked.",
         f"Made on: {'; '.join(_sources(record))}.",
     ]
+    inherited = dict.fromkeys((a.target, a.inherited_from) for a in record.attacks if a.inherited_from is not None)
+    paragraphs += [
+        f"The attacks on {target} itself (S4) are those on {other}: the two answered alike, to the bit, to every image."
+        for target, other in inherited
+    ]
     if record.noise is not None:
         paragraphs.append(_noise(record.noise))
     none: list[WorstCase] = []

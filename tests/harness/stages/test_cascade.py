@@ -24,8 +24,9 @@ from harness.attacks.access import Access
 from harness.attacks.table import resolve
 from harness.attacks.target import EngineLostError, GuidedTarget, ModuleTarget
 from harness.data.dataset import Dataset, to_tensor
+from harness.models.fewer_bits import of_fewer_bits
 from harness.settings import Settings
-from harness.sources import PARENT, SMOOTH, SOURCES, complete, deciding, facing, lacking, of_run
+from harness.sources import PARENT, SMOOTH, SOURCES, complete, deciding, facing, fewer_bits_name, lacking, of_run
 from harness.sources.planned import Context
 from harness.stages.attack import Cascade
 from harness.stages.judge import _seeded
@@ -236,8 +237,8 @@ def test_an_engine_is_led_by_its_own_graph_and_each_of_its_builds_too(linear: tu
 
 def test_what_each_tier_attacks(linear: tuple[nn.Module, Dataset]) -> None:
     assert [source.id for source in of_run((), "quick")] == ["S0", "S1", "S3", "S4", "gate"]
-    assert [source.id for source in of_run((), "bench")] == ["S0", "S1", "S2", "S3", "S4", "S5", "gate"]
-    assert [source.id for source in of_run((), "qualify")] == ["S0", "S1", "S2", "S3", "S4", "S5", "S6", "gate"]
+    assert [source.id for source in of_run((), "bench")] == ["S0", "S1", "S2", "S3", "S4", "S5", "S7", "gate"]
+    assert [source.id for source in of_run((), "qualify")] == ["S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "gate"]
     assert [source.id for source in of_run(("S5", "S1"), "quick")] == ["S1", "S5"]
     model, data = linear
     where = replace(context(model, data, {}), graphs={ENGINE: ModuleTarget(nearly(model, 0.1), f"graph-{ENGINE}")})
@@ -432,3 +433,53 @@ def test_another_seed_starts_elsewhere_and_may_find_more(linear: tuple[nn.Module
     kept = [int(cascade.matrix.worst_case(TWIN, own[: k + 1]).sum()) for k in range(3)]
     assert kept[2] < kept[1] < kept[0] < len(data), kept
     assert robust(cascade, TWIN).sum() <= kept[2]
+
+
+def test_sets_on_the_twin_of_fewer_bits_count_for_quantized_engines_alone(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
+    """An engine that rounds its weights to 2 bits is another network than the twin; the surrogate has its very weights."""
+    model, data = linear
+    few = to_tensor(data.images[:4])
+    coarse = {bits: of_fewer_bits(model, few, bits) for bits in (4, 2)}
+    targets = {bits: ModuleTarget(module, fewer_bits_name(bits)) for bits, module in coarse.items() if module is not None}
+    assert set(targets) == {4, 2} and of_fewer_bits(targets[2].module, few, 2) is None, "what is as coarse is no other network"
+    assert torch.equal(model[1].weight, linear_model(3)[1].weight), "the twin is left as it is"  # type: ignore[index]
+    engines = {ENGINE: ModuleTarget(targets[2].module, ENGINE, Access.SCORES), "onnx-fp32": ModuleTarget(model, "onnx-fp32", Access.SCORES)}
+    where = context(model, data, engines, ("fgsm",))
+    settings = where.settings.model_copy(update={"tier": "bench", "sources": ("S1", "S7")})
+    graphs = {ENGINE: ModuleTarget(nearly(model, 0.1), f"graph-{ENGINE}")}
+    cascade = run(tmp_path / "run", replace(where, settings=settings, graphs=graphs, fewer_bits=targets))
+    made = [c.record for c in cascade.columns if c.record.source == "S7"]
+    assert [(r.target, r.made_on, r.name) for r in made] == [
+        (ENGINE, "twin-w4", "apgd-ce-100@w4"), (ENGINE, "twin-w2", "apgd-ce-100@w2"),
+    ]  # fmt: skip
+    assert "S7" in {c.record.source for c in deciding(cascade.columns, ENGINE, EPS)}
+    assert "S7" not in {c.record.source for c in deciding(cascade.columns, "onnx-fp32", EPS)}
+    replayed = cascade.matrix.worst_case(ENGINE, [c for c in cascade.columns if c.record.source == "S1" and c.eps <= EPS])
+    exact = survives(targets[2].module, data, EPS)
+    found = robust(cascade, ENGINE)
+    assert replayed.sum() > found.sum(), "the twin's sets alone flatter the engine"
+    assert (exact <= found).all() and (exact != found).mean() <= 0.05
+
+
+def test_an_engine_that_answers_to_the_bit_as_another_inherits_its_sets(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
+    model, data = linear
+
+    class Asked(ModuleTarget):
+        pass
+
+    near, far = nearly(model, 0.05), nearly(model, 0.06)
+    engines = {name: Asked(module, name, Access.SCORES) for name, module in ((ENGINE, near), ("same", near), ("other", far))}
+    where = replace(context(model, data, engines, ("fgsm",)), inherits=True)
+    cascade = run(tmp_path / "run", where)
+    by_engine = {name: [c.record for c in cascade.columns if c.record.source == "S4" and c.record.target == name] for name in engines}
+    assert [r.inherited_from for r in by_engine["same"]] == [ENGINE] * 3
+    assert [r.set_sha256 for r in by_engine["same"]] == [r.set_sha256 for r in by_engine[ENGINE]]
+    assert {r.inherited_from for r in by_engine[ENGINE] + by_engine["other"]} == {None}
+    assert not lacking(complete(deciding(cascade.columns, "same", EPS), "same"), quantized=False)
+    alone = run(tmp_path / "alone", context(model, data, {"same": engines["same"]}, ("fgsm",)))
+    np.testing.assert_array_equal(
+        cascade.matrix.worst_case("same", deciding(cascade.columns, "same", EPS)),
+        alone.matrix.worst_case("same", deciding(alone.columns, "same", EPS)),
+    )
+    unasked = run(tmp_path / "not", replace(where, inherits=False))
+    assert {c.record.inherited_from for c in unasked.columns} == {None}
