@@ -9,7 +9,10 @@ import typer
 
 Model = Annotated[str, typer.Option(help="zoo name, or FILE.safetensors (with --arch), FILE.pt2, FILE.onnx")]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="zoo name, or FILE.safetensors (with --arch), FILE.pt2, FILE.onnx")]
-Arch = Annotated[str | None, typer.Option(help="architecture of a safetensors file without a card: a zoo, torchvision or timm name")]
+Arch = Annotated[
+    str | None,
+    typer.Option(help="architecture of a safetensors file without a card: a zoo, torchvision or timm name, such as timm/resnet18"),
+]
 Normalize = Annotated[str | None, typer.Option(help="what the network expects its input scaled by: imagenet, cifar10 or MEAN/STD")]
 ImageSize = Annotated[int | None, typer.Option(help="height and width of the input, where neither model nor data fix it")]
 Classes = Annotated[int | None, typer.Option(help="number of classes, where the weights do not say it")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -34,25 +35,34 @@ def timm_names() -> list[str]:
     return names
 
 
+LIBRARIES: dict[str, Callable[[], Iterable[str]]] = {
+    "zoo": lambda: ARCHITECTURES,
+    "torchvision": torchvision_names,
+    "timm": timm_names,
+}
+
+
 def is_architecture(name: str) -> bool:
     """Whether that is the name of one."""
-    base, _ = split(name)
-    return base in ARCHITECTURES or base in torchvision_names() or base in timm_names()
+    return bool(_homes(split(name)[0]))
 
 
 def family(arch: str) -> str:
-    """Where an architecture comes from: `zoo`, `torchvision` or `timm`, looked up in this order; its form is left aside.
+    """Where an architecture comes from: `zoo`, `torchvision` or `timm`; see `find`."""
+    return find(arch)[0]
+
+
+def find(arch: str) -> tuple[str, str]:
+    """Where an architecture comes from, and its name there; its form is left aside.
+
+    The first of zoo, torchvision and timm that has it, or the one that the name says: `timm/resnet18`.
 
     Raises:
         UsageError: nowhere; names the nearest.
     """
     arch, _ = split(arch)
-    if arch in ARCHITECTURES:
-        return "zoo"
-    if arch in torchvision_names():
-        return "torchvision"
-    if arch in timm_names():
-        return "timm"
+    if homes := _homes(arch):
+        return homes[0], arch.rpartition("/")[2]
     near = difflib.get_close_matches(arch, sorted({*ARCHITECTURES, *torchvision_names(), *timm_names()}), n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     timm = f"{len(timm_names())} of timm (timm.list_models())" if timm_names() else "none of timm, which is not installed"
@@ -60,6 +70,19 @@ def family(arch: str) -> str:
         f"unknown architecture '{arch}'.{hint} Choices: {', '.join(ARCHITECTURES)}, "
         f"{len(torchvision_names())} of torchvision (torchvision.models.list_models()), {timm}."
     )
+
+
+def namesakes(arch: str) -> str:
+    """What to try where another library has an architecture of that name too, with a space before it; empty where none has."""
+    base, _ = split(arch)
+    others = [f"--arch {home}/{base}" for home in _homes(base)[1:]]
+    return f" Another architecture has that name too: {' or '.join(others)}." if others else ""
+
+
+def _homes(base: str) -> list[str]:
+    """The libraries that have an architecture, in the order in which they are looked up."""
+    library, slash, name = base.rpartition("/")
+    return [home for home, names in LIBRARIES.items() if (not slash or home == library) and name in names()]
 
 
 def build(arch: str, classes: int, image_size: int | None = None) -> nn.Module:
@@ -78,7 +101,7 @@ def build(arch: str, classes: int, image_size: int | None = None) -> nn.Module:
 
 
 def _build(arch: str, classes: int, image_size: int | None) -> nn.Module:
-    kind = family(arch)
+    kind, arch = find(arch)
     if kind == "zoo":
         return ARCHITECTURES[arch](classes)
     with warnings.catch_warnings():
@@ -116,8 +139,7 @@ def _timm(arch: str, classes: int, image_size: int | None) -> nn.Module:
 
 def image_size_of(arch: str) -> int:
     """The input height and width an architecture was published with."""
-    arch, _ = split(arch)
-    kind = family(arch)
+    kind, arch = find(arch)
     if kind == "zoo":
         return 32
     if kind == "torchvision":
@@ -137,8 +159,7 @@ def published_resize(arch: str, size: int) -> Resize | None:
         arch: a name that `family` knows.
         size: height and width of the input; another than the published one keeps the proportion of edge and crop.
     """
-    arch, _ = split(arch)
-    kind = family(arch)
+    kind, arch = find(arch)
     if kind == "torchvision":
         import torchvision
 

@@ -11,11 +11,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from harness.errors import UsageError
-from harness.models.architectures import build, head_keys
+from harness.models.architectures import build, head_keys, namesakes
 from harness.models.packed import is_packed, unpack
+from harness.models.remedies import remedy
 from harness.models.variants import FILTERS, fit_to, split
 
 WEIGHT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+AUXILIARY = ("AuxLogits", "aux1", "aux2")
 SHOWN = 3  # keys named in an error; the rest are counted
 
 
@@ -58,12 +60,21 @@ def network_with(weights: dict[str, Tensor], place: str, arch: str, classes: int
     if classes is not None and found is not None and classes != found:
         raise UsageError(f"{place} has {found} classes, not {classes}")
     network = build(arch, found or classes or 1000, image_size)
+    leave_out_auxiliary(network, weights)
     if FILTERS in split(arch)[1]:
         fit_to(network, weights)
     check_keys(network.state_dict(), weights, place, arch)
     refuse_non_finite(weights, place)
     network.load_state_dict(weights, strict=False)
     return network
+
+
+def leave_out_auxiliary(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Drop heads that only training uses (GoogLeNet's, Inception's) where the weights come without them, as torchvision saves them too."""
+    for head in AUXILIARY:
+        if getattr(network, head, None) is not None and not any(key.startswith(f"{head}.") for key in weights):
+            setattr(network, head, None)
+            network.aux_logits = False  # type: ignore[assignment]
 
 
 def classes_in(weights: dict[str, Tensor], arch: str, image_size: int | None) -> int | None:
@@ -93,8 +104,7 @@ def check_keys(expected: dict[str, Tensor], weights: dict[str, Tensor], place: s
     found = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes), ("of a type that is no weight's", types))
     faults = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in found if keys]
     if faults:
-        prefix = next((p for p in ("module.", "_orig_mod.", "model.") if all(key.startswith(p) for key in weights)), None)
-        hint = f" All keys of the file start with '{prefix}': save the state dict of the module inside." if prefix else ""
+        hint = (remedy(expected, weights) or namesakes(arch)) if missing or unexpected else ""
         raise UsageError(f"the weights in {place} do not fit --arch {arch}: {'; '.join(faults)}.{hint}")
 
 

@@ -379,7 +379,7 @@ BAD: dict[str, tuple[Callable[[Path], tuple[str, dict[str, Any]]], str]] = {
         given(arch="resnet18x16"),
         r"do not fit --arch resnet18x16: \d+ missing \(.*…\); \d+ unexpected \(stages\.\d.*\); \d+ of another shape|do not fit",
     ),
-    "a wrapper's keys": (renamed, r"\d+ missing .*\d+ unexpected \(module\..*start with 'module\.'"),
+    "a wrapper's keys": (renamed, r"\d+ missing .*\d+ unexpected \(module\..*behind 'module\.'.*Convert them: "),
     "other classes": (given(classes=10), "has 7 classes, not 10"),
     "damaged weights": (nan_weights, "NaN or infinity"),
     "normalisation": (given(normalize="imagnet"), "--normalize 'imagnet' is not known. Choices: imagenet, cifar10, MEAN/STD"),
