@@ -125,7 +125,8 @@ def paper_beside_ours(record: ReproduceRecord) -> Table:
         "were run, those against hidden gradients too. C&W-L2: the paper prints an accuracy, ours is the median distance of the nearest "
         "images that fool, with its 95 % interval; where none is found, it counts as infinitely far. P: parameters that are not zero, "
         "counted on the weights; γ non-zero: P of the network it came from over P (Eq. 14); γ bits: the same of the bits that store the "
-        "weights, with a mask of one bit per weight where zeros are left out. The paper's P and γ: only what was transcribed. "
+        "weights, with a mask of one bit per weight where zeros are left out. The paper's P and γ: only what was transcribed and is known "
+        "of a row. Of RSLAD, ARD and IAD both stand under Faults, since in which of their three tables each is printed was not noted. "
         f"{_attacks(record)}",
     )
 
@@ -143,7 +144,7 @@ def _lines(row: TableRow) -> list[Sequence[str | Cell]]:
         NONE,
         _count(row.parameters),
         NONE,
-        NONE,
+        NONE if row.gamma is None else f"{row.gamma:.2f}",
         NONE,
     ]
     if not row.ours:

@@ -148,7 +148,7 @@ def hydra(paper: Paper) -> Iterator[Fault]:
 def one_bit(paper: Paper) -> Iterator[Fault]:
     """The row that a claim rests on."""
     row = paper.named("w1a1")
-    if row.cw_l2 is None or row.fb_pgd is None:
+    if row.cw_l2 is None or row.fb_pgd is None or row.gamma is None:
         return
     n = images(row, paper)
     yield Fault(
@@ -164,8 +164,8 @@ def one_bit(paper: Paper) -> Iterator[Fault]:
     )
     yield Fault(
         where=row.name,
-        what="γ = 32 would need every layer at one bit. With the first and the last layer at 8 bits and batch norms in float it is "
-        "less: see γ bits of our own.",
+        what=f"γ = {row.gamma:g} would need every layer at one bit. With the first and the last layer at 8 bits and batch norms in float "
+        "it is less: see γ bits of our own.",
     )
 
 

@@ -38,6 +38,7 @@ class Row(Part):
     cw_l2: float | None = None
     sparsity: float | None = Field(default=None, description="share of zeros that the label stands for")
     parameters: int | None = Field(default=None, description="P as printed")
+    gamma: float | None = Field(default=None, description="γ as printed, of the bits that store the weights")
     decimals: int = Field(default=0, description="with which the figures are printed")
     ours: Ours
 

@@ -49,6 +49,7 @@ class TableRow(Part):
     name: str
     paper: dict[str, float] = Field(description="accuracies in percent")
     parameters: int | None = Field(description="P as the paper prints it, where it was transcribed")
+    gamma: float | None = Field(default=None, description="γ of the weights' bits as the paper prints it, where it was transcribed")
     ours: list[OurRow]
     missing: str | None
 

@@ -165,6 +165,7 @@ class Reproduction:
                     name=row.name,
                     paper={**row.linf, **({"cw_l2": row.cw_l2} if row.cw_l2 is not None else {})},
                     parameters=row.parameters,
+                    gamma=row.gamma,
                     ours=[our_row(one, kept[one.network.sha256]) for one in by_row[row.name]],
                     missing=None if self.rows[row.name] else command(row.ours, self.paper),
                 )

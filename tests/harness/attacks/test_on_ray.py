@@ -36,6 +36,8 @@ from harness.stack import ImageStack
 
 ray = pytest.importorskip("ray", reason="ray is not installed (pip install 'edge-harness[sweep]')")
 
+pytestmark = pytest.mark.slow(90)
+
 EPS = Fraction(8, 255)
 INDEX = np.arange(5, 85)
 BATCH, BATCHES = 8, 10

@@ -37,7 +37,7 @@ def test_the_figures_are_those_of_the_tables() -> None:
         expected[name] = tuple(map(float, figures.split("/")))
     printed = {row.name: (row.fb_pgd, row.apgd_ce, row.apgd_dlr) for row in paper().row if row.apgd_ce is not None}
     assert printed == expected
-    assert (paper().named("w1a1").fb_pgd, paper().named("w1a1").cw_l2) == (56.0, 49.2)
+    assert (paper().named("w1a1").fb_pgd, paper().named("w1a1").cw_l2, paper().named("w1a1").gamma) == (56.0, 49.2, 32.0)
     assert {(p.system, p.network, p.robust) for p in published()} >= {("RSLAD", "ResNet-18", 51.49), ("PwoA", "ResNet-18, 99 %", 28.95)}
 
 
