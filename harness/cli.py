@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
 from contextlib import ExitStack, nullcontext, redirect_stderr
@@ -437,7 +438,7 @@ def _bench_fleet(
 
 def resuming(folder: Path, record: str) -> str | None:
     """The command that goes on with a run, once it has begun."""
-    return f"harness bench --resume {folder}" if (folder / record).exists() else None
+    return f"harness bench --resume {shlex.quote(str(folder))}" if (folder / record).exists() else None
 
 
 def exit_code(record: RunRecord) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -67,7 +69,10 @@ DEFAULT_EPS = "8/255"
 OWN = "exec"  # a flavour `exec:COMMAND` is the user's own engine
 GIVEN = "python"  # a flavour `python:NAME` is a function or a session that `harness.bench` was given
 FILE = "file"  # a flavour `file:PATH` is a file of the user's own that runs as it is
+RECORD_BEGUN = "record.tmp"  # left where the process died before its first record was whole
 LOCK = ".lock"  # of a run folder; a folder with nothing else in it was never begun
+REPORT_FILES = ("report.html", "report.md")  # what the commands write that report on several runs
+NEVER_BEGUN = (LOCK, RECORD_BEGUN)  # a folder that holds these alone is as good as empty
 FLEET = "fleet.json"  # in the run folder of several devices
 LARGEST = 2**31 - 1  # of a count: what a runtime takes for one
 CURVE = tuple(Fraction(k, 255) for k in (1, 2, 4, 8))
@@ -245,14 +250,23 @@ def check_seed(seed: int) -> None:
         raise UsageError(f"--seed {seed}: expected a whole number of at least 0")
 
 
-def check_output(out: Path) -> None:
+def check_output(out: Path, own: Collection[str] = ()) -> None:
     """Refuse an output folder that would overwrite something.
 
+    Args:
+        out: the folder.
+        own: names of files that may lie there, since the command writes them again; none for a run.
+
     Raises:
-        UsageError: `out` is a file, a folder that is not empty, or cannot be made.
+        UsageError: `out` is a file, a folder that holds something else, or cannot be made.
     """
-    if out.is_dir() and any(path.name != LOCK for path in out.iterdir()):
-        raise UsageError(f"--out {out} is not empty. Choose another folder, or go on with that run: harness bench --resume {out}")
+    if out.is_dir() and any(path.name not in (*NEVER_BEGUN, *own) for path in out.iterdir()):
+        instead = (
+            f"expected a folder with {' and '.join(own)} alone"
+            if own
+            else f"or go on with that run: harness bench --resume {shlex.quote(str(out))}"
+        )
+        raise UsageError(f"--out {out} is not empty. Choose another folder, {instead}")
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; expected a folder that is new or empty")
     parent = next(folder for folder in out.absolute().parents if folder.exists())

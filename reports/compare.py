@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -78,7 +79,7 @@ def compare(folders: Mapping[str, Path]) -> Comparison:
     models = dict.fromkeys(run.record.model.name for run in runs.values())
     unlike = list(differences({name: run.record for name, run in runs.items()}))
     unfinished = [
-        f"{name} has not finished ({run.record.status}), so that its figures are missing: harness bench --resume {folders[name]}"
+        f"{name} has not finished ({run.record.status}), so that its figures are missing: harness bench --resume {shlex.quote(str(folders[name]))}"
         for name, run in runs.items()
         if run.record.status != Step.FINISHED
     ]

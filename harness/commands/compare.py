@@ -27,9 +27,12 @@ def compare(
     unlike: Annotated[bool, typer.Option("--unlike", help="with --fail-on: compare times and sizes of different devices too")] = False,
 ) -> None:
     """Put finished runs side by side; where they saw the same images, count the labels that differ."""
+    from harness.settings import REPORT_FILES, check_output
     from reports.compare import changed_verdict, regression_section, render_comparison, to_text
     from reports.run import Run
 
+    if out is not None:
+        check_output(out, REPORT_FILES)
     if len(runs) < 2:
         raise UsageError("one run has nothing to be compared with; give two run folders or more")
     names = [run.resolve().name for run in runs]

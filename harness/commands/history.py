@@ -22,7 +22,11 @@ def history(
     out: Annotated[Path | None, typer.Option(help="folder for report.html, with figures, and report.md [default: print Markdown]")] = None,
 ) -> None:
     """Draw what a network's robustness, accuracy and cost were from run to run; only runs that are alike are joined."""
+    from harness.settings import REPORT_FILES, check_output
     from reports.history import render_history, to_text
+
+    if out is not None:
+        check_output(out, REPORT_FILES)
 
     metrics = [name.strip() for word in metric or ["robust,gap,clean,latency"] for name in word.split(",")]
     if out is None:

@@ -8,6 +8,7 @@ engine the better the more is required. Between the two it is INCONCLUSIVE. A fi
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,9 @@ def open_finished(folder: Path) -> Run:
     """
     run = Run.open(folder)
     if run.raw.status != Step.FINISHED:
-        raise UsageError(f"{folder} stopped after the step '{run.raw.status}'. Finish it first: harness bench --resume {folder}")
+        raise UsageError(
+            f"{folder} stopped after the step '{run.raw.status}'. Finish it first: harness bench --resume {shlex.quote(str(folder))}"
+        )
     return run
 
 

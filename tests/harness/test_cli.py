@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import save_file
 
 from harness import cli
+from harness.errors import UsageError
 from harness.models.zoo import ARCHITECTURES
 from harness.records import EngineRecord, Gate, RunRecord, Verdict
-from harness.settings import TIERS, Settings, make_settings
+from harness.settings import TIERS, Settings, check_output, make_settings
 from harness.stages import attack as attack_stage
 
 
@@ -342,3 +343,13 @@ def test_a_margin_is_the_claims(capsys: pytest.CaptureFixture[str], monkeypatch:
         assert code == 2 and words in " ".join(err.split())
     assert make_settings(model="resnet8", margin="1.5pt").allowed == 0.015
     assert make_settings(model="resnet8", tier="bench").allowed == TIERS["bench"].margin
+
+
+def test_a_folder_in_which_no_run_was_begun_is_as_good_as_empty(tmp_path: Path) -> None:
+    """Of a process that died before its first record was whole: no command would go on with it."""
+    (tmp_path / "my run").mkdir()
+    (tmp_path / "my run" / "record.tmp").write_text("{")
+    check_output(tmp_path / "my run")
+    (tmp_path / "my run" / "record.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"harness bench --resume '.*my run'"):
+        check_output(tmp_path / "my run")

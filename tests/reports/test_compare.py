@@ -140,3 +140,13 @@ def test_a_verdict_that_became_another_one_is_in_the_exit_code(verdicts: tuple[V
         make_run(tmp_path / str(number), verdict=verdict)
         runs.append(str(tmp_path / str(number)))
     assert harness("compare", *runs, "--out", str(tmp_path / "out")) == code
+
+
+def test_a_report_is_written_again_but_never_among_other_files(first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    second, out = changed(tmp_path / "second", nothing), tmp_path / "out"
+    for _ in range(2):
+        assert harness("compare", str(first), str(second), "--out", str(out)) == 0
+    (out / "notes.txt").write_text("mine")
+    for words in (["compare", str(first), str(second)], ["history", str(tmp_path)]):
+        assert harness(*words, "--out", str(out)) == 2
+        assert "expected a folder with report.html and report.md alone" in " ".join(capsys.readouterr().err.split())
