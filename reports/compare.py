@@ -79,7 +79,8 @@ def compare(folders: Mapping[str, Path]) -> Comparison:
     models = dict.fromkeys(run.record.model.name for run in runs.values())
     unlike = list(differences({name: run.record for name, run in runs.items()}))
     unfinished = [
-        f"{name} has not finished ({run.record.status}), so that its figures are missing: harness bench --resume {shlex.quote(str(folders[name]))}"
+        f"{name} has not finished ({run.record.status}), so that its figures are missing: "
+        f"harness bench --resume {shlex.quote(str(folders[name]))}"
         for name, run in runs.items()
         if run.record.status != Step.FINISHED
     ]
