@@ -61,7 +61,7 @@ Example: harness bench --model my.safetensors --arch mobilenet_v3_small --data i
 
 Flavours: onnx-fp32, ort-int8, ort-int8-rr, ort-int8-precise, trt-fp32, trt-fp16, trt-int8, trt-int8-sparse, torch-trt, exec:COMMAND
 
-Attacks: fgsm, bim, pgd, FB_pgd_at, cw-l2, apgd-ce, apgd-scaled, apgd-probs, apgd-dlr, apgd-t, bpda, diva, diva-reverse, square,
+Attacks: fgsm, bim, pgd, FB_pgd_at, cw-l2, apgd-ce, apgd-scaled, apgd-probs, apgd-dlr, apgd-t, bpda, bisect, diva, diva-reverse, square,
 square-warm, hopskipjump, noise, autoattack (the standard version, slow); NAME-N: with N steps
 
 Exit codes: 0 nothing refuted, every requirement met · 1 a claim fails or is degraded, or a requirement is missed

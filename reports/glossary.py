@@ -57,7 +57,7 @@ TERMS = (
     Term("claim", "That an engine keeps the twin's robust accuracy to within the margin.", "[Cc]laims?"),
     Term("control", "The float engine beside quantized ones: it shows what the conversion without rounding does.", "[Cc]ontrol"),
     Term("gate", "A check of the measurement itself. A failed one that guards the verdict makes it UNTRUSTED.", "[Gg]ates?"),
-    Term("source", "Who a set of adversarial images was aimed at, and how: S0 to S6.", "[Ss]ources?"),
+    Term("source", "Who a set of adversarial images was aimed at, and how: S0 to S7.", "[Ss]ources?"),
     Term("S0", "Random noise of the same size: what happens without an adversary."),
     Term("S1", "Attacks that follow the twin's gradients (white-box on the twin; on an engine they are transferred)."),
     Term("S2", "Attacks on the compressed network without its quantizers."),

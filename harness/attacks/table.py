@@ -200,6 +200,18 @@ ATTACKS: dict[str, Attack] = {
             )
         ),
         Attack(
+            "bisect",
+            "harness",
+            "Linf",
+            8,
+            "halved",
+            "points between the clean image and the best failure, where a stand-in for the target crosses its boundary",
+            "harness.attacks.bisect:bisect",
+            bf16=False,
+            access=Access.LABELS,
+            continues=True,
+        ),
+        Attack(
             "autoattack",
             "pyautoattack",
             "Linf",

@@ -1,6 +1,7 @@
 """S4: attacks on each engine itself, and on the twin with the same attacks, starts and budgets.
 
 First along gradients: the engine's own margin, and the gradient of its graph read back, or of the twin where it has no quantizers (BPDA).
+Beyond tier `quick`, also near the boundary between the clean image and the best failure of all before.
 Then by queries alone, so that nothing rests on those gradients: from scratch, and from the best failure of all before.
 """
 
@@ -33,6 +34,8 @@ def _sets(context: Context, guided: Target, alone: Target, by_queries: list[Atta
     """BPDA on the target with a gradient, the rest on it without one."""
     eps, name = context.subject.eps, alone.id
     yield Planned("S4", guided, resolve("bpda").with_steps(context.settings.plan.bpda_steps), eps, name, warm=BEFORE)
+    if context.settings.tier != "quick":
+        yield Planned("S4", guided, resolve("bisect"), eps, name, warm=BEFORE)
     for attack in by_queries:
         yield Planned("S4", alone, attack, eps, name, warm=BEFORE if attack.continues else ())
 

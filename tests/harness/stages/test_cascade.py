@@ -217,6 +217,9 @@ def test_each_engine_gets_the_attacks_that_its_answers_allow_and_the_twin_the_sa
     both = [(name, attack) for name, attack, _, _ in planned(context(model, data, {ENGINE: scores, "own": labels}))]
     assert {attack for name, attack in both if name == TWIN} == {"bpda-20", "square-30", "square-warm-30", "hopskipjump-30"}
     assert planned(context(model, data, {})) == []
+    bench = context(model, data, {ENGINE: scores})
+    bench = replace(bench, settings=bench.settings.model_copy(update={"tier": "bench"}))
+    assert [(name, warm) for name, attack, _, warm in planned(bench) if attack == "bisect"] == [(TWIN, before), (ENGINE, before)]
 
 
 def test_the_graph_is_attacked_once_more_at_a_temperature_beyond_the_quick_tier(linear: tuple[nn.Module, Dataset]) -> None:
