@@ -45,9 +45,11 @@ def not_run(record: RunRecord) -> Iterator[tuple[str, str]]:
         yield "TensorRT flavours (trt-fp16, trt-int8, …)", "nothing here speaks for a GPU engine."
     if record.device.emulated:
         yield "Latency, throughput, load time and memory in use", "they need the device itself."
-    if any(engine.build for engine in record.engines):
-        yield "Repeated attack seeds", "the spread between seeds is not known."
-    else:
-        yield "Repeated builds and repeated attack seeds", "the spread between builds and between seeds is not known."
+    once = {
+        "builds": not any(engine.build for engine in record.engines),
+        "attack seeds": len({attack.seed for attack in attacks}) < 2,
+    }
+    if repeated := [what for what, missing in once.items() if missing]:
+        yield f"Repeated {' and repeated '.join(repeated)}", f"the spread between {' and between '.join(repeated)} is not known."
     if not any(latency.energy for engine in record.engines for latency in engine.latency.values()):
         yield "Energy", "no power sensor was read, so no figure is given."

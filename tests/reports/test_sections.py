@@ -9,6 +9,7 @@ import pytest
 from synthetic import make_run
 
 from harness.audit.statistics import mcnemar_p
+from harness.records import NoiseFloor, SeededTransfer
 from reports.format import significant
 from reports.markdown import to_markdown
 from reports.run import Run
@@ -24,10 +25,37 @@ def test_what_no_tier_runs_is_listed_in_every_tier(tmp_path, tier):
     assert [source for source in ("S2", "S3", "S4", "S5", "S6") if any(f"({source}" in what for what in listed)] == ["S2", "S4", "S5", "S6"]
 
 
-def test_engines_that_were_built_again_are_no_limit(tmp_path):
+def test_engines_that_were_built_again_and_attacks_with_other_seeds_are_no_limit(tmp_path):
     record = make_run(tmp_path / "run")
     again = record.model_copy(update={"engines": [engine.model_copy(update={"build": 1}) for engine in record.engines]})
-    assert not any("builds" in what for what, _ in scope.not_run(again))
+    listed = [what for what, _ in scope.not_run(again)]
+    assert "Repeated attack seeds" in listed and not any("builds" in what for what in listed)
+    first = record.attacks[0]
+    seeded = again.model_copy(update={"attacks": [*record.attacks, first.model_copy(update={"seed": first.seed + 1})]})
+    assert not any("Repeated" in what for what, _ in scope.not_run(seeded))
+
+
+def test_seeds_noise_and_inherited_sets_are_told(tmp_path):
+    record = make_run(tmp_path / "run")
+    t, first = record.transfer[0], record.attacks[0]
+    seeded = SeededTransfer(
+        engine=t.engine,
+        source="S1",
+        target="twin",
+        attack=t.attack,
+        eps_exact=t.eps_exact,
+        seeds=[5, 6, 7],
+        transfer_rate=0.5,
+        ci95=(0.4, 0.6),
+    )
+    noise = NoiseFloor(n=40, eps_exact="8/255", right=[30, 34], minimum=0.75, mean=0.8, maximum=0.85, ci95=(0.2, 1.0), worst=0.7)
+    theirs = first.model_copy(update={"source": "S4", "target": "ort-int8#1", "inherited_from": "ort-int8"})
+    changes = {"seeded": [seeded], "noise": noise, "attacks": [*record.attacks, theirs]}
+    record.model_copy(update=changes).save(tmp_path / "run")
+    text = to_markdown(Run.open(tmp_path / "run"))
+    assert "| 5, 6, 7 | 50.0 % [40.0, 60.0] |" in text
+    assert "from 75.0 % to 85.0 %; the worst draw of each image leaves 70.0 %" in text
+    assert "The attacks on ort-int8#1 itself (S4) are those on ort-int8" in text.replace("\\", "")
 
 
 @pytest.mark.parametrize(
