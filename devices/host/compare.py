@@ -130,6 +130,11 @@ def _power(profile: DeviceProfile, state: State) -> Iterator[Mismatch]:
     mode, power, clocks = state.get("power_mode"), profile.power, profile.clocks
     if power.required and mode != power.required:
         remedy = f"Run there: {power.remedy()}"
+        if mode is not None and mode not in power.modes:
+            remedy = (
+                f"{profile.name} has the modes {', '.join(power.modes)}: this board was flashed with others. Choose its own profile "
+                "(harness devices list), or write one that extends it."
+            )
         if mode is None:
             remedy = f"See that this login may run there: {' '.join(power.query)}. To select the mode: {power.remedy()}"
         yield Mismatch(MODE, power.required, mode or UNREADABLE, remedy)

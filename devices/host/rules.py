@@ -73,6 +73,7 @@ class State:
     cuda: str | None = None
     memory_bytes: int | None = None
     power_mode: str | None = None
+    mode_limits_hz: dict[str, float] | None = None
     governors: tuple[str, ...] = ()
     clocks_hz: dict[str, Any] | None = None
     clocks_locked: bool | None = None

@@ -16,7 +16,9 @@ from devices.worker.spec import Watch
 
 Limits = list[float]  # lowest and highest frequency that the clock may take now, in hertz
 
-_MODE = re.compile(r"^NV Power Mode:\s*(\S+)", re.MULTILINE)
+_MODE = re.compile(r"\bNV Power Mode:[ \t]*(\S+)")
+_MODE_LIMIT = re.compile(r"\bPARAM (\w+): ARG MAX_FREQ: .*\bREAL_VAL: (\d+)")
+_VERBOSE = "--verbose"
 _RELEASE = re.compile(r"# R(\d+) \(release\), REVISION: (\d+(?:\.\d+)*)")
 _CLOCK = re.compile(r"^(\w+):?[ \t]+(?![ \t]|Online=0)(?:.* )?MinFreq=(\d+) MaxFreq=(\d+)", re.MULTILINE)
 _GPU_CLOCK = re.compile(r"gpu|ga10b|gv11b|gp10b|gm20b", re.IGNORECASE)
@@ -29,6 +31,7 @@ def observe(reader: Reader, watch: Watch) -> dict[str, Any]:
     clocks = cpu_clocks(reader) | gpu_clocks(reader) | parse_clocks(shown or "")
     memory_kib = re.search(r"^MemTotal:\s+(\d+) kB", reader.text("/proc/meminfo"), re.MULTILINE)
     machine = describe_machine(reader)
+    mode = _shown_mode(reader, watch.power_query)
     return {
         "recorded_from": str(reader.root) if reader.recorded else None,
         "model": reader.text("/proc/device-tree/model") or reader.text("/sys/class/dmi/id/product_name") or None,
@@ -40,7 +43,8 @@ def observe(reader: Reader, watch: Watch) -> dict[str, Any]:
         "jetpack": (reader.output(("dpkg-query", "--showformat=${Version}", "--show", "nvidia-jetpack")) or "").strip() or None,
         "cuda": parse_cuda(reader.text("/usr/local/cuda/version.json")),
         "memory_bytes": int(memory_kib[1]) << 10 if memory_kib else None,
-        "power_mode": parse_power_mode(reader.output(watch.power_query) or "") if watch.power_query else None,
+        "power_mode": parse_power_mode(mode),
+        "mode_limits_hz": parse_mode_limits(mode),
         "governors": sorted({reader.text(path) for path in reader.paths("/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor")}),
         "clocks_hz": clocks,
         "clocks_locked": locked(reader, clocks),
@@ -69,10 +73,29 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def _shown_mode(reader: Reader, query: tuple[str, ...]) -> str:
+    """What the query prints; where `--verbose` is refused (old releases, a login without rights), what it prints without."""
+    shown = reader.output(query) if query else None
+    if shown is None and _VERBOSE in query:
+        shown = reader.output([word for word in query if word != _VERBOSE])
+    return shown or ""
+
+
 def parse_power_mode(shown: str) -> str | None:
-    """The mode's name in what `nvpmodel -q` prints: "NV Power Mode: MODE_30W", its number in the next line."""
+    """The mode's name in what `nvpmodel -q` prints: "NV Power Mode: MODE_30W", its number in the next line.
+
+    None where the name is empty: then no mode was ever set, and the number is -1.
+    """
     found = _MODE.search(shown)
     return found[1] if found else None
+
+
+def parse_mode_limits(shown: str) -> dict[str, float]:
+    """The highest clocks that the mode allows, in hertz, in what `nvpmodel -q --verbose` prints: gpu, emc, dla0_core …
+
+    Those of the CPUs are left out: cpufreq has them, one by one.
+    """
+    return {name.lower(): float(value) for name, value in _MODE_LIMIT.findall(shown) if not name.startswith("CPU_")}
 
 
 def parse_release(text: str) -> str | None:

@@ -17,6 +17,7 @@ from devices.worker.spec import Watch
 HERE = Path(__file__).parent / "fixtures"
 ORIN = load_profile("jetson-orin")
 STATE = observe(Reader(HERE / "jetson-orin"), ORIN.watch)
+SUPER = {**STATE, "power_mode": "MAXN_SUPER"}
 UNLOCKED = parse_clocks((HERE / "texts/jetson_clocks-50w.txt").read_text())
 
 
@@ -55,11 +56,43 @@ def test_this_machine_is_read_without_an_error() -> None:
         ("NV Power Mode: MAXN\n0\n", "MAXN"),
         ("NV Fan Mode:cool\nNV Power Mode: MODE_30W_4CORE\n5\n", "MODE_30W_4CORE"),
         ("NVPM WARN: fan mode is not set!\nNV Power Mode: MAXN_SUPER\n2", "MAXN_SUPER"),
+        ("NVPM VERB: parsing done for /etc/nvpmodel.conf\nNVPM VERB: Current mode: NV Power Mode: 40W\n4\nNVPM VERB: PARAM CPU", "40W"),
+        ("NV Power Mode: \n-1\n", None),
+        ("NV Power Mode:\n-1\n", None),
         ("", None),
     ],
 )
 def test_power_modes(shown: str, mode: str | None) -> None:
     assert parse_power_mode(shown) == mode
+
+
+VERBOSE = """NVPM VERB: Config file: /etc/nvpmodel.conf
+NVPM VERB: Current mode: NV Power Mode: 40W
+4
+NVPM VERB: PARAM CPU_A78_0: ARG MAX_FREQ: PATH /sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq: REAL_VAL: 1497600 CONF_VAL: 1497600
+NVPM VERB: PARAM GPU: ARG MIN_FREQ: PATH /sys/devices/platform/17000000.gpu/devfreq_dev/min_freq: REAL_VAL: 306000000 CONF_VAL: 0
+NVPM VERB: PARAM GPU: ARG MAX_FREQ: PATH /sys/devices/platform/17000000.gpu/devfreq_dev/max_freq: REAL_VAL: 1173000000 CONF_VAL: 1173000000
+NVPM VERB: PARAM EMC: ARG MAX_FREQ: PATH /sys/kernel/nvpmodel_clk_cap/emc: REAL_VAL: 3199000000 CONF_VAL: 9223372036854775807
+"""  # of an Orin NX 16 GB with the super configuration, L4T R36.5; from a public log, shortened
+
+
+def test_the_clocks_of_a_mode_are_told_where_the_query_is_verbose(tmp_path: Path) -> None:
+    program = tmp_path / "bin/nvpmodel"
+    program.parent.mkdir()
+    (tmp_path / "verbose.txt").write_text(VERBOSE)
+    program.write_text(f"#!/bin/sh\ncat '{tmp_path}/verbose.txt'\n")
+    program.chmod(0o755)
+    state = observe(Reader(tmp_path), load_profile("jetson-orin-nx-super").watch)
+    assert (state["power_mode"], state["mode_limits_hz"]) == ("40W", {"gpu": 1.173e9, "emc": 3.199e9})
+
+
+def test_a_query_that_may_not_be_verbose_still_tells_the_mode(tmp_path: Path) -> None:
+    program = tmp_path / "bin/nvpmodel"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n[ $# = 1 ] || exit 1\nprintf 'NV Power Mode: 15W\\n2\\n'\n")
+    program.chmod(0o755)
+    state = observe(Reader(tmp_path), load_profile("jetson-orin-nx").watch)
+    assert (state["power_mode"], state["mode_limits_hz"]) == ("15W", {})
 
 
 @pytest.mark.parametrize(
@@ -129,6 +162,13 @@ def test_each_planted_fault_is_told_once_with_its_remedy(fault: str) -> None:
     (found,) = mismatches(ORIN, state, state)
     assert (found.what, found.observed) == (what, observed)
     assert remedy in found.remedy
+
+
+def test_a_board_flashed_with_other_modes_is_told_so() -> None:
+    """The number of a mode in another table selects another one there."""
+    (found,) = [fault for fault in mismatches(load_profile("jetson-orin-nx"), SUPER, SUPER) if fault.what == "power mode"]
+    assert found.observed == "MAXN_SUPER"
+    assert "was flashed with others" in found.remedy and "nvpmodel -m" not in found.remedy
 
 
 def test_a_runtime_out_of_range_is_told() -> None:

@@ -212,7 +212,37 @@ def test_the_power_mode_decides_the_peak() -> None:
 
 def test_the_remedy_is_the_very_command() -> None:
     assert load_profile("jetson-orin").power.remedy() == "sudo nvpmodel -m 0"
-    assert load_profile("jetson-orin-nx").power.remedy() == "sudo nvpmodel -m 3"
+    assert load_profile("jetson-orin-nano").power.remedy() == "sudo nvpmodel -m 2"
+
+
+# Power modes as nvpmodel numbers them on each board.
+MODES = {
+    "jetson-orin": {"MAXN": 0, "MODE_15W": 1, "MODE_30W": 2, "MODE_50W": 3},
+    "jetson-orin-nx": {"MAXN": 0, "10W": 1, "15W": 2, "25W": 3},
+    "jetson-orin-nx-super": {"MAXN_SUPER": 0, "10W": 1, "15W": 2, "25W": 3, "40W": 4},
+    "jetson-orin-nano": {"15W": 0, "25W": 1, "MAXN_SUPER": 2, "7W": 3},
+    "jetson-thor": {"MAXN": 0, "120W": 1, "90W": 2, "70W": 3},
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_a_boards_modes_are_numbered_as_nvpmodel_does_and_none_that_slows_the_gpu_is_required(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.power.modes == MODES[name]
+    assert profile.power.required in ("MAXN", "MAXN_SUPER")
+    fastest = [peak.power_mode for peak in profile.peaks if peak.unit == "gpu" and peak.power_mode]
+    assert profile.power.required == fastest[0]
+
+
+@pytest.mark.parametrize(("name", "mode", "megahertz"), [
+    ("jetson-orin-nx", "MAXN", 918), ("jetson-orin-nx", "15W", 612), ("jetson-orin-nx", "25W", 408),
+    ("jetson-orin-nx-super", "MAXN_SUPER", 1173), ("jetson-orin-nx-super", "40W", 1173),
+])  # fmt: skip
+def test_an_orin_nxs_peak_is_its_gpus_alone_at_the_clock_of_the_mode(name: str, mode: str, megahertz: int) -> None:
+    """32 tensor cores of 1,024 dense INT8 operations a cycle; the data sheet's 100 TOPS have both DLA cores in them."""
+    (peak,) = [peak for peak in load_profile(name).peaks if (peak.unit, peak.power_mode) == ("gpu", mode)]
+    assert peak.tops["int8"] == pytest.approx(32 * 1024 * megahertz * 1e6 / 1e12, rel=1e-3)
+    assert peak.tops["int8-sparse"] == pytest.approx(2 * peak.tops["int8"], rel=1e-3)
 
 
 def test_what_is_declared_can_be_read_by_people() -> None:

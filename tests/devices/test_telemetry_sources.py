@@ -161,6 +161,11 @@ LINES = {
         {"utilisation:gpu": 0.12, "frequency_hz:gpu": 1300e6, "power_w:VDD_GPU_SOC": 5.139, "temperature_c:gpu": 47.625},
     ),
     "Orin Nano, L4T 36": (NANO_SUPER, {"utilisation:gpu": 0.37, "power_w:VDD_IN": 4.542, "memory_bytes:ram": float(2493 << 20)}),
+    "Thor, its GPU at rest": (
+        "05-14-2026 21:36:35 RAM 26063/125772MB (lfb 35x4MB) CPU [2%@972,0%@972] VDD_GPU -392mW/-392mW VDD_CPU_SOC_MSS 3924mW/3835mW "
+        "VIN_SYS_5V0 5064mW/5055mW VIN 15004mW/15096mW",
+        {"power_w:VDD_GPU": -0.392, "power_w:VDD_CPU_SOC_MSS": 3.924, "power_w:VIN_SYS_5V0": 5.064, "power_w:VIN": 15.004},
+    ),
     "Thor": (THOR, {"frequency_hz:gpu": 1000e6, "frequency_hz:emc": 1866e6}),
 }
 
@@ -180,7 +185,7 @@ def test_thor_tells_no_load_and_a_bare_load_tells_no_clock() -> None:
 
 
 rails = st.dictionaries(
-    st.from_regex(r"V[A-Z0-9_]{2,10}", fullmatch=True).filter(lambda name: name != "NC"), st.integers(0, 99_999), max_size=5
+    st.from_regex(r"V[A-Z0-9_]{2,10}", fullmatch=True).filter(lambda name: name != "NC"), st.integers(-999, 99_999), max_size=5
 )
 clocks = st.lists(st.integers(1, 2000), min_size=1, max_size=3)
 

@@ -17,7 +17,8 @@ _GPU = re.compile(r"\bGR3D(?:_FREQ)?\s+(?:(\d+)%)?(?:@(?:\[([\d,]+)\]|(\d+)))?")
 _MEMORY_CLOCK = re.compile(r"\bEMC_FREQ\s+(?:\d+%)?@(\d+)")
 _MEMORY = re.compile(r"\bRAM\s+(\d+)/\d+MB")
 _TEMPERATURE = re.compile(r"\b([A-Za-z]\w*)@(-?\d+(?:\.\d+)?)C\b")
-_POWER = re.compile(r"\b([A-Z]\w*)\s+(\d+)(?:mW)?/\d+(?:mW)?(?:/\d+(?:mW)?)?(?=\s|$)")  # now/average; JetPack 4 leaves the unit out
+# now/average; JetPack 4 leaves the unit out. A rail at rest may read below zero: the sensor's offset, seen on Thor.
+_POWER = re.compile(r"\b([A-Z]\w*)\s+(-?\d+)(?:mW)?/-?\d+(?:mW)?(?:/-?\d+(?:mW)?)?(?=\s|$)")
 
 
 def open_source(reader: Reader, watch: Watch) -> Stream:
