@@ -115,7 +115,7 @@ def outcome(deployment: Deployment, folder: Path, *, quick: bool, store: Path | 
     try:
         observed = caught(run(deployment, folder, quick=quick, store=store))
     except (UsageError, UntrustedError, ExportError, DeviceError) as error:
-        observed = (f"{REFUSED}{error}",)
+        observed = (f"{REFUSED}{error}".replace(f"{folder}{os.sep}", ""),)
     return Row(deployment.name, deployment.title, deployment.faulty, deployment.expected, observed, _as_expected(deployment, observed))
 
 
