@@ -34,11 +34,12 @@ _MULTIPLIES = re.compile(r"conv|gemm|matmul|matrix|fully|fc", re.IGNORECASE)
 
 # What a kernel's name says of its arithmetic, from names in NVIDIA's documentation and issue tracker. The first match counts.
 _TACTICS = (
-    ("int8", re.compile(r"i8i8|int8|s8s8|imma|i8816|i16832")),
+    ("int8", re.compile(r"i8i8|i8f32|int8|s8s8|imma|i8816|i16832")),
     ("fp8", re.compile(r"e4m3|fp8")),
     ("bf16", re.compile(r"bf16")),
-    ("fp16", re.compile(r"f16f16|fp16|hmma|h884|h1688|h16816|half")),
-    ("fp32", re.compile(r"f32f32|tf32|fp32|sgemm|s1688|scudnn")),
+    ("tf32", re.compile(r"tf32|(?<!f16_)s1688")),
+    ("fp16", re.compile(r"f16f16|fp16|hmma|h884|h1688|h16816|half|f16_s\d")),
+    ("fp32", re.compile(r"f32f32|fp32|sgemm|scudnn")),
 )
 # The same for a tensor's "Format/Datatype", long ("Row major linear FP32") and short ("Half") spellings.
 _TYPES = (
@@ -59,7 +60,7 @@ class Layer:
 
     Attributes:
         name: as the profile has it too.
-        kind: its arithmetic (int8, fp8, bf16, fp16, fp32), `movement` where it computes nothing, `unknown` where the engine hides it.
+        kind: its arithmetic (int8, fp8, bf16, fp16, tf32, fp32), `movement` where it computes nothing, `unknown` where the engine hides it.
         sparse: its kernel uses 2:4 sparsity.
         type: the inspector's LayerType.
         nodes: the ONNX nodes it says it holds.

@@ -66,7 +66,14 @@ _ALL = (
     ),
     Flavour("trt-fp32", "fp32", "tensorrt", "ONNX, float32; TensorRT builds its engine on the device", lambda model, _: model, False, {}),
     Flavour("trt-fp16", "fp16", "tensorrt", "as trt-fp32 in float16, float32 input and output", to_fp16, False, {}),
-    Flavour("trt-int8", "int8", "tensorrt", "ONNX Q/DQ placed by TensorRT's rules", quantize_trt_int8, True, trt_int8.LAYOUT),
+    Flavour(
+        "trt-int8", "int8", "tensorrt", "ONNX Q/DQ placed by TensorRT's rules, the rest in float16",
+        quantize_trt_int8, True, trt_int8.LAYOUT,
+    ),
+    Flavour(
+        "trt-int8-fp32", "int8", "tensorrt", "as trt-int8 with the rest in float32",
+        partial(quantize_trt_int8, half=False), True, trt_int8.FLOAT_LAYOUT,
+    ),
     Flavour(
         "trt-int8-sparse", "int8", "tensorrt", "as trt-int8, of 2:4 sparse weights: the builder may take sparse kernels",
         quantize_trt_int8_sparse, True, trt_int8.SPARSE_LAYOUT,

@@ -19,7 +19,8 @@ from export.onnx import strip
 from export.session import first_line
 
 LARGEST = float(np.finfo(np.float16).max)
-LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+INSTEAD = "Use trt-fp32 or trt-int8-fp32."
+LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "QuantizeLinear", "DequantizeLinear"})  # and where integers begin
 FLOAT32_INPUTS = {("Resize", 2)}  # the scales, which ONNX has in float32 alone
 
 
@@ -32,12 +33,19 @@ def to_fp16(model: ModelProto, _: Calibration) -> ModelProto:
     Raises:
         ExportError: a weight beyond float16's range (65,504), or an operator that has no float16 form.
     """
-    prepared = folded(model)
-    converted = strip(_Converter(prepared).convert())
+    return in_half(folded(model))
+
+
+def in_half(model: ModelProto) -> ModelProto:
+    """`to_fp16` of a graph that is folded already, or quantized: its integers stay, the scales that dequantize them become float16 too.
+
+    The graph is changed in place. Raises ExportError as `to_fp16`.
+    """
+    converted = strip(_Converter(model).convert())
     try:
         onnx.checker.check_model(converted, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"an operator of this network has no float16 form: {first_line(error)}. Use trt-fp32 or trt-int8.") from error
+        raise ExportError(f"an operator of this network has no float16 form: {first_line(error)}. {INSTEAD}") from error
     return converted
 
 
@@ -95,7 +103,7 @@ class _Converter:
             return tensor.name
         values = numpy_helper.to_array(tensor)
         if (top := float(np.abs(values).max(initial=0))) > LARGEST:
-            raise ExportError(f"weight '{tensor.name}' reaches {top:.3g}; float16 ends at {LARGEST:,.0f}. Use trt-fp32 or trt-int8.")
+            raise ExportError(f"weight '{tensor.name}' reaches {top:.3g}; float16 ends at {LARGEST:,.0f}. {INSTEAD}")
         self.added[tensor.name] = numpy_helper.from_array(values.astype(np.float16), _half(tensor.name))
         return _half(tensor.name)
 
@@ -111,13 +119,34 @@ class _Converter:
                 yield _cast(_half(value.name), value.name, TensorProto.FLOAT)
 
 
-def _change_attributes(node: NodeProto) -> None:
+def widened(model: ModelProto) -> ModelProto:
+    """A copy of a graph that computes in float32 what it computed in float16, with the same weights.
+
+    For gradients: below 6e-8 float16 has none, and of a confident network most lie there.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        _change_attributes(node, TensorProto.FLOAT16, TensorProto.FLOAT)
+    for tensor in copy.graph.initializer:
+        _retype(tensor, TensorProto.FLOAT16, TensorProto.FLOAT)
+    del copy.graph.value_info[:]
+    return copy
+
+
+def _change_attributes(node: NodeProto, old: int = TensorProto.FLOAT, new: int = TensorProto.FLOAT16) -> None:
     """Types that a node names itself: a Cast's target, a constant."""
     for attribute in node.attribute:
-        if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
-            attribute.i = TensorProto.FLOAT16
-        elif node.op_type in ("Constant", "ConstantOfShape") and attribute.t.data_type == TensorProto.FLOAT:
-            attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float16), attribute.t.name))
+        if node.op_type == "Cast" and attribute.name == "to" and attribute.i == old:
+            attribute.i = new
+        elif node.op_type in ("Constant", "ConstantOfShape"):
+            _retype(attribute.t, old, new)
+
+
+def _retype(tensor: TensorProto, old: int, new: int) -> None:
+    if tensor.data_type == old:
+        values = numpy_helper.to_array(tensor).astype(helper.tensor_dtype_to_np_dtype(new))
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
 def _half(name: str) -> str:

@@ -1,9 +1,12 @@
-"""INT8 Q/DQ as TensorRT takes it: symmetric everywhere, INT8 alone, activations per tensor, weights per output channel, float bias."""
+"""INT8 Q/DQ as TensorRT takes it: symmetric everywhere, INT8 alone, activations per tensor, weights per output channel, float bias.
+
+What is not quantized computes in float16, as NVIDIA's own tool has it and people deploy it; `trt-int8-fp32` leaves it in float32.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,27 +15,31 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from export.calibration import DEAD, Calibration, Range, activation_ranges
 from export.errors import ExportError
 from export.folded import folded
+from export.fp16 import INSTEAD, LARGEST, in_half
 from export.onnx import strip
 from export.placement import Placement, place
 from export.sparsity import SparseLayer, eligible_layers
 
-LAYOUT = {"activations": "int8 symmetric per tensor", "weights": "int8 symmetric per channel", "bias": "float32"}
+LAYOUT = {"activations": "int8 symmetric per tensor", "weights": "int8 symmetric per channel", "bias": "float16", "rest": "float16"}
+FLOAT_LAYOUT = {**LAYOUT, "bias": "float32", "rest": "float32"}
 SPARSE_LAYOUT = {**LAYOUT, "sparse": True}
 LEVELS = 127  # -128 is left out, as in every symmetric scheme
 MIN_SPARSE_SHARE = 0.5  # of the weights that could be 2:4; a linear head or a shortcut may stay dense
 
 Floats = NDArray[np.float32]
+ToScale = Callable[[float], np.float32]  # the largest magnitude -> the scale
 
 
-def quantize_trt_int8(model: ModelProto, calibration: Calibration) -> ModelProto:
+def quantize_trt_int8(model: ModelProto, calibration: Calibration, *, half: bool = True) -> ModelProto:
     """Quantize a float32 graph for TensorRT, with the placement of `export.placement`.
 
     Args:
         model: as `export.onnx.export_onnx` returns it.
         calibration: images and method; a range is made symmetric about zero, since TensorRT has no zero points.
+        half: what is not quantized computes in float16, and every scale is a number of float16; else in float32.
 
     Raises:
-        ExportError: there is no layer to quantize, or an activation is not finite.
+        ExportError: there is no layer to quantize, an activation is not finite, or something lies beyond float16 (`half`).
     """
     prepared = folded(model)
     placement = place(prepared)
@@ -41,7 +48,10 @@ def quantize_trt_int8(model: ModelProto, calibration: Calibration) -> ModelProto
             "there is no layer to quantize: expected convolutions of 16 input channels or more, or matrix products, with stored weights. "
             "Use trt-fp16."
         )
-    return strip(_Writer(prepared, placement, _scales(placement, activation_ranges(prepared, calibration))).write())
+    to_scale = _half_scale if half else _scale
+    scales = _scales(placement, activation_ranges(prepared, calibration), to_scale)
+    quantized = _Writer(prepared, placement, scales, to_scale).write()
+    return in_half(quantized) if half else strip(quantized)
 
 
 def quantize_trt_int8_sparse(model: ModelProto, calibration: Calibration) -> ModelProto:
@@ -76,24 +86,33 @@ def require_sparse(layers: list[SparseLayer]) -> None:
         )
 
 
-def _scales(placement: Placement, ranges: dict[str, Range]) -> dict[str, np.float32]:
+def _scales(placement: Placement, ranges: dict[str, Range], to_scale: ToScale) -> dict[str, np.float32]:
     """One positive scale per quantized tensor; tensors of a group share the largest range among them."""
     limits: dict[str, float] = defaultdict(float)
     for name, group in placement.scales.items():
         low, high = ranges[name]
         limits[group] = max(limits[group], float(-low), float(high))
-    return {name: _scale(limits[group]) for name, group in placement.scales.items()}
+    return {name: to_scale(limits[group]) for name, group in placement.scales.items()}
 
 
 def _scale(limit: float) -> np.float32:
     return np.float32(limit / LEVELS if limit > DEAD else 1.0)  # what is always zero is zero at any scale
 
 
+def _half_scale(limit: float) -> np.float32:
+    """The least number of float16 that leaves nothing below `limit` outside. It has them down to 6e-8, below which all weights are one."""
+    if limit > LARGEST:
+        raise ExportError(f"a quantized weight or activation reaches {limit:.3g}; float16 ends at {LARGEST:,.0f}. {INSTEAD}")
+    exact = _scale(limit)
+    scale = np.float16(exact)
+    return np.float32(scale if scale >= exact else np.nextafter(scale, np.float16(np.inf)))
+
+
 class _Writer:
     """Rewrites a graph: every quantized edge reads a DequantizeLinear."""
 
-    def __init__(self, model: ModelProto, placement: Placement, scales: dict[str, np.float32]) -> None:
-        self.model, self.placement, self.scales = model, placement, scales
+    def __init__(self, model: ModelProto, placement: Placement, scales: dict[str, np.float32], to_scale: ToScale) -> None:
+        self.model, self.placement, self.scales, self.to_scale = model, placement, scales, to_scale
         self.stored = {tensor.name: tensor for tensor in model.graph.initializer}
         self.added: dict[str, TensorProto] = {}
         self.done: dict[tuple[str, int], str] = {}
@@ -135,7 +154,7 @@ class _Writer:
         """A weight stored in INT8, with a scale for each output channel."""
         values: Floats = numpy_helper.to_array(self.stored[name])
         limits = np.abs(np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)).max(axis=1)
-        scales = np.array([_scale(float(limit)) for limit in limits], np.float32)
+        scales = np.array([self.to_scale(float(limit)) for limit in limits], np.float32)
         along = scales.reshape([-1 if place == axis else 1 for place in range(values.ndim)])
         levels = np.clip(np.rint(values / along), -LEVELS, LEVELS).astype(np.int8)
         base = f"{name}_axis{axis}"

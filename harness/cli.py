@@ -59,7 +59,8 @@ if TYPE_CHECKING:
 BENCH_EPILOG = """
 Example: harness bench --model my.safetensors --arch mobilenet_v3_small --data images/ --normalize imagenet --eps 2/255
 
-Flavours: onnx-fp32, ort-int8, ort-int8-rr, ort-int8-precise, trt-fp32, trt-fp16, trt-int8, trt-int8-sparse, torch-trt, exec:COMMAND
+Flavours: onnx-fp32, ort-int8, ort-int8-rr, ort-int8-precise, trt-fp32, trt-fp16, trt-int8, trt-int8-fp32, trt-int8-sparse, torch-trt,
+exec:COMMAND
 
 Attacks: fgsm, bim, pgd, FB_pgd_at, cw-l2, apgd-ce, apgd-scaled, apgd-probs, apgd-dlr, apgd-t, bpda, bisect, diva, diva-reverse, square,
 square-warm, hopskipjump, noise, autoattack (the standard version, slow); NAME-N: with N steps

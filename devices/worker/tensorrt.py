@@ -182,6 +182,7 @@ def build_plan(onnx: Path, out: Path, options: BuildOptions, *, watch: Watch | N
         target=options.target or THIS_GPU,
         options={
             "strongly_typed": True,
+            "tf32": False,
             "sparse": options.sparse,
             "batches": list(options.batches),
             "workspace_bytes": options.workspace_bytes,
@@ -247,6 +248,7 @@ def _words(text: str) -> str:
 
 def _configure(library: ModuleType, config: tensorrt.IBuilderConfig, options: BuildOptions) -> None:
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED  # the inspector then names every layer's kernel
+    config.clear_flag(library.BuilderFlag.TF32)  # on by default: ten bits of mantissa under the name of float32
     if options.sparse:
         config.set_flag(library.BuilderFlag.SPARSE_WEIGHTS)
     if options.workspace_bytes is not None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-# The arithmetic that may run a precision: an INT8 engine may leave layers in float where that is faster. TensorRT computes fp32 in TF32.
+# The arithmetic that may run a precision: an INT8 engine may leave layers in float where that is faster. TF32 is
+# off in what is built here, and may be on in a plan that the user built: the floor errs downwards.
 ARITHMETIC = {"fp32": ("fp32", "tf32"), "fp16": ("fp32", "tf32", "fp16"), "int8": ("fp32", "tf32", "fp16", "int8")}
 WEIGHT_BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}
 SPARSE = "-sparse"  # a key of `Peaks.operations_per_s` with 2:4 weights, e.g. int8-sparse

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from export.checked import load_checked
 from export.errors import ExportError
+from export.fp16 import widened
 from harness.errors import UsageError
 from harness.models.interpreter import GraphInterpreter, Instruction, Ref
 from harness.models.onnx_batch import check_free, freed, with_plain_reshapes
@@ -75,16 +76,17 @@ class OnnxGraph(GraphInterpreter):
         self.batch, *self.input_shape = shape
 
 
-def read_onnx(path: Path) -> OnnxGraph:
+def read_onnx(path: Path, *, wide: bool = False) -> OnnxGraph:
     """Read an ONNX file into a module. Nothing of it is executed and no file is opened but its own weights' beside it.
 
-    A file of a fixed batch is read with a free one (see `onnx_batch`).
+    A file of a fixed batch is read with a free one (see `onnx_batch`). With `wide`, what it computes in float16 is computed in float32, to
+    be attacked along its gradient.
 
     Raises:
         UsageError: the file is not a graph this can read; says why.
     """
     try:
-        model = load_checked(path)
+        model = widened(load_checked(path)) if wide else load_checked(path)
         graph = OnnxGraph(model, str(path))
         if graph.batch is None:
             return graph

@@ -78,4 +78,4 @@ def dequantize(attributes: dict[str, Any], x: Tensor, scale: Tensor, zero_point:
     values = x.float()
     if zero_point is not None:
         values = values - per_axis(zero_point.float(), values, axis)
-    return values * per_axis(scale, values, axis)
+    return (values * per_axis(scale, values, axis)).to(scale.dtype)

@@ -169,7 +169,7 @@ def main() -> None:
         "ResNet-50": lambda: trained(torchvision.models.resnet50(num_classes=CLASSES), 32, 10, calibration),
     }
     tools: dict[str, Callable[[ModelProto, Dataset, Path], ModelProto]] = {
-        "this project": lambda model, data, _: quantize_trt_int8(model, Calibration(data.images, "minmax")),
+        "this project": lambda model, data, _: quantize_trt_int8(model, Calibration(data.images, "minmax"), half=False),
         "quantize_static": by_quantize_static,
     }
     if given.modelopt:

@@ -129,7 +129,7 @@ def standin(standin_driver: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
     def build(file: Path, out: Path, options: BuildOptions) -> TensorrtPlan:
         out.write_bytes(b"plan:" + file.read_bytes())
-        told = {"sparse": options.sparse, "batches": list(options.batches)}
+        told = {"tf32": False, "sparse": options.sparse, "batches": list(options.batches)}
         version = standin_tensorrt.__version__
         plan = TensorrtPlan(
             out, sha256_file(out), sha256_file(file), "tensorrt", version, "gpu", told, layers=1, seconds=0.1, warnings=("none",)
@@ -180,7 +180,7 @@ def test_it_tells_what_it_built_and_on_what(standin: ModuleType, model: Path) ->
     assert told.version == "10.3.0"
     assert told.options["plan_sha256"] == sha256_file(model.with_suffix(".plan"))
     assert told.options["gpu"] == "Stand-in GPU"
-    assert told.options["build"] == {"sparse": False, "batches": [1, 2, 4]}
+    assert told.options["build"] == {"tf32": False, "sparse": False, "batches": [1, 2, 4]}
     assert told.build_ns > 0
     engine.close()
 

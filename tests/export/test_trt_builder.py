@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -54,7 +55,7 @@ def test_every_flavour_is_built(flavour: str, artefacts: dict[str, Path], tmp_pa
     assert plan.path.read_bytes()[:4] == b"vtrt"  # an engine of TensorRT for RTX
     assert (plan.library, plan.version, plan.target) == ("tensorrt_rtx", trt.__version__, "sm86")
     assert plan.options == {
-        "strongly_typed": True, "sparse": sparse, "batches": [1, 4, 16], "workspace_bytes": 1 << 26, "timing_cache": False
+        "strongly_typed": True, "tf32": False, "sparse": sparse, "batches": [1, 4, 16], "workspace_bytes": 1 << 26, "timing_cache": False
     }  # fmt: skip
     assert plan.layers > 5
     assert verify_plan(plan.path) == plan
@@ -64,12 +65,11 @@ def test_every_flavour_is_built(flavour: str, artefacts: dict[str, Path], tmp_pa
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target(target: str, artefacts: dict[str, Path], tmp_path: Path) -> None:
-    flavour = "trt-fp16" if target == "sm75" else "trt-int8"
-    plan = build_plan(artefacts[flavour], tmp_path / "engine.plan", BuildOptions(target=target))
+    plan = build_plan(artefacts["trt-int8"], tmp_path / "engine.plan", BuildOptions(target=target))
     assert (plan.target, verify_plan(plan.path)) == (target, plan)
 
 
-@pytest.mark.parametrize("flavour", ["trt-fp32", "trt-int8"])
+@pytest.mark.parametrize("flavour", ["trt-fp32", "trt-int8-fp32"])
 def test_turing_has_no_float32_matrix_product(flavour: str, artefacts: dict[str, Path], tmp_path: Path) -> None:
     """What the builder itself refuses, after a graph that the parser takes, comes in its own words."""
     with pytest.raises(RejectedError, match=r"for Turing \(SM75\): FP32 GEMM is not supported"):
@@ -87,7 +87,12 @@ def test_several_builds(artefacts: dict[str, Path], tmp_path: Path) -> None:
 
 def test_int8_weights_are_stored_as_such(artefacts: dict[str, Path], tmp_path: Path) -> None:
     """The network's types are the file's: the parser's layers hold INT8 and float16 where the flavour says so."""
-    for flavour, kinds in (("trt-fp32", {"FLOAT"}), ("trt-fp16", {"FLOAT", "HALF"}), ("trt-int8", {"FLOAT", "INT8"})):
+    for flavour, kinds in (
+        ("trt-fp32", {"FLOAT"}),
+        ("trt-fp16", {"FLOAT", "HALF"}),
+        ("trt-int8-fp32", {"FLOAT", "INT8"}),
+        ("trt-int8", {"FLOAT", "HALF", "INT8"}),
+    ):
         log = trt.Logger(trt.Logger.ERROR)
         network = trt.Builder(log).create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         assert trt.OnnxParser(network, log).parse(artefacts[flavour].read_bytes())
@@ -233,6 +238,22 @@ def test_the_timing_cache_is_left_alone_where_there_is_none(artefacts: dict[str,
     options = BuildOptions(target="sm86", timing_cache=tmp_path / "kernels.cache")
     assert build_plan(artefacts["trt-fp32"], tmp_path / "engine.plan", options).options["timing_cache"] is False
     assert not (tmp_path / "kernels.cache").exists()
+
+
+@pytest.mark.parametrize("flavour", TRT)
+def test_float32_is_float32_and_not_tf32(flavour: str, artefacts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flag that TensorRT sets by default is cleared in the configuration that its own builder gets."""
+    seen = []
+    configure = tensorrt._configure
+
+    def watched(library: ModuleType, config: Any, options: BuildOptions) -> None:
+        seen.append(config.get_flag(library.BuilderFlag.TF32))
+        configure(library, config, options)
+        seen.append(config.get_flag(library.BuilderFlag.TF32))
+
+    monkeypatch.setattr(tensorrt, "_configure", watched)
+    build_plan(artefacts[flavour], tmp_path / "engine.plan", AHEAD)
+    assert seen == [True, False]
 
 
 def test_flags_follow_the_library() -> None:

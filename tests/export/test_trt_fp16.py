@@ -61,7 +61,7 @@ def test_the_input_graph_is_not_changed(graph: ModelProto) -> None:
 def test_a_weight_beyond_the_range_is_refused() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(288, 5)).eval()
     module[1].weight.data[2, 3] = 7e4
-    with pytest.raises(ExportError, match=r"reaches 7e\+04; float16 ends at 65,504. Use trt-fp32 or trt-int8"):
+    with pytest.raises(ExportError, match=r"reaches 7e\+04; float16 ends at 65,504. Use trt-fp32 or trt-int8-fp32"):
         to_fp16(export_onnx(module, (3, 12, 8)), UNUSED)
 
 
@@ -110,5 +110,5 @@ def test_no_half_form() -> None:
         helper.make_node("NonMaxSuppression", ["boxes", "scores"], ["kept"]),
         helper.make_node("Cast", ["kept"], ["logits"], to=TensorProto.FLOAT),
     ]
-    with pytest.raises(ExportError, match=r"no float16 form: .*NonMaxSuppression.*Use trt-fp32 or trt-int8"):
+    with pytest.raises(ExportError, match=r"no float16 form: .*NonMaxSuppression.*Use trt-fp32 or trt-int8-fp32"):
         to_fp16(body(*nodes, boxes_shape=np.array([-1, 12, 4]), scores_shape=np.array([-1, 4, 12])), UNUSED)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from copy import deepcopy
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
+from export import trt_int8
 from export.calibration import Calibration
 from export.errors import ExportError
 from export.onnx import export_onnx
@@ -32,7 +36,7 @@ def test_arithmetic_of_a_linear_layer(images: NDArray[np.uint8]) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(12 * 8 * 3, 5)).eval()
     module[1].weight.data[3] *= 1000  # one channel far larger: a scale for the whole weight would round the others to zero
-    model = quantize_trt_int8(export_onnx(module, (3, 12, 8)), Calibration(images[:4], "minmax"))
+    model = quantize_trt_int8(export_onnx(module, (3, 12, 8)), Calibration(images[:4], "minmax"), half=False)
     x, weight = to_input(images).reshape(48, -1), module[1].weight.detach().numpy()
     step = np.float32(to_input(images[:4]).max() / 127)
     steps = (np.abs(weight).max(axis=1) / 127).astype(np.float32)
@@ -52,6 +56,59 @@ def test_a_channel_of_zeros_and_a_dead_activation(images: NDArray[np.uint8]) -> 
     with torch.no_grad():
         exact = module(torch.from_numpy(to_input(images)))
     np.testing.assert_allclose(open_session(model, optimise=False).run(None, {"images": to_input(images)})[0], exact, atol=0.01)
+
+
+def floats(model: ModelProto) -> dict[str, int]:
+    """Floating type of every stored tensor and every node's output that has one."""
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    found = {value.name: value.type.tensor_type.elem_type for value in graph.value_info} | {t.name: t.data_type for t in graph.initializer}
+    return {name: kind for name, kind in found.items() if kind in (TensorProto.FLOAT, TensorProto.FLOAT16)}
+
+
+def test_what_is_not_quantized_is_float16_or_by_name_float32(graph: ModelProto, images: NDArray[np.uint8]) -> None:
+    calibration = Calibration(images, "minmax")
+    half, single = (quantize_trt_int8(graph, calibration, half=half) for half in (True, False))
+    onnx.checker.check_model(half, full_check=True)
+    assert set(floats(half).values()) == {TensorProto.FLOAT16}
+    assert set(floats(single).values()) == {TensorProto.FLOAT}
+    assert (half.graph.input[0].type.tensor_type.elem_type, half.graph.output[0].type.tensor_type.elem_type) == (TensorProto.FLOAT,) * 2
+    assert [node.op_type for node in half.graph.node if node.op_type != "Cast"] == [node.op_type for node in single.graph.node]
+    found, exact = (open_session(model, optimise=False).run(None, {"images": to_input(images)})[0] for model in (half, single))
+    assert 0 < np.abs(found - exact).max() < 0.03 * np.abs(exact).max()
+
+
+@given(st.floats(1e-7, 65_504.0))
+def test_a_scale_of_float16_leaves_nothing_outside(limit: float) -> None:
+    """Rounded up to a number of float16: the next smaller one would clip."""
+    scale = trt_int8._half_scale(limit)
+    assert np.float32(np.float16(scale)) == scale > 0
+    assert scale * 127 >= np.float32(limit) * (1 - 1e-6)
+    below = np.nextafter(np.float16(scale), np.float16(0))
+    assert limit <= trt_int8.DEAD or np.float32(below) * 127 < limit * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("layer", [1, 3])
+def test_what_float16_cannot_hold_is_refused_and_float32_offered(layer: int, images: NDArray[np.uint8]) -> None:
+    """Activations of the one layer, and a weight of the other."""
+    module = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 1), nn.Flatten(), nn.Linear(16 * 96, 5)).eval()
+    module[layer].weight.data[:] *= 3e6
+    with pytest.raises(ExportError, match=r"reaches .*; float16 ends at 65,504. Use trt-fp32 or trt-int8-fp32"):
+        quantize_trt_int8(export_onnx(module, (3, 12, 8)), Calibration(images, "minmax"))
+    quantize_trt_int8(export_onnx(module, (3, 12, 8)), Calibration(images, "minmax"), half=False)
+
+
+def test_weights_near_float16s_end_keep_their_levels(images: NDArray[np.uint8]) -> None:
+    """Channels that folding made tiny: the scale is subnormal in float16, and the levels are those of that very scale."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(288, 5)).eval()
+    module[1].weight.data[2] *= 1e-3
+    model = quantize_trt_int8(export_onnx(module, (3, 12, 8)), Calibration(images, "minmax"))
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    (levels,) = [value for value in stored.values() if value.dtype == np.int8 and value.ndim == 2]
+    (scales,) = [value for value in stored.values() if value.dtype == np.float16 and value.shape == (5,) and (value > 0).all()]
+    assert scales[2] < np.finfo(np.float16).tiny
+    weight = module[1].weight.detach().numpy()
+    rebuilt = (levels.T if levels.shape != weight.shape else levels) * scales.astype(np.float32)[:, None]
+    assert np.abs(rebuilt[2] - weight[2]).max() <= scales[2].astype(np.float32) / 2 * 1.001
 
 
 def test_nothing_to_quantize(images: NDArray[np.uint8]) -> None:

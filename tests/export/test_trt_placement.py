@@ -110,7 +110,7 @@ def network(*blocks: str) -> ModelProto:
 
 
 def quantized(*blocks: str) -> Graph:
-    return Graph(quantize_trt_int8(network(*blocks), Calibration(IMAGES, "minmax")))
+    return Graph(quantize_trt_int8(network(*blocks), Calibration(IMAGES, "minmax"), half=False))
 
 
 class Graph:

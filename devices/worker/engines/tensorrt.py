@@ -193,7 +193,7 @@ def _plan(artefact: Path, build: BuildOptions, version: str) -> tuple[TensorrtPl
     path = artefact.with_suffix(".plan")
     with contextlib.suppress(BuildError):
         plan = verify_plan(path)
-        asked = {"sparse": build.sparse, "batches": list(build.batches)}
+        asked = {"tf32": False, "sparse": build.sparse, "batches": list(build.batches)}
         if (plan.onnx_sha256, plan.version) == (sha256_file(artefact), version) and asked.items() <= plan.options.items():
             return plan, 0
     start = time.perf_counter_ns()

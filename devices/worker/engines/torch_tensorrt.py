@@ -33,6 +33,7 @@ class TorchTensorRt:
         except Exception as error:  # zipfile's, pickle's, or PyTorch's own
             raise RefusedError(f"{artefact.name} is no saved torch.export program (.pt2): {error}") from error
         self._check(program, options)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # what stays in PyTorch is float32 as well
         before = torch.cuda.memory_reserved()
         least, usual, most = options.batches
         shape = tuple(program.example_inputs[0][0].shape)[1:]
@@ -40,7 +41,7 @@ class TorchTensorRt:
             min_shape=(least, *shape), opt_shape=(usual, *shape), max_shape=(most, *shape), dtype=torch.float32, name=options.input_name
         )
         try:
-            self._module = compiler.dynamo.compile(program, arg_inputs=[spec])
+            self._module = compiler.dynamo.compile(program, arg_inputs=[spec], disable_tf32=True)
         except Exception as error:  # TensorRT's, or the compiler's own
             raise RefusedError(f"torch_tensorrt {compiler.__version__} cannot compile {artefact.name}: {error}") from error
         self._most = most

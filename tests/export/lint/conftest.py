@@ -48,7 +48,11 @@ def exported() -> dict[str, ModelProto]:
     images = np.random.default_rng(0).integers(0, 256, (8, SHAPE[1], SHAPE[2], 3), dtype=np.uint8)
     graph = export_onnx(Joined().eval(), SHAPE)
     calibration = Calibration(images, "minmax")
-    return {"fp32": graph, "trt": quantize_trt_int8(graph, calibration), "ort": quantize_int8(graph, calibration, reduce_range=True)}
+    return {
+        "fp32": graph,
+        "trt": quantize_trt_int8(graph, calibration, half=False),
+        "ort": quantize_int8(graph, calibration, reduce_range=True),
+    }
 
 
 @pytest.fixture

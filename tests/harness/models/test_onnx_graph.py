@@ -295,6 +295,34 @@ def test_a_padded_max_pool_reaches_int8(apart: bool, pads: list[int], quantize_g
     assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
 
 
+def test_a_half_graph_is_attacked_in_float32_and_run_as_it_is(tmp_path: Path) -> None:
+    """INT8 with the rest in float16: read wide it has a gradient where the network is sure, and the same answers."""
+    rng = np.random.default_rng(0)
+    stored = {"w": rng.standard_normal((16, 3, 3, 3)), "v": rng.standard_normal((16, 16, 1, 1)), "fc": rng.standard_normal((16, 5))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("Conv", ["r", "v"], ["c"]),
+        helper.make_node("GlobalAveragePool", ["c"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("MatMul", ["f", "fc"], ["logits"]),
+    ]
+    model = classifier(nodes, {name: array.astype(np.float32) for name, array in stored.items()}, (None, 3, 16, 16))
+    images = rng.integers(0, 256, (16, 16, 16, 3)).astype(np.uint8)
+    half = quantize_trt_int8(export_onnx(OnnxGraph(model).eval(), (3, 16, 16)), Calibration(images, "minmax"))
+    onnx.save(half, tmp_path / "half.onnx")
+    x = torch.from_numpy(to_input(images)).requires_grad_()
+    expected = run(half, x.detach())
+    for wide in (False, True):
+        graph = read_onnx(tmp_path / "half.onnx", wide=wide).eval()
+        logits = graph(x)
+        assert logits.dtype == torch.float32
+        assert {value.dtype for value in graph.parameters()} == {torch.float32 if wide else torch.float16}
+        assert np.abs(logits.detach().numpy() - expected).max() < 0.03 * np.abs(expected).max()
+    (gradient,) = torch.autograd.grad(1e-9 * logits.sum(), x)
+    assert (gradient != 0).float().mean() > 0.9, "far below what float16 holds"
+
+
 def relu(source: str = "x", result: str = "y") -> onnx.NodeProto:
     return helper.make_node("Relu", [source], [result])
 
