@@ -13,17 +13,17 @@ import hashlib
 import io
 import json
 import os
-import select
 import shutil
-import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.worker.caller import end_with_caller
 from devices.worker.engines import Loaded, NotRunError, RefusedError, make_engine
 from devices.worker.environment import describe_machine, resident_bytes
 from devices.worker.loadgen import drive
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     out = os.dup(1)
     os.dup2(2, 1)  # what a runtime prints is no answer
     wire = Wire(0, out)
-    threading.Thread(target=_end_with_caller, args=(0,), daemon=True).start()
+    end_with_caller(0)
     folder = Path(arguments[0])
     try:
         spec = EngineSpec.load(folder)
@@ -79,7 +79,8 @@ class Session:
         self._engine = make_engine(spec.runtime)
         self.tell("load", 0, 1)
         start = self._clock()
-        self._loaded = self._engine.load(self._artefact, spec.options)
+        self._options = replace(spec.options, build=spec.build)
+        self._loaded = self._engine.load(self._artefact, self._options)
         self._load_ns = self._clock() - start
         self._pool: Images = np.zeros((1, *spec.shape), np.uint8)
         self._watches: dict[tuple[int, bool], Stopwatch] = {}
@@ -191,7 +192,7 @@ class Session:
         for stale in self._folder.glob(f"{OPTIMISED_GRAPH}.*"):
             stale.unlink()
         again = make_engine(self._spec.runtime)
-        again.load(self._artefact, self._spec.options, self._folder / f"{OPTIMISED_GRAPH}.onnx")
+        again.load(self._artefact, self._options, self._folder / f"{OPTIMISED_GRAPH}.onnx")
         head = to_input(self._pool[: self._spec.batch])
         equal = bool(np.array_equal(again.infer(head), self._engine.infer(head)))
         again.close()
@@ -290,12 +291,3 @@ def _batches(images: Images, size: int, count: int) -> list[Floats]:
 def _digest(artefact_sha256: str, loaded: Loaded) -> str:
     """What really runs, for a runtime that keeps no plan: the file, the runtime's version and its options."""
     return hashlib.sha256(json.dumps([artefact_sha256, loaded.version, loaded.options], sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _end_with_caller(fd: int) -> None:
-    """End this process once nobody holds the other end of `fd`: a killed caller or a lost connection leaves nothing behind."""
-    hangup = select.poll()
-    hangup.register(fd, select.POLLHUP | select.POLLERR | select.POLLRDHUP)
-    hangup.poll()
-    time.sleep(1.0)  # a request to close may still be read
-    os._exit(1)

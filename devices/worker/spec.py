@@ -62,6 +62,7 @@ class RuntimeOptions:
         session_config: further entries of the runtime's own configuration, e.g. {"session.x64quantprecision": "1"}.
         batches: smallest, usual and largest batch, for a runtime that builds its engine for them.
         sparse: the weights are 2:4 sparse, so that a runtime may choose kernels that use it.
+        build: which of several builds of one artefact, for a runtime whose builder is not deterministic.
     """
 
     input_name: str
@@ -71,6 +72,7 @@ class RuntimeOptions:
     session_config: dict[str, str] = field(default_factory=dict)
     batches: tuple[int, int, int] = (1, 8, 32)
     sparse: bool = False
+    build: int = 0
 
 
 @dataclass(frozen=True)

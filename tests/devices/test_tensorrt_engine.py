@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from devices.host.session import EngineError
 from devices.host.transports.local import Local
+from devices.worker import build as build_module
 from devices.worker import cuda
 from devices.worker.engines import NotRunError, RefusedError
 from devices.worker.engines import tensorrt as engine_module
@@ -127,7 +128,7 @@ def test_torch_tensorrt_without_a_gpu_says_so(tmp_path: Path) -> None:
 def standin(standin_driver: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     """The engine's module, on a driver and a library that compute on the host. The builder packs the ONNX file into its "plan"."""
 
-    def build(file: Path, out: Path, options: BuildOptions) -> TensorrtPlan:
+    def build(file: Path, out: Path, options: BuildOptions) -> None:
         out.write_bytes(b"plan:" + file.read_bytes())
         told = {"tf32": False, "sparse": options.sparse, "batches": list(options.batches)}
         version = standin_tensorrt.__version__
@@ -136,14 +137,16 @@ def standin(standin_driver: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         )
         plan.save()
         built.append(out)
-        return plan
+        caches.append(options.timing_cache)
 
     built: list[Path] = []
+    caches: list[Path | None] = []
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(cuda, "LIBRARY", str(standin_driver))
     monkeypatch.setattr(engine_module, "load_library", lambda: standin_tensorrt)
-    monkeypatch.setattr(engine_module, "build_plan", build)
-    engine_module.built = built  # type: ignore[attr-defined]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(engine_module, "build_apart", build)
+    engine_module.built, engine_module.caches = built, caches  # type: ignore[attr-defined]
     return engine_module
 
 
@@ -178,7 +181,7 @@ def test_it_tells_what_it_built_and_on_what(standin: ModuleType, model: Path) ->
     engine = TensorRt()
     told = engine.load(model, OPTIONS)
     assert told.version == "10.3.0"
-    assert told.options["plan_sha256"] == sha256_file(model.with_suffix(".plan"))
+    assert told.options["plan_sha256"] == sha256_file(standin.built[0])
     assert told.options["gpu"] == "Stand-in GPU"
     assert told.options["build"] == {"tf32": False, "sparse": False, "batches": [1, 2, 4]}
     assert told.build_ns > 0
@@ -196,13 +199,50 @@ def test_the_same_engine_is_built_once_and_again_where_anything_differs(standin:
     assert load() == 0
     assert load(replace(OPTIONS, sparse=True)) > 0
     assert load(replace(OPTIONS, batches=(1, 1, 4))) > 0
-    assert len(standin.built) == 3
+    assert load(replace(OPTIONS, build=1)) > 0
+    assert len(standin.built) == 4
+
+
+def test_a_second_run_builds_nothing_and_the_builds_of_one_share_no_kernel_times(
+    standin: ModuleType, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another folder, as every run has; another model of the same board takes the times, another build or board does not."""
+
+    def load(file: Path, build: int = 0) -> int:
+        engine = TensorRt()
+        told = engine.load(file, replace(OPTIONS, build=build))
+        engine.close()
+        return told.build_ns
+
+    again, other = tmp_path / "again" / "model.onnx", tmp_path / "other.onnx"
+    again.parent.mkdir()
+    again.write_bytes(model.read_bytes())
+    changed = onnx.load(model)
+    changed.doc_string = "another"
+    onnx.save(changed, other)
+    assert load(model) > 0 and load(model, 1) > 0
+    assert load(again) == load(again, 1) == 0
+    assert load(other) > 0
+    monkeypatch.setattr(engine_module.Reader, "text", lambda reader, path: "another board")
+    assert load(model) > 0
+    first, second, of_other, elsewhere = standin.caches
+    assert first == of_other and len({first, second, elsewhere}) == 3
+
+
+def test_no_more_plans_are_kept_than_said(standin: ModuleType, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_module, "KEPT", 2)
+    for build in range(4):
+        engine = TensorRt()
+        engine.load(model, replace(OPTIONS, build=build))
+        engine.close()
+    assert [path.exists() for path in standin.built].count(True) == 2
+    assert standin.built[-1].exists()
 
 
 def test_a_plan_from_elsewhere_is_never_loaded(standin: ModuleType, model: Path) -> None:
     """Native code in a file that lies where ours would: it is built over, not deserialised."""
     TensorRt().load(model, OPTIONS)
-    model.with_suffix(".plan").write_bytes(b"plan:foreign")
+    standin.built[0].write_bytes(b"plan:foreign")
     engine = TensorRt()
     assert engine.load(model, OPTIONS).build_ns > 0
     np.testing.assert_allclose(engine.infer(images(2)), images(2).reshape(2, -1) @ WEIGHT, atol=1e-4)

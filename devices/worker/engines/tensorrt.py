@@ -1,5 +1,5 @@
-"""TensorRT on this machine's GPU: the ONNX file is built into an engine here, checked to be ours, and run through the CUDA driver. A plan
-that the user built is run as it is; TensorRT itself refuses one that was built for another GPU or version.
+"""TensorRT on this machine's GPU: the ONNX file is built into an engine here, by a process of its own, checked to be ours, and run through
+the CUDA driver. A plan that the user built is run as it is; TensorRT itself refuses one that was built for another GPU or version.
 
 Where the time of a call goes is read from CUDA events around the copies and the engine; from the clock of the caller it is one call,
 copies and all. The engine is called as an application would: one stream, no CUDA graph.
@@ -9,7 +9,6 @@ TensorRT 10.3 (JetPack 6) to 11, and TensorRT for RTX: the calls used here are t
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from dataclasses import replace
@@ -19,12 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.worker.build import build_apart, kept_plan
 from devices.worker.cuda import Buffer, Cuda, DriverError
 from devices.worker.engines import Loaded, NotRunError, RefusedError
 from devices.worker.engines.pieces import in_pieces
 from devices.worker.files import sha256_file
+from devices.worker.reader import Reader
 from devices.worker.spec import RuntimeOptions
-from devices.worker.tensorrt import BuildError, BuildOptions, TensorrtPlan, build_plan, load_library, log_of, verify_plan
+from devices.worker.tensorrt import BuildError, BuildOptions, TensorrtPlan, build_plan, load_library, log_of
 from devices.worker.trtexec import cross_check
 
 PLANS = (".plan", ".engine", ".trt")  # an engine that is built already
@@ -46,7 +47,7 @@ class TensorRt:
             if artefact.suffix in PLANS:
                 plan, built_ns = given_plan(artefact, library), 0
             else:
-                plan, built_ns = _plan(artefact, build, library.__version__)
+                plan, built_ns = _plan(artefact, build, self._identity(library), options.build)
         except BuildError as error:
             raise RefusedError(str(error)) from error
         before = self._cuda.free_bytes()
@@ -86,6 +87,11 @@ class TensorRt:
         for event in self._events:
             self._cuda.drop(event)
         self._cuda.close()
+
+    def _identity(self, library: Any) -> dict[str, str]:
+        """What a plan and its kernels' times belong to. Every Jetson Orin calls its GPU by one name: the board tells them apart."""
+        board = Reader().text("/proc/device-tree/model")
+        return {"library": library.__name__, "version": library.__version__, "board": board, **self._cuda.describe()}
 
     def _open(self, library: Any, plan: TensorrtPlan, options: RuntimeOptions) -> None:
         """Deserialise a plan that is known to be ours, and make room for the largest batch."""
@@ -188,17 +194,11 @@ def _batches(engine: Any, name: str, batch: int) -> tuple[int, int, int]:
     return least, usual, most
 
 
-def _plan(artefact: Path, build: BuildOptions, version: str) -> tuple[TensorrtPlan, int]:
-    """The plan of this very file, options and version, built now unless it was before; and the nanoseconds that took."""
-    path = artefact.with_suffix(".plan")
-    with contextlib.suppress(BuildError):
-        plan = verify_plan(path)
-        asked = {"tf32": False, "sparse": build.sparse, "batches": list(build.batches)}
-        if (plan.onnx_sha256, plan.version) == (sha256_file(artefact), version) and asked.items() <= plan.options.items():
-            return plan, 0
+def _plan(artefact: Path, build: BuildOptions, identity: dict[str, str], number: int) -> tuple[TensorrtPlan, int]:
+    """The plan of this file, built now unless it was before; and the nanoseconds that took."""
     start = time.perf_counter_ns()
-    build_plan(artefact, path, build)
-    return verify_plan(path), time.perf_counter_ns() - start
+    plan, new = kept_plan(artefact, build, identity, number, build_apart)
+    return plan, time.perf_counter_ns() - start if new else 0
 
 
 def _check_tensors(library: Any, engine: Any, options: RuntimeOptions) -> tuple[str, str]:
