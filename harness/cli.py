@@ -63,7 +63,7 @@ Flavours: onnx-fp32, ort-int8, ort-int8-rr, ort-int8-precise, trt-fp32, trt-fp16
 exec:COMMAND
 
 Attacks: fgsm, bim, pgd, FB_pgd_at, cw-l2, apgd-ce, apgd-scaled, apgd-probs, apgd-dlr, apgd-t, bpda, bisect, diva, diva-reverse, square,
-square-warm, hopskipjump, noise, autoattack (the standard version, slow); NAME-N: with N steps
+square-warm, square-l2, hopskipjump, noise, autoattack (the standard version, slow); NAME-N: with N steps
 
 Exit codes: 0 nothing refuted, every requirement met · 1 a claim fails or is degraded, or a requirement is missed
 · 2 wrong usage or input · 3 inconclusive or untrusted

@@ -99,7 +99,7 @@ TERMS = (
     Term(
         "Square",
         "An attack that only asks for logits, changing squares at random; warm: from an earlier attack's best failure.",
-        r"square(?:-warm)?(?:-\d+)?|Square",
+        r"square(?:-warm|-l2)?(?:-\d+)?|Square",
     ),
     Term("C&W", "A minimum-norm attack (Carlini and Wagner 2017).", r"cw-l2|C&W"),
     Term(

@@ -178,13 +178,16 @@ class NearestSearch(Search):
 
     def _keep(self, images: Tensor, logits: Tensor, rows: Tensor, labels: Tensor) -> None:
         rounded = (255 * images).round().clamp(0, 255)
-        distance = (rounded - self._levels).flatten(1).norm(dim=1)
-        near = (distance < self.distance).nonzero().squeeze(1)
+        distance = (rounded - self._levels[rows]).flatten(1).norm(dim=1)
+        near = (distance < self.distance[rows]).nonzero().squeeze(1)
         if len(near):
-            self.queries[rows[near]] += 1
-            fools = self.module(rounded[near] / 255).argmax(1) != labels[near]
-            taken = near[fools]
-            self.best[taken], self.distance[taken] = rounded[taken] / 255, distance[taken]
+            answers = logits[near].clone()
+            moved = (rounded[near] / 255 != images[near]).flatten(1).any(1)  # bytes were asked about already
+            if moved.any():
+                self.queries[rows[near[moved]]] += 1
+                answers[moved] = self.module(rounded[near[moved]] / 255).to(answers.dtype)
+            taken = near[answers.argmax(1) != labels[near]]
+            self.best[rows[taken]], self.distance[rows[taken]] = rounded[taken] / 255, distance[taken]
 
 
 class _Asked(nn.Module):

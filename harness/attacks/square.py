@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pyautoattack.square import SquareAttack
 from torch import Tensor
@@ -10,37 +12,90 @@ from harness.attacks.gradient import seeded
 from harness.attacks.search import Search, margins
 
 SHARE, SHARE_WARM = 0.8, 0.05  # of the image, that the first squares cover: the paper's, and where there is something to lose
+RADII = (4.0, 2.0, 1.0, 0.5, 0.25, 0.125)  # of the L2 norm of images in [0, 1]
+HALVINGS = 6  # of the way from the clean image to what fools at a radius
+SMALLEST = 5  # pixels of an edge: the L2 form begins with a grid of five by five squares
 
 
 def square(search: Search, *, steps: int) -> None:
     """At most `steps` queries for each image after that of its start, until it fools."""
-    seed = search.seeds[0] % 2**31
-    with seeded(seed), torch.no_grad():
-        attack = _Square(search, steps)
-        attack.init_hyperparam(search.images)
-        attack.attack_single_run(search.images, search.labels)
+    with seeded(search.seeds[0] % 2**31), torch.no_grad():
+        everyone = torch.arange(len(search.images), device=search.images.device)
+        first = search.start() if search.warm else None
+        _Square(search, everyone, "Linf", search.eps, steps, first).run()
+
+
+def square_l2(search: Search, *, steps: int) -> None:
+    """At most `steps` queries for each image: in a large L2 ball, then, where something fools there, in ever smaller ones.
+
+    The form of the paper has a radius; this looks for the smallest. What fools in a ball is drawn back to the boundary by halving the way,
+    and where that is nearer than the next radius, the radius is that of the ball after. Images below 5 x 5 pixels are left alone.
+    """
+    budget = steps // len(RADII) - HALVINGS - 1
+    if min(search.images.shape[2:]) < SMALLEST or budget < 1:
+        return
+    with seeded(search.seeds[0] % 2**31), torch.no_grad():
+        nearest = search.images.new_full((len(search.images),), torch.inf)
+        fallen = torch.ones_like(nearest, dtype=torch.bool)
+        for radius in RADII:
+            due = (fallen & (nearest > radius)).nonzero().squeeze(1)
+            if len(due):
+                found, fools = _Square(search, due, "L2", radius, budget).run()
+                nearest[due[fools]] = _drawn_back(search, due[fools], found[fools]).minimum(nearest[due[fools]])
+            fallen = nearest <= radius * (1 + 1e-6)
+
+
+def _drawn_back(search: Search, among: Tensor, found: Tensor) -> Tensor:
+    """The smallest distance, (m,), at which an image on the way from the clean one to `found` (m, c, h, w) is seen to fool."""
+    clean, labels = search.images[among], search.labels[among]
+    low, high = torch.zeros(len(among), 1, 1, 1, device=clean.device), torch.ones(len(among), 1, 1, 1, device=clean.device)
+    for _ in range(HALVINGS if len(among) else 0):
+        middle = (low + high) / 2
+        x = (255 * (clean + middle * (found - clean))).round() / 255
+        fools = (search.ask(x, among).argmax(1) != labels)[:, None, None, None]
+        low, high = torch.where(fools, low, middle), torch.where(fools, middle, high)
+    distance: Tensor = (high * (found - clean)).flatten(1).norm(dim=1)
+    return distance
 
 
 class _Square(SquareAttack):  # type: ignore[misc]  # the library has no types
-    """The library's loop, from the search's own start where that is a warm one; the search sees every image that is asked about."""
+    """The library's loop for some images of a search, which sees every image that is asked about.
 
-    def __init__(self, search: Search, steps: int) -> None:
-        share = SHARE_WARM if search.warm else SHARE
-        super().__init__(search.module, norm="Linf", n_queries=steps, eps=search.eps, p_init=share, device=search.images.device)
-        self._search = search
-        self._first = search.start() if search.warm else None
-        self._margin = search.images.new_full((len(search.images),), torch.inf)
+    Args:
+        among: int64 (m,), positions among the search's present rows.
+        first: (m, c, h, w) in the L-inf ball, where the loop begins instead of with stripes; None: as the library does.
+    """
+
+    def __init__(
+        self, search: Search, among: Tensor, norm: Literal["Linf", "L2"], eps: float, steps: int, first: Tensor | None = None
+    ) -> None:
+        share = SHARE if first is None else SHARE_WARM
+        super().__init__(search.module, norm=norm, n_queries=steps, eps=eps, p_init=share, device=search.images.device)
+        self._search, self._among, self._first = search, among, first
+        self._images, self._labels = search.images[among], search.labels[among]
+        self._margin = search.images.new_full((len(among),), torch.inf)
+
+    def run(self) -> tuple[Tensor, Tensor]:
+        """What the loop ends with, (m, c, h, w), and where it fools, bool (m,)."""
+        self.init_hyperparam(self._images)
+        _, found = self.attack_single_run(self._images, self._labels)
+        return found, self._margin < 0
 
     def random_choice(self, shape: list[int]) -> Tensor:
         """Random signs; for the first image of all, (n, c, 1, w) of them, what leads to the warm start."""
         if self._first is not None and len(shape) == 4:
-            return (self._first - self._search.images) / self._search.eps
+            towards: Tensor = (self._first - self._images) / self.eps
+            return towards
         signs: Tensor = super().random_choice(shape)
         return signs
 
     def margin_and_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The margins of the images that do not fool yet, which the library asks about and does not name."""
-        among = (self._margin > 0).nonzero().squeeze(1)
-        margin = margins(self._search.ask(x, among), y)
-        self._margin[among] = torch.minimum(self._margin[among], margin)
+        due = (self._margin > 0).nonzero().squeeze(1)
+        margin = margins(self._search.ask(self._shown(x), self._among[due]), y)
+        self._margin[due] = torch.minimum(self._margin[due], margin)
         return margin, margin.clone()
+
+    def _shown(self, x: Tensor) -> Tensor:
+        """In the L2 form bytes: the nearest are looked for, and floats would be asked about twice."""
+        return x if self.norm == "Linf" else (255 * x).round() / 255

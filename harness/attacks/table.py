@@ -200,6 +200,17 @@ ATTACKS: dict[str, Attack] = {
             )
         ),
         Attack(
+            "square-l2",
+            "pyautoattack",
+            "L2",
+            1000,
+            "random squares in L2 balls of 4 to 0.125",
+            "1,000 queries for the smallest L2 distance, no gradient",
+            "harness.attacks.square:square_l2",
+            bf16=False,
+            access=Access.SCORES,
+        ),
+        Attack(
             "bisect",
             "harness",
             "Linf",

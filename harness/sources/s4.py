@@ -2,7 +2,8 @@
 
 First along gradients: the engine's own margin, and the gradient of its graph read back, or of the twin where it has no quantizers (BPDA).
 Beyond tier `quick`, also near the boundary between the clean image and the best failure of all before.
-Then by queries alone, so that nothing rests on those gradients: from scratch, and from the best failure of all before.
+Then by queries alone, so that nothing rests on those gradients: from scratch, and from the best failure of all before; where the run
+measures L2 distances, for these too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def plan(context: Context) -> Iterator[Planned]:
     """For the twin and each engine, BPDA and the attacks by queries that its answers allow."""
     if not context.subject.attacks or not context.engines:
         return
-    by_queries = {name: _by_queries(engine, context.settings.plan.queries) for name, engine in context.engines.items()}
+    by_queries = {name: _by_queries(engine, context) for name, engine in context.engines.items()}
     on_twin = list(dict.fromkeys(attack for attacks in by_queries.values() for attack in attacks))
     yield from _sets(context, context.twin, context.twin, on_twin)
     for name, engine in context.engines.items():
@@ -40,7 +41,10 @@ def _sets(context: Context, guided: Target, alone: Target, by_queries: list[Atta
         yield Planned("S4", alone, attack, eps, name, warm=BEFORE if attack.continues else ())
 
 
-def _by_queries(engine: Target, queries: int) -> list[Attack]:
+def _by_queries(engine: Target, context: Context) -> list[Attack]:
     """Of an engine that names labels only, the attack that needs no more."""
-    names = ("square", "square-warm") if engine.access.suffices(Access.SCORES) else ("hopskipjump",)
-    return [resolve(name).with_steps(queries) for name in names]
+    names = ["hopskipjump"]
+    if engine.access.suffices(Access.SCORES):
+        distances = context.settings.tier != "quick" and any(not attack.bounded for attack in context.subject.attacks)
+        names = ["square", "square-warm", *["square-l2"] * distances]
+    return [resolve(name).with_steps(context.settings.plan.queries) for name in names]

@@ -88,7 +88,9 @@ class Cascade:
         for repeat in range(1, settings.plan.seeds + 1):
             for source in sources:
                 for planned in source.plan(self.context):
-                    if repeat == 1 or (source.decides and planned.attack.random and planned.eps == self.context.subject.eps):
+                    if repeat == 1 or (
+                        source.decides and planned.attack.random and planned.attack.bounded and planned.eps == self.context.subject.eps
+                    ):
                         yield replace(planned, attack=planned.attack.again(repeat))
 
     @property

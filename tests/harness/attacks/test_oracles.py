@@ -14,6 +14,7 @@ from harness.attacks import apgd, batch
 from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
+from harness.data.dataset import to_tensor
 
 STRONG = ["bim", "pgd", "apgd-ce", "apgd-dlr", "apgd-t", "apgd-scaled", "apgd-probs", "bpda"]
 EPS = Fraction(8, 255)
@@ -82,6 +83,25 @@ def test_carlini_wagner_finds_the_smallest_distance(tmp_path: Path) -> None:
     assert record.l2_median == pytest.approx(np.median(found[attacked]))
     assert (found[attacked] >= exact[attacked] - 1e-6).all(), "nearer than the boundary, yet counted as fooled"
     assert np.median(found[attacked] / exact[attacked]) < 1.1
+
+
+def test_square_finds_a_small_l2_distance_by_queries_alone(tmp_path: Path) -> None:
+    """No image nearer than the boundary, most at less than five times its distance (random weights are a square's worst case)."""
+    model = linear_model(2, side=8)
+    data = linear_data(model, n=40, wrong=0, side=8)
+    with torch.no_grad():
+        logits = model(to_tensor(data.images))
+        apart = (logits[:, 0] - logits[:, 1]).abs()
+        exact = (apart / (model[1].weight[0] - model[1].weight[1]).norm()).numpy()  # type: ignore[index,operator]
+    record, images = make_set(model, data, np.arange(len(data)), resolve("square-l2-2000"), EPS, 0, source="S4", folder=tmp_path)
+    with torch.no_grad():
+        fooled = model(to_tensor(images[:])).argmax(1).numpy() != data.labels
+    found = np.linalg.norm((images[:].astype(float) - data.images).reshape(len(data), -1), axis=1) / 255
+    assert record.norm == "L2" and record.target_accuracy == 1 - fooled.mean()
+    assert fooled.mean() >= 0.9
+    assert (found[fooled] >= exact[fooled]).all()
+    assert np.median(found[fooled] / exact[fooled]) < 5
+    assert record.queries.largest <= 2000
 
 
 def test_the_worst_case_is_exact_and_only_survivors_are_attacked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,6 +222,14 @@ def test_each_engine_gets_the_attacks_that_its_answers_allow_and_the_twin_the_sa
     assert [(name, warm) for name, attack, _, warm in planned(bench) if attack == "bisect"] == [(TWIN, before), (ENGINE, before)]
 
 
+def test_where_distances_are_measured_queries_look_for_them_too(linear: tuple[nn.Module, Dataset]) -> None:
+    model, data = linear
+    where = context(model, data, {ENGINE: ModuleTarget(model, ENGINE, Access.SCORES)}, attacks=("fgsm", "cw-l2"))
+    bench = replace(where, settings=where.settings.model_copy(update={"tier": "bench"}))
+    assert [(name, warm) for name, attack, _, warm in planned(bench) if attack.startswith("square-l2")] == [(TWIN, ()), (ENGINE, ())]
+    assert not [attack for _, attack, _, _ in planned(where) if attack.startswith("square-l2")], "30 queries tell nothing"
+
+
 def test_the_graph_is_attacked_once_more_at_a_temperature_beyond_the_quick_tier(linear: tuple[nn.Module, Dataset]) -> None:
     model, data = linear
     where = replace(context(model, data, {}), graphs={ENGINE: ModuleTarget(model, f"graph-{ENGINE}")})
