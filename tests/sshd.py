@@ -83,7 +83,8 @@ class Board:
         """Start the server."""
         assert SSHD is not None
         Path("/run/sshd").mkdir(exist_ok=True) if os.geteuid() == 0 else None
-        variables = {"XDG_CACHE_HOME": str(self.folder / "cache"), "TMPDIR": str(self.folder), **self.variables}
+        variables = {"XDG_CACHE_HOME": str(self.folder / "cache"), "TMPDIR": str(self.folder), "XDG_RUNTIME_DIR": str(self.folder)}
+        variables |= self.variables
         words = " ".join(f'"{name}={value}"' for name, value in variables.items())
         settings = self.folder / "sshd_config"
         settings.write_text(_SERVER.format(port=self.port, folder=self.folder, variables=words))

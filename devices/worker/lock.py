@@ -1,4 +1,4 @@
-"""One run at a time on a device: a lock on the device itself, whoever logs in. Runs there; standard library only.
+"""One run of a user at a time on a device: a lock on the device itself, from wherever that user logs in. Runs there; standard library only.
 
 The kernel holds it (`flock`) for the processes that inherited it and frees it when the last of them is gone, by a crash or a restart too:
 a lock cannot outlive its holder, whatever the file still says. The file tells those who wait for whom.
@@ -9,16 +9,48 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import tempfile
+import stat
 from pathlib import Path
 from typing import Any
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+NAME = "edge-harness.lock"
+LOGINS = Path("/run/user")  # where a login's runtime folder is, by the number of its user
+
+
 def lock_path() -> Path:
-    """The lock's file: in the folder for temporary files, which all users of the device share."""
-    return Path(tempfile.gettempdir()) / "edge-harness.lock"
+    """The lock's file, in a folder of this user alone: in one that all share, anybody could hold it for ever.
+
+    `$XDG_RUNTIME_DIR`, or what a login would set it to, so that a run with and one without that variable meet; else
+    `$XDG_CACHE_HOME/edge-harness`, by default below `~/.cache`, which is made.
+
+    Raises:
+        OSError: there is no such folder, or it is open to others.
+    """
+    named = os.environ.get("XDG_RUNTIME_DIR")
+    for folder in (Path(named) if named else None, LOGINS / str(os.getuid())):
+        if folder is not None and _is_own(folder):
+            return folder / NAME
+    own = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "edge-harness"
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_own(own):
+        own.chmod(0o700)  # of another user: PermissionError
+    return own / NAME
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether it is this user's, and nobody else may write there. `su` and `sudo` leave the variable of whoever called them."""
+    try:
+        mode, owner = folder.stat().st_mode, _owner(folder)
+    except OSError:
+        return False
+    return owner == os.getuid() and stat.S_ISDIR(mode) and not mode & 0o022
+
+
+def _owner(folder: Path) -> int:
+    return folder.stat().st_uid
 
 
 class DeviceLock:
@@ -84,11 +116,5 @@ def boot_id() -> str:
 
 
 def _open(path: Path) -> int:
-    """Open the file for everyone, or make it. Without O_CREAT first: a sticky folder forbids it on another user's file."""
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        return os.open(path, flags)
-    except FileNotFoundError:
-        fd = os.open(path, flags | os.O_CREAT, 0o666)
-        os.fchmod(fd, 0o666)  # whatever the umask; it holds nothing but who waits for whom
-        return fd
+    """Open the file, or make it; for its user alone."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -24,6 +24,7 @@ from harness.errors import UsageError
 from harness.predictions import margins
 from harness.progress import whole
 from harness.records import AttackRecord
+from harness.run import RunFolder
 from harness.settings import Settings
 from harness.sources import PARENT, SOURCES, aimed, facing, flavour_of, of_run
 from harness.sources.planned import Context, Planned
@@ -277,14 +278,22 @@ def attack_once(settings: Settings, out: Path) -> AttackRecord:
     """Make the one set of `harness attack` and write it to `out`.
 
     Raises:
-        UsageError: anything the user can mend.
+        UsageError: anything the user can mend; another process makes a set for the same file.
     """
-    if out.exists() or not out.parent.is_dir():
-        raise UsageError(f"--out {out}: expected the name of a file that does not exist yet, in a folder that does")
+    _check_new(out)
     subject: Subject = load_subject(settings, only_attacked=True)
     attack = subject.attacks[0]
     place = out.with_name(f"{out.name}.parts")
-    record, _ = make_set(subject.twin.module, subject.test, subject.index, attack, subject.eps, settings.seed, source="S1", folder=place)
-    (place / Path(record.file).name).replace(out)
-    shutil.rmtree(place)
+    with RunFolder(place):
+        _check_new(out)  # whoever held the folder may have finished since
+        record, _ = make_set(
+            subject.twin.module, subject.test, subject.index, attack, subject.eps, settings.seed, source="S1", folder=place
+        )
+        (place / Path(record.file).name).replace(out)
+        shutil.rmtree(place)
     return record.model_copy(update={"file": str(out)})
+
+
+def _check_new(out: Path) -> None:
+    if out.exists() or not out.parent.is_dir():
+        raise UsageError(f"--out {out}: expected the name of a file that does not exist yet, in a folder that does")

@@ -60,6 +60,7 @@ def through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, C
     code = f"from devices.worker.agent import serve; serve({str(tmp_path / 'cache')!r})"
     (tmp_path / "cache").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
 
     def transfer(op: str, change: Change) -> None:
         class Session:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from devices.worker import lock as lock_module
 from devices.worker.lock import DeviceLock, boot_id, lock_path
 
 HOLD = "import sys; from pathlib import Path; from devices.worker.lock import DeviceLock\nlock = DeviceLock(Path(sys.argv[1]))\n"
@@ -80,20 +81,63 @@ def test_whatever_its_file_says_a_free_lock_is_free(path: Path, text: str) -> No
     lock.close()
 
 
-def test_every_user_may_take_it_and_no_link_is_followed(path: Path) -> None:
-    before = os.umask(0o077)
+def test_nobody_else_may_open_it_and_no_link_is_followed(path: Path) -> None:
+    before = os.umask(0)
     try:
         DeviceLock(path).close()
     finally:
         os.umask(before)
-    assert path.stat().st_mode & 0o777 == 0o666
+    assert path.stat().st_mode & 0o777 == 0o600
     path.unlink()
     path.symlink_to(path.with_name("elsewhere"))
     with pytest.raises(OSError, match="Too many levels of symbolic links"):
         DeviceLock(path)
 
 
-def test_it_lies_where_all_users_of_the_device_find_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TMPDIR", raising=False)
-    monkeypatch.setattr("tempfile.tempdir", None)
-    assert lock_path() == Path("/tmp/edge-harness.lock")
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing of this machine's own: a runtime folder of nobody, a cache folder in `tmp_path`."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(lock_module, "LOGINS", tmp_path / "run")
+    return tmp_path
+
+
+def made(folder: Path, mode: int = 0o700) -> Path:
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+    return folder
+
+
+def test_it_lies_in_a_folder_of_the_user_alone(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the environment names one; else where a login has it; else in the cache, made and closed to others."""
+    own = folders / "cache" / "edge-harness"
+    assert lock_path() == own / "edge-harness.lock"
+    assert own.stat().st_mode & 0o777 == 0o700
+    own.chmod(0o777)
+    assert lock_path().parent.stat().st_mode & 0o077 == 0
+    login = made(folders / "run" / str(os.getuid()))
+    assert lock_path() == login / "edge-harness.lock"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(login))
+    assert lock_path() == login / "edge-harness.lock", "with the variable and without it, one lock"
+
+
+@pytest.mark.parametrize("wrong", ["absent", "open to others", "of another user"])
+def test_a_runtime_folder_that_others_may_write_to_is_not_taken(folders: Path, monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    named = folders / "named"
+    if wrong != "absent":
+        made(named, 0o777 if wrong == "open to others" else 0o700)
+    if wrong == "of another user":
+        monkeypatch.setattr(lock_module, "_owner", lambda folder: os.getuid() + (folder == named))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(named))
+    assert lock_path().parent == folders / "cache" / "edge-harness"
+
+
+def test_two_runs_of_one_user_exclude_each_other(folders: Path) -> None:
+    """Each finds the lock by itself."""
+    first, second = DeviceLock(), DeviceLock()
+    assert first.acquire("one", "job 1") is None
+    assert (second.acquire("two", "job 2") or {})["who"] == "one"
+    first.close()
+    assert second.acquire("two", "job 2") is None
+    second.close()

@@ -18,6 +18,7 @@ from harness import cli
 from harness.errors import UsageError
 from harness.models.zoo import ARCHITECTURES
 from harness.records import EngineRecord, Gate, RunRecord, Verdict
+from harness.run import RunFolder
 from harness.settings import TIERS, Settings, check_output, make_settings
 from harness.stages import attack as attack_stage
 
@@ -164,6 +165,12 @@ def test_an_adversarial_set_is_not_written_over(files: Path, capsys: pytest.Capt
     assert code == 2
     assert "does not exist yet" in err
     assert (files / "good.npz").read_bytes() == before
+    with RunFolder(Path("set.npz.parts")):  # as another `harness attack` for that very file has it
+        (Path("set.npz.parts") / "half-made").write_text("of the other")
+        code, _, err = run(capsys, monkeypatch, "attack", *words, "--out", "set.npz")
+    assert (code, Path("set.npz").exists()) == (2, False)
+    assert "another harness is writing to set.npz.parts" in err
+    assert (files / "set.npz.parts" / "half-made").read_text() == "of the other"
     code, out, _ = run(capsys, monkeypatch, "attack", *words, "--out", "set.npz", "--json")
     assert code == 0
     assert json.loads(out)["file"] == "set.npz"
