@@ -8,7 +8,7 @@ from dataclasses import replace
 from devices.host.compare import Mismatch, mismatches, voids_time_only
 from devices.host.errors import DeviceError
 from devices.host.gpus import require_gpu
-from devices.host.profile import DeviceProfile
+from devices.host.profile import Cpu, DeviceProfile
 from devices.host.transports import Facts, Say, connect
 
 SKEW_S = 5.0  # a clock that is wrong by more is spoken of
@@ -52,9 +52,25 @@ def preflight(profile: DeviceProfile, say: Say, runtimes: Collection[str] = ()) 
         void = "latency and energy will not count" if voids_time_only(wrong.what) else "the verdict will be UNTRUSTED"
         say(f"{profile.name} is not as declared, so {void}: {in_words(wrong)}")
     there = tuple(name for name in profile.runtimes if name not in facts.absent)
-    threads = profile.cpu.threads or min(facts.cpus, len(profile.cpu.affinity) or facts.cpus)
     seen = tuple(facts.state.get("isa_flags") or ())
-    return replace(profile, runtimes=there, machine=facts.machine, isa_flags=seen, cpu=replace(profile.cpu, threads=threads))
+    return replace(profile, runtimes=there, machine=facts.machine, isa_flags=seen, cpu=_cpu(profile, facts, say))
+
+
+def _cpu(profile: DeviceProfile, facts: Facts, say: Say) -> Cpu:
+    """The CPUs and threads of the engine: those declared; else as many as compute at once, of the large CPUs where there are small ones."""
+    cpu = profile.cpu
+    if facts.allowed and (absent := sorted(set(cpu.affinity) - set(facts.allowed))):
+        there, not_there = (", ".join(map(str, numbers)) for numbers in (facts.allowed, absent))
+        raise DeviceError(f"cpu.affinity of {profile.name} has CPU {not_there}; expected some of those that may be used there: {there}")
+    affinity = cpu.affinity
+    if not affinity and cpu.threads is None and len(facts.fast) < len(facts.allowed):
+        affinity = facts.fast
+        numbers = ", ".join(map(str, affinity))
+        say(
+            f"{profile.name} has large and small CPUs: the engine gets the large ones, {numbers}. Others: cpu.affinity of its profile"
+        )
+    threads = cpu.threads or min(facts.cpus, len(affinity) or facts.cpus)
+    return replace(cpu, threads=threads, affinity=affinity)
 
 
 def differences(profile: DeviceProfile, facts: Facts, runtimes: Collection[str] = ()) -> list[Mismatch]:

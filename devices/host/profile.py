@@ -292,7 +292,7 @@ def load_profile(name: str, *, emulate: bool = False) -> DeviceProfile:
 def _emulated(profile: DeviceProfile) -> DeviceProfile:
     """The same device with nothing but its CPU, and that emulated."""
     if profile.emulation is None:
-        can = [other for other in device_names() if load_profile(other).emulation]
+        can = [other for other in device_names() if _can_be_emulated(other)]
         raise DeviceError(f"{profile.name} cannot be emulated. Leave --emulate out, or choose one that can: {', '.join(can)}.")
     installed = {package.partition("==")[0] for package in profile.emulation.packages}
     runtimes = tuple(name for name in profile.runtimes if name in installed) if installed else profile.runtimes
@@ -307,6 +307,14 @@ def _emulated(profile: DeviceProfile) -> DeviceProfile:
         "peaks": (),
     }
     return replace(profile, kind="cpu", transport=EMULATED, runtimes=runtimes, cpu=replace(profile.cpu, threads=None, affinity=()), **bare)
+
+
+def _can_be_emulated(name: str) -> bool:
+    """False for a broken profile too."""
+    try:
+        return load_profile(name).emulation is not None
+    except DeviceError:
+        return False
 
 
 def _raw(path: Path, below: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -327,7 +335,10 @@ def _raw(path: Path, below: tuple[str, ...] = ()) -> dict[str, Any]:
     if not file.is_file() or str(file) in seen:
         raise DeviceError(f"extends is {base!r}; expected another device: {', '.join(device_names())}")
     inherited = {key: value for key, value in _raw(file, seen).items() if key not in ("aliases", "verified_on_hardware")}
-    merged = {key: {**inherited[key], **value} if isinstance(value, dict) and key in inherited else value for key, value in raw.items()}
+    merged = {
+        key: {**inherited[key], **value} if isinstance(value, dict) and isinstance(inherited.get(key), dict) else value
+        for key, value in raw.items()
+    }
     return {"verified_on_hardware": False, **inherited, **merged}
 
 
@@ -369,6 +380,11 @@ def _check_numbers(profile: DeviceProfile) -> None:
     for name, (value, least) in at_least.items():
         if value < least:
             raise DeviceError(f"{name} is {value}; expected {least} or more")
+    affinity, threads = profile.cpu.affinity, profile.cpu.threads or 1
+    if len(set(affinity)) < len(affinity) or any(cpu < 0 for cpu in affinity):
+        raise DeviceError(f"cpu.affinity is {list(affinity)}; expected numbers of CPUs, 0 or more, each once")
+    if affinity and threads > len(affinity):
+        raise DeviceError(f"cpu.threads is {threads}; expected no more than the CPUs of cpu.affinity, {len(affinity)}")
     for name in ("others_share", "steal_share", "frequency_drop"):
         if not 0 < getattr(profile.limits, name) <= 1:
             raise DeviceError(f"limits.{name} is {getattr(profile.limits, name)}; expected a share above 0, at most 1")
@@ -380,6 +396,11 @@ def _check_power(profile: DeviceProfile) -> None:
     _among("power.required", [profile.power.required] if profile.power.required else [], modes)
     if profile.power.required and not (profile.power.query and profile.power.select):
         raise DeviceError("power.required is set; expected power.query and power.select, the commands that show and select a mode")
+    if profile.power.required and not any("nvpmodel" in word for word in profile.power.query):
+        raise DeviceError(
+            "power.required is set, and power.query is not nvpmodel, whose answer alone is understood: no run could meet it. Leave it out; "
+            "where a fixed clock is meant, set clocks.locked = true"
+        )
     for peak in profile.peaks:
         _among("peaks.unit", [peak.unit], UNITS)
         _among("peaks.tops", peak.tops, PRECISIONS)

@@ -17,7 +17,7 @@ from typing import Any
 
 from devices.worker.emulator import emulator
 from devices.worker.lock import DeviceLock
-from devices.worker.quota import usable_cpus
+from devices.worker.quota import allowed_cpus, fast_cpus, usable_cpus
 from devices.worker.store import DamagedError, Store
 from devices.worker.wire import BEAT, ClosedError, Wire
 
@@ -82,6 +82,8 @@ class Agent:
             "machine": platform.machine(),
             "python": platform.python_version(),
             "cpus": usable_cpus(),
+            "allowed": allowed_cpus(),
+            "fast": fast_cpus(),
             "time": time.time(),
             "absent": [name for name in request["packages"] if importlib.util.find_spec(name) is None],
             "emulator": emulator(),

@@ -15,6 +15,8 @@ from pathlib import PurePosixPath
 
 from devices.worker.reader import Reader
 
+LARGE_SHARE = 0.6  # of the largest CPU's capacity: Cortex-A55 beside A76 has 0.5, A78 beside X1 0.8
+
 _ROOT = "/sys/fs/cgroup"
 _FIRST_VERSION = ("cpu,cpuacct", "cpu", "cpuacct,cpu")  # folders below the root where the controller is mounted; others lead there
 
@@ -48,6 +50,23 @@ def usable_cpus(reader: Reader | None = None) -> int:
     quota = read_quota(reader or Reader())
     allowed = len(os.sched_getaffinity(0))
     return allowed if quota is None or quota.cpus is None else max(1, min(allowed, int(quota.cpus)))
+
+
+def allowed_cpus() -> list[int]:
+    """The CPUs that this process may use, by number."""
+    return sorted(os.sched_getaffinity(0))
+
+
+def fast_cpus(reader: Reader | None = None, allowed: list[int] | None = None) -> list[int]:
+    """Of those CPUs, the large ones where large and small are in one processor (big.LITTLE), else all.
+
+    By the kernel's own word, `cpu_capacity` (Documentation/ABI/testing/sysfs-devices-system-cpu): 1024 is the largest CPU there is, a
+    small one of the boards that have both reaches about half of it and less.
+    """
+    reader, allowed = reader or Reader(), allowed_cpus() if allowed is None else allowed
+    found = {cpu: reader.number(f"/sys/devices/system/cpu/cpu{cpu}/cpu_capacity") or 0.0 for cpu in allowed}
+    least = LARGE_SHARE * max(found.values(), default=0.0)
+    return [cpu for cpu, capacity in found.items() if capacity >= least]
 
 
 def _folders(reader: Reader, groups: list[str]) -> Iterator[str]:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from devices.host.compare import declared
 from devices.host.errors import DeviceError
 from devices.host.profile import FOLDER, DeviceProfile, device_aliases, device_names, load_profile, read_profile
 from devices.worker.spec import Watch
 from export.flavours import FLAVOURS
+from harness.commands.devices import app
 
 
 @pytest.mark.parametrize("name", device_names())
@@ -61,6 +64,13 @@ def test_a_good_profile_is_read() -> None:
         ({"cpu": {"threads": 0}}, "cpu.threads is 0; expected 1 or more"),
         ({"cpu": {"threads": 2.5}}, "cpu.threads is 2.5; expected int"),
         ({"cpu": {"affinity": ["0"]}}, r"cpu.affinity is \['0'\]; expected a list of whole numbers"),
+        ({"cpu": {"affinity": [0], "threads": 2}}, "cpu.threads is 2; expected no more than the CPUs of cpu.affinity, 1"),
+        ({"cpu": {"affinity": [0, 0]}}, r"cpu.affinity is \[0, 0\]; expected numbers of CPUs, 0 or more, each once"),
+        ({"cpu": {"affinity": [-1]}}, r"cpu.affinity is \[-1\]"),
+        (
+            {"power": {"required": "PERF", "modes": {"PERF": 0}, "query": ["powerprofilesctl", "get"], "select": ["true"]}},
+            "power.query is not nvpmodel, whose answer alone is understood: no run could meet it",
+        ),
         ({"software": {"l4t": "36"}}, "'36' is no version range"),
         ({"software": {"windows": ">=11"}}, "software has windows; choices: l4t"),
         ({"software": {"l4t": 36}}, "software.l4t is 36; expected str"),
@@ -166,6 +176,33 @@ def test_a_users_profile_extends_another_one_table_by_table(own: Path) -> None:
     assert (lab.power.modes, lab.limits.start_temperature_c, lab.peaks, lab.identity) == (
         orin.power.modes, orin.limits.start_temperature_c, orin.peaks, orin.identity,
     )  # fmt: skip
+
+
+BROKEN = {
+    "no TOML": b"name",
+    "not UTF-8": b'name = "\xff"',
+    "a table in the place of a word": b'extends = "host"\nname = "mine"\n[transport]\na = 1',
+    "a word in the place of a table": b'extends = "host"\nname = "mine"\ncpu = "fast"',
+    "no name of a device": b'extends = 3\nname = "mine"',
+    "a list of lists": b'extends = "host"\nname = "mine"\naliases = [["a"]]',
+    "a power mode that cannot be met": (
+        b'extends = "host"\nname = "mine"\n[power]\nrequired = "A"\nmodes = {A = 0}\nquery = ["a"]\nselect = ["a"]'
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_profile_breaks_no_other(own: Path, kind: str) -> None:
+    (own / "mine.toml").write_bytes(BROKEN[kind])
+    with pytest.raises(DeviceError, match=r"mine\.toml"):
+        load_profile("mine")
+    assert load_profile("jetson-agx-orin").name == "jetson-orin"
+    with pytest.raises(DeviceError, match="choose one that can: jetson"):
+        load_profile("host", emulate=True)
+    done = CliRunner().invoke(app, ["list", "--json"])
+    assert done.exit_code == 0
+    assert {entry["name"] for entry in json.loads(done.stdout)} == set(device_names()) - {"mine"}
+    assert "mine.toml" in done.stderr
 
 
 def test_verified_is_never_inherited(own: Path) -> None:

@@ -41,6 +41,8 @@ class Facts:
         absent: of numpy and the profile's runtimes, those that its Python has not, as far as that is known before anything runs.
         state: what `devices.worker.observed.observe` saw; empty of a device with a synthetic clock or an emulated one, and without numpy.
         versions: of the profile's runtimes, where `state` is not empty.
+        allowed: the CPUs that a process may use there, by number; empty: not known.
+        fast: of those, the large ones where large and small are in one processor, else all.
     """
 
     machine: str
@@ -50,6 +52,8 @@ class Facts:
     absent: tuple[str, ...] = ()
     state: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    allowed: tuple[int, ...] = ()
+    fast: tuple[int, ...] = ()
 
 
 class Transport(Protocol):

@@ -32,6 +32,8 @@ class Hello:
     time: float
     absent: tuple[str, ...]
     emulator: str | None
+    allowed: tuple[int, ...]
+    fast: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from devices.host.channel import Channel
 from devices.host.transports import Facts, Progress, Say
 from devices.worker.emulator import emulator
 from devices.worker.observed import observe, versions
-from devices.worker.quota import usable_cpus
+from devices.worker.quota import allowed_cpus, fast_cpus, usable_cpus
 from devices.worker.reader import Reader
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Local:
         if self._profile is not None and not self._profile.synthetic_clock:
             watch = self._profile.watch
             seen = {"state": observe(Reader(), watch), "versions": versions(self._profile.runtimes)}
-        return Facts(platform.machine(), usable_cpus(), emulator(), **seen)
+        return Facts(platform.machine(), usable_cpus(), emulator(), allowed=tuple(allowed_cpus()), fast=tuple(fast_cpus()), **seen)
 
     def put(self, folder: Path, progress: Progress | None = None) -> str:
         """The folder itself."""

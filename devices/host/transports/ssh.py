@@ -102,6 +102,8 @@ class Ssh:
             absent,
             cleaned(seen.state),
             cleaned(seen.versions),
+            hello.allowed[:MOST_CPUS],
+            hello.fast[:MOST_CPUS],
         )
 
     def put(self, folder: Path, progress: Progress) -> str:
