@@ -462,7 +462,7 @@ class AttackRecord(Part):
     seed: int
     n: int
     n_attacked: int = Field(description="images that somebody who counts had right; the rest stay as they are")
-    target_accuracy: float = Field(description="of the target, on the `n` images of the set")
+    target_accuracy: float = Field(description="of the model that was attacked (`made_on`), on the `n` images of the set")
     linf_max: float
     l2_mean: float = Field(description="mean ||x' - x||_2 over the attacked images")
     l2_median: float | None = Field(description="median over the images that were fooled; the figure of a minimum-norm attack")

@@ -245,9 +245,9 @@ def check_numbers(settings: Settings) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that the generators do not take. Raises UsageError."""
-    if seed < 0:
-        raise UsageError(f"--seed {seed}: expected a whole number of at least 0")
+    """Refuse a seed that the generators or the tables do not take. Raises UsageError."""
+    if not 0 <= seed <= LARGEST:
+        raise UsageError(f"--seed {seed}: expected a whole number of at least 0{f', at most {LARGEST:,}' if seed > 0 else ''}")
 
 
 def check_output(out: Path, own: Collection[str] = ()) -> None:

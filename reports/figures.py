@@ -9,7 +9,7 @@ import numpy as np
 
 from reports import plots, timelines
 from reports.cascade import cascade
-from reports.format import clean, percent, significant
+from reports.format import allowed, clean, percent, significant
 from reports.naming import brief
 from reports.outcomes import distance_curves, wilson, worst_cases
 from reports.pareto import planes
@@ -67,7 +67,9 @@ def _gaps(run: Run) -> Iterator[Figure]:
         if claim.gap is not None and claim.lower is not None and claim.upper is not None
     ]
     if rows:
-        text = "; ".join(f"{row.name}: {row.gap:.1f}, {row.lower:.1f} to {row.upper:.1f}, margin {row.margin:.1f}" for row in rows)
+        text = "; ".join(
+            f"{row.name}: {row.gap:.1f}, {row.lower:.1f} to {row.upper:.1f}, margin {allowed(row.margin / 100)}" for row in rows
+        )
         caption = (
             "Robustness lost on the engine. Dot: the gap seen; bar: its one-sided 95 % bounds. "
             "A bar left of the margin would support the claim, one right of it refutes it. "

@@ -53,6 +53,12 @@ def points(share: float | None) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
+def allowed(share: float) -> str:
+    """A margin in percentage points, as fine as it was asked for: 0.02 -> `2.0`, 0.0004 -> `0.04`."""
+    text = f"{100 * share:.2f}"
+    return text[:-1] if text.endswith("0") else text
+
+
 def significant(value: float | None) -> str:
     """Three significant digits, never in exponent form: 0.4368 -> `0.437`, 1234 -> `1,230`."""
     if value is None:

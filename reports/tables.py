@@ -75,7 +75,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "seed": "of random starts",
         "n": "images in the set",
         "n_attacked": "of them attacked",
-        "target_accuracy": "of the target, on the set",
+        "target_accuracy": "of the model that was attacked (of S3, S5, S7 one that stands in for the target), on the set",
         "set_sha256": "of the images",
         "file": "in the run folder",
     },

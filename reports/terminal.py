@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.records import Claim, EngineRecord, Outcome, RunRecord, Verdict
-from reports.format import NONE, WITHHELD, clean, count, figure, milliseconds, percent, points, significant, size
+from reports.format import NONE, WITHHELD, allowed, clean, count, figure, milliseconds, percent, points, significant, size
 from reports.naming import brief, named
 from reports.sections.requirements import OUTCOMES, bounds, counts, limit, worst
 from reports.sections.telemetry import INVALID
@@ -160,7 +160,7 @@ def _claim(claim: Claim) -> list[Text]:
         percent(claim.engine_robust.accuracy if claim.engine_robust else None),
         points(claim.gap),
         bounds,
-        f"{100 * claim.margin:.1f}",
+        allowed(claim.margin),
         count(claim.n),
     ]
     return [*(Text(clean(figure)) for figure in figures), Text(claim.verdict, style=STYLES[TONES[claim.verdict]])]

@@ -207,7 +207,8 @@ class _Task:
                 put(number, arrays)
             else:
                 missing.append(number)
-        title = f"{self.source} {self.attack.name} on {self.target}" + (f" at {self.eps}" if self.attack.bounded else "")
+        on = self.target if self.made_on == self.target else f"{self.made_on} for {self.target}"
+        title = f"{self.source} {self.attack.name} on {on}" + (f" at {self.eps}" if self.attack.bounded else "")
         tracked = Track(title, len(self.index), done=int(there.sum()))
         with frozen_eval(self.module), tracked as track, closing(self._made(slices, missing)) as made:
             for number, part in made:

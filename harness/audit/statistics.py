@@ -20,6 +20,8 @@ from harness.records import Interval, Median, Share
 
 ALPHA = 0.05
 POWER = 0.8
+MOST_IMAGES = 10**9  # beyond it a number of images is no advice
+TOO_NEAR = 1e-9  # of two shares: to tell them apart takes more images than that
 
 
 def wilson(correct: int, n: int, confidence: float = 0.95) -> Interval:
@@ -50,17 +52,17 @@ def exact(correct: int, n: int, confidence: float) -> Interval:
 
 
 def n_for_share(supposed: float, limit: float, *, alpha: float = ALPHA, power: float = POWER) -> int | None:
-    """Images needed to tell a share supposed to be true from a limit, or None where they are equal.
+    """Images needed to tell a share supposed to be true from a limit, or None as `n_required`.
 
     n = (z_alpha sqrt(limit (1 - limit)) + z_power sqrt(p (1 - p)))^2 / (p - limit)^2, the normal approximation of the binomial test; never
     fewer than from which `exact` could decide were every image on the same side.
     """
-    if supposed == limit:
+    if math.isclose(supposed, limit, rel_tol=0, abs_tol=TOO_NEAR):
         return None
     z_alpha, z_power = NormalDist().inv_cdf(1 - alpha), NormalDist().inv_cdf(power)
     spread = z_alpha * math.sqrt(limit * (1 - limit)) + z_power * math.sqrt(supposed * (1 - supposed))
     least = math.log(alpha) / math.log(limit if supposed > limit else 1 - limit)
-    return max(math.ceil((spread / (supposed - limit)) ** 2), math.ceil(least))
+    return _at_hand(max((spread / (supposed - limit)) ** 2, least))
 
 
 def quantile_bounds(values: NDArray[np.float64], rank: float, confidence: float) -> tuple[float | None, float | None]:
@@ -179,7 +181,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def n_required(psi: float, gap: float, margin: float, *, alpha: float = ALPHA, power: float = POWER) -> int | None:
-    """Images needed to tell `gap` from `margin` (on either side of it), or None where they are equal.
+    """Images needed to tell `gap` from `margin` (on either side of it), or None where they are equal, or need more than `MOST_IMAGES`.
 
     n = (z_alpha sqrt(v0) + z_power sqrt(v1))^2 / (margin - gap)^2, the sample size of the paired score test (Nam 1997, Biometrics
     53:1422-1430): v0 and v1 are the variances of one image's difference under the null hypothesis, a gap of exactly `margin`, and under
@@ -195,14 +197,19 @@ def n_required(psi: float, gap: float, margin: float, *, alpha: float = ALPHA, p
         alpha: one-sided level.
         power: chance to decide, were psi and gap true.
     """
-    if gap == margin:
+    if math.isclose(gap, margin, rel_tol=0, abs_tol=TOO_NEAR):
         return None
     z = NormalDist().inv_cdf(1 - alpha)
     null = _variance(max(psi + gap, 0.0) / 2, max(psi - gap, 0.0) / 2, 1, margin)
     spread = z * math.sqrt(null) + NormalDist().inv_cdf(power) * math.sqrt(max(psi - gap**2, 0.0))
     needed = (spread / (margin - gap)) ** 2
     least = math.floor(z * z * (1 - margin) / margin) + 1
-    return max(math.ceil(needed), least)
+    return _at_hand(max(needed, least))
+
+
+def _at_hand(needed: float) -> int | None:
+    """A number of images, or None where nobody has so many."""
+    return None if needed > MOST_IMAGES else math.ceil(needed)
 
 
 def bootstrap_ratio(

@@ -61,7 +61,8 @@ def check_engine_file(path: Path) -> None:
             "Any other engine runs behind a program of yours: --flavour exec:COMMAND."
         )
     if not path.is_file():
-        raise UsageError(f"--engine {path}: there is no such file; a path begins at the folder you are in")
+        what = "is not a file" if path.exists() else "there is no such file; a path begins at the folder you are in"
+        raise UsageError(f"--engine {path}: {what}")
     if path.suffix == ".onnx":
         read_engine(path)
         return

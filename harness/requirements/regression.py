@@ -17,12 +17,12 @@ from harness.requirements.accuracy import paired_loss, primary_radius
 from harness.requirements.doubts import no_answer, of_answers
 from harness.requirements.judge import in_question, outcome
 from harness.requirements.reading import Bounds, Question, Reading, absent
-from harness.requirements.units import POINTS, Unit, quantity
+from harness.requirements.units import FINEST, POINTS, Unit, quantity
 from harness.sources import deciding
 from reports.run import Run
 
 CONFIDENCE = 0.95
-CHANGE = quantity("share", 'a share such as "5%"', {"%": 0.01})
+CHANGE = quantity("share", 'a share such as "5%"', {"%": 0.01}, least=FINEST)
 NAMES = frozenset[str]()  # gates that may fail: none
 
 

@@ -36,8 +36,10 @@ class Unit:
         return figure(value, self.base)
 
 
-def quantity(base: str, what: str, factors: Mapping[str, float], *, most: float = math.inf, slack: float | None = None) -> Unit:
-    """A unit of figures above 0 and below `most`, in base units; `factors`: how it may be written -> how much of the base that is."""
+def quantity(
+    base: str, what: str, factors: Mapping[str, float], *, least: float = 0.0, most: float = math.inf, slack: float | None = None
+) -> Unit:
+    """A unit of figures above 0, from `least` on and below `most`, in base units; `factors`: how it may be written -> in base units."""
 
     def parse(given: object) -> float:
         match = _FIGURE.fullmatch(given) if isinstance(given, str) else None
@@ -47,9 +49,10 @@ def quantity(base: str, what: str, factors: Mapping[str, float], *, most: float 
             wrong = f"the unit {match[2]!r}" if match[2] else "no unit"
             raise ValueError(f"{given!r} has {wrong}; expected {what} (units: {', '.join(factors)})")
         value = float(match[1]) * factors[match[2]]
-        if not 0 < value < most:
+        if not (0 < value < most and round(value, 12) >= least):
+            above = f"at least {figure(least, base)}" if least else "above 0"
             below = f" and below {figure(most, base)}" if most < math.inf else ""
-            raise ValueError(f"{given!r} cannot be meant; expected {what}, above 0{below}")
+            raise ValueError(f"{given!r} cannot be meant; expected {what}, {above}{below}")
         return value
 
     return Unit(base, what, parse, slack)
@@ -87,7 +90,14 @@ SIZE = quantity(
 )  # fmt: skip
 RATE = quantity("images/s", 'a rate such as "200 images/s"', {"images/s": 1.0, "image/s": 1.0, "fps": 1.0}, slack=0.1)
 ENERGY = quantity("mJ", 'an energy such as "15 mJ"', {"mJ": 1.0, "J": 1e3, "µJ": 1e-3, "uJ": 1e-3}, slack=0.1)
-SHARE = quantity("share", 'a share such as "75 %"', {"%": 0.01}, most=1.0)
-POINTS = quantity("points", 'percentage points such as "2 points"', {"points": 0.01, "point": 0.01, "pt": 0.01, "pp": 0.01}, most=1.0)
+FINEST = 1e-4  # of a share: 0.01 %, or 0.01 points, as fine as a report shows them
+SHARE = quantity("share", 'a share such as "75 %"', {"%": 0.01}, least=FINEST, most=1.0)
+POINTS = quantity(
+    "points",
+    'percentage points such as "2 points"',
+    {"points": 0.01, "point": 0.01, "pt": 0.01, "pp": 0.01},
+    least=FINEST,
+    most=1.0,
+)
 COUNT = Unit("count", "a whole number", _count)
 TRUE = Unit("truth", "true", _true)

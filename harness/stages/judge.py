@@ -149,10 +149,10 @@ def _transfer(evidence: Evidence, column: Column, engine: str) -> Transfer:
 
 
 def _seeded(evidence: Evidence, answering: Sequence[str]) -> Iterator[SeededTransfer]:
-    """The transfer rates over all seeds, of each attack that has several and each engine."""
+    """The transfer rates over all seeds that had an image to attack, of each attack that has several and each engine."""
     matrix = evidence.matrix
     alike: dict[tuple[str, str, str, str], list[Column]] = {}
-    for column in matrix.columns:
+    for column in (column for column in matrix.columns if column.record.n):
         record = column.record
         alike.setdefault((record.source, record.target, family(record.name), record.eps_exact), []).append(column)
     for name in answering:

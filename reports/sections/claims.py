@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.records import Claim, RunRecord
 from reports.elements import Cell, Section, Table, table
-from reports.format import count, estimated, points, significant
+from reports.format import allowed, count, estimated, points, significant
 from reports.run import Run
 from reports.sections.verdict import TONES, called
 
@@ -33,7 +33,7 @@ def _decided(record: RunRecord) -> Table:
                 estimated(claim.twin_robust),
                 estimated(claim.engine_robust),
                 gap(claim),
-                f"{100 * claim.margin:.1f}",
+                allowed(claim.margin),
                 count(claim.n),
                 count(claim.n_required),
                 significant(claim.p_value),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.records import Claim, Gate, RunRecord, Step, Verdict
 from reports.command import command
 from reports.elements import Item, Listing, Section, Tone
-from reports.format import percent, points, sentence, shortened
+from reports.format import allowed, percent, points, sentence, shortened
 from reports.run import Run
 
 HEADLINES: dict[Verdict, str] = {
@@ -113,7 +113,7 @@ def in_words(claim: Claim) -> str:
     return (
         f"{claim.engine} at {claim.eps_exact}: under the strongest attack on each image "
         f"the twin keeps {percent(claim.twin_robust.accuracy)} and the engine {percent(claim.engine_robust.accuracy)}. "
-        f"The gap is {points(claim.gap)} points{bounds}; {100 * claim.margin:.1f} are allowed. n = {claim.n:,}."
+        f"The gap is {points(claim.gap)} points{bounds}; {allowed(claim.margin)} are allowed. n = {claim.n:,}."
     )
 
 

@@ -95,6 +95,7 @@ WRONG = {
     "threads": ((*GOOD, "--threads", "0"), ("--threads 0",)),
     "batch": ((*GOOD, "--batch", "0"), ("--batch 0",)),
     "seed": ((*GOOD, "--seed", "-1"), ("--seed -1",)),
+    "large seed": ((*GOOD, "--seed", "99999999999999999999"), ("--seed 99999999999999999999", "at most 2,147,483,647")),
     "image size": ((*GOOD, "--image-size", "-5"), ("--image-size -5",)),
     "classes": ((*GOOD, "--classes", "7"), ("good.safetensors", "7")),
     "emulate": ((*GOOD, "--emulate"), ("--emulate", "host")),
@@ -345,7 +346,12 @@ def test_a_wrong_name_is_answered_before_torch_is_imported(line):
 
 
 def test_a_margin_is_the_claims(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for text, words in (("2", "has no unit"), ("0pt", "above 0 and below 100"), ("100pt", "below 100")):
+    for text, words in (
+        ("2", "has no unit"),
+        ("0pt", "at least 0.01 points and below 100"),
+        ("1e-300pt", "at least 0.01"),
+        ("100pt", "below 100"),
+    ):
         code, _, err = run(capsys, monkeypatch, "bench", "--margin", text)
         assert code == 2 and words in " ".join(err.split())
     assert make_settings(model="resnet8", margin="1.5pt").allowed == 0.015

@@ -78,6 +78,17 @@ def test_nested_values_become_dotted_names():
     assert list(written.flat(values)) == [("a.b", "1"), ("a.c", "0.009716, x"), ("f", "True"), ("g", "25276502016")]
 
 
+def test_a_margin_is_as_fine_as_it_was_asked_for():
+    assert [written.allowed(share) for share in (0.02, 0.05, 0.015, 0.0004, 0.0001, 0.9999)] == [
+        "2.0",
+        "5.0",
+        "1.5",
+        "0.04",
+        "0.01",
+        "99.99",
+    ]
+
+
 def test_a_class_without_a_name_is_numbered():
     assert [written.class_name(["cat"], label) for label in (0, 1, -1)] == ["cat", "class 1", "class -1"]
 

@@ -16,6 +16,7 @@ from harness.audit.statistics import (
     mean_bounds,
     median,
     n_for_share,
+    n_required,
     quantile_bounds,
     share,
     wilson,
@@ -198,6 +199,15 @@ def test_the_images_that_are_asked_for_decide_four_times_in_five(true, limit):
     decided = np.array([low > limit if true > limit else high < limit for low, high in bounds])
     assert 0.72 < binom.pmf(counts, n, true) @ decided < 0.88
     assert n_for_share(limit, limit) is None
+
+
+@pytest.mark.parametrize("near", [0.0, 1e-300, 1e-18, 1e-10, 1e-6])
+def test_more_images_than_anybody_has_are_no_advice(near: float) -> None:
+    """A limit next to the figure itself: the square of the difference is as good as 0, or the number is none that a table holds."""
+    for gap in (0.0, 0.02):
+        assert n_required(0.1, gap, gap + near) is None
+    assert n_for_share(0.02, 0.02 + near) is None and n_for_share(0.0, 1e-300) is None
+    assert n_required(0.1, 0.0, 0.02) is not None and n_for_share(0.02, 0.021) is not None
 
 
 def test_a_share_over_several_trials_of_an_image_is_resampled_by_the_image() -> None:

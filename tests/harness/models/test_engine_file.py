@@ -179,6 +179,13 @@ def test_a_file_of_another_model_is_refused(made: Callable[[], onnx.ModelProto],
         take_in(tmp_path / "other.onnx", twin, tmp_path / "artefacts")
 
 
+def test_a_folder_is_no_engine_file(tmp_path: Path) -> None:
+    for name in ("saved.plan", "saved.onnx"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(UsageError, match="is not a file"):
+            check_engine_file(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

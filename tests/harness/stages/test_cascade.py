@@ -417,6 +417,9 @@ def test_qualify_attacks_with_three_seeds_and_with_the_later_ones_what_is_left(l
         fooled, both = fooled + counts.sum(), both + (counts & ~cascade.matrix.right(ENGINE, c)).sum()
     assert (seeded.attack, seeded.seeds, seeded.transfer_rate) == ("pgd-1", [7, 8, 9], both / fooled)
     assert seeded.ci95[0] <= seeded.transfer_rate <= seeded.ci95[1] and seeded.ci95[0] < seeded.ci95[1]
+    of_none = replace(third, record=third.record.model_copy(update={"n": 0}), index=third.index[:0])
+    evidence.matrix = replace(cascade.matrix, columns=[of_none if c is third else c for c in cascade.columns])
+    assert [s.seeds for s in _seeded(evidence, [ENGINE])] == [[7, 8]], "a seed that had nothing left to attack is none of the rate's"
 
 
 def test_another_seed_starts_elsewhere_and_may_find_more(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
@@ -446,7 +449,9 @@ def test_another_seed_starts_elsewhere_and_may_find_more(linear: tuple[nn.Module
     assert robust(cascade, TWIN).sum() <= kept[2]
 
 
-def test_sets_on_the_twin_of_fewer_bits_count_for_quantized_engines_alone(linear: tuple[nn.Module, Dataset], tmp_path: Path) -> None:
+def test_sets_on_the_twin_of_fewer_bits_count_for_quantized_engines_alone(
+    linear: tuple[nn.Module, Dataset], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """An engine that rounds its weights to 2 bits is another network than the twin; the surrogate has its very weights."""
     model, data = linear
     few = to_tensor(data.images[:4])
@@ -463,6 +468,9 @@ def test_sets_on_the_twin_of_fewer_bits_count_for_quantized_engines_alone(linear
     assert [(r.target, r.made_on, r.name) for r in made] == [
         (ENGINE, "twin-w4", "apgd-ce-100@w4"), (ENGINE, "twin-w2", "apgd-ce-100@w2"),
     ]  # fmt: skip
+    assert {"S7 apgd-ce-100@w2 on twin-w2 for " + f"{ENGINE} at {EPS}"} <= {
+        line.partition(":")[0] for line in capsys.readouterr().err.splitlines()
+    }
     assert "S7" in {c.record.source for c in deciding(cascade.columns, ENGINE, EPS)}
     assert "S7" not in {c.record.source for c in deciding(cascade.columns, "onnx-fp32", EPS)}
     replayed = cascade.matrix.worst_case(ENGINE, [c for c in cascade.columns if c.record.source == "S1" and c.eps <= EPS])
