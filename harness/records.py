@@ -332,11 +332,15 @@ class CrossCheck(Part):
 
 
 class LoadGen(Part):
-    """MLPerf LoadGen's own measurement of the engine. `valid` is its verdict on its run; MLPerf asks for longer ones than a quick tier."""
+    """MLPerf LoadGen's own measurement of the engine. `valid` is its verdict on its run; MLPerf asks for longer ones than a quick tier.
+
+    Where `invalid` has reasons, the device was throttled, shared or hot meanwhile: then it does not count, whatever LoadGen says.
+    """
 
     scenario: Literal["SingleStream", "Offline"]
     valid: bool
     figures: dict[str, str] = Field(description="its summary, as it wrote it")
+    invalid: list[str] = Field(default=[], description="why it does not count, each with its remedy")
     logs: str = Field(description="folder of its logs, relative to the run folder")
 
 

@@ -10,17 +10,19 @@ from devices.host.errors import DeviceError
 from devices.host.gpus import require_gpu
 from devices.host.profile import Cpu, DeviceProfile
 from devices.host.transports import Facts, Say, connect
+from devices.worker.loadgen import INSTALL, PACKAGE
 
 SKEW_S = 5.0  # a clock that is wrong by more is spoken of
 
 
-def preflight(profile: DeviceProfile, say: Say, runtimes: Collection[str] = ()) -> DeviceProfile:
+def preflight(profile: DeviceProfile, say: Say, runtimes: Collection[str] = (), *, loadgen: bool = False) -> DeviceProfile:
     """Reach the device once.
 
     Args:
         profile: what is declared.
         say: called with a line when there is something to know, such as a power mode that is not the one declared.
         runtimes: that will run; the versions of others do not matter.
+        loadgen: whether MLPerf LoadGen is to drive the engines too.
 
     Returns:
         the profile as it turned out: with the machine, its extensions and the threads that the device has, without the runtimes that it
@@ -42,6 +44,8 @@ def preflight(profile: DeviceProfile, say: Say, runtimes: Collection[str] = ()) 
         raise DeviceError(
             f"{profile.name} has no numpy for {profile.python}; no job runs without. To install it: harness devices probe {profile.name}"
         )
+    if loadgen and PACKAGE in facts.absent:
+        say(f"{profile.name} has no MLPerf LoadGen for its Python: the engines are measured without it. To have it, run there: {INSTALL}")
     if facts.emulator is not None and not profile.emulated:
         say(f"{profile.name} runs under an emulator ({facts.emulator}): latency and memory are withheld")
         profile = replace(profile, emulated_host=True)
@@ -66,9 +70,7 @@ def _cpu(profile: DeviceProfile, facts: Facts, say: Say) -> Cpu:
     if not affinity and cpu.threads is None and len(facts.fast) < len(facts.allowed):
         affinity = facts.fast
         numbers = ", ".join(map(str, affinity))
-        say(
-            f"{profile.name} has large and small CPUs: the engine gets the large ones, {numbers}. Others: cpu.affinity of its profile"
-        )
+        say(f"{profile.name} has large and small CPUs: the engine gets the large ones, {numbers}. Others: cpu.affinity of its profile")
     threads = cpu.threads or min(facts.cpus, len(affinity) or facts.cpus)
     return replace(cpu, threads=threads, affinity=affinity)
 

@@ -19,6 +19,7 @@ from devices.worker.engines import RefusedError
 
 SCENARIOS = ("SingleStream", "Offline")
 SUMMARY = "mlperf_log_summary.txt"
+PACKAGE = "mlperf_loadgen"
 INSTALL = "pip install mlcommons-loadgen"
 OFFLINE_BATCH = 32
 HEADROOM = 1.3  # a query that ends before the shortest duration is INVALID
@@ -33,11 +34,13 @@ class Drive:
     """What LoadGen says of one run.
 
     Attributes:
+        window_ns: when it asked the engine, begin and end, by the clock of the samples beside it.
         scenario: a member of `SCENARIOS`.
         valid: LoadGen's verdict on its own run.
         figures: its summary, name -> value as text, such as "90th percentile latency (ns)" or "Samples per second".
     """
 
+    window_ns: tuple[int, int]
     scenario: str
     valid: bool
     figures: dict[str, str]
@@ -84,14 +87,17 @@ def drive(
 
     sut = lg.ConstructSUT(issue, lambda: None)
     qsl = lg.ConstructQSL(len(pool), len(pool), lambda _: None, lambda _: None)
+    settings, output = _settings(lg, scenario, seconds, rate(infer, pool, size)), _log_settings(lg, logs)
+    begin = time.perf_counter_ns()
     try:
-        lg.StartTestWithLogSettings(sut, qsl, _settings(lg, scenario, seconds, rate(infer, pool, size)), _log_settings(lg, logs))
+        lg.StartTestWithLogSettings(sut, qsl, settings, output)
     finally:
+        end = time.perf_counter_ns()
         lg.DestroyQSL(qsl)
         lg.DestroySUT(sut)
     if failed:
         raise failed[0]
-    return Drive(scenario, *read_summary(logs / SUMMARY))
+    return Drive((begin, end), scenario, *read_summary(logs / SUMMARY))
 
 
 def read_summary(path: Path) -> tuple[bool, dict[str, str]]:

@@ -16,7 +16,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +200,7 @@ class Session:
         self._reply({"equal": equal if written else None}, **({written.name: written.read_bytes()} if written else {}))
 
     def loadgen(self, request: Message) -> None:
-        """Let MLPerf LoadGen drive the engine for `seconds`: its word, and its logs."""
+        """Let MLPerf LoadGen drive the engine for `seconds`: its word, and its logs; `absent`: why it cannot."""
         place = self._folder / LOADGEN
         shutil.rmtree(place, ignore_errors=True)
         start = spoken = time.monotonic()
@@ -211,9 +211,13 @@ class Session:
                 spoken = time.monotonic()
                 self.tell(f"LoadGen {request['scenario']}", round(1e3 * (spoken - start)), round(1e3 * request["seconds"]))
 
-        found = drive(self._engine.infer, to_input(self._pool), request["scenario"], request["seconds"], place, beat)
+        try:
+            found = drive(self._engine.infer, to_input(self._pool), request["scenario"], request["seconds"], place, beat)
+        except RefusedError as error:
+            self._reply({"absent": one_line(error)})
+            return
         logs = {path.name: path.read_bytes() for path in sorted(place.iterdir())}
-        self._reply({"scenario": found.scenario, "valid": found.valid, "figures": found.figures}, **logs)
+        self._reply({"drive": asdict(found)}, **logs)
 
     def peaks(self, request: Message) -> None:
         """What this CPU reaches; nothing where an accelerator computes, or no real time is read."""

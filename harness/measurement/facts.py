@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LARGEST = 1 << 62  # of bytes and nanoseconds: what is computed from two of them still fits a number of 64 bits
+Moment = Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
 
 
 class Loose(BaseModel):
@@ -49,7 +50,7 @@ class Sampled(Loose):
 
     period_ms: int = Field(ge=1, le=LARGEST)
     cpu_share: float = Field(ge=0, le=1e6)
-    idle_ns: list[Annotated[int, Field(ge=-LARGEST, le=LARGEST)]] = Field(min_length=2, max_length=2)
+    idle_ns: list[Moment] = Field(min_length=2, max_length=2)
     absent: dict[str, str]
 
 
@@ -73,8 +74,9 @@ class Information(Loose):
 
 
 class Drive(Loose):
-    """What LoadGen says of one run: its verdict on its own run, and its summary as text."""
+    """What LoadGen says of one run: its verdict on its own run, its summary as text, and begin and end of it by the samples' clock."""
 
+    window_ns: list[Moment] | None = Field(default=None, min_length=2, max_length=2)
     scenario: Literal["SingleStream", "Offline"]
     valid: bool
     figures: dict[str, str]

@@ -17,7 +17,7 @@ from harness.measurement import conditions
 from harness.measurement.energy import energy
 from harness.measurement.latency import windows_ns
 from harness.measurement.peaks import UNITS
-from harness.records import DeviceRecord, Latency, Mismatch, TelemetryRecord
+from harness.records import Conditions, DeviceRecord, Latency, Mismatch, TelemetryRecord
 from harness.stages.measure import Measured
 
 
@@ -60,15 +60,22 @@ def with_conditions(latency: Latency, profile: DeviceProfile, m: Measured, every
     timing = m.timings[batch]
     windows = [found for one in everyone if batch in one.timings for found in windows_ns(one.timings[batch])]
     whole = (min(start for start, _ in windows), max(end for _, end in windows)) if windows else None
-    telemetry = (
-        None if m.telemetry is None else with_own_of_all(m.telemetry, [one.telemetry for one in everyone if one.telemetry is not None])
-    )
-    seen, faults = conditions.judge(profile, telemetry, whole, UNITS.get(m.engine.runtime, "cpu"))
-    wrong = [gates.in_words(found) for found in state_mismatches(profile, m)]
+    seen, wrong = observed(profile, m, everyone, whole)
     used = None
     if m.telemetry is not None and (turns := windows_ns(timing)):
         used = energy(m.telemetry, profile.telemetry.rails, turns, batch * len(timing.latency_ns))
-    return latency.model_copy(update={"invalid": wrong + faults, "conditions": seen, "energy": used})
+    return latency.model_copy(update={"invalid": wrong, "conditions": seen, "energy": used})
+
+
+def observed(
+    profile: DeviceProfile, m: Measured, everyone: Sequence[Measured], window_ns: tuple[int, int] | None
+) -> tuple[Conditions | None, list[str]]:
+    """The conditions of one engine's measurement between two moments, and why it does not count."""
+    telemetry = (
+        None if m.telemetry is None else with_own_of_all(m.telemetry, [one.telemetry for one in everyone if one.telemetry is not None])
+    )
+    seen, faults = conditions.judge(profile, telemetry, window_ns, UNITS.get(m.engine.runtime, "cpu"))
+    return seen, [gates.in_words(found) for found in state_mismatches(profile, m)] + faults
 
 
 def with_own_of_all(telemetry: Telemetry, everyone: Sequence[Telemetry]) -> Telemetry:

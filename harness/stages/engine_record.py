@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from devices.host.profile import load_profile
+from devices.host.profile import DeviceProfile, load_profile
 from export.artefact import Artefact
 from export.evidence import Evidence, precision_evidence
 from export.evidence_tensorrt import claim, tensorrt_evidence
@@ -19,7 +19,7 @@ from harness.measurement import simulation
 from harness.measurement.peaks import declared_peaks, measured_peaks
 from harness.measurement.roofline import Peaks, Work, floor, peak_arithmetic
 from harness.records import CrossCheck, EngineRecord, Floor, KernelShare, Latency, LoadGen, Memory, PrecisionEvidence, Roofline
-from harness.stages.device import telemetry_record, with_conditions
+from harness.stages.device import observed, telemetry_record, with_conditions
 from harness.stages.measure import LOADGEN, Measured, information, timing_arrays
 from harness.stages.subject import Subject
 
@@ -88,7 +88,7 @@ def _engine(
         ),
         roofline=roofline,
         cross_check=opinion,
-        loadgen=_loadgen(m, folder),
+        loadgen=_loadgen(subject.profile, m, everyone, folder),
         telemetry=telemetry_record(m, folder),
         clean=None if right is None else share(int(right.sum()), len(right)),
         warnings=[simulation.WARNING]
@@ -97,13 +97,16 @@ def _engine(
     )
 
 
-def _loadgen(m: Measured, folder: Path) -> LoadGen | None:
-    """What LoadGen said; its logs are copied into the run folder."""
+def _loadgen(profile: DeviceProfile, m: Measured, everyone: Sequence[Measured], folder: Path) -> LoadGen | None:
+    """What LoadGen said, and why it does not count; its logs are copied into the run folder."""
     if (drive := m.facts.drive) is None:
         return None
     logs = f"{LOADGEN}/{m.engine.name}"
     shutil.copytree(m.folder / LOADGEN, folder / logs, dirs_exist_ok=True)
-    return LoadGen.model_validate({"scenario": drive.scenario, "valid": drive.valid, "figures": drive.figures, "logs": logs})
+    window = None if drive.window_ns is None else (drive.window_ns[0], drive.window_ns[1])
+    _, invalid = observed(profile, m, everyone, window)
+    said = drive.model_dump(include={"scenario", "valid", "figures"})
+    return LoadGen.model_validate({**said, "invalid": invalid, "logs": logs})
 
 
 def _too_fast(latency: dict[str, Latency], roofline: Roofline | None) -> list[str]:

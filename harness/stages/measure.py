@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -49,6 +50,11 @@ class _Rest(Loose):
     telemetry: Sampled | None
     after: dict[str, Any]
     machine: dict[str, Any]
+
+
+class _Driven(Loose):
+    drive: Drive | None = None
+    absent: str = ""
 
 
 class _Peaks(Loose):
@@ -194,10 +200,13 @@ def _examined(engine: Engine, session: EngineSession, timings: dict[int, Timing]
     drive = None
     if not own:
         if settings.scenario and timings:
-            drive, logs = session.call(
-                {"op": "loadgen", "scenario": settings.scenario, "seconds": settings.plan.measure_s}, Drive, session.limits.load_s
+            driven, logs = session.call(
+                {"op": "loadgen", "scenario": settings.scenario, "seconds": settings.plan.measure_s}, _Driven, session.limits.load_s
             )
+            drive = driven.drive
             files |= {f"{LOADGEN}/{name}": raw for name, raw in logs.items()}
+            if drive is None:
+                print(f"harness: LoadGen did not drive {engine.name}: {printable(driven.absent)}", file=sys.stderr)
         rest, samples = session.call({"op": "rest"}, _Rest, session.limits.load_s)
         if rest.telemetry is not None:
             files[TELEMETRY] = samples.get("telemetry", b"")

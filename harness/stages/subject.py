@@ -59,7 +59,12 @@ def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
     attacks, profile = check_names(settings)
     runtimes = runtimes_of(settings)
     if not all(is_simulated(runtime, profile) for runtime in runtimes.values()):
-        profile = preflight(profile, lambda line: print(f"harness: {line}", file=sys.stderr), dict.fromkeys(runtimes.values()))
+        profile = preflight(
+            profile,
+            lambda line: print(f"harness: {line}", file=sys.stderr),
+            dict.fromkeys(runtimes.values()),
+            loadgen=settings.scenario is not None,
+        )
         check_simulated(settings.exported, profile)  # again: a device reached by SSH may turn out to be emulated
         _check_runtimes(settings, profile)
     if not only_attacked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.records import EngineRecord, Latency, Ratio, RunRecord, Spread
+from harness.records import EngineRecord, Latency, LoadGen, Ratio, RunRecord, Spread
 from reports.elements import Cell, Section, Table, table
 from reports.format import EMULATED, NONE, WITHHELD, count, estimate, flat, milliseconds, percent, significant, size
 from reports.run import Run
@@ -201,15 +201,22 @@ def _cross_checks(record: RunRecord) -> Iterator[tuple[str, str, str, Spread]]:
                 yield engine.name, str(opinion.batch), f"{name} ({opinion.tool})", part
 
 
+def _word(loadgen: LoadGen) -> str:
+    """VALID, or INVALID by LoadGen itself, or by what was seen of the device meanwhile."""
+    if loadgen.invalid:
+        return f"INVALID here: {'; '.join(loadgen.invalid)}"
+    return "VALID" if loadgen.valid else "INVALID"
+
+
 def _loadgen(record: RunRecord) -> Table:
     return table(
         "MLPerf LoadGen",
         ("Engine", "Scenario", "LoadGen says", "Figure", "Value", "Logs"),
         [
-            (engine.name, loadgen.scenario, Cell(valid, "good" if loadgen.valid else "warn"), name, loadgen.figures[name], loadgen.logs)
+            (engine.name, loadgen.scenario, Cell(valid, "good" if valid == "VALID" else "warn"), name, loadgen.figures[name], loadgen.logs)
             for engine in record.engines
             if (loadgen := engine.loadgen) is not None
-            for valid in ("VALID" if loadgen.valid else "INVALID",)
+            for valid in (_word(loadgen),)
             for name in LOADGEN_FIGURES[loadgen.scenario]
             if name in loadgen.figures
         ],

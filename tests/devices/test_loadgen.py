@@ -1,5 +1,6 @@
 """MLPerf LoadGen really drives an engine; its logs and its verdict come back with the result."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -74,9 +75,23 @@ def test_a_session_with_a_scenario_brings_the_logs_home(scenario: str, linear: L
         session.progress = lambda *step: steps.append(step)
         session.set_pool(some_images(7))
         said, logs = session.call({"op": "loadgen", "scenario": scenario, "seconds": 2.2 if scenario == "SingleStream" else 0.2}, Said)
-        assert said.scenario == scenario
-        assert said.valid, "an engine of some microseconds keeps LoadGen busy for as long as it wants"
+        said, now = said.drive, time.perf_counter_ns()
+        assert said["scenario"] == scenario
+        begin, end = said["window_ns"]
+        assert begin < end < now and end - begin >= 2e8
+        assert said["valid"], "an engine of some microseconds keeps LoadGen busy for as long as it wants"
         assert "Result is : VALID" in logs[SUMMARY].decode()
         np.testing.assert_allclose(session.logits(some_images(7)), linear.logits(some_images(7)), atol=1e-5)
     if scenario == "SingleStream":
         assert {step for step, _, _ in steps} == {f"LoadGen {scenario}"} and {total for _, _, total in steps} == {2200}
+
+
+def test_a_device_without_loadgen_says_so_and_keeps_its_engine(linear: Linear, session_of: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """A package of that name that cannot be imported, in front of the real one."""
+    (tmp_path / "mlperf_loadgen.py").write_text("raise ImportError('not here')\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    with session_of(linear.path) as session:
+        session.set_pool(some_images(7))
+        said, logs = session.call({"op": "loadgen", "scenario": "Offline", "seconds": 0.2}, Said)
+        assert "pip install mlcommons-loadgen" in said.absent and not logs
+        np.testing.assert_allclose(session.logits(some_images(7)), linear.logits(some_images(7)), atol=1e-5)

@@ -76,3 +76,14 @@ def test_cpus_that_are_not_there_are_refused_before_any_work_with_those_that_are
     host = load_profile("host")
     with pytest.raises(DeviceError, match=r"cpu\.affinity of host has CPU 9099; expected some of those that may be used there: \d"):
         preflight(replace(host, cpu=Cpu(affinity=(9099,))), lambda line: None)
+
+
+@pytest.mark.parametrize(("wanted", "absent"), [(True, ("mlperf_loadgen",)), (True, ()), (False, ("mlperf_loadgen",))])
+def test_a_missing_loadgen_is_said_before_any_work_where_it_is_wanted(
+    wanted: bool, absent: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "connect", lambda profile, say: Reached(Facts("aarch64", 8, None, absent=absent)))
+    said: list[str] = []
+    found = preflight(load_profile("host"), said.append, loadgen=wanted)
+    assert found.runtimes == load_profile("host").runtimes
+    assert any("pip install mlcommons-loadgen" in line for line in said) == (wanted and bool(absent))

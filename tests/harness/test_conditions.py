@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from devices.host.profile import Clocks, Limits, load_profile
+from devices.host.session import EngineId
 from devices.worker.telemetry.series import Series, Telemetry
 from harness.measurement.conditions import conditions, faults, judge, unchecked
+from harness.measurement.facts import Drive, Facts
+from harness.stages import engine_record
+from harness.stages.engines import Engine
+from harness.stages.measure import Measured
 
 S = 1_000_000_000
 TIMES = np.arange(0, 6 * S, S // 10)
@@ -151,3 +157,20 @@ def test_without_sensors_nothing_is_said_and_nothing_is_invalid() -> None:
     assert {seen.others_share, seen.steal_share, seen.start_temperature_c, seen.temperature_rise_c, seen.clock_drop} == {None}
     assert judge(ORIN, None, WINDOW) == (None, [])
     assert judge(ORIN, told(), None) == (None, [])
+
+
+@pytest.mark.parametrize("others", [0.0, 0.4])
+def test_what_disturbs_loadgens_run_alone_makes_it_invalid_whatever_loadgen_says(others: float, tmp_path: Path) -> None:
+    """Quiet while the calls were timed, shared while LoadGen drove."""
+    driven = (4 * S + S // 20, 5 * S + S // 20)
+    ticks = load()
+    busy = ticks["ticks:busy"] + others * np.interp(TIMES, driven, [0.0, 400.0])
+    telemetry = told(**{"ticks__busy": busy})
+    assert judge(load_profile("host"), telemetry, (S, 3 * S))[1] == []
+    engine = Engine(EngineId("onnx-fp32"), "onnxruntime", None)
+    (tmp_path / "m" / "loadgen").mkdir(parents=True)
+    drive = Drive(window_ns=list(driven), scenario="Offline", valid=True, figures={})
+    m = Measured(engine, Facts(status="ok", drive=drive), tmp_path / "m", {}, telemetry)
+    found = engine_record._loadgen(load_profile("host"), m, [m], tmp_path / "run")
+    assert found is not None and found.valid
+    assert ["other programs took" in reason for reason in found.invalid] == ([True] if others else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from devices.host.channel import Channel
 from devices.host.transports import Facts, Progress, Say
 from devices.worker.emulator import emulator
+from devices.worker.loadgen import PACKAGE
 from devices.worker.observed import observe, versions
 from devices.worker.quota import allowed_cpus, fast_cpus, usable_cpus
 from devices.worker.reader import Reader
@@ -40,7 +42,10 @@ class Local:
         if self._profile is not None and not self._profile.synthetic_clock:
             watch = self._profile.watch
             seen = {"state": observe(Reader(), watch), "versions": versions(self._profile.runtimes)}
-        return Facts(platform.machine(), usable_cpus(), emulator(), allowed=tuple(allowed_cpus()), fast=tuple(fast_cpus()), **seen)
+        absent = () if importlib.util.find_spec(PACKAGE) else (PACKAGE,)
+        return Facts(
+            platform.machine(), usable_cpus(), emulator(), absent=absent, allowed=tuple(allowed_cpus()), fast=tuple(fast_cpus()), **seen
+        )
 
     def put(self, folder: Path, progress: Progress | None = None) -> str:
         """The folder itself."""

@@ -26,6 +26,7 @@ from devices.host.transports.answers import DamagedError, ask, follow_up
 from devices.host.transports.openssh import Session, UnreachableError, check_host, drop_connection, ssh_command
 from devices.worker.environment import CLOCK_SKEW
 from devices.worker.files import sha256_file
+from devices.worker.loadgen import PACKAGE
 from devices.worker.plain import cleaned, printable
 from devices.worker.spec import FormatError
 from devices.worker.wire import BEAT, BEAT_S, CHUNK, ClosedError, NonsenseError, Wire
@@ -84,7 +85,7 @@ class Ssh:
         hello, emulator = self._hello, self._hello.emulator
         if not 1 <= hello.cpus <= MOST_CPUS:
             raise DeviceError(f"{self._host} gave an answer that cannot be used: {hello.cpus} CPUs; expected 1 to {MOST_CPUS}")
-        absent = tuple(name for name in ("numpy", *self._profile.runtimes) if name in hello.absent)
+        absent = tuple(name for name in ("numpy", PACKAGE, *self._profile.runtimes) if name in hello.absent)
         seen = answers.Observed({}, {})
         if "numpy" not in absent and not self._profile.synthetic_clock:
             watch = {"power_query": self._profile.power.query, "clocks_query": self._profile.clocks.query}
@@ -215,7 +216,7 @@ class Ssh:
 
     def _greet(self, wire: Wire) -> None:
         before = time.time()
-        hello = ask(wire, answers.Hello, "hello", packages=["numpy", *self._profile.runtimes])
+        hello = ask(wire, answers.Hello, "hello", packages=["numpy", PACKAGE, *self._profile.runtimes])
         skew_s = hello.time - (before + time.time()) / 2
         emulation = self._profile.emulation
         if emulation is not None and hello.machine != emulation.machine:
