@@ -72,7 +72,7 @@ _ALL = (
     Source(
         id="S2",
         title="the PyTorch twin without its quantizers",
-        absent="the smoother gradients of a network that does not round may find images that its quantizers hide",
+        absent="smoother gradients may find images that its quantizers hide",
         needed="no engine",
         decides=True,
         path="harness.sources.s2:plan",
@@ -97,7 +97,7 @@ _ALL = (
     ),
     Source(
         id="S5",
-        title="the twin and each quantized engine's graph read back, to part them (DIVA, and the reverse)",
+        title="the twin and each quantized engine's graph, to part them (DIVA, and the reverse)",
         absent="images made to part twin and engine may part them more often",
         needed="no engine",
         decides=True,
@@ -116,8 +116,8 @@ _ALL = (
     ),
     Source(
         id="S7",
-        title="the PyTorch twin with weights of 4 and of 2 bits, for each quantized engine",
-        absent="a network of fewer bits may find images that fool quantized engines and that the twin's gradients do not",
+        title="the twin with weights of 4 and of 2 bits",
+        absent="a coarser network's gradients may fool quantized engines better",
         needed="no engine",
         decides=True,
         path="harness.sources.s7:plan",
