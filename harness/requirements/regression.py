@@ -120,7 +120,7 @@ def _check_alike(base: str, before: Run, name: str, after: Run, change: Change, 
     for what, (first, second) in pairs.items():
         if first != second:
             raise UntrustedError(
-                f"the {change.title} of unlike runs is not compared: their {what} is {first} ({base}) and {second} ({name}).{hint}"
+                f"the {change.title} of unlike runs is not compared: their {what}: {first} ({base}) and {second} ({name}).{hint}"
             )
 
 
