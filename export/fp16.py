@@ -39,7 +39,7 @@ def to_fp16(model: ModelProto, _: Calibration) -> ModelProto:
 def in_half(model: ModelProto) -> ModelProto:
     """`to_fp16` of a graph that is folded already, or quantized: its integers stay, the scales that dequantize them become float16 too.
 
-    The graph is changed in place. Raises ExportError as `to_fp16`.
+    The graph is changed in place; a quantized one is of opset 19 or later, the first with float16 pairs. Raises ExportError as `to_fp16`.
     """
     converted = strip(_Converter(model).convert())
     try:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import convnext, densenet, efficientnet, mobilenetv2, resnet, shufflenetv2, swin_transformer, vision_transformer
 
+from export.onnx import OPSET
 from export.quiet import quiet
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend" / "test" / "data" / "light").glob("light_*.onnx"))
@@ -92,7 +93,7 @@ def network(name: str) -> ModelProto:
     dynamic = {"images": {0: "batch"}, "logits": {0: "batch"}}
     with quiet():  # with gradients: without them attention becomes one operator that has no ONNX form
         torch.onnx.export(
-            module, (torch.zeros(2, 3, size, size),), buffer, dynamo=False, opset_version=18,
+            module, (torch.zeros(2, 3, size, size),), buffer, dynamo=False, opset_version=OPSET,
             input_names=["images"], output_names=["logits"], dynamic_axes=dynamic,
         )  # fmt: skip
     return onnx.load_model_from_string(buffer.getvalue())
