@@ -1,7 +1,7 @@
 """PyTorch's threads, told to sleep while they wait for one another.
 
-By default they spin. That gains little where nothing else runs, and where something does, each spins away the time that the other needs
-to finish: on two cores with three other programs, an attack took 3 to 4 times as long (`tests/benchmarks/bench_waiting.py`).
+By default they spin. That gains up to a tenth where nothing else runs; where something does, each spins away the time that the other
+needs to finish: on two busy cores gradients took 3 to 4 times as long (`tests/benchmarks/bench_waiting.py`).
 
 Source: the OpenMP specification, OMP_WAIT_POLICY; libgomp's manual, section 4.
 """
