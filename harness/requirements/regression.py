@@ -115,12 +115,12 @@ def _check_alike(base: str, before: Run, name: str, after: Run, change: Change, 
         pairs = {} if unlike else {"device": (one.device.name, other.device.name)}
         hint = " --unlike compares them all the same."
     else:
-        pairs = {"data": (one.data.sha256[:12], other.data.sha256[:12]), "attacked images": (str(one.data.n), str(other.data.n))}
+        pairs = {"data": (one.data.sha256[:12], other.data.sha256[:12]), "number of attacked images": (str(one.data.n), str(other.data.n))}
         hint = " Without the same images nothing can be paired."
     for what, (first, second) in pairs.items():
         if first != second:
             raise UntrustedError(
-                f"the {change.title} of unlike runs is not compared: their {what}: {first} ({base}) and {second} ({name}).{hint}"
+                f"the {change.title} of unlike runs is not compared: their {what} is {first} ({base}) and {second} ({name}).{hint}"
             )
 
 
