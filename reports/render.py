@@ -43,7 +43,6 @@ FORMATS: dict[str, Format] = {
     "md": _one("the report as Markdown", "report.md", to_markdown),
     "json": Format("the record itself, checked", RECORD, lambda _: {}),
     "junit": _one("claims, requirements, engines and gates as tests", "report.junit.xml", to_junit),
-    "junit-strict": _one("the same, where the undecided fails", "report.junit.xml", partial(to_junit, strict=True)),
     "csv": Format("tables, a file each", "tables", to_csv),
     "parquet": Format("the same with every call and image", "tables", to_parquet),
     "latex": _one("tables of claims and engines", "report.tex", to_latex),
@@ -52,12 +51,16 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def render(run: Path, formats: Sequence[str]) -> dict[str, Path]:
+STRICT = _one(FORMATS["junit"].about, FORMATS["junit"].file, partial(to_junit, strict=True))
+
+
+def render(run: Path, formats: Sequence[str], *, strict: bool = False) -> dict[str, Path]:
     """Write the reports of a run folder into it, from what it holds alone.
 
     Args:
         run: the run folder.
         formats: names in `FORMATS`.
+        strict: in JUnit what is undecided fails, instead of being skipped.
 
     Returns:
         Format -> the file written, or the folder of several. `json` is the record itself, once it has been validated.
@@ -72,9 +75,10 @@ def render(run: Path, formats: Sequence[str]) -> dict[str, Path]:
     opened = Run.open_what_is_left(run)
     written = {}
     for name in formats:
-        content = opened.attempt(FORMATS[name].file, partial(FORMATS[name].make, opened), None)
+        form = STRICT if strict and name == "junit" else FORMATS[name]
+        content = opened.attempt(form.file, partial(form.make, opened), None)
         if content is not None:
-            written[name] = _write(opened.folder, FORMATS[name].file, content)
+            written[name] = _write(opened.folder, form.file, content)
     if opened.faults:
         names = ", ".join(map(str, written.values())) or "nothing"
         raise UntrustedError(f"{next(iter(opened.faults))} What could still be read was written, and says so: {names}")

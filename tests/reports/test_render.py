@@ -19,7 +19,6 @@ EXPECTED = {
     "md": "report.md",
     "json": "record.json",
     "junit": "report.junit.xml",
-    "junit-strict": "report.junit.xml",
     "csv": "tables",
     "parquet": "tables",
     "latex": "report.tex",
@@ -50,9 +49,7 @@ def test_only_the_named_formats_are_written(tmp_path):
 
 def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):
     make_run(tmp_path / "run")
-    with pytest.raises(
-        UsageError, match=r"unknown format 'pdf'.*csv, html, json, junit, junit-strict, latex, md, mlbom, parquet, robustbench"
-    ):
+    with pytest.raises(UsageError, match=r"unknown format 'pdf'.*csv, html, json, junit, latex, md, mlbom, parquet, robustbench"):
         render(tmp_path / "run", ["md", "pdf"])
     assert not (tmp_path / "run/report.md").exists()
 

@@ -62,7 +62,7 @@ def test_only_a_verdict_that_refutes_nothing_is_green(tmp_path, verdict):
     make_run(tmp_path / "run", claims=[claim], verdict=verdict)
     case = ET.parse(render(tmp_path / "run", ["junit"])["junit"]).getroot().find("testsuite[@name='claims']/testcase")
     assert [child.tag for child in case] == ([OUTCOMES[verdict]] if OUTCOMES[verdict] else [])
-    strict = ET.parse(render(tmp_path / "run", ["junit-strict"])["junit-strict"]).getroot().find("testsuite[@name='claims']/testcase")
+    strict = ET.parse(render(tmp_path / "run", ["junit"], strict=True)["junit"]).getroot().find("testsuite[@name='claims']/testcase")
     assert [child.tag for child in strict] == (["failure"] if verdict == Verdict.INCONCLUSIVE else [child.tag for child in case])
     assert all((child.get("type"), child.get("message")) == (verdict, "because") for child in case)
 
