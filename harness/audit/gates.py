@@ -536,18 +536,14 @@ def rising_loss(attack: str, steps: int, margins: Margins) -> Gate:
         return not_tested("rising loss", f"{attack} takes {steps} steps")
     late, whole = margins[-1 - LAST] - margins[-1], margins[0] - margins[-1]
     rising = (margins[-1] > 0) & (late > LIMITS.late_fall * whole)
-    count, n = int(rising.sum()), len(rising)
-    passed = _at_most(LIMITS.rising_loss, count, n)
-    return _gate("rising loss", passed, f"{attack}: the margin of {count} of {n} images still falls" + _undecided(passed))
+    return _of_images("rising loss", LIMITS.rising_loss, rising, f"{attack}: the margin of ", " still falls")
 
 
 def zero_gradient_along(attack: str, zero: Right) -> Gate:
     """`zero`, bool (n,): the gradient was zero at a step of the attack while the target was right."""
     if not len(zero):
         return not_tested("zero gradient along the path", "the twin has no image right when clean")
-    count, n = int(zero.sum()), len(zero)
-    passed = _at_most(LIMITS.zero_gradient, count, n)
-    return _gate("zero gradient along the path", passed, f"{attack}: {count} of {n} images" + _undecided(passed))
+    return _of_images("zero gradient along the path", LIMITS.zero_gradient, zero, f"{attack}: ")
 
 
 def increasing_loss(attack: str, each: Margins) -> Gate:
@@ -560,18 +556,21 @@ def increasing_loss(attack: str, each: Margins) -> Gate:
     if len(each) <= LAST:
         return not_tested("increasing loss", f"{attack} takes {len(each)} steps")
     backwards = (each > 0).all(axis=0) & (each[-1] >= each[0])
-    count, n = int(backwards.sum()), len(backwards)
-    passed = _at_most(LIMITS.increasing_loss, count, n)
-    return _gate("increasing loss", passed, f"{attack}: the margin of {count} of {n} images has not fallen" + _undecided(passed))
+    return _of_images("increasing loss", LIMITS.increasing_loss, backwards, f"{attack}: the margin of ", " has not fallen")
 
 
 def silent_success(attack: str, lost: Right) -> Gate:
     """`lost`, bool (n,): an iterate of the attack fooled the target, and the image that was kept does not."""
     if not len(lost):
         return not_tested("silent success", "the twin has no image right when clean")
-    count, n = int(lost.sum()), len(lost)
-    passed = _at_most(LIMITS.silent_success, count, n)
-    return _gate("silent success", passed, f"{attack}: {count} of {n} images" + _undecided(passed))
+    return _of_images("silent success", LIMITS.silent_success, lost, f"{attack}: ")
+
+
+def _of_images(name: str, limit: float, hit: Right, before: str, after: str = "") -> Gate:
+    """Whether at most a share `limit` of images is hit, bool (n,), n > 0; how many stands between `before` and `after`."""
+    count, n = int(hit.sum()), len(hit)
+    passed = _at_most(limit, count, n)
+    return _gate(name, passed, f"{before}{count} of {n} images{after}" + _undecided(passed))
 
 
 def rebuild_spread(engine: str, first: Labels, this: Labels) -> Gate:

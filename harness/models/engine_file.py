@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
@@ -115,47 +116,35 @@ def take_in(path: Path, twin: Twin, folder: Path) -> Artefact:
     classes = _answers(whole, source.name, twin.input_shape, path).shape[1]
     if classes != twin.classes:
         raise UsageError(f"--engine {path} names {classes} classes, the model {twin.name} {twin.classes}: it is not made of that model")
-    stored, sha256 = write_file(whole, folder, path.stem, "onnx")
-    artefact = Artefact(
-        flavour=engine_name(f"{FILE}:{path}"),
-        path=stored,
-        sha256=sha256,
-        source_sha256=twin.sha256,
-        module_sha256=module_sha256(twin.module),
-        precision=_precision(model),
-        runtime=RUNTIMES[path.suffix],
-        input_name=source.name,
-        input_shape=twin.input_shape,
-        output_name=target.name,
-        classes=classes,
-        calibration={},
-        options={} if batch is None else {"freed_batch": batch},
-    )
-    _refuse_another(artefact, folder)
-    artefact.save()
-    return artefact
+    options = {} if batch is None else {"freed_batch": batch}
+    return _saved(path, twin, whole, folder, _precision(model), (source.name, target.name), options)
 
 
 def _closed(path: Path, twin: Twin, folder: Path) -> Artefact:
     """A file that only its runtime can look into; what it takes and names is found out on the device."""
     try:
-        stored, sha256 = write_file(path.read_bytes(), folder, path.stem, path.suffix.removeprefix("."))
+        return _saved(path, twin, path.read_bytes(), folder, UNKNOWN, ("", ""), {})
     except (OSError, MemoryError) as error:
         raise UsageError(f"--engine {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _saved(path: Path, twin: Twin, whole: bytes, folder: Path, precision: str, names: tuple[str, str], options: dict[str, Any]) -> Artefact:
+    """The artefact of a user's engine, `whole` its bytes, `names` those of its input and output; its classes are the twin's."""
+    stored, sha256 = write_file(whole, folder, path.stem, path.suffix.removeprefix("."))
     artefact = Artefact(
         flavour=engine_name(f"{FILE}:{path}"),
         path=stored,
         sha256=sha256,
         source_sha256=twin.sha256,
         module_sha256=module_sha256(twin.module),
-        precision=UNKNOWN,
+        precision=precision,
         runtime=RUNTIMES[path.suffix],
-        input_name="",
+        input_name=names[0],
         input_shape=twin.input_shape,
-        output_name="",
+        output_name=names[1],
         classes=twin.classes,
         calibration={},
-        options={},
+        options=options,
     )
     _refuse_another(artefact, folder)
     artefact.save()
