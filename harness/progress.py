@@ -7,12 +7,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
 
 PLAIN_INTERVAL_S = 10.0
 ENOUGH = 3  # steps that a guess of the time left rests on
+MOST_BAR, FOR_BAR = 24, 90  # columns of a terminal: a bar takes what is above the latter
+LEAST_TITLE = 20  # of them
+SPINNER, GAP = 2, 2
 
 
 class Whole:
@@ -28,12 +32,22 @@ class Whole:
     def __str__(self) -> str:
         if not self.total:
             return ""
-        left = (time.monotonic() - self.started) / max(self.done, 1) * (self.total - self.done)
-        guess = f", about {in_words(left)} left in all" if self.done >= ENOUGH else ""
+        guess = f", about {in_words(self._left_s)} left in all" if self.done >= ENOUGH else ""
         return f"{self.what} {min(self.done + 1, self.total)} of {self.total}{guess}"
+
+    @property
+    def short(self) -> str:
+        """The same for a narrow line."""
+        guess = f" {in_words(self._left_s)}" if self.done >= ENOUGH else ""
+        return f"{self.what} {min(self.done + 1, self.total)}/{self.total}{guess}" if self.total else ""
+
+    @property
+    def _left_s(self) -> float:
+        return (time.monotonic() - self.started) / max(self.done, 1) * (self.total - self.done)
 
 
 _whole = Whole()
+_device: object = ""
 
 
 @contextmanager
@@ -45,6 +59,17 @@ def whole(what: str, total: int) -> Iterator[Whole]:
         yield _whole
     finally:
         _whole = before
+
+
+@contextmanager
+def beside(device: object) -> Iterator[None]:
+    """Let every `Track` meanwhile show how the device is: `str(device)` at that moment, which asks nobody."""
+    global _device  # of the terminal, as above
+    before, _device = _device, device
+    try:
+        yield
+    finally:
+        _device = before
 
 
 def in_words(seconds: float) -> str:
@@ -76,18 +101,11 @@ class Track:
     def __enter__(self) -> Track:
         console = Console(stderr=True)
         if console.is_terminal and not self.silent:
-            self.bar = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]} {task.fields[status]}", markup=False),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[whole]}", markup=False),
-                console=console,
-                transient=True,
-            )
-            self.task = self.bar.add_task(self.title, total=self.total, completed=self.done, rate="", status="", whole=str(_whole))
+            texts = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("title", "details")]
+            bar = [BarColumn(bar_width=width)] if (width := bar_width(console.width)) else []
+            columns: list[ProgressColumn] = [SpinnerColumn(), texts[0], *bar, texts[1]]
+            self.bar = Progress(*columns, console=console, transient=True)
+            self.task = self.bar.add_task("", total=self.total, completed=self.done, **self._fields())
             self.bar.start()
         return self
 
@@ -96,16 +114,32 @@ class Track:
         self.done += amount
         self.status = status
         if self.bar is not None:
-            self.bar.update(self.task, completed=self.done, rate=self.rate(), status=status, whole=str(_whole))
+            self.bar.update(self.task, completed=self.done, **self._fields())
         elif not self.silent and time.monotonic() - self.last_line >= PLAIN_INTERVAL_S and self.done < self.total:
             self.last_line = time.monotonic()
-            parts = (f"{self.title}: {self.done}/{self.total} {self.unit}", self.rate(), f"{self.left()} {status}".rstrip(), str(_whole))
+            parts = (
+                f"{self.title}: {self.done}/{self.total} {self.unit}",
+                self.rate(),
+                f"{self.left()} {status}".rstrip(),
+                str(_device),
+                str(_whole),
+            )
             print(", ".join(filter(None, parts)), file=sys.stderr)
+
+    def _fields(self) -> dict[str, Any]:
+        """The live line's texts, as many as fit beside one another."""
+        assert self.bar is not None  # noqa: S101 - it is there
+        fresh = self.done > self.resumed
+        counts = f"{self.done}/{self.total}"
+        others = [_whole.short, str(_device), self.status, *([self.rate(), self.left()] if fresh else [])]
+        title, details = live_line(self.bar.console.width, self.title, counts, others)
+        return {"title": title, "details": details}
 
     def rate(self) -> str:
         """Units per second of this process, as text."""
         seconds = max(time.monotonic() - self.started, 1e-9)
-        return f"{(self.done - self.resumed) / seconds:.3g} {self.unit}/s"
+        rate = (self.done - self.resumed) / seconds
+        return f"{f'{rate:,.0f}' if rate >= 100 else f'{rate:.3g}'} {self.unit}/s"
 
     def left(self) -> str:
         """Time left at the present rate, as text."""
@@ -120,3 +154,28 @@ class Track:
             seconds = time.monotonic() - self.started
             detail = f" {self.status}" if self.status else ""
             print(f"{self.title}: {self.done} {self.unit} in {seconds:.1f} s{detail}", file=sys.stderr)
+
+
+def live_line(columns: int, title: str, count: str, others: list[str]) -> tuple[str, str]:
+    """A title, cut where it must be, and the details that fit beside it in a terminal of so many columns.
+
+    Args:
+        columns: of the terminal.
+        title: what is being done.
+        count: how much of it is done; always shown.
+        others: the most important first, "" where there is nothing to say; one that does not fit gives way to a shorter one that does.
+    """
+    room = columns - SPINNER - bar_width(columns) - GAP - len(count)
+    left = room - min(len(title), LEAST_TITLE)
+    parts = [count]
+    for text in filter(None, others):
+        if GAP + len(text) <= left:
+            parts.append(text)
+            left -= GAP + len(text)
+    most = LEAST_TITLE + max(left, 0)
+    return title if len(title) <= most else f"{title[: most - 1].rstrip()}…", (" " * GAP).join(parts)
+
+
+def bar_width(columns: int) -> int:
+    """Of the bar in a terminal of so many columns; 0: there is none, the texts come first."""
+    return min(max(columns - FOR_BAR, 0), MOST_BAR)

@@ -201,7 +201,7 @@ def make_context(subject: Subject, settings: Settings, opened: Engines, engines:
         subject,
         settings,
         ModuleTarget(subject.twin.module, TWIN),
-        {name: EngineTarget(session) for name, session in opened.sessions.items()},
+        {name: EngineTarget(session, opened.look) for name, session in opened.sessions.items()},
         graphs,
         None if smooth is None else ModuleTarget(smooth, SMOOTH),
         _between(engines, graphs) if whole else {},

@@ -75,7 +75,7 @@ class _Done(BaseModel):
 
 
 def time_in_rounds(
-    sessions: Mapping[EngineId, EngineSession], plan: TimingPlan, progress: Progress
+    sessions: Mapping[EngineId, EngineSession], plan: TimingPlan, progress: Progress, between: Callable[[], None] = lambda: None
 ) -> tuple[dict[EngineId, dict[int, Timing]], dict[EngineId, EngineError]]:
     """Time every session at every batch size; engines take turns in an order that is drawn anew for each round.
 
@@ -83,6 +83,7 @@ def time_in_rounds(
         sessions: open, their pools set.
         plan: how long.
         progress: called with step, done, total.
+        between: called before each round, while nothing is timed; the first calls of a turn, which do not count, come after it.
 
     Returns:
         the timings of those that lasted, and what the others did wrong: one engine's fault stops no other.
@@ -97,6 +98,7 @@ def time_in_rounds(
                 with _keeping(failed, engine):
                     turns[engine] = _Turns(session, batch, plan)
         for number in range(plan.rounds):
+            between()
             progress(f"latency, batch {batch}", number, plan.rounds)
             for engine in order.sample(list(turns), len(turns)):
                 if engine not in failed:

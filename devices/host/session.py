@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from devices.host.channel import END_S, Channel, Exit
 from devices.host.errors import DeviceError
@@ -42,6 +42,7 @@ MOST_SIDE = 1 << 16  # of an image, in pixels
 MOST_BYTES = 1 << 30  # of one file of an answer
 MOST_FILES = 64  # of one answer
 MOST_NS = 1 << 62
+MOST_SENSORS = 1000
 MOST_STEPS = 100_000  # lines of progress before one answer
 
 _FILE = re.compile(r"\w[\w.+-]*", re.ASCII)  # never a path, never hidden: it is written on this machine
@@ -139,6 +140,10 @@ class _Progress(_Said):
 
 class _Rows(_Said):
     n: int
+
+
+class _Now(_Said):
+    now: dict[Annotated[str, Field(max_length=200)], FiniteFloat] = Field(max_length=MOST_SENSORS)
 
 
 class _Calls(_Said):
@@ -293,6 +298,17 @@ class EngineSession:
         """The images that timed calls take in turn, uint8 (n, h, w, c)."""
         self._pool = images
         self._steadily(self._send_pool)
+
+    def now(self) -> dict[str, float]:
+        """The device's temperatures, clocks and power at this moment, "KIND:NAME" -> number (see `devices.worker.telemetry.source`).
+
+        Empty where no sensor can be read, of an emulated device, and of a user's own engine, which nobody asks for it. Reading may take
+        some tens of milliseconds of the device's time, so ask between rounds of timing only, while no engine of that device is timed.
+
+        Raises:
+            EngineError: as `logits`.
+        """
+        return self._steadily(lambda: self._request({"op": "now"}, _Now)).now if self.hello.loaded.plan_sha256 else {}
 
     def call(self, request: dict[str, Any], kind: type[M], limit_s: float | None = None) -> tuple[M, dict[str, bytes]]:
         """Any other operation of `devices.worker.serve`: its answer, and the files behind it by name.

@@ -14,9 +14,10 @@ from devices.worker.observed import observe
 from devices.worker.reader import Reader
 from devices.worker.spec import Watch
 from devices.worker.telemetry import thermal
+from devices.worker.telemetry.now import Sensors
 from devices.worker.telemetry.sampler import Sampler
 from devices.worker.telemetry.series import Telemetry
-from devices.worker.telemetry.source import AbsentError
+from devices.worker.telemetry.source import AbsentError, Sample
 
 Tell = Callable[[str, int, int], None]
 
@@ -43,6 +44,7 @@ class Monitor:
         self._timed = real and timed
         self._reader = Reader()
         self._sampler: Sampler | None = None
+        self._sensors = Sensors(watch, self._reader)
         self._idle_ns = (0, 0)
         self.before: dict[str, Any] = {}
         self.load = Load()
@@ -88,6 +90,10 @@ class Monitor:
     def after(self) -> dict[str, Any]:
         """The state now."""
         return observe(self._reader, self._watch) if self._real else {}
+
+    def now(self) -> Sample:
+        """Temperatures, clocks and power at this moment; nothing where no sensor is there, or under a synthetic clock."""
+        return self._sensors.read() if self._real else {}
 
     def machine(self) -> dict[str, Any]:
         """The machine's other work, from `begin` to now; nothing under a synthetic clock."""

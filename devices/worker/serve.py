@@ -184,6 +184,10 @@ class Session:
         message = {"telemetry": facts, "after": self._monitor.after(), "machine": self._monitor.machine()}
         self._reply(message, telemetry=arrays.getvalue())
 
+    def now(self, request: Message) -> None:
+        """What the device's sensors say at this moment. It takes a little time: not to be asked between calls that are timed."""
+        self._wire.send({"now": self._monitor.now()})
+
     def evidence(self, request: Message) -> None:
         """The graph that the runtime really runs, from a second engine: writing it in the measured one would cost it time and memory.
 
@@ -272,7 +276,8 @@ class Session:
 
 
 OPERATIONS: dict[str, Callable[[Session, Message], None]] = {
-    name: getattr(Session, name) for name in ("ask", "pool", "measure", "timed", "memory", "cool", "rest", "evidence", "loadgen", "peaks")
+    name: getattr(Session, name)
+    for name in ("ask", "pool", "measure", "timed", "memory", "cool", "now", "rest", "evidence", "loadgen", "peaks")
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -59,9 +60,10 @@ class EngineLostError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class EngineTarget:
-    """An open engine."""
+    """An open engine. `look` is called after each answer: a moment at which nothing is timed."""
 
     session: EngineSession
+    look: Callable[[], None] = lambda: None
 
     @property
     def id(self) -> str:
@@ -86,9 +88,11 @@ class EngineTarget:
     def logits(self, images: Images) -> Logits:
         """As the engine gives them. Raises EngineLostError: it gave up."""
         try:
-            return self.session.logits(images)
+            answers = self.session.logits(images)
         except EngineError as error:
             raise EngineLostError(self.id, str(error)) from error
+        self.look()
+        return answers
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,9 +17,10 @@ from devices.worker.spec import BATCH, RuntimeOptions
 from export.artefact import UNKNOWN, Artefact
 from harness.measurement import simulation
 from harness.measurement.simulation import is_simulated
-from harness.progress import Track
+from harness.progress import Track, beside
 from harness.settings import OWN, Settings, engine_name, is_own
 from harness.stages.export import Exported
+from harness.stages.gauge import Gauge
 from harness.stages.subject import Subject
 
 Opener = Callable[[tuple[int, int, int], int], AbstractContextManager[EngineSession]]  # shape (h, w, c) and classes of the twin
@@ -72,11 +73,16 @@ class Engine:
 
 @dataclass
 class Engines:
-    """Those that are open, by name, and why the others are not."""
+    """Those that are open, by name, and why the others are not.
+
+    Attributes:
+        look: reads the device's sensors for the live line; to be called only while no engine is timed.
+    """
 
     all: Sequence[Engine]
     sessions: dict[str, EngineSession] = field(default_factory=dict)
     failed: dict[str, EngineError] = field(default_factory=dict)
+    look: Callable[[], None] = lambda: None
 
 
 def plan_engines(subject: Subject, settings: Settings, exported: Sequence[Exported]) -> list[Engine]:
@@ -142,12 +148,17 @@ def open_engines(
     """
     with ExitStack() as stack:
         opened = Engines(engines)
+        there = [engine.name for engine in engines if engine.exported is not None and not engine.simulated]
+        gauge = Gauge(opened.sessions, there, emulated=subject.profile.emulated)
+        opened.look = gauge.look
+        stack.enter_context(beside(gauge))
         make = stack.enter_context(where(engines, subject, settings, folder, say))
         for engine in engines:
             with Steps(engine.name) as steps:
                 try:
                     session = opened.sessions[engine.name] = stack.enter_context(make(engine, steps))
                     check_fit(session, subject)
+                    gauge.look()
                 except EngineError as error:
                     opened.failed[engine.name] = error
                     opened.sessions.pop(engine.name, None)

@@ -133,7 +133,7 @@ def _time(
         sensors = subject.profile.telemetry
         rounds = min(plan.rounds, most_turns(plan.measure_s, sensors.period_ms)) if sensors.rails else plan.rounds
         in_turns = TimingPlan(settings.batches, plan.measure_s, plan.warmup_s, rounds=rounds, seed=settings.seed)
-        found, failed = time_in_rounds(timed, in_turns, steps)
+        found, failed = time_in_rounds(timed, in_turns, steps, opened.look)
     for name, fault in failed.items():
         _fail(opened, str(name), fault)
     return found

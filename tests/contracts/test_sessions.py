@@ -25,6 +25,7 @@ from devices.host.session import EngineError, EngineId, EngineSession, Limits
 from devices.host.station import Station
 from devices.host.transports import TRANSPORTS
 from devices.worker.files import sha256_file
+from devices.worker.reader import ROOT
 
 pytestmark = pytest.mark.slow(55)
 
@@ -45,6 +46,7 @@ class Place:
     other: Linear
     seen: Path
     board: sshd.Board | None
+    sensors: Path
 
     @contextmanager
     def open(self, engine: EngineId = A, limits: Limits | None = None) -> Iterator[EngineSession]:
@@ -72,7 +74,9 @@ def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.skip(sshd.MISSING)
     folder = tmp_path_factory.mktemp(request.param)
     with ExitStack() as stack:
-        board = stack.enter_context(running_board(folder / "board")) if request.param == "ssh" else None
+        sensors = with_sensors(folder / "recorded")
+        stack.enter_context(pytest.MonkeyPatch.context()).setenv(ROOT, str(sensors))
+        board = stack.enter_context(running_board(folder / "board", {ROOT: str(sensors)})) if request.param == "ssh" else None
         profile = board.profile() if board else load_profile({"local": "host", "emulated": "x86-sse4"}[request.param])
         linear, other = make_linear(folder, 1), make_linear(folder, 2)
         # log(w . x + b), where it is below 0 for the brightest image only
@@ -83,12 +87,23 @@ def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         (folder / "engines").mkdir()
         station = stack.enter_context(Station(profile, folder / "engines", seed=0))
         station.send({engine: wanted(path, timed=engine == B) for engine, path in models.items()}, silent)
-        yield Place(station, linear, other, board.cache if board else folder / "engines", board)
+        yield Place(station, linear, other, board.cache if board else folder / "engines", board, sensors)
+
+
+def with_sensors(root: Path) -> Path:
+    """This machine as it is, with a temperature and a clock of its own."""
+    for path, text in {"thermal/thermal_zone0/type": "cpu-thermal", "thermal/thermal_zone0/temp": "51234"}.items():
+        (root / "sys/class" / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / "sys/class" / path).write_text(text)
+    (root / "sys/devices/system/cpu/cpu0/cpufreq").mkdir(parents=True)
+    (root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq").write_text("1500000")
+    (root / "proc").symlink_to("/proc")
+    return root
 
 
 @contextmanager
-def running_board(folder: Path) -> Iterator[sshd.Board]:
-    board = sshd.Board(folder)
+def running_board(folder: Path, variables: dict[str, str]) -> Iterator[sshd.Board]:
+    board = sshd.Board(folder, variables=variables)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(sshd.CONFIG, str(board.config))
         board.start()
@@ -149,6 +164,26 @@ def test_calls_are_timed_as_often_as_asked_and_their_answers_are_right(device: P
         assert len(said.offsets) == 2
         assert session.call({"op": "timed", "batch": 4}, Said)[1] == {"logits": b""}
         assert session.cost.requests == 0, "a timed call is no query"
+
+
+def test_what_the_sensors_say_now_is_told_between_requests_and_nothing_of_it_is_the_workstations(device: Place) -> None:
+    images, celsius = some_images(5), device.sensors / "sys/class/thermal/thermal_zone0/temp"
+    with device.open() as session:
+        before = session.logits(images)
+        said = session.now()
+        if device.station.profile.emulated:
+            assert said == {}, "the sensors are those of the workstation"
+        else:
+            assert said == {"temperature_c:cpu": 51.234, "frequency_hz:cpu0": 1.5e9}
+            celsius.write_text("61000")
+            assert session.now()["temperature_c:cpu"] == 61.0, "anew at each request"
+            celsius.unlink()
+            assert session.now() == {"frequency_hz:cpu0": 1.5e9}, "a sensor that is gone is left out"
+            celsius.write_text("51234")
+        assert np.array_equal(session.logits(images), before)
+        assert session.cost.requests == 2 * -(-5 // session.batch), "to look at the sensors is no query"
+    with pytest.raises(ValueError, match="closed"):
+        session.now()
 
 
 def test_memory_evidence_and_rest_are_told(device: Place, tmp_path: Path) -> None:

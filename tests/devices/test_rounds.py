@@ -159,6 +159,16 @@ def test_batch_sizes_are_timed_one_by_one_each_with_a_warm_up_of_its_own() -> No
     assert {total for _, _, total in steps} == {10} and sum(done == 10 for _, done, _ in steps) == 3
 
 
+def test_between_rounds_the_sensors_may_be_looked_at_and_a_round_begins_with_calls_that_do_not_count() -> None:
+    log: list[tuple[EngineId, int, int]] = []
+    sessions = {name: cast(EngineSession, Engine(name, repeat(1.0), log)) for name in (A, B)}
+    looked: list[int] = []
+    time_in_rounds(sessions, TimingPlan((1,), 0.1, 0.0, 5.0, rounds=4), lambda *step: None, lambda: looked.append(len(log)))
+    assert len(looked) == 4
+    assert [log[at][2] for at in looked] == [SETTLE_CALLS] * 4, "what comes next is no call that counts"
+    assert {later - earlier for earlier, later in pairwise(looked)} == {4}, "two engines, each settled and timed: never within a round"
+
+
 def test_without_batches_nothing_is_timed() -> None:
     assert timed(Engine(A, repeat(1.0)), plan=TimingPlan(())) == ({A: {}}, {})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from devices.worker.reader import Reader
 from devices.worker.spec import Watch
 from devices.worker.telemetry import PROVIDERS, cpufreq, ina3221, load, nvidia_smi, rapl, tegrastats, thermal, throttle
+from devices.worker.telemetry.now import Sensors
 from devices.worker.telemetry.source import KINDS, AbsentError, Poll, Stream
 
 ORIN = Reader(Path(__file__).parent / "fixtures" / "jetson-orin")
@@ -224,3 +226,26 @@ def test_streams_ask_for_the_period_of_the_profile() -> None:
     source = tegrastats.open_source(ORIN, Watch(period_ms=250))
     assert isinstance(source, Stream)
     assert source.command == ("tegrastats", "--interval", "250")
+
+
+def test_sensors_of_every_kind_are_read_at_one_moment_and_what_is_not_there_is_left_out() -> None:
+    """A file each, and the first line of a command that would print for ever."""
+    watch = Watch(providers=("load", "thermal", "cpufreq", "tegrastats", "nvidia-smi", "rapl", "throttle"))
+    found = Sensors(watch, ORIN).read()
+    assert found["temperature_c:tj"] == 52.562 and found["frequency_hz:cpu0"] == 2_201_600_000.0
+    line = (ORIN.root / "bin/tegrastats.txt").read_text().splitlines()[0]
+    assert {name: found[name] for name in tegrastats.parse(line) if name.startswith(("frequency", "power"))} == {
+        name: value for name, value in tegrastats.parse(line).items() if name.startswith(("frequency", "power"))
+    }
+    assert {channel.partition(":")[0] for channel in found} == {"temperature_c", "frequency_hz", "power_w"}
+    assert Sensors(Watch(), ORIN).read() == {}
+
+
+def test_a_command_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    command = tmp_path / "bin" / "tegrastats"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\nexec sleep 60\n")
+    command.chmod(0o755)
+    begin = time.monotonic()
+    assert Sensors(Watch(providers=("tegrastats",)), Reader(tmp_path)).read() == {}
+    assert time.monotonic() - begin < 10

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
+from functools import partial
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 
 from harness import progress
-from harness.progress import Track, whole
+from harness.progress import Track, bar_width, beside, live_line, whole
 
 
 @pytest.fixture
@@ -39,3 +45,43 @@ def test_nothing_is_guessed_of_few_steps_and_nothing_said_where_nothing_is_count
         track.advance(2)
     told = [line for line in capsys.readouterr().err.splitlines() if "left" in line]
     assert told == ["step: 2/4 images, 0.1 images/s, 20 s left, set 1 of 5", "step: 2/4 images, 0.1 images/s, 20 s left"]
+
+
+def test_the_device_is_told_beside_the_step_as_it_is_then(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    said = ["50 °C"]
+
+    class Device:
+        def __str__(self) -> str:
+            return said[-1]
+
+    with beside(Device()), Track("step", 4) as track:
+        for celsius, clock[0] in ((51, 20.0), (52, 40.0)):
+            said.append(f"{celsius} °C 1.80 GHz")
+            track.advance(1)
+    assert [line.partition(" left, ")[2] for line in capsys.readouterr().err.splitlines()[:2]] == ["51 °C 1.80 GHz", "52 °C 1.80 GHz"]
+
+
+@given(st.integers(40, 250), st.text("x y", max_size=60), st.lists(st.text("abc ", max_size=40), max_size=6))
+def test_a_live_line_is_never_wider_than_its_terminal(columns: int, title: str, others: list[str]) -> None:
+    shown, details = live_line(columns, title, "100/1000", others)
+    assert details.startswith("100/1000")
+    assert len("* ") + len(shown) + 1 + bar_width(columns) + bool(bar_width(columns)) + len(details) <= columns
+    assert shown == title or (len(shown) < len(title) and shown.endswith("…"))
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_a_terminal_of_80_columns_shows_where_the_run_and_its_device_stand(
+    no_color: bool, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+    made = partial(Console, file=terminal, force_terminal=True, width=80, no_color=no_color)
+    monkeypatch.setattr(progress, "Console", lambda stderr: made())
+    with beside("54 °C 1.80 GHz"), whole("set", 21) as steps:
+        for _ in range(4):
+            steps.advance()
+        clock[0] = 40.0
+        with Track("S4 square-warm on ort-int8-precise at 8/255", 1000) as track:
+            clock[0] = 41.0
+            track.advance(500, "robust 41.3%")
+    assert "S4 square-warm on o… 500/1000  set 5/21 " in terminal.getvalue()
+    assert "54 °C 1.80 GHz  robust 41.3%" in terminal.getvalue()
