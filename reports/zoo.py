@@ -21,7 +21,8 @@ ATTACKS = (
     "of resnet18x16-at: they are under-trained, and being below it says nothing against their methods. PGD: 20 steps of ε/4. Worst of "
     "three: an image counts when it withstands "
     "PGD, APGD-CE and APGD-DLR (50 steps each). Shares of {n:,} images of {data}, float32, with 95 % Wilson intervals. "
-    "≤: all three follow gradients, and activations of few bits hide them, so that what is left is an upper bound. The report of "
+    "≤: all three follow gradients, and activations of few bits hide them, so that what is left is an upper bound (PGD chose the epoch of "
+    "the resnet18x16-at-lowbit ones too; trainings of today ask Square as well). The report of "
     "harness reproduce, docs/reproduction.md, has an attack by queries too: of 256 images it leaves resnet18x16-at-lowbit-w1a1 7.8 %."
 )
 ORIGIN = (

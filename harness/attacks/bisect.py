@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.attacks.search import Search
+from harness.attacks.search import Search, halved
 
 
 def bisect(search: Search, *, steps: int) -> None:
@@ -27,9 +27,4 @@ def bisect(search: Search, *, steps: int) -> None:
         if not len(among):
             return
         end, clean, labels, follows = end[among], clean[among], labels[among], by_guide[among]
-        low, high = torch.zeros_like(end[:, :1, :1, :1]), torch.ones_like(end[:, :1, :1, :1])
-        for _ in range(steps):
-            middle = (low + high) / 2
-            x = (255 * (clean + middle * (end - clean))).round() / 255
-            crossed = torch.where(follows, wrong(guide(x)), wrong(search.ask(x, among)))[:, None, None, None]
-            low, high = torch.where(crossed, low, middle), torch.where(crossed, middle, high)
+        halved(clean, end, steps, lambda x: torch.where(follows, wrong(guide(x)), wrong(search.ask(x, among))))

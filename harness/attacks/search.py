@@ -169,25 +169,24 @@ class NearestSearch(Search):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.distance = self.images.new_full((len(self.images),), torch.inf)
-        self.left = self.images
-        self._levels = (255 * self.images).round()
+        self.left, self._clean = self.images, self.images
 
     def results(self) -> list[Tensor]:
         """The nearest bytes that fooled, and the attack's own result."""
         return [self.best, self.left]
 
     def _keep(self, images: Tensor, logits: Tensor, rows: Tensor, labels: Tensor) -> None:
-        rounded = (255 * images).round().clamp(0, 255)
-        distance = (rounded - self._levels[rows]).flatten(1).norm(dim=1)
+        rounded = on_grid(images.clamp(0, 1))
+        distance = (255 * (rounded - self._clean[rows])).flatten(1).norm(dim=1)
         near = (distance < self.distance[rows]).nonzero().squeeze(1)
         if len(near):
             answers = logits[near].clone()
-            moved = (rounded[near] / 255 != images[near]).flatten(1).any(1)  # bytes were asked about already
+            moved = (rounded[near] != images[near]).flatten(1).any(1)  # bytes were asked about already
             if moved.any():
                 self.queries[rows[near[moved]]] += 1
-                answers[moved] = self.module(rounded[near[moved]] / 255).to(answers.dtype)
+                answers[moved] = self.module(rounded[near[moved]]).to(answers.dtype)
             taken = near[answers.argmax(1) != labels[near]]
-            self.best[rows[taken]], self.distance[rows[taken]] = rounded[taken] / 255, distance[taken]
+            self.best[rows[taken]], self.distance[rows[taken]] = rounded[taken], distance[taken]
 
 
 class _Asked(nn.Module):
@@ -204,6 +203,28 @@ class _Asked(nn.Module):
 def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:
     """The nearest point in the L-inf ball around `clean` and in [0, 1]."""
     return torch.minimum(torch.maximum(x, clean - eps), clean + eps).clamp(0, 1)
+
+
+def on_grid(x: Tensor) -> Tensor:
+    """The nearest byte image, of pixels in [0, 1]."""
+    return (255 * x).round() / 255
+
+
+def halved(clean: Tensor, end: Tensor, times: int, crossed: Callable[[Tensor], Tensor]) -> Tensor:
+    """Halve the way from the clean images to the ends, each (n, c, h, w), as often; the points asked about are byte images.
+
+    Args:
+        crossed: bool (n,), whether a point, (n, c, h, w), lies beyond the boundary that is looked for.
+
+    Returns:
+        The smallest share of the way that was seen beyond it, (n, 1, 1, 1); 1 where none was.
+    """
+    low, high = torch.zeros_like(end[:, :1, :1, :1]), torch.ones_like(end[:, :1, :1, :1])
+    for _ in range(times if len(end) else 0):
+        middle = (low + high) / 2
+        beyond = crossed(on_grid(clean + middle * (end - clean)))[:, None, None, None]
+        low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
+    return high
 
 
 def _uniform(seed: int, number: int, shape: tuple[int, ...]) -> Tensor:

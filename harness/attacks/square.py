@@ -9,7 +9,7 @@ from pyautoattack.square import SquareAttack
 from torch import Tensor
 
 from harness.attacks.gradient import seeded
-from harness.attacks.search import Search, margins
+from harness.attacks.search import Search, halved, margins, on_grid
 
 SHARE, SHARE_WARM = 0.8, 0.05  # of the image, that the first squares cover: the paper's, and where there is something to lose
 RADII = (4.0, 2.0, 1.0, 0.5, 0.25, 0.125)  # of the L2 norm of images in [0, 1]
@@ -48,12 +48,7 @@ def square_l2(search: Search, *, steps: int) -> None:
 def _drawn_back(search: Search, among: Tensor, found: Tensor) -> Tensor:
     """The smallest distance, (m,), at which an image on the way from the clean one to `found` (m, c, h, w) is seen to fool."""
     clean, labels = search.images[among], search.labels[among]
-    low, high = torch.zeros(len(among), 1, 1, 1, device=clean.device), torch.ones(len(among), 1, 1, 1, device=clean.device)
-    for _ in range(HALVINGS if len(among) else 0):
-        middle = (low + high) / 2
-        x = (255 * (clean + middle * (found - clean))).round() / 255
-        fools = (search.ask(x, among).argmax(1) != labels)[:, None, None, None]
-        low, high = torch.where(fools, low, middle), torch.where(fools, middle, high)
+    high = halved(clean, found, HALVINGS, lambda x: search.ask(x, among).argmax(1) != labels)
     distance: Tensor = (high * (found - clean)).flatten(1).norm(dim=1)
     return distance
 
@@ -98,4 +93,4 @@ class _Square(SquareAttack):  # type: ignore[misc]  # the library has no types
 
     def _shown(self, x: Tensor) -> Tensor:
         """In the L2 form bytes: the nearest are looked for, and floats would be asked about twice."""
-        return x if self.norm == "Linf" else (255 * x).round() / 255
+        return x if self.norm == "Linf" else on_grid(x)

@@ -27,7 +27,7 @@ def compress(
     out: Annotated[Path, typer.Option(help="FILE.safetensors to write; its card FILE.json lies beside it")],
     rate: Annotated[str | None, typer.Option(help="8x, 0.9, 90% (share of zeros) or bits such as w4a4 [default: the method's]")] = None,
     pattern: Annotated[str | None, typer.Option(help="where zeros may stand: irregular, filter, column or 2:4")] = None,
-    recipe: Annotated[str, typer.Option(help="cpu, paper, or FILE.toml")] = "cpu",
+    recipe: Annotated[str, typer.Option(help="cpu, paper, standard (lowbit, no adversary), or FILE.toml")] = "cpu",
     until: Annotated[str | None, typer.Option(help="stop after this stage of the recipe")] = None,
     student: Annotated[str | None, typer.Option(help="architecture to distil into [default: the teacher's]")] = None,
     standard_teacher: Annotated[str | None, typer.Option(help="a second teacher, trained without an adversary (iad-2)")] = None,

@@ -28,7 +28,7 @@ from harness.run import RunFolder, check_space
 from harness.training import processes
 from harness.training.augmentation import Augmentation
 from harness.training.recipe import Recipe, load_recipe
-from harness.training.train import CHECKPOINT, VALIDATION_STEPS, Fitted, allowed, initial, nothing_to_resume, train
+from harness.training.train import CHECKPOINT, Fitted, allowed, initial, nothing_to_resume, selection_attacks, train
 
 CHANNELS = 3  # of the architectures that are trained
 CARD_ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
@@ -120,11 +120,12 @@ def source(data: Dataset) -> dict[str, Any]:
 
 def training(fitted: Fitted) -> dict[str, Any]:
     """How long a training ran and on what, which epoch was kept and what it showed on the held-out images."""
+    robust = "_".join(["robust", *(attack.replace("-", "").lower() for attack in selection_attacks(fitted.queries))])
     return {
         "trained_on": placement.name(),
         "epochs": len(fitted.history),
         "selected_epoch": fitted.kept.number,
-        "held_out": {"n": fitted.held_out, "clean": fitted.kept.clean, f"robust_pgd{VALIDATION_STEPS}": fitted.kept.robust},
+        "held_out": {"n": fitted.held_out, "clean": fitted.kept.clean, robust: fitted.kept.robust},
     }
 
 

@@ -16,10 +16,12 @@ class Regime:
 
     Attributes:
         keep: which epoch's averaged weights the training ends with.
+        queries: of an attack without gradients (Square) that a held-out image must withstand besides PGD, when epochs are compared.
         epoch: the one that runs, from 1; set by the training.
     """
 
     keep: Literal["best", "last"] = "best"
+    queries: int = 0
     epoch: int = 1
 
     def loss(self, network: nn.Module, x: Tensor, y: Tensor, stage: Stage, generator: torch.Generator) -> Tensor:

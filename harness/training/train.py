@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
+from harness.attacks.gradient import seeded
 from harness.data.dataset import Dataset, to_tensor
 from harness.errors import UntrustedError, UsageError
 from harness.models.packed import pack
@@ -54,11 +56,13 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A finished training: every epoch's figures, those of the epoch whose weights were kept, and how many images were held out."""
+    """A finished training: every epoch's figures, those of the epoch whose weights were kept, how many images were held out, and how many
+    queries of Square they met besides PGD."""
 
     history: list[Epoch]
     kept: Epoch
     held_out: int
+    queries: int = 0
 
 
 def split(labels: np.ndarray, holdout: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,8 +77,11 @@ def split(labels: np.ndarray, holdout: int) -> tuple[np.ndarray, np.ndarray]:
     return np.setdiff1d(np.arange(len(labels)), held), np.sort(held)
 
 
-def correct(network: nn.Module, data: Dataset, stage: Stage, robust: bool) -> int:
-    """How many of `data` are classified correctly, clean or after a short PGD of steps eps/4 (selection only: fast, not a claim)."""
+def correct(network: nn.Module, data: Dataset, stage: Stage, robust: bool, queries: int = 0) -> int:
+    """How many of `data` are classified correctly, clean or after a short PGD of steps eps/4 (selection only: fast, not a claim).
+
+    With `queries`, those that withstand PGD must withstand so many queries of Square too.
+    """
     network.eval()
     eps, right, place = stage.eps / 255, 0, next(network.parameters()).device
     for start in range(0, len(data), 500):
@@ -85,15 +92,21 @@ def correct(network: nn.Module, data: Dataset, stage: Stage, robust: bool) -> in
                 worst = worst.detach().requires_grad_()
                 (gradient,) = torch.autograd.grad(F.cross_entropy(logits(network, worst, stage), y), worst)
                 worst = (worst.detach() + eps / 4 * gradient.sign()).clamp(x - eps, x + eps).clamp(0, 1)
-        with torch.no_grad():
-            right += int((network(worst).argmax(1) == y).sum())
+        with torch.no_grad(), seeded(stage.seed):
+            left = network(worst).argmax(1) == y
+            if robust and queries and left.any():
+                square = SquareAttack(network, norm="Linf", eps=eps, n_queries=queries, seed=stage.seed, device=place)
+                left = network(square.perturb(x[left], y[left])).argmax(1) == y[left]
+            right += int(left.sum())
     return right
 
 
-def held_out(network: nn.Module, share: Dataset, count: int, stage: Stage) -> tuple[float, float | None]:
+def held_out(network: nn.Module, share: Dataset, count: int, stage: Stage, queries: int = 0) -> tuple[float, float | None]:
     """(clean, robust) accuracy on `count` held-out images, of which this process has `share`; no robust one of a standard training."""
     clean = processes.total(correct(network, share, stage, robust=False)) / count
-    return clean, None if stage.objective == "standard" else processes.total(correct(network, share, stage, robust=True)) / count
+    if stage.objective == "standard":
+        return clean, None
+    return clean, processes.total(correct(network, share, stage, robust=True, queries=queries)) / count
 
 
 def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
@@ -217,7 +230,7 @@ class Training:
         return seen
 
     def _validate(self, number: int, loss: float) -> Epoch:
-        seen = Epoch(number, loss, *held_out(self.averaged.module, self.held, self.held_count, self.stage))
+        seen = Epoch(number, loss, *held_out(self.averaged.module, self.held, self.held_count, self.stage, self.regime.queries))
         self.history.append(seen)
         if self.kept is seen:
             self.best = {k: v.clone().contiguous() for k, v in self.averaged.module.state_dict().items()}
@@ -338,11 +351,11 @@ def fit(
         run.epoch()
         if processes.rank() == 0:
             per_epoch = (time.monotonic() - started) / (len(run.history) - resumed)
-            print(summary(stage, run.history, per_epoch, run.regime.keep), file=sys.stderr, flush=True)
+            print(summary(stage, run.history, per_epoch, run.regime), file=sys.stderr, flush=True)
             save(run.state(), checkpoint)
     network.load_state_dict(run.best)
     network.eval()
-    return Fitted(run.history, run.kept, run.held_count)
+    return Fitted(run.history, run.kept, run.held_count, run.regime.queries)
 
 
 def nothing_to_resume(folder: Path) -> UsageError:
@@ -372,16 +385,21 @@ def save(state: dict[str, Any], checkpoint: Path) -> None:
     temporary.replace(checkpoint)
 
 
-def summary(stage: Stage, history: list[Epoch], seconds: float, keep: str = "best") -> str:
+def summary(stage: Stage, history: list[Epoch], seconds: float, regime: Regime) -> str:
     """The last epoch, what is left of the stage at so many seconds an epoch, and warnings: a line each."""
     seen = history[-1]
-    robust = "" if seen.robust is None else f", robust {seen.robust:.2%} (PGD-{VALIDATION_STEPS})"
+    robust = "" if seen.robust is None else f", robust {seen.robust:.2%} ({' and '.join(selection_attacks(regime.queries))})"
     left = seconds * (stage.epochs - seen.number)
     line = (
         f"{stage.name}, epoch {seen.number}/{stage.epochs}: loss {seen.loss:.3f}, held-out clean {seen.clean:.2%}{robust}; "
         f"{seconds:.0f} s an epoch, {left / 60:.0f} min left"
     )
-    return "\n".join([line, *(f"warning: {warning}" for warning in warnings(history, keep))])
+    return "\n".join([line, *(f"warning: {warning}" for warning in warnings(history, regime.keep))])
+
+
+def selection_attacks(queries: int) -> list[str]:
+    """What a held-out image must withstand to count as robust, where epochs are compared."""
+    return [f"PGD-{VALIDATION_STEPS}", *([f"Square-{queries}"] if queries else [])]
 
 
 def warnings(history: list[Epoch], keep: str = "best") -> list[str]:

@@ -204,7 +204,9 @@ def test_it_has_the_paper_s_schedule_or_says_that_there_is_none(method: str) -> 
     if method not in UNPUBLISHED:
         load_recipe("paper", method, METHODS[method].stages, 0, METHODS[method].constants)
         return
-    with pytest.raises(UsageError, match=f"{method} has no published schedule. Choices: cpu, or a TOML file"):
+    with pytest.raises(
+        UsageError, match=f"{method} has no published schedule. Choices: cpu, {'standard, ' * (method == 'lowbit')}or a TOML file"
+    ):
         load_recipe("paper", method, METHODS[method].stages, 0, METHODS[method].constants)
 
 

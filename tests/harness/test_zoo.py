@@ -77,6 +77,11 @@ def test_every_network_tells_the_command_that_made_it() -> None:
     assert [name for name, card in cards().items() if command(card) is None] == []
 
 
+def test_every_training_tells_what_it_ran_on_or_that_nobody_noted_it() -> None:
+    trainings = [stage for card in cards().values() for stage in (card.get("stages", {}) or {"": card}).values()]
+    assert all(training["trained_on"] for training in trainings if "selected_epoch" in training)
+
+
 def test_the_zoo_is_small() -> None:
     assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) <= 25 << 20
 

@@ -12,6 +12,7 @@ from harness.compression.rate import FULL
 from harness.models import grids
 from harness.models.straight import straight_round
 from harness.models.variants import quantize, quantize_activations, with_variant
+from harness.training.regime import Regime
 
 EDGES = "INT8"  # the first and the last layer's weights, unless the whole network is in float
 
@@ -47,6 +48,12 @@ class SymmetricWeight(nn.Module):
         return straight_round(weight / scale) * scale
 
 
+class FewLevels(Regime):
+    """Of activations on few levels, which hide the gradient that PGD follows: epochs are compared by an attack without gradients too."""
+
+    queries = 50
+
+
 def lowbit(job: Job) -> nn.Module:
     """Quantize weights and activations to the bits asked for and train; the first and the last layer's weights are on the INT8 grid.
 
@@ -66,7 +73,7 @@ def lowbit(job: Job) -> nn.Module:
             parametrize.register_parametrization(layer, "weight", grid)
         job.notes["weight_bits"] = {"first": EDGES, "middle": weight_bits, "last": EDGES}
     hold(job.network, masks)
-    return bake(job.train("train"))
+    return bake(job.train("train", FewLevels() if activation_bits < FULL else None))
 
 
 def ptq_int8(job: Job) -> nn.Module:

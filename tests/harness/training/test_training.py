@@ -18,7 +18,8 @@ from harness.training.augmentation import Augmentation, augment
 from harness.training.card import train_with_card
 from harness.training.objectives import OBJECTIVES
 from harness.training.recipe import Recipe, load_recipe
-from harness.training.train import Epoch, Training, fit, learning_rate, moving_average, split, summary, train, warnings
+from harness.training.regime import Regime
+from harness.training.train import Epoch, Training, correct, fit, learning_rate, moving_average, split, summary, train, warnings
 
 pytestmark = pytest.mark.slow(35)
 
@@ -159,6 +160,24 @@ def test_layers_that_draw_at_random_follow_the_seed(images: Dataset, tmp_path: P
         assert all(torch.equal(weights[case][name], tensor) for name, tensor in weights["straight"].items()), case
 
 
+class Brighter(torch.nn.Module):
+    """Class 1 where the mean is at least one half; `steps`: rounded to steps, whose gradient is zero."""
+
+    def __init__(self, steps: bool) -> None:
+        super().__init__()
+        self.steps, self.scale = steps, torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        excess = x.mean((1, 2, 3)) - 0.5
+        return torch.stack([torch.zeros_like(excess), self.scale * ((200 * excess).round() if self.steps else excess)], dim=1)
+
+
+@pytest.mark.parametrize(("steps", "queries", "left"), [(False, 0, 0), (True, 0, 20), (True, 100, 0)])
+def test_a_hidden_gradient_does_not_pass_for_robustness_where_queries_are_asked(steps: bool, queries: int, left: int) -> None:
+    grey = Dataset("grey", np.full((20, 8, 8, 3), 129, np.uint8), np.ones(20, np.int64), ["dark", "light"])
+    assert correct(Brighter(steps), grey, recipe(eps=8), robust=True, queries=queries) == left
+
+
 @pytest.mark.parametrize(
     ("robust", "clean", "words"),
     [
@@ -174,7 +193,7 @@ def test_catastrophic_overfitting_is_told_at_once(robust: list[float | None], cl
     history = [Epoch(i + 1, 1.0, clean, value) for i, value in enumerate(robust)]
     found = warnings(history)
     assert (len(found) == 1 and words in found[0] and "more inner steps" in found[0]) if words else found == []
-    lines = summary(recipe(epochs=10), history, 90.0).splitlines()
+    lines = summary(recipe(epochs=10), history, 90.0, Regime()).splitlines()
     assert lines[0].endswith(f"90 s an epoch, {1.5 * (10 - len(robust)):.0f} min left")
     assert [line.startswith("warning: ") for line in lines[1:]] == [True] * len(found)
 
