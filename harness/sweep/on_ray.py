@@ -120,7 +120,5 @@ class OnRay:
         return task, outcome
 
     def close(self) -> None:
-        """End what runs, and the cluster if it is ours."""
-        for reference in self.running:
-            ray.cancel(reference, force=True)
+        """End what runs, for Ray ends the tasks of a process that leaves, and the cluster if it is ours."""
         ray.shutdown()

@@ -112,8 +112,8 @@ class _Running:
 
     Attributes:
         batches: their numbers, by Ray's reference.
-        room: how many may be there at a time, None: all. While a worker waits for an engine's answer, Ray gives its CPU to another batch:
-            with engines no more batches are there than CPUs.
+        room: how many may be there at a time: two for each CPU, so that no worker waits for the next. While a worker waits for an engine's
+            answer, Ray gives its CPU to another batch: with engines no more batches are there than CPUs.
     """
 
     def __init__(self, common: Common) -> None:
@@ -122,7 +122,7 @@ class _Running:
         actor: Any = ray.remote(num_cpus=0)(Mailbox)
         self._mailbox: Any = actor.remote() if self._engines else None
         self._question = [] if self._mailbox is None else [self._mailbox.next.remote()]
-        self.room = int(ray.cluster_resources()["CPU"]) if self._engines else None  # type: ignore[no-untyped-call,unused-ignore]
+        self.room = int(ray.cluster_resources()["CPU"]) * (1 if self._engines else 2)  # type: ignore[no-untyped-call,unused-ignore]
         self._common = _put(replace(common, judges=None if common.judges is None else [self._travelling(j) for j in common.judges]))
         self._perform = ray.remote(max_retries=RETRIES, **_options())(perform)
 
@@ -156,9 +156,10 @@ class _Running:
         self._question = [self._mailbox.next.remote()]
 
     def close(self) -> None:
-        """Give up what is unfinished."""
-        for reference in self.batches:
-            ray.cancel(reference, force=True)
+        """Give up what is unfinished: batches that are on the cluster end by themselves, those that ask an engine at their next question.
+
+        None is cancelled: where that meets the end of the task, a check within Ray aborts this process (seen with Ray 2.60).
+        """
         if self._mailbox is not None:
             ray.kill(self._mailbox)
 
