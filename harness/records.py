@@ -180,6 +180,7 @@ class ModelRecord(Part):
     input_shape: tuple[int, int, int] = Field(description="channels, height, width")
     classes: int
     claimed_eps: str | None = Field(default=None, description="radius of its card's claim; None: it has none")
+    remarks: list[str] = Field(default_factory=list, description="what a reader should know of the network before believing a figure")
 
 
 class DataRecord(Part):

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -20,7 +20,7 @@ from harness.errors import UsageError
 from harness.models import probe
 from harness.models.architectures import image_size_of, is_architecture, published_resize
 from harness.models.kinds import READABLE, SAVE, check_kind
-from harness.models.normalisation import with_normalisation
+from harness.models.normalisation import given_twice, with_normalisation
 from harness.models.onnx_graph import read_onnx
 from harness.models.pt2 import read_pt2
 from harness.models.pt2_sizes import check_sizes
@@ -50,6 +50,7 @@ class Twin:
         macs: multiply-accumulates of convolutions and linear layers for one image.
         card: its model card: the zoo's, or the one beside a file; else empty.
         resize: how images are scaled for it before their centre is cropped, where its architecture was published with that.
+        remarks: what a user should know of it before believing a figure, a sentence each.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Twin:
     macs: int
     card: dict[str, Any] = field(default_factory=dict)
     resize: Resize | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,9 +133,11 @@ def _load(model: str, options: LoadOptions, normalize: str | None) -> Twin:
         shape = cast(Shape, tuple(card["input_shape"]))
         options = LoadOptions(arch, classes, options.image_size or square(shape), shape)
     network, shape = read(path, options)
-    network = with_normalisation(network, normalize, shape[0])
+    whole = with_normalisation(network, normalize, shape[0])
     source = cast(Source, path.suffix.removeprefix("."))
-    return _finish(path.stem, source, arch, network, path, shape, classes, card)
+    twin = _finish(path.stem, source, arch, whole, path, shape, classes, card)
+    remark = None if normalize is None else given_twice(network, normalize, shape)
+    return twin if remark is None else replace(twin, remarks=(remark,))
 
 
 def square(shape: Shape) -> int | None:

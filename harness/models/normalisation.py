@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.errors import UsageError
 from harness.models.resnet import CIFAR10_MEAN, CIFAR10_STD, Normalize
@@ -44,6 +48,10 @@ def parse_normalisation(text: str, channels: int) -> tuple[tuple[float, ...], tu
     return mean, std
 
 
+TRIES = 4  # images that tell an input's scale
+CLOSE = 1e-4  # of a value read back to the line through the others
+
+
 class Standardised(nn.Module):
     """A network behind its standardisation: takes images (n, c, h, w) in [0, 1]."""
 
@@ -67,3 +75,52 @@ def with_normalisation(network: nn.Module, text: str | None, channels: int) -> n
 def without_normalisation(network: nn.Module) -> nn.Module:
     """What `with_normalisation` was given: the network whose weights a file holds."""
     return network.network if isinstance(network, Standardised) else network
+
+
+class _FirstConvolution(TorchDispatchMode):
+    """Keeps what the first convolution of a network is given."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.given: Tensor | None = None
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if self.given is None and "convolution" in str(func):
+            self.given = args[0].clone()
+        return func(*args, **kwargs or {})
+
+
+def own_scaling(network: nn.Module, shape: tuple[int, int, int]) -> tuple[list[float], list[float]] | None:
+    """The (mean, standard deviation) of each channel by which a network standardises images in [0, 1] before its first convolution.
+
+    Args:
+        network: it runs on images of that `shape`, (channels, height, width).
+
+    Returns:
+        None where it does not, or where that cannot be seen: something other than one line per channel, another image size, no
+        convolution. A scale that widens nothing, such as the `transform_input` of torchvision's Inception, is no standardisation.
+    """
+    images = torch.rand(TRIES, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), _FirstConvolution() as first:
+        network(images)
+    if first.given is None or first.given.shape != images.shape:
+        return None
+    x, y = (part.double().transpose(0, 1).flatten(1) for part in (images, first.given))  # (channels, values)
+    middle_x, middle_y = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
+    scale = ((x - middle_x) * (y - middle_y)).mean(1, keepdim=True) / (x - middle_x).square().mean(1, keepdim=True)
+    if float((y - middle_y - scale * (x - middle_x)).abs().max()) > CLOSE * float(scale.abs().max()) or float(scale.min()) < 1 + CLOSE:
+        return None
+    return (middle_x - middle_y / scale).flatten().tolist(), (1 / scale).flatten().tolist()
+
+
+def given_twice(network: nn.Module, text: str, shape: tuple[int, int, int]) -> str | None:
+    """A remark where `--normalize` is given for a network, alone as its file holds it, that standardises its images itself."""
+    if (own := own_scaling(network, shape)) is None:
+        return None
+    mean, std = (", ".join(f"{value:.3g}" for value in part) for part in own)
+    return (
+        f"the network standardises its images itself (mean {mean}, standard deviation {std}), and --normalize {text} does so before it: "
+        "images are standardised twice. Leave --normalize out, unless it was trained so."
+    )

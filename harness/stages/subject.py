@@ -80,6 +80,8 @@ def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
         normalize=settings.normalize,
         data_shape=peek_shape(settings.data),
     )
+    for remark in twin.remarks:
+        print(f"note: {remark}", file=sys.stderr)
 
     def attacked(labels: NDArray[np.int64]) -> NDArray[np.intp]:
         return stratified(labels, settings.samples or min(settings.plan.samples, len(labels)), settings.seed)
@@ -155,6 +157,7 @@ def describe_model(twin: Twin) -> ModelRecord:
         input_shape=twin.input_shape,
         classes=twin.classes,
         claimed_eps=twin.card.get("eps"),
+        remarks=list(twin.remarks),
     )
 
 

@@ -55,6 +55,7 @@ def _subject(record: RunRecord) -> Table:
             ("Weights, SHA-256", Cell(model.sha256, "code")),
             ("Parameters", f"{count(model.parameters)}, of which {count(model.nonzero_parameters)} are not zero"),
             ("MACs per image", count(model.macs)),
+            *([("Model, remarks", "; ".join(model.remarks))] if model.remarks else []),
             ("Input, classes", f"{shape}, {count(model.classes)}"),
             ("Data", f"{data.name}: {count(data.n)} images attacked, {count(data.n_clean)} classified clean"),
             *([("Data, remarks", "; ".join(data.remarks))] if data.remarks else []),

@@ -29,7 +29,7 @@ def _rows(record: RunRecord) -> Iterator[tuple[str, str]]:
         yield "Runtime", ", ".join(runtimes)
     yield "Network", f"{model.name}, {count(model.parameters)} parameters, {digest(model.sha256)}"
     yield "Images", f"{data.name}: {count(data.n)} attacked, {count(data.n_clean)} clean"
-    yield from (("Remark", remark) for remark in data.remarks)
+    yield from (("Remark", remark) for remark in (*model.remarks, *data.remarks))
     radii = dict.fromkeys(claim.eps_exact for claim in record.claims)
     if radii:
         claimed = "the network's own claim" if model.claimed_eps else "assumed: no --eps was given"
