@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from devices.host.session import EngineSession
 from harness.data.dataset import Dataset, checked_labels
 from harness.errors import UsageError, unknown
+from harness.models.kinds import kind_of
 from harness.records import RECORD, AttackRecord, RunRecord
 from harness.settings import FILE, GIVEN, Settings, check_output, make_settings
 
@@ -226,7 +227,7 @@ def _engines(engines: Sequence[str | Path | EngineSession | Function] | None) ->
     flavours: list[str] = []
     for engine in engines:
         if isinstance(engine, str | Path):
-            is_file = Path(engine).suffix == ".onnx" and ":" not in str(engine)
+            is_file = kind_of(Path(engine)) == ".onnx" and ":" not in str(engine)
             flavours.append(f"{FILE}:{Path(engine).absolute()}" if is_file else str(engine))
             continue
         if not isinstance(engine, EngineSession) and not callable(engine):

@@ -67,7 +67,7 @@ def peek_shape(name: str) -> tuple[int, int, int] | None:
     """
     if name in NAMES:
         return 3, 32, 32
-    return images_shape(Path(name)) if Path(name).suffix == ".npz" else None
+    return images_shape(Path(name)) if Path(name).suffix.lower() == ".npz" else None
 
 
 def load_all(name: str) -> Dataset:
@@ -78,7 +78,7 @@ def load_all(name: str) -> Dataset:
     """
     if name == "cifar10":
         return cifar10.read(cache_folder(), train=True, download=True)
-    if Path(name).suffix != ".npz":
+    if Path(name).suffix.lower() != ".npz":
         raise UsageError(f"training data '{name}' is neither cifar10 nor an .npz with images and labels")
     return whole(open_npz(Path(name))[0])
 
@@ -93,7 +93,7 @@ def _read(
     path = Path(name)
     if path.is_dir():
         return set_aside(open_folder(path, input_shape, resize), seed, choose)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         data, calibration = open_npz(path)
         return set_aside(data, seed, choose) if calibration is None else _chosen(data, calibration, choose)
     if path.exists():

@@ -22,8 +22,9 @@ from export.identity import module_sha256
 from export.onnx import BATCH
 from export.session import open_session
 from harness.errors import UntrustedError, UsageError
+from harness.models.kinds import kind_of
 from harness.models.load import Twin
-from harness.models.onnx_batch import freed, with_plain_reshapes
+from harness.models.onnx_batch import freed, with_stored_sizes
 from harness.models.onnx_support import SIZE_INPUTS
 from harness.settings import FILE, engine_name
 
@@ -47,7 +48,7 @@ def quantized_nodes(model: ModelProto) -> Counter[str]:
 
 def runtime_of(flavour: str) -> str:
     """What runs the file of a flavour `file:PATH` on the device."""
-    return RUNTIMES[file_of(flavour).suffix]
+    return RUNTIMES[kind_of(file_of(flavour))]
 
 
 def check_engine_file(path: Path) -> None:
@@ -56,7 +57,7 @@ def check_engine_file(path: Path) -> None:
     Raises:
         UsageError: there is no such file, it is of another kind, or no ONNX graph of one float image input and one output.
     """
-    if path.suffix not in RUNTIMES:
+    if kind_of(path) not in RUNTIMES:
         raise UsageError(
             f"--engine {path}: expected {', '.join(RUNTIMES)}, which run as they are. "
             "Any other engine runs behind a program of yours: --flavour exec:COMMAND."
@@ -64,7 +65,7 @@ def check_engine_file(path: Path) -> None:
     if not path.is_file():
         what = "is not a file" if path.exists() else "there is no such file; a path begins at the folder you are in"
         raise UsageError(f"--engine {path}: {what}")
-    if path.suffix == ".onnx":
+    if kind_of(path) == ".onnx":
         read_engine(path)
         return
     try:
@@ -73,7 +74,7 @@ def check_engine_file(path: Path) -> None:
     except OSError as error:
         raise UsageError(f"--engine {path}: {error.strerror or error}") from error
     place, mark = PTE_MARK
-    if not head or (path.suffix == ".pte" and head[place] != mark):
+    if not head or (kind_of(path) == ".pte" and head[place] != mark):
         what = "is empty" if not head else "is no ExecuTorch program, whose fifth and sixth bytes are 'ET'"
         raise UsageError(f"--engine {path} {what}; was it copied whole?")
 
@@ -103,7 +104,7 @@ def take_in(path: Path, twin: Twin, folder: Path) -> Artefact:
         UntrustedError: `folder` holds an earlier file of that name that had other bytes.
     """
     check_engine_file(path)
-    if path.suffix != ".onnx":
+    if kind_of(path) != ".onnx":
         return _closed(path, twin, folder)
     model = read_engine(path)
     (source,), target = _inputs(model), model.graph.output[0]
@@ -130,7 +131,7 @@ def _closed(path: Path, twin: Twin, folder: Path) -> Artefact:
 
 def _saved(path: Path, twin: Twin, whole: bytes, folder: Path, precision: str, names: tuple[str, str], options: dict[str, Any]) -> Artefact:
     """The artefact of a user's engine, `whole` its bytes, `names` those of its input and output; its classes are the twin's."""
-    stored, sha256 = write_file(whole, folder, path.stem, path.suffix.removeprefix("."))
+    stored, sha256 = write_file(whole, folder, path.stem, kind_of(path).removeprefix("."))
     artefact = Artefact(
         flavour=engine_name(f"{FILE}:{path}"),
         path=stored,
@@ -138,7 +139,7 @@ def _saved(path: Path, twin: Twin, whole: bytes, folder: Path, precision: str, n
         source_sha256=twin.sha256,
         module_sha256=module_sha256(twin.module),
         precision=precision,
-        runtime=RUNTIMES[path.suffix],
+        runtime=RUNTIMES[kind_of(path)],
         input_name=names[0],
         input_shape=twin.input_shape,
         output_name=names[1],
@@ -157,7 +158,7 @@ def with_free_batch(model: ModelProto, batch: int, shape: tuple[int, int, int], 
     Raises:
         UsageError: it does not: the size is part of the graph.
     """
-    free = with_plain_reshapes(model)
+    free = with_stored_sizes(model)
     stored = {tensor.name: tensor for tensor in free.graph.initializer}
     for node in free.graph.node:
         for place in SIZE_INPUTS.get(node.op_type, ()):

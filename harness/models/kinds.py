@@ -14,19 +14,24 @@ SAVE = (
 )  # the one way that asks for nothing but the network itself
 
 
+def kind_of(path: Path) -> str:
+    """The end of a file's name that says what it holds, such as `.onnx`; capitals are the same."""
+    return path.suffix.lower()
+
+
 def check_kind(path: Path) -> None:
     """Refuse what is no model's file.
 
     Raises:
         UsageError: a pickle, a file that is not there, or one of another kind.
     """
-    if path.suffix in PICKLES:
+    if kind_of(path) in PICKLES:
         raise UsageError(
             f"{path} is a pickle by its name, and pickles run code when loaded: refused. Convert it where you trust it: "
             "safetensors.torch.save_file(model.state_dict(), 'model.safetensors'), then give --model model.safetensors --arch NAME. "
             f"A network of your own: {SAVE}."
         )
-    if path.suffix in READABLE:
+    if kind_of(path) in READABLE:
         if not path.exists():
             raise UsageError(f"there is no file {path}")
     elif path.exists():

@@ -19,7 +19,7 @@ from harness.data.picture import Resize
 from harness.errors import UsageError
 from harness.models import probe
 from harness.models.architectures import image_size_of, is_architecture, published_resize
-from harness.models.kinds import READABLE, SAVE, check_kind
+from harness.models.kinds import READABLE, SAVE, check_kind, kind_of
 from harness.models.normalisation import given_twice, with_normalisation
 from harness.models.onnx_graph import read_onnx
 from harness.models.pt2 import read_pt2
@@ -125,7 +125,7 @@ def _load(model: str, options: LoadOptions, normalize: str | None) -> Twin:
         shape = cast(Shape, tuple(card["input_shape"]))
         return _finish(model, "zoo", card["arch"], network, weights_file(model), shape, classes, card)
     read = _reader(model, path, found)
-    if arch is not None and path.suffix != ".safetensors":
+    if arch is not None and kind_of(path) != ".safetensors":
         raise UsageError(f"--arch {arch} is for .safetensors weights; {path.name} describes its own network")
     card = card_beside(path, arch)
     if card:
@@ -134,7 +134,7 @@ def _load(model: str, options: LoadOptions, normalize: str | None) -> Twin:
         options = LoadOptions(arch, classes, options.image_size or square(shape), shape)
     network, shape = read(path, options)
     whole = with_normalisation(network, normalize, shape[0])
-    source = cast(Source, path.suffix.removeprefix("."))
+    source = cast(Source, kind_of(path).removeprefix("."))
     twin = _finish(path.stem, source, arch, whole, path, shape, classes, card)
     remark = None if normalize is None else given_twice(network, normalize, shape)
     return twin if remark is None else replace(twin, remarks=(remark,))
@@ -157,7 +157,7 @@ class _Card(BaseModel):
 
 def card_beside(path: Path, arch: str | None) -> dict[str, Any]:
     """The card of FILE.safetensors; {} where there is none, or one of other weights or another architecture than `arch`."""
-    if path.suffix != ".safetensors":
+    if kind_of(path) != ".safetensors":
         return {}
     try:
         text = path.with_suffix(".json").read_text()
@@ -201,7 +201,7 @@ def _finish(
 
 def _sha256(path: Path) -> str:
     """Of the file; of an ONNX model whose weights lie beside it, over the hashes of all its files."""
-    beside = external_files(parse_onnx(path), path) if path.suffix == ".onnx" else []
+    beside = external_files(parse_onnx(path), path) if kind_of(path) == ".onnx" else []
     if not beside:
         return sha256_file(path)
     return hashlib.sha256("".join(map(sha256_file, (path, *beside))).encode()).hexdigest()
@@ -214,8 +214,8 @@ def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, Load
         UsageError: a pickle, an unknown kind of file, or neither a zoo name nor a file.
     """
     check_kind(path)
-    if path.suffix in READERS:
-        return READERS[path.suffix]
+    if kind_of(path) in READERS:
+        return READERS[kind_of(path)]
     if is_architecture(model):
         raise UsageError(
             f"'{model}' is an architecture without weights. Expected its weights too: --model WEIGHTS.safetensors --arch {model}. "

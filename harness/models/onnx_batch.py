@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
 from harness.errors import UsageError
@@ -42,15 +42,16 @@ def freed(operator: str, place: int, size: Size, batch: int) -> Size:
     return size
 
 
-def with_plain_reshapes(model: ModelProto) -> ModelProto:
-    """A copy of a graph with a Reshape wherever all numbers of a flattened tensor are gathered in their order.
+def with_stored_sizes(model: ModelProto) -> ModelProto:
+    """A copy of a graph whose sizes lie among its stored tensors, where `freed` finds them.
 
-    It is how torch.onnx writes a view whose strides it copies (torch 2.14, of an average pool to 1x1); the gathered places hold the
-    batch, and a Reshape's sizes can be freed.
+    PyTorch's legacy exporter writes them as Constant nodes. torch 2.14 writes a view whose strides it copies (of an average pool to 1x1)
+    as a Gather of all numbers of a flattened tensor in their order: a Reshape takes its place.
     """
     copy = ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
+    _store_constants(graph)
     stored = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims)}
     flat = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Reshape" and _sizes(stored, node) == [-1]}
     for node in graph.node:
@@ -63,6 +64,20 @@ def with_plain_reshapes(model: ModelProto) -> ModelProto:
             graph.initializer.append(numpy_helper.from_array(np.array(places.shape, np.int64), name))
             node.CopyFrom(helper.make_node("Reshape", [flat[node.input[0]], name], node.output, node.name))
     return copy
+
+
+def _store_constants(graph: GraphProto) -> None:
+    """Constant nodes that hold a tensor become stored tensors."""
+    others = list[NodeProto]()
+    for node in graph.node:
+        if node.op_type == "Constant" and [attribute.name for attribute in node.attribute] == ["value"]:
+            tensor = graph.initializer.add()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+        else:
+            others.append(node)
+    del graph.node[:]
+    graph.node.extend(others)
 
 
 def _sizes(stored: dict[str, TensorProto], node: NodeProto) -> list[int]:

@@ -21,7 +21,7 @@ from export.errors import ExportError
 from export.fp16 import widened
 from harness.errors import UsageError
 from harness.models.interpreter import GraphInterpreter, Instruction, Ref
-from harness.models.onnx_batch import check_free, freed, with_plain_reshapes
+from harness.models.onnx_batch import check_free, freed, with_stored_sizes
 from harness.models.onnx_operators import OPERATORS
 from harness.models.onnx_quantize import fake_quantize
 from harness.models.onnx_sizes import MAX_SIZES, SIZE_OPERATORS, as_size, as_tensor, can_be_size, on_sizes
@@ -90,7 +90,7 @@ def read_onnx(path: Path, *, wide: bool = False) -> OnnxGraph:
         graph = OnnxGraph(model, str(path))
         if graph.batch is None:
             return graph
-        free = OnnxGraph(with_plain_reshapes(model), str(path), free_batch=True)
+        free = OnnxGraph(with_stored_sizes(model), str(path), free_batch=True)
         return check_free(graph.eval(), free.eval(), graph.batch, graph.input_shape, str(path))
     except ExportError as error:
         raise UsageError(str(error)) from error

@@ -25,6 +25,7 @@ from harness.eps import off_grid
 from harness.errors import UsageError
 from harness.measurement.simulation import check_simulated, is_simulated
 from harness.models import engine_file
+from harness.models.kinds import kind_of
 from harness.models.load import Twin, load_twin
 from harness.records import DataRecord, DeviceRecord, ModelRecord
 from harness.settings import Settings, engine_name
@@ -103,7 +104,7 @@ def runtimes_of(settings: Settings) -> dict[str, str]:
 def check_quantized_once(settings: Settings) -> None:
     """Say that an ONNX file given as the model is quantized already; refuse to quantize it again. Raises UsageError, DeviceError."""
     path = Path(settings.model)
-    if path.suffix != ".onnx" or not path.is_file() or settings.files:
+    if kind_of(path) != ".onnx" or not path.is_file() or settings.files:
         return
     try:
         found = engine_file.quantized_nodes(parse_onnx(path))

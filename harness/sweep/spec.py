@@ -169,4 +169,4 @@ def _beside(spec: Spec, folder: Path) -> Spec:
 
 
 def _is_path(name: str) -> bool:
-    return "/" in name or Path(name).suffix in (*MODEL_FILES, ".toml", ".npz")
+    return "/" in name or Path(name).suffix.lower() in (*MODEL_FILES, ".toml", ".npz")

@@ -14,7 +14,7 @@ import torch
 from commandline import harness
 from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from torch import nn
+from torch import Tensor, nn
 
 from devices.host.transports.local import Local
 from export.artefact import sha256_file
@@ -90,6 +90,41 @@ def test_weights_beside_the_file_are_put_inside(place: Path, twin: Twin, tmp_pat
     x = to_input(IMAGES)
     expected = open_session(str(place / "model-QDQ.onnx")).run(None, {"images": x})[0]
     np.testing.assert_array_equal(open_session(str(artefact.path)).run(None, {"images": x})[0], expected)
+
+
+class Shuffled(nn.Module):
+    """With sizes in its forward, which the legacy exporter writes as nodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, stride=4), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        n, c, h, w = x.shape
+        x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        logits: Tensor = self.last(x.mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("name", ["legacy.onnx", "LEGACY.ONNX"])
+def test_a_file_of_the_legacy_exporter_has_its_batch_left_open(quantized: bool, name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, file = Shuffled().eval(), tmp_path / name
+    with quiet():
+        torch.onnx.export(network, (torch.rand(1, 3, 16, 16),), str(file), dynamo=False, input_names=["images"])
+    assert any(node.op_type == "Constant" for node in onnx.load(file).graph.node)
+    twin, x = load_twin(str(file)), to_input(IMAGES)
+    if quantized:
+        quantize_static(file, tmp_path / f"int8-{name}", Calibration(), activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+        file = tmp_path / f"int8-{name}"
+    check_engine_file(file)
+    artefact = take_in(file, twin, tmp_path / "artefacts")
+    assert (artefact.options, artefact.precision, artefact.path.suffix) == ({"freed_batch": 1}, "int8" if quantized else "fp32", ".onnx")
+    theirs = open_session(str(file))
+    one_by_one = np.concatenate([theirs.run(None, {"images": x[i : i + 1]})[0] for i in range(len(x))])
+    np.testing.assert_allclose(open_session(str(artefact.path)).run(None, {"images": x})[0], one_by_one, atol=1e-5)
 
 
 def test_a_file_that_changed_meanwhile_is_not_gone_on_with(place: Path, twin: Twin, tmp_path: Path) -> None:
@@ -193,6 +228,7 @@ def test_a_folder_is_no_engine_file(tmp_path: Path) -> None:
         ("engine.tflite", b"TFL3", r"expected \.onnx, \.plan.*--flavour exec:COMMAND"),
         ("engine.pte", b"\0\0\0\0XXXX", "is no ExecuTorch program"),
         ("engine.plan", b"", "is empty"),
+        ("ENGINE.PLAN", b"", "is empty"),
         ("torn.onnx", b"\x08\x0a", "is not an ONNX file"),
     ],
 )
