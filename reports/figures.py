@@ -38,14 +38,14 @@ def figures(run: Run) -> dict[str, list[Figure]]:
         return run.attempt(what, lambda: list(draw(run)), none)
 
     fronts, batches, left = drawn("Pareto fronts", _fronts), drawn("latency by round", _rounds), drawn("cascade", _survivors)
-    first = [*_gaps(run), *drawn("security curve", _curve), *fronts[:1], *batches[:1], *fronts[1:]][:4]
+    first = [*drawn("gaps", _gaps), *drawn("security curve", _curve), *fronts[:1], *batches[:1], *fronts[1:]][:4]
     found = {
         "claims": first,
         "choice": fronts,
         "telemetry": [*batches, *drawn("course of telemetry", _courses)],
         "robustness": drawn("distance curve", _distances),
         "cascade": left,
-        "decomposition": [Figure(*drawn) for drawn in waterfalls(run)],
+        "decomposition": drawn("waterfall", lambda run: (Figure(*one) for one in waterfalls(run))),
     }
     return {key: [one for one in own if key == "claims" or one not in first] for key, own in found.items()}
 

@@ -16,8 +16,8 @@ from reports.gallery import Picture, pictures
 from reports.glossary import parts
 from reports.run import Run
 from reports.sections import glossary, sections
-from reports.sections.verdict import TONES, answer, tag
-from reports.title import subtitle, title
+from reports.sections.verdict import TONES, answer
+from reports.title import head
 
 TEMPLATE = "report.html.jinja"
 STYLESHEET = Path(__file__).parent / "templates" / "report.css"
@@ -50,11 +50,12 @@ def to_html(run: Run) -> str:
     drawn = figures(run)
     none: list[Picture] = []
     shown = run.attempt("flipped images", lambda: pictures(run), none)
+    title, subtitle, tag = head(run)
     verdict, *others = sections(run)
     return page(
-        title=title(record),
-        subtitle=subtitle(record),
-        tag=tag(record),
+        title=title,
+        subtitle=subtitle,
+        tag=tag,
         answer=answer(run),
         tone=TONES[record.verdict] if record.verdict else "bad" if run.lost else "warn",
         verdict=verdict,

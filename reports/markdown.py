@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from reports.elements import Cell, Listing, Section, Table
 from reports.run import Run
 from reports.sections import sections
-from reports.sections.verdict import tag
-from reports.title import subtitle, title
+from reports.title import head
 
 ON_PAPER = ("claims", "setting", "signature")  # of the sheet to be signed; a pull request has model and device in its title
 FOLDED = "Device, decision, evidence, how to repeat it"
@@ -24,9 +23,10 @@ def escape(text: str) -> str:
 
 def to_markdown(run: Run) -> str:
     """The whole report of a run: what decides stands open, fit for a pull request; the evidence is folded."""
+    title, subtitle, tag = head(run)
     every = sections(run)
     first = [section for section in every if section.sheet and section.key not in ON_PAPER]
-    return document(title(run.record), subtitle(run.record), first, tag(run.record), [one for one in every if one not in first])
+    return document(title, subtitle, first, tag, [one for one in every if one not in first])
 
 
 def document(title: str, subtitle: str, sections: Iterable[Section], tag: str = "", folded: Sequence[Section] = ()) -> str:

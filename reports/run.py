@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 SAMPLES = "samples.parquet"
 NOISE_SOURCE = "S0"  # random noise, the floor: no attack
+UNLIKE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what a field may raise that means another thing
 GATE_SOURCE = "gate"  # a set that only a gate looks at: eps = 64/255
 CLEAN_IMAGES = "adversarial/clean.npz"
 COLUMNS = {
@@ -62,7 +63,8 @@ class Run:
     """A run folder. Raw files are read on first use; one that is absent is listed in `missing` and its figures are left out.
 
     `names`: engine -> what the record here calls it, where that differs (see `reports.naming`); `bare` is the record without that.
-    `lost`: what could not be read of a damaged record. `faults`: what cannot be read -> what was left out for it; grows.
+    `lost`: what could not be read of a record that is damaged or, where `newer` says what wrote it, of a newer schema; empty where all was.
+    `faults`: what cannot be read -> what was left out for it; grows.
     """
 
     folder: Path
@@ -70,6 +72,7 @@ class Run:
     names: dict[str, str] = field(default_factory=dict)
     bare: RunRecord | None = None
     lost: str = ""
+    newer: str = ""
     faults: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
@@ -85,22 +88,31 @@ class Run:
 
     @classmethod
     def open_what_is_left(cls, folder: Path) -> Run:
-        """The same of a damaged record: what can still be read of it, without a verdict. Raises as `open` where that is nothing."""
+        """The same of a record that is damaged or of a newer schema: what can be read of it, without a verdict. Raises as `open` where that
+        is nothing.
+        """
         try:
             return cls.open(folder)
         except UntrustedError as error:
             if (found := salvage(folder)) is None:
                 raise
-            record, lost = found
-            return cls(folder, named(record), names(record), record, lost, {str(error): []})
+            record = found.record
+            return cls(folder, named(record), names(record), record, found.lost, found.newer, {str(error): []})
 
     def attempt(self, what: str, make: Callable[[], T], instead: T) -> T:
-        """What `make` gives; where a file of the run is damaged that, `instead`, and the fault is kept."""
+        """What `make` gives; where a file of the run is damaged, or a newer record does not hold what it needs, `instead`, and the fault is
+        kept.
+        """
         try:
             return make()
         except UntrustedError as error:
-            self.faults.setdefault(str(error), []).append(what)
-            return instead
+            fault = str(error)
+        except UNLIKE:
+            if not self.newer:
+                raise
+            fault = f"what they need is not in {RECORD} as this version knows it"
+        self.faults.setdefault(fault, []).append(what)
+        return instead
 
     @property
     def raw(self) -> RunRecord:

@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from harness.records import RunRecord
 from reports.format import clean
+from reports.run import Run
+from reports.sections.verdict import tag
+
+
+def head(run: Run) -> tuple[str, str, str]:
+    """Title, subtitle and tag of a run's report; of a newer record that does not tell them, what stands in their place."""
+    record = run.record
+    titled = run.attempt("title", lambda: title(record), f"A run in {clean(run.folder.resolve().name)}")
+    return (
+        titled,
+        run.attempt("subtitle", lambda: subtitle(record), ""),
+        run.attempt("mark of the device", lambda: tag(record), "DEVICE NOT READ"),
+    )
 
 
 def title(record: RunRecord) -> str:

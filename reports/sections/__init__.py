@@ -50,7 +50,7 @@ def sections(run: Run) -> list[Section]:
 def _built(run: Run, name: str, path: str) -> Section | None:
     title = f"{name.capitalize()}: not shown"
     instead: Section | None = Section(
-        name, title, ["A file of this run that the chapter is drawn from is damaged; the verdict's list says which."]
+        name, title, ["What the chapter is drawn from is damaged, or of a newer version; the verdict's list says what."]
     )
     return run.attempt(name, lambda: _builder(path)(run), instead)
 

@@ -9,8 +9,10 @@ ROLES = ("Engineer", "Safety reviewer")
 CHOICES = "☐ accepted  ☐ with conditions  ☐ rejected"
 
 
-def section(run: Run) -> Section:
-    """Two empty lines, bound to the record by its hash."""
+def section(run: Run) -> Section | None:
+    """Two empty lines, bound to the record by its hash; none under a record that could not be read whole."""
+    if run.lost:
+        return None
     text = f"Signed is record.json with SHA-256 {run.sha256}; conditions go below."
     lines = table("Decision", ("Role", "Name", "Decision", "Date", "Signature"), [(role, "", CHOICES, "", "") for role in ROLES])
     return Section("signature", "Signatures", [text], [lines], sheet=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from harness.records import Claim, Gate, RunRecord, Step, Verdict
+from harness import __version__
+from harness.records import SCHEMA, Claim, Gate, RunRecord, Step, Verdict
 from reports.command import command
 from reports.elements import Item, Listing, Section, Tone
-from reports.format import allowed, percent, points, sentence, shortened
+from reports.format import allowed, clean, percent, points, sentence, shortened
 from reports.run import Run
 
 HEADLINES: dict[Verdict, str] = {
@@ -39,6 +40,11 @@ STATUS_WORDS = {
     "built": "built ahead of time, not run: there is nothing here to run it on",
 }
 LOST = "No verdict: record.json is damaged. What could still be read is shown; it decides nothing and must not be signed."
+NEWER = (
+    "No verdict: record.json is of a newer version ({}); this is edge-harness {}, which reads schema {}. What it can read is shown as that "
+    "schema means it; it decides nothing and must not be signed. Use the version that wrote it."
+)
+MOST_LOST = 1_000
 MOST_GATES = 6
 FEW, LONG, SHORT = 3, 400, 110  # more points than a few are told in fewer characters, so that a page holds them
 LARGER = {"cifar10-sample": "cifar10"}  # data set -> the whole of it
@@ -56,6 +62,8 @@ def headline(record: RunRecord) -> str:
 
 def answer(run: Run) -> str:
     """The verdict as a word."""
+    if run.newer:
+        return "RECORD OF A NEWER VERSION"
     return "RECORD DAMAGED" if run.lost else run.record.verdict or "NO VERDICT YET"
 
 
@@ -120,14 +128,25 @@ def in_words(claim: Claim) -> str:
 def section(run: Run) -> Section:
     """The verdict, why, and what speaks against it."""
     record = run.record
+    if run.lost:
+        return _without_verdict(run)
     worst = decisive(record)
-    paragraphs = [LOST if run.lost else headline(record)]
+    paragraphs = [headline(record)]
     if worst is not None and worst.gap is not None:
         paragraphs.append(in_words(worst))
     more, _, words = more_images(record).partition("Next: ")
     paragraphs += filter(None, (caveat(record), more.strip()))
     found = (Listing("Why", _why(record)), Listing("Failed gates", _failed_gates(record)), Listing("What is missing", _missing(run)))
     return Section("verdict", "Verdict", paragraphs, lists=[one for one in found if one.items], code=words, sheet=True)
+
+
+def _without_verdict(run: Run) -> Section:
+    """Of a record that could not be read whole: what is missing, before all."""
+    record = run.record
+    said = NEWER.format(clean(run.newer), __version__, SCHEMA) if run.newer else LOST
+    paragraphs = [said, *filter(None, [run.attempt("what to know of the device", lambda: caveat(record), "")])]
+    found = (Listing("What is missing", _missing(run)), Listing("Failed gates", _failed_gates(record)))
+    return Section("verdict", "Verdict", paragraphs, lists=[one for one in found if one.items], sheet=True)
 
 
 def _why(record: RunRecord) -> list[Item]:
@@ -169,7 +188,7 @@ def _missing(run: Run) -> list[Item]:
     failed = [engine for engine in run.record.engines if engine.status != "ok"]
     items = [Item(engine.name, f"{sentence(STATUS_WORDS[engine.status])} {shortened(engine.error or '')}", "bad") for engine in failed]
     if run.lost:
-        items.append(Item("Of record.json", f"not readable: {shortened(run.lost)}", "bad"))
+        items.append(Item("Left out of record.json", shortened(run.lost, MOST_LOST), "bad"))
     items += [Item(f"Left out: {', '.join(sorted(set(left)))}", fault, "bad") for fault, left in run.faults.items() if left]
     if run.missing:
         items.append(Item("Files", f"figures drawn from them are left out: {shortened(', '.join(run.missing))}", "bad"))

@@ -41,7 +41,7 @@ def test_a_record_that_is_cut_off_shows_what_stands_before_the_cut_and_gives_no_
     (run / "record.json").write_text(whole[: int(share * len(whole))])
     page = rendered_though_damaged(run, "What could still be read was written")
     assert "RECORD DAMAGED" in page and "must not be signed" in page and "all that followed where it is cut off" in page
-    record, _ = salvage(run)
+    record = salvage(run).record
     assert record.verdict is None
     assert record.engines == RunRecord.model_validate_json(whole).engines[: len(record.engines)]
 
@@ -58,7 +58,7 @@ def test_every_cut_gives_a_beginning_of_the_record_or_is_refused(run):
                 render(run, ["html"])
             continue
         for part in ("engines", "attacks", "transfer", "gates", "claims"):
-            kept = getattr(found[0], part)
+            kept = getattr(found.record, part)
             assert kept == getattr(sound, part)[: len(kept)], (part, end)
 
 
@@ -68,7 +68,7 @@ def test_a_record_that_nests_without_end_is_refused(run):
         (run / "record.json").write_text(text)
         with pytest.raises(UntrustedError, match="damaged"):
             RunRecord.load(run)
-        assert salvage(run) is None or salvage(run)[0].gates == []
+        assert salvage(run) is None or salvage(run).record.gates == []
 
 
 def test_an_engine_without_a_field_is_left_out_and_named(run):
