@@ -415,15 +415,19 @@ class Fleets(NamedTuple):
 def _bench_fleet(
     settings: Settings, asked: Fleets, out: Path | None, resume: Path | None, as_json: bool, requirements: Path | None
 ) -> NoReturn:
-    from harness import fleet
+    from harness.members import check_fleet, named
     from harness.settings import FLEET, check_output
+
+    if resume is None:
+        members = named(asked.devices, asked.file, host=asked.host, emulate=asked.emulate)
+        check_fleet(members, settings)
+    from harness import fleet
 
     folder = resume or out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(settings.model).stem}-fleet"
     with going_on(lambda: resuming(folder, FLEET)):
         if resume is not None:
             record = fleet.resume(folder)
         else:
-            members = fleet.members(asked.devices, asked.file, host=asked.host, emulate=asked.emulate)
             check_output(folder)
             record = fleet.bench(members, settings, folder, ["harness", *sys.argv[1:]], requirements)
     if as_json:
@@ -431,7 +435,8 @@ def _bench_fleet(
     else:
         print((folder / "report.md").read_text(), end="")
         for path in (folder / "report.html", folder / "report.md", *(folder / e.folder / "report.html" for e in record.members)):
-            print(path)
+            if path.exists():
+                print(path)
     raise typer.Exit(record.exit_code)
 
 

@@ -1,37 +1,41 @@
 """One run over several devices: the adversarial sets are made once, then every device has a run folder of its own.
 
 Devices on one computer take turns, others run side by side. Each is an ordinary `harness bench --resume` in a process of its own, so that
-an interruption, a device that fails and a second try are what they always are.
+an interruption, a device that fails and a second try are what they always are. One that cannot be reached stops no other.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from devices.host.errors import DeviceError
 from devices.host.transports import SSH
 from devices.worker.plain import printable
 from harness import spine
 from harness.ending import DEVICE_FAILED, INTERNAL, INTERRUPTED
 from harness.errors import UsageError
+from harness.members import Member, check_fleet, folder_name
 from harness.records import RECORD, RunRecord, Step, read_record, write_record
 from harness.run import check_links, now
 from harness.settings import FLEET, Settings, engine_name, stored_settings
 from harness.stages.names import check_names
 from harness.stages.subject import load_subject
-from harness.toml import read_toml
 from reports.compare import render_comparison
+from reports.elements import Item, Listing, Section
 
 SCHEMA = 1  # of fleet.json. 1: first version
 SHARED = ("artefacts", "adversarial")
@@ -40,28 +44,13 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 ORDER = (1, DEVICE_FAILED, INTERNAL, INTERRUPTED, 2, 3, 0)  # of exit codes: the first that any member has is the fleet's
 
 
-class Member(BaseModel):
-    """One device of a fleet, as `--fleet FILE.toml` names it: a table `[[device]]`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(description="a device profile")
-    host: str | None = None
-    emulate: bool = False
-    threads: int | None = None
-
-    def settings(self, common: Settings) -> Settings:
-        """The common options with this device in place."""
-        own = {"device": self.name, "host": self.host, "emulate": self.emulate}
-        return common.model_copy(update=own | ({"threads": self.threads} if self.threads is not None else {}))
-
-
 class Entry(BaseModel):
     """One member of a fleet's run: where its run folder is, and how it ended (the exit code of `harness bench`)."""
 
     member: Member
     folder: str
     exit_code: int | None = None
+    fault: str | None = Field(default=None, description="why it has no finished run: it was not reached, or what its run said last")
 
 
 class FleetRecord(BaseModel):
@@ -87,56 +76,23 @@ class FleetRecord(BaseModel):
         return next(code for code in ORDER if code in codes)
 
 
-def members(devices: list[str], file: Path | None, *, host: str | None, emulate: bool) -> list[Member]:
-    """The devices that the command line names, by `--device` repeated or by `--fleet`.
-
-    Raises:
-        UsageError: both, or an option that cannot be meant for all of them.
-    """
-    if host is not None:
-        raise UsageError(f"--host {host} is for one device; several have theirs in --fleet FILE.toml (host = …)")
-    if file is None:
-        return [Member(name=name, emulate=emulate) for name in devices]
-    if devices or emulate:
-        given = f"--device {devices[0]}" if devices else "--emulate"
-        raise UsageError(f"{given} and --fleet {file}: the fleet's file names its devices; give one of the two")
-    return read_fleet(file)
-
-
-def read_fleet(path: Path) -> list[Member]:
-    """The devices of a fleet file.
-
-    Raises:
-        UsageError: it is missing, not TOML, empty, or holds an unknown field.
-    """
-    tables = read_toml(path, "--fleet")
-    if set(tables) != {"device"} or not isinstance(tables["device"], list) or not tables["device"]:
-        raise UsageError(
-            f'--fleet {path}: expected tables [[device]] with name = "…" and nothing else; got {", ".join(tables) or "nothing"}'
-        )
-    try:
-        return [Member(**table) for table in tables["device"]]
-    except (ValidationError, TypeError) as error:
-        fault = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("device",), "msg": str(error)}
-        raise UsageError(f"--fleet {path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
-
-
 def bench(members: list[Member], common: Settings, out: Path, command: list[str], requirements: Path | None = None) -> FleetRecord:
     """Open a fleet's run in `out`, new or empty, and go through with it; every member is held against the same requirements.
 
     Raises:
         UsageError: something the user can mend, found before any work.
-        DeviceError: a device cannot be reached.
+        DeviceError: none of the devices can be reached.
     """
-    names = [folder_name(member) for member in members]
-    if len(set(names)) < len(names):
-        raise UsageError(f"a device is named twice: {', '.join(sorted(names))}")
+    check_fleet(members, common)
     common = common.model_copy(update={"exhaustive": True})  # sets for all devices: none is narrowed to what one device's engines withstand
-    for member in members:
+    entries = [Entry(member=member, folder=folder_name(member)) for member in members]
+    for entry in entries:
+        settings = entry.member.settings(common)
         if requirements is not None:
-            spine.check_requirements(requirements, member.settings(common))
-        load_subject(member.settings(common))
-    entries = [Entry(member=member, folder=name) for member, name in zip(members, names, strict=True)]
+            spine.check_requirements(requirements, settings)
+        reach(entry, partial(load_subject, settings))
+    if all(entry.fault for entry in entries):
+        raise DeviceError("none of the devices can be used: " + "; ".join(f"{entry.folder}: {entry.fault}" for entry in entries))
     out.mkdir(parents=True, exist_ok=True)
     spine.keep_requirements(requirements, out)
     fleet = FleetRecord(created=now(), command=command, settings=common.model_dump(mode="json"), members=entries)
@@ -145,7 +101,7 @@ def bench(members: list[Member], common: Settings, out: Path, command: list[str]
 
 
 def resume(folder: Path) -> FleetRecord:
-    """Go on with an interrupted fleet: members that have finished are not run again.
+    """Go on with an interrupted fleet: members that have finished are not run again, those that were not reached are tried again.
 
     Raises:
         UsageError: `folder` holds no fleet, or one that would write elsewhere.
@@ -154,6 +110,8 @@ def resume(folder: Path) -> FleetRecord:
     fleet = read_record(FleetRecord, folder / FLEET, SCHEMA, "the folder of a fleet")
     check_members(fleet, folder)
     check_links(folder)
+    for entry in fleet.members:
+        entry.fault = None
     return go_on(fleet, folder)
 
 
@@ -178,43 +136,86 @@ def check_members(fleet: FleetRecord, folder: Path) -> None:
 def go_on(fleet: FleetRecord, folder: Path) -> FleetRecord:
     """Make what is shared, run what has not finished, computers side by side, and render the comparison."""
     prepare(fleet, folder)
-    computers: dict[str, list[Entry]] = defaultdict(list)
+    fleet.save(folder)
     for entry in fleet.members:
+        if entry.fault:
+            print(f"{entry.member.name} | not reached, the others go on: {entry.fault}", file=sys.stderr, flush=True)
+    computers: dict[str, list[Entry]] = defaultdict(list)
+    for entry in opened(fleet, folder):
         computers[computer(entry, folder)].append(entry)
     lock = threading.Lock()
 
     def take_turns(entries: list[Entry]) -> None:
         for entry in entries:
-            code = run_member(folder / entry.folder, entry.member.name)
+            code, last = run_member(folder / entry.folder, entry.member.name)
             with lock:
-                entry.exit_code = code
+                why = last or f"it ended with code {code} and said nothing"
+                entry.exit_code, entry.fault = code, None if status(folder, entry) == Step.FINISHED else why
                 fleet.save(folder)
 
-    with ThreadPoolExecutor(len(computers)) as pool:
+    with ThreadPoolExecutor(max(len(computers), 1)) as pool:
         list(pool.map(take_turns, computers.values()))
-    finished = {e.folder: folder / e.folder for e in fleet.members if RunRecord.load(folder / e.folder).status == Step.FINISHED}
-    render_comparison(finished, folder)
+    runs = {entry.folder: folder / entry.folder for entry in opened(fleet, folder) if status(folder, entry) == Step.FINISHED}
+    render_comparison(runs, folder, list(without_run(fleet, folder)))
     return fleet
 
 
 def prepare(fleet: FleetRecord, folder: Path) -> None:
-    """Make artefacts and adversarial sets in the first member's run folder and share them; open the others' run folders."""
+    """Make artefacts and adversarial sets in the run folder of a member that can be reached, and share them; open the others' run folders.
+
+    A member that cannot be reached has no run folder afterwards: its entry says why.
+    """
     common = stored_settings(fleet.settings, folder)
-    first, *others = [(entry.member.settings(common), folder / entry.folder) for entry in fleet.members]
-    opened = all((place / RECORD).exists() for _, place in others)
-    if not (first[1] / RECORD).exists() or (not opened and RunRecord.load(first[1]).status == Step.STARTED):
-        spine.prepare(*first, fleet.command)
-    for settings, place in others:
-        if not (place / RECORD).exists():
-            own = shutil.ignore_patterns(
-                *(f"S4-{engine_name(flavour)}*" for flavour in settings.flavour_names)
-            )  # made on one device's engines
-            for part in SHARED:
-                shutil.copytree(first[1] / part, place / part, copy_function=share, dirs_exist_ok=True, ignore=own)
-            spine.open_only(settings, place, fleet.command)
+    begun = opened(fleet, folder)
+    maker = begun[0] if begun else None
+    if maker is not None and len(begun) < len(fleet.members) and status(folder, maker) == Step.STARTED:
+        # Perhaps it was interrupted while the sets were made.
+        reach(maker, partial(spine.prepare, maker.member.settings(common), folder / maker.folder, fleet.command))
+    for entry in fleet.members:
+        place, settings = folder / entry.folder, entry.member.settings(common)
+        if entry.fault or (place / RECORD).exists():
+            continue
+        if maker is None:
+            reach(entry, partial(spine.prepare, settings, place, fleet.command))
+            maker = None if entry.fault else entry
+        else:
+            copy_shared(folder / maker.folder, place, settings)
+            reach(entry, partial(spine.open_only, settings, place, fleet.command))
     if (wanted := folder / spine.REQUIREMENTS).exists():
-        for _, place in (first, *others):
-            spine.keep_requirements(wanted, place)
+        for entry in opened(fleet, folder):
+            spine.keep_requirements(wanted, folder / entry.folder)
+
+
+def reach(entry: Entry, step: Callable[[], object]) -> None:
+    """Take a step that needs a member's device; where that cannot be reached or used, its entry says why."""
+    try:
+        step()
+    except DeviceError as error:
+        entry.exit_code, entry.fault = DEVICE_FAILED, printable(str(error), LINE_BYTES)
+
+
+def opened(fleet: FleetRecord, folder: Path) -> list[Entry]:
+    """The members that have a run folder."""
+    return [entry for entry in fleet.members if (folder / entry.folder / RECORD).exists()]
+
+
+def status(folder: Path, entry: Entry) -> Step:
+    """How far the run of a member is that has one."""
+    return RunRecord.load(folder / entry.folder).status
+
+
+def without_run(fleet: FleetRecord, folder: Path) -> Iterator[Section]:
+    """The report's section on the members that have no finished run, where there are any."""
+    if lost := [Item(entry.folder, entry.fault, "bad") for entry in fleet.members if entry.fault]:
+        again = f"To try them again: harness bench --resume {shlex.quote(str(folder))}"
+        yield Section("without-run", "Devices without a finished run", [again], lists=[Listing("Why", lost)])
+
+
+def copy_shared(source: Path, place: Path, settings: Settings) -> None:
+    """Give a run folder the artefacts and the sets of another member's, but for those that were made on the other's engines."""
+    own = shutil.ignore_patterns(*(f"S4-{engine_name(flavour)}*" for flavour in settings.flavour_names))
+    for part in (part for part in SHARED if (source / part).is_dir()):
+        shutil.copytree(source / part, place / part, copy_function=share, dirs_exist_ok=True, ignore=own)
 
 
 def share(source: str, target: str) -> None:
@@ -234,20 +235,19 @@ def computer(entry: Entry, folder: Path) -> str:
     return profile.host or entry.member.name if profile.transport == SSH else "this computer"
 
 
-def run_member(folder: Path, name: str, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)) -> int:
-    """One member in its own process, its words passed on with the device's name before them; returns its exit code."""
+def run_member(
+    folder: Path, name: str, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
+) -> tuple[int, str]:
+    """One member in its own process, its words passed on with the device's name before them; returns its exit code and its last line."""
+    line = ""
     with subprocess.Popen(member_command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None  # noqa: S101
         while raw := process.stderr.readline(LINE_BYTES):
-            say(f"{name} | {printable(raw.decode(errors='replace'), LINE_BYTES)}")
-    return process.returncode
+            line = printable(raw.decode(errors="replace"), LINE_BYTES)
+            say(f"{name} | {line}")
+    return process.returncode, line.removeprefix("harness: ")
 
 
 def member_command(folder: Path) -> list[str]:
     """The command line that goes on with a member's run."""
     return [sys.executable, "-m", "harness.cli", "bench", "--resume", str(folder), "--json"]
-
-
-def folder_name(member: Member) -> str:
-    """Of a member's run folder, inside the fleet's."""
-    return f"{member.name}{'-emulated' if member.emulate else ''}"

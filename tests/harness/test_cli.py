@@ -331,7 +331,8 @@ def test_shells_can_complete_the_line():
 @pytest.mark.parametrize(
     "line",
     ["bench --flavour nosuch", "bench --attack nosuch", "bench --device nosuch", "bench --model no.onnx",
-     "attack resnet8 --attack x --out a.npz", "export resnet8 --flavour nosuch --out a", "bench --source S9"],
+     "attack resnet8 --attack x --out a.npz", "export resnet8 --flavour nosuch --out a", "bench --source S9",
+     "bench --device null --device nosuch", "bench --device null --device null", "bench --fleet no.toml"],
 )  # fmt: skip
 def test_a_wrong_name_is_answered_before_torch_is_imported(line):
     """Importing it takes seconds."""

@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import sshd
 from typer.testing import CliRunner
 
+from devices.host.errors import DeviceError
 from harness import fleet
 from harness.cli import app
+from harness.ending import DEVICE_FAILED
 from harness.errors import UsageError
+from harness.members import Member, read_fleet
 from harness.records import RunRecord, Step
 from harness.run import RunFolder
 from harness.settings import Settings
@@ -44,7 +48,7 @@ def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(config))
         folder = tmp_path_factory.mktemp("fleet") / "run"
-        members = [fleet.Member(name="null"), fleet.Member(name="null-two", threads=1)]
+        members = [Member(name="null"), Member(name="null-two", threads=1)]
         asked = tmp_path_factory.mktemp("asked") / "qualification.toml"
         asked.write_text('artefact = { at_most = "1 GB" }\nlatency = { percentile = "p50", batch = 1, at_most = "1 s" }\n')
         return folder, fleet.bench(members, COMMON, folder, ["harness", "bench"], asked)
@@ -69,7 +73,7 @@ def test_every_member_is_held_against_the_requirements(finished: tuple[Path, fle
 def test_requirements_that_a_member_cannot_answer_are_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "q.toml").write_text('throughput = { batch = 7, at_least = "1 images/s" }')
     with pytest.raises(UsageError, match=r"line 1: batch 7 is not timed in this run \(1\)"):
-        fleet.bench([fleet.Member(name="null")], COMMON, tmp_path / "run", [], tmp_path / "q.toml")
+        fleet.bench([Member(name="null")], COMMON, tmp_path / "run", [], tmp_path / "q.toml")
     assert not (tmp_path / "run").exists()
 
 
@@ -107,9 +111,39 @@ def test_a_resumed_fleet_repeats_nothing_and_finishes_what_is_missing(finished: 
     assert RunRecord.load(folder / "null-two").status == Step.FINISHED
 
 
+def test_a_device_that_cannot_be_reached_stops_no_other_and_is_tried_again(
+    config: Path, board: sshd.Board, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    own = Path(shutil.copytree(config / "edge-harness" / "devices", tmp_path / "config" / "edge-harness" / "devices"))
+    remote = f'extends = "null"\nname = "null-lost"\ntransport = "ssh"\nhost = "{sshd.HOST}"\npython = "{board.python}"\n'
+    (own / "null-lost.toml").write_text(remote)
+    lost_first = [Member(name="null-lost"), Member(name="null")]
+
+    with pytest.raises(DeviceError, match=r"none of the devices can be used: null-lost: board cannot be reached"):
+        fleet.bench(lost_first[:1], COMMON, tmp_path / "run", [])
+    assert not (tmp_path / "run").exists()
+
+    record = fleet.bench(lost_first, COMMON, tmp_path / "run", [])
+    assert record.exit_code == DEVICE_FAILED
+    assert [entry.exit_code for entry in record.members] == [DEVICE_FAILED, 3]
+    assert "null-lost | not reached, the others go on: board cannot be reached" in capsys.readouterr().err
+    kept = json.loads((tmp_path / "run" / "fleet.json").read_text())["members"]
+    assert "Connection refused" in kept[0]["fault"] and kept[1]["fault"] is None
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "Devices without a finished run" in report and "Connection refused" in report and "| null | " in report
+
+    board.start()
+    again = fleet.resume(tmp_path / "run")
+    assert [(entry.exit_code, entry.fault) for entry in again.members] == [(3, None), (3, None)]
+    sets = [RunRecord.load(tmp_path / "run" / name).attacks for name in ("null-lost", "null")]
+    assert (tmp_path / "run" / "null-lost" / sets[0][0].file).samefile(tmp_path / "run" / "null" / sets[1][0].file)
+    assert "Devices without" not in (tmp_path / "run" / "report.md").read_text()
+
+
 def test_the_gravest_exit_code_is_the_fleets() -> None:
     def ended(*codes: int | None) -> int:
-        entries = [fleet.Entry(member=fleet.Member(name="null"), folder="null", exit_code=code) for code in codes]
+        entries = [fleet.Entry(member=Member(name="null"), folder="null", exit_code=code) for code in codes]
         return fleet.FleetRecord(created="", command=[], settings={}, members=entries).exit_code
 
     assert [ended(0, 0), ended(0, 3), ended(3, 4, 0), ended(4, 1), ended(0, None)] == [0, 3, 4, 1, 4]
@@ -129,7 +163,7 @@ def test_the_gravest_exit_code_is_the_fleets() -> None:
 def test_a_fleet_file_that_is_wrong(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text(text)
     with pytest.raises(UsageError, match=words) as caught:
-        fleet.read_fleet(tmp_path / "fleet.toml")
+        read_fleet(tmp_path / "fleet.toml")
     assert "\n" not in str(caught.value)
 
 
@@ -183,7 +217,7 @@ def test_unlike_runs_are_named_and_their_answers_not_compared(finished: tuple[Pa
 
 def stored(folder: Path, **members: str) -> Path:
     """`fleet.json` with these members: device -> run folder."""
-    entries = [fleet.Entry(member=fleet.Member(name=name.replace("_", "-")), folder=place) for name, place in members.items()]
+    entries = [fleet.Entry(member=Member(name=name.replace("_", "-")), folder=place) for name, place in members.items()]
     folder.mkdir(exist_ok=True)
     fleet.FleetRecord(created="", command=[], settings=COMMON.model_dump(mode="json"), members=entries).save(folder)
     return folder
@@ -198,7 +232,7 @@ def test_a_stored_fleet_says_nowhere_else_to_write(place: str, tmp_path: Path) -
 
 
 def test_a_device_s_name_is_a_plain_name_too(tmp_path: Path) -> None:
-    entry = fleet.Entry(member=fleet.Member(name="../null"), folder="../null")
+    entry = fleet.Entry(member=Member(name="../null"), folder="../null")
     folder = stored(tmp_path / "run")
     record = fleet.FleetRecord(created="", command=[], settings=COMMON.model_dump(mode="json"), members=[entry])
     record.save(folder)
@@ -210,7 +244,7 @@ def test_a_stored_fleet_has_each_device_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="its members are none"):
         fleet.resume(stored(tmp_path / "empty"))
     record = fleet.FleetRecord(
-        created="", command=[], settings={}, members=[fleet.Entry(member=fleet.Member(name="null"), folder="null") for _ in range(2)]
+        created="", command=[], settings={}, members=[fleet.Entry(member=Member(name="null"), folder="null") for _ in range(2)]
     )
     record.save(stored(tmp_path / "twice"))
     with pytest.raises(UsageError, match="its members are null, null"):

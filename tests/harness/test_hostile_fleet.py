@@ -18,6 +18,7 @@ from commandline import harness
 from harness import fleet, spine
 from harness.ending import DEVICE_FAILED, INTERNAL, USAGE, end_well
 from harness.errors import UntrustedError
+from harness.members import Member, read_fleet
 from harness.records import RECORD
 from harness.settings import FLEET, Settings
 
@@ -40,7 +41,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fleet's folder, its runs just begun."""
     folder = tmp_path_factory.mktemp("fleet") / "run"
     folder.mkdir()
-    entries = [fleet.Entry(member=fleet.Member(name=name), folder=name) for name in DEVICES]
+    entries = [fleet.Entry(member=Member(name=name), folder=name) for name in DEVICES]
     fleet.FleetRecord(created="", command=["harness"], settings=COMMON.model_dump(mode="json"), members=entries).save(folder)
     for entry in entries:
         spine.open_only(entry.member.settings(COMMON), folder / entry.folder, ["harness"])
@@ -50,7 +51,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(opened: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, in which no member is run and no set is made: each of them is a bench, which has tests of its own."""
-    monkeypatch.setattr(fleet, "run_member", lambda folder, name: DEVICE_FAILED)
+    monkeypatch.setattr(fleet, "run_member", lambda folder, name: (DEVICE_FAILED, "lost"))
     monkeypatch.setattr("harness.plugins.load", lambda modules: None)
     monkeypatch.setattr(spine, "prepare", lambda settings, out, command: spine.open_only(settings, out, command))
     return Path(shutil.copytree(opened, tmp_path / "run"))
@@ -109,7 +110,7 @@ def test_a_file_that_is_no_record_is_refused(file: str, kind: str, folder: Path,
 
 
 def _stored() -> list[Place]:
-    entries = [fleet.Entry(member=fleet.Member(name=name), folder=name) for name in DEVICES]
+    entries = [fleet.Entry(member=Member(name=name), folder=name) for name in DEVICES]
     record = fleet.FleetRecord(created="", command=["harness"], settings=COMMON.model_dump(mode="json"), members=entries)
     return list(places(json.loads(record.model_dump_json(by_alias=True))))
 
@@ -151,7 +152,7 @@ def test_no_fleet_file_can_do_harm(text: str, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("harness.plugins.load", lambda modules: None)
 
     def command() -> None:
-        fleet.bench(fleet.read_fleet(tmp_path / "fleet.toml"), COMMON, tmp_path / "run", [])
+        fleet.bench(read_fleet(tmp_path / "fleet.toml"), COMMON, tmp_path / "run", [])
 
     assert ends_well(command, capsys, text[:80]) in (USAGE, DEVICE_FAILED)
     assert not (tmp_path / "run").exists()
@@ -159,7 +160,7 @@ def test_no_fleet_file_can_do_harm(text: str, tmp_path: Path, monkeypatch: pytes
 
 def test_a_member_that_ends_strangely_is_a_fault_of_the_program(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for code in (-9, 1 << 20, 255):
-        monkeypatch.setattr(fleet, "run_member", lambda folder, name, code=code: code)
+        monkeypatch.setattr(fleet, "run_member", lambda folder, name, code=code: (code, ""))
         assert fleet.resume(folder).exit_code == INTERNAL
 
 
@@ -168,5 +169,5 @@ def test_what_a_member_says_is_passed_on_however_long_its_lines_are(tmp_path: Pa
     talker = "import sys; sys.stderr.buffer.write(b'\\x1b[31m\\xff a\\n' + b'x' * (8 << 20)); sys.exit(4)"
     monkeypatch.setattr(fleet, "member_command", lambda folder: [sys.executable, "-c", talker])
     said: list[str] = []
-    assert fleet.run_member(tmp_path, "null", said.append) == DEVICE_FAILED
+    assert fleet.run_member(tmp_path, "null", said.append)[0] == DEVICE_FAILED
     assert said and all(line.isprintable() and len(line) < 10_000 for line in said)
