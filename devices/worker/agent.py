@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from devices.worker.emulator import emulator
+from devices.worker.kept import clear
 from devices.worker.lock import DeviceLock
 from devices.worker.quota import allowed_cpus, fast_cpus, usable_cpus
 from devices.worker.store import DamagedError, Store
@@ -23,6 +24,7 @@ from devices.worker.wire import BEAT, ClosedError, Wire
 
 ROOM_BYTES = 64 << 20  # left free for what the job writes
 
+_ARCHIVE = Path(__file__).parents[2].name  # in the store; what is imported later is read from it
 _NAME = re.compile(r"[0-9a-f]{32}")
 
 Message = dict[str, Any]
@@ -117,12 +119,15 @@ class Agent:
                 needed[sha256] = self._store.begun(sha256)
             self._wire.send(BEAT)
         size = sum(request["files"][sha256] - begun for sha256, begun in needed.items())
-        self._store.make_room(size + ROOM_BYTES, set(request["files"]), lambda: self._forget(request["job"]))
+        keep = {*request["files"], _ARCHIVE}
+        if gone := self._store.trim(size, keep):
+            self._forget(request["job"])  # its files are those of the store
+        self._store.make_room(size + ROOM_BYTES, keep, lambda: self._forget(request["job"]))
         if (free := self._store.free_bytes()) < size:
             raise RequestError(
                 f"the disk is full: {free / 2**20:.0f} MiB free at {self._jobs.parent}, {size / 2**20:.0f} MiB needed. Make room there."
             )
-        return {"missing": needed}
+        return {"missing": needed, "trimmed": len(gone), "trimmed_bytes": sum(gone.values())}
 
     def receive(self, request: Message) -> Message:
         """Take one file, or the rest of it."""
@@ -145,6 +150,10 @@ class Agent:
         shutil.rmtree(self._job(request), ignore_errors=True)
         return {}
 
+    def clean(self, request: Message) -> Message:
+        """Throw away all that is kept here, but the agent itself. The lock is held: no other run uses any of it."""
+        return clear(self._jobs.parent, {_ARCHIVE})
+
     def _job(self, request: Message) -> Path:
         name: str = request["job"]
         if not _NAME.fullmatch(name):
@@ -159,5 +168,5 @@ class Agent:
 
 
 OPERATIONS: dict[str, Callable[[Agent, Message], Message]] = {
-    name: getattr(Agent, name) for name in ("hello", "observe", "lock", "missing", "receive", "lay", "remove")
+    name: getattr(Agent, name) for name in ("hello", "observe", "lock", "missing", "receive", "lay", "remove", "clean")
 }

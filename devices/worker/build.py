@@ -23,6 +23,7 @@ from pathlib import Path
 from devices.worker.caller import end_with_caller
 from devices.worker.errors import BuildError
 from devices.worker.files import sha256_file
+from devices.worker.kept import MOST_BYTES, surplus
 from devices.worker.plan import TensorrtPlan, verify_plan
 from devices.worker.tensorrt import BuildOptions, build_plan
 
@@ -106,8 +107,7 @@ def _shelf(beside: Path) -> Path:
 
 
 def _prune(shelf: Path, newest: Path) -> None:
-    plans = sorted(shelf.glob("plan-*"), key=lambda folder: folder.stat().st_mtime)
-    for folder in [folder for folder in plans if folder != newest][: max(len(plans) - KEPT, 0)]:
+    for folder in surplus(shelf.glob("plan-*"), MOST_BYTES, {newest.name}, KEPT):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from devices.worker.files import sha256_file
+from devices.worker.kept import MOST_BYTES, surplus
 
 
 class DamagedError(Exception):
@@ -79,10 +80,21 @@ class Store:
         """Free space of the disk."""
         return shutil.disk_usage(self._folder).free
 
+    def trim(self, coming_bytes: int, keep: set[str]) -> dict[str, int]:
+        """Throw away what is longest unused, so that with `coming_bytes` more no more than `MOST_BYTES` are here; what `keep` names stays.
+
+        Returns:
+            Name of each file -> its bytes.
+        """
+        gone = surplus(self._folder.iterdir(), MOST_BYTES - coming_bytes, keep)
+        for path in gone:
+            path.unlink()
+        return {path.name: size for path, size in gone.items()}
+
     def make_room(self, needed_bytes: int, keep: set[str], before: Callable[[], None]) -> None:
         """Throw files away until `needed_bytes` are free: first what `before` throws away, then those longest unused.
 
-        By the device's own clock, right or wrong: it decides no more than the order. Files named in `keep` stay.
+        Files named in `keep` stay.
         """
         if self.free_bytes() < needed_bytes:
             before()

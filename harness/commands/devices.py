@@ -11,6 +11,12 @@ import typer
 from devices.host.errors import DeviceError
 from harness.commands.options import AsJson, Emulate, Host
 
+KEPT = {  # in one word, and in more
+    "store": ("sent file", "sent files"),
+    "jobs": ("folder of a run", "folders of runs"),
+    "engines": ("built engine or table of kernel times", "built engines and tables of kernel times"),
+}
+
 app = typer.Typer(help="The devices a run can use.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -74,6 +80,30 @@ def probe_device(
             print(f"NOT AS DECLARED  {line}")
     if seen.missing or seen.different:
         raise typer.Exit(4)
+
+
+@app.command("clean", epilog="Example: harness devices clean jetson-orin --host me@192.168.55.1")
+def clean_device(
+    name: Annotated[str, typer.Argument(help="a device profile")], emulate: Emulate = False, host: Host = None, as_json: AsJson = False
+) -> None:
+    """Throw away what runs left on a device: the files that were sent, folders of runs that were broken off, engines that were built.
+
+    Waits while a run has the device. The next run sends, and builds, again.
+    """
+    from dataclasses import asdict
+
+    from devices.host.transports import connect
+    from harness.stages.names import find_profile
+    from reports.format import size
+
+    with connect(find_profile(name, emulate=emulate, host=host), lambda line: print(f"harness: {line}", file=sys.stderr)) as device:
+        cleaned = device.clean()
+    if as_json:
+        print(json.dumps(asdict(cleaned), indent=1))
+        return
+    counted = ((cleaned.removed.get(part, 0), words) for part, words in KEPT.items())
+    parts = [f"{count} {words[count != 1]}" for count, words in counted if count]
+    print(f"{name}: {', '.join(parts)} removed, {size(cleaned.freed_bytes)} freed" if parts else f"{name}: there was nothing to remove")
 
 
 @app.command("prepare", epilog="Example: harness devices prepare raspberry-pi-4")

@@ -184,3 +184,18 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_what_is_kept_there_can_be_thrown_away(
+    transport: Transport, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "board" / "cache"))  # of this machine; over SSH the board's is there
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "board"))
+    plan = tmp_path / "board" / "cache" / "edge-harness" / "engines" / "plan-1" / "engine.plan"
+    plan.parent.mkdir(parents=True)
+    plan.write_bytes(bytes(1000))
+    assert transport.clean().removed["engines"] == 1
+    assert not plan.exists()
+    assert transport.clean().freed_bytes == 0
+    there = transport.put(folder, silent)
+    assert Path(there, "model.bin").is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -24,10 +25,12 @@ import sshd
 from quick_engines import ENGINE, Linear, Said, left, processes, run, wanted
 
 from devices.host.errors import DeviceError
+from devices.host.pack import worker_archive
 from devices.host.preflight import preflight
 from devices.host.session import EngineError, EngineId
 from devices.host.station import Station
 from devices.host.transports import connect, ssh
+from devices.worker.kept import MOST_BYTES
 from devices.worker.spec import SPEC
 
 pytestmark = pytest.mark.slow(60)
@@ -260,6 +263,44 @@ def test_files_that_nobody_needs_make_room(board: sshd.Board, tmp_path: Path) ->
             with connect(board.profile()) as transport:
                 assert run(transport, transport.put(place, quiet), "import os; print(os.path.getsize('data'))")[1] == [str(5 << 20)]
         board.stop()
+
+
+def test_the_store_says_when_it_had_reached_its_limit(device: sshd.Board, folder: Path, said: list[str]) -> None:
+    old = device.cache / "store" / ("0" * 64)
+    old.parent.mkdir(parents=True)
+    with old.open("wb") as file:
+        file.truncate(MOST_BYTES)  # of nothing: a sparse file
+    os.utime(old, (0, 0))
+    with connect(device.profile(), said.append) as transport:
+        transport.put(folder, quiet)
+    assert not old.exists()
+    assert said == ["the store on the device had reached its limit; thrown away there, the longest unused first: 1 of its files, 4096 MiB"]
+
+
+def test_a_device_is_cleaned_and_what_is_in_use_stays(
+    device: sshd.Board, linear: Linear, session_of: Any, images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (device.cache / "engines" / "plan-1").mkdir(parents=True)
+    (device.cache / "engines" / "plan-1" / "engine.plan").write_bytes(bytes(1 << 20))
+    waited: list[str] = []
+    cleaned: list[Any] = []
+
+    def clean() -> None:
+        with connect(device.profile(), waited.append) as transport:
+            cleaned.append(transport.clean())
+
+    other = threading.Thread(target=clean)
+    with session_of(linear.path, device.profile()) as session:
+        other.start()
+        while not waited:
+            time.sleep(0.05)
+        np.testing.assert_allclose(session.logits(images), linear.logits(images), atol=1e-5)
+        assert not cleaned and "is in use by" in waited[0]
+    other.join()
+    assert cleaned[0].removed == {"store": 2, "jobs": 0, "engines": 1} and cleaned[0].freed_bytes > 1 << 20
+    assert [path.name for path in device.cache.rglob("*") if path.is_file()] == [hashlib.sha256(worker_archive()).hexdigest()]
+    with session_of(linear.path, device.profile()) as session:
+        np.testing.assert_allclose(session.logits(images), linear.logits(images), atol=1e-5)
 
 
 @contextlib.contextmanager

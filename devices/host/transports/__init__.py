@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from devices.host.channel import Channel
 from devices.host.errors import DeviceError
+from devices.host.transports.answers import Cleaned
 
 if TYPE_CHECKING:
     from devices.host.profile import DeviceProfile
@@ -82,6 +83,9 @@ class Transport(Protocol):
 
     def open(self, command: Sequence[str], there: str) -> Channel:
         """Start `command` in the folder `there`, or in one below it, to talk to it. It ends with the channel, or with the connection."""
+
+    def clean(self) -> Cleaned:
+        """Throw away what earlier runs left on the device. Nothing is in use: over SSH this waits for a run, here it is refused."""
 
 
 def connect(profile: DeviceProfile, say: Say | None = None) -> Transport:

@@ -54,9 +54,19 @@ class Lock:
 
 @dataclass(frozen=True)
 class Missing:
-    """Of `missing`: hash of a file -> bytes of it that are there."""
+    """Of `missing`: hash of a file -> bytes of it that are there; and what was thrown away because the store had reached its limit."""
 
     missing: dict[str, int]
+    trimmed: int
+    trimmed_bytes: int
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Of `clean`: how many files of the store, folders of runs and engines were thrown away."""
+
+    removed: dict[str, int]
+    freed_bytes: int
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from devices.host.channel import Channel
+from devices.host.errors import DeviceError
+from devices.host.fields import read_table
+from devices.host.sysroot import cache_folder
 from devices.host.transports import Facts, Progress, Say
+from devices.host.transports.answers import Cleaned
 from devices.worker.emulator import emulator
+from devices.worker.kept import clear
 from devices.worker.loadgen import PACKAGE
+from devices.worker.lock import DeviceLock
 from devices.worker.observed import observe, versions
+from devices.worker.plain import printable
 from devices.worker.quota import allowed_cpus, fast_cpus, usable_cpus
 from devices.worker.reader import Reader
 
@@ -54,3 +63,15 @@ class Local:
     def open(self, command: Sequence[str], there: str) -> Channel:
         """Start it here."""
         return Channel(command, there)
+
+    def clean(self) -> Cleaned:
+        """What runs of this user left here, those that came by SSH among them."""
+        try:
+            with closing(DeviceLock()) as lock:
+                if (holder := lock.acquire(f"harness devices clean, process {os.getpid()}", "clean")) is not None:
+                    raise DeviceError(f"this machine is in use by {printable(str(holder.get('who') or 'a run'))}; clean it afterwards")
+                cleaned = read_table(Cleaned, clear(cache_folder()))
+                lock.release()
+        except OSError as error:
+            raise DeviceError(f"{error.filename or cache_folder()}: {error.strerror or error}") from error
+        return cleaned

@@ -116,7 +116,7 @@ class Ssh:
         self._job = self._job or hashlib.sha256(json.dumps(origin).encode()).hexdigest()[:32]  # sent again, it stays in its place
         contents = {sha256: files[name] for name, sha256 in hashes.items()}
         self._steadily(self._take_lock)
-        self._twice(_Upload(self._job, contents, progress))
+        self._twice(_Upload(self._job, contents, progress, self._say))
         self._there = self._steadily(lambda wire: ask(wire, answers.Laid, "lay", job=self._job, files=hashes))
         if not self._beats.is_alive():
             self._beats.start()
@@ -135,6 +135,12 @@ class Ssh:
         line = shlex.join(["env", f"{CLOCK_SKEW}={self._skew_s:.3f}", program, *words])
         script = shlex.join(["sh", "-c", f"cd {shlex.quote(there)} || exit; {line}; exit $?"])
         return Channel([*ssh_command(self._host), "-T", "--", self._host, script], None, remote=True)
+
+    def clean(self) -> answers.Cleaned:
+        """Throw away what runs left there, once no run has the device."""
+        self._job = self._job or hashlib.sha256(f"clean {platform.node()} {os.getpid()}".encode()).hexdigest()[:32]
+        self._steadily(self._take_lock)
+        return self._steadily(lambda wire: ask(wire, answers.Cleaned, "clean"))
 
     def _twice(self, step: Callable[[Wire], T]) -> T:
         """Take a step, and once more where bytes changed on the way."""
@@ -249,13 +255,17 @@ class Ssh:
 class _Upload:
     """Sends the files that the device lacks, or the rest of them. Called again after a drop, it goes on."""
 
-    def __init__(self, job: str, contents: dict[str, Path], progress: Progress) -> None:
-        self._job, self._contents, self._progress = job, contents, progress
+    def __init__(self, job: str, contents: dict[str, Path], progress: Progress, say: Say) -> None:
+        self._job, self._contents, self._progress, self._say = job, contents, progress, say
         self._sizes = {sha256: path.stat().st_size for sha256, path in contents.items()}
         self._total = 0
 
     def __call__(self, wire: Wire) -> None:
-        missing = ask(wire, answers.Missing, "missing", job=self._job, files=self._sizes).missing
+        answer = ask(wire, answers.Missing, "missing", job=self._job, files=self._sizes)
+        missing = answer.missing
+        if answer.trimmed:
+            gone = f"{answer.trimmed} of its files, {answer.trimmed_bytes / 2**20:.0f} MiB"
+            self._say(f"the store on the device had reached its limit; thrown away there, the longest unused first: {gone}")
         if any(not 0 <= begun <= self._sizes.get(sha256, -1) for sha256, begun in missing.items()):
             raise DeviceError(f"the device asks for files that there are not, or for more of one than it has: {printable(str(missing))}")
         left = sum(self._sizes[sha256] - begun for sha256, begun in missing.items())
