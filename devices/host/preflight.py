@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from devices.host.compare import Mismatch, mismatches, voids_time_only
 from devices.host.errors import DeviceError
-from devices.host.gpus import require_gpu
+from devices.host.gpus import ON_GPU, require_gpu
 from devices.host.profile import Cpu, DeviceProfile
 from devices.host.transports import Facts, Say, connect
 from devices.worker.loadgen import INSTALL, PACKAGE
@@ -44,6 +44,8 @@ def preflight(profile: DeviceProfile, say: Say, runtimes: Collection[str] = (), 
         raise DeviceError(
             f"{profile.name} has no numpy for {profile.python}; no job runs without. To install it: harness devices probe {profile.name}"
         )
+    if facts.gpu_barred and ON_GPU & set(runtimes or profile.runtimes):
+        raise DeviceError(f"{profile.name}: {facts.gpu_barred}")
     if loadgen and PACKAGE in facts.absent:
         say(f"{profile.name} has no MLPerf LoadGen for its Python: the engines are measured without it. To have it, run there: {INSTALL}")
     if facts.emulator is not None and not profile.emulated:

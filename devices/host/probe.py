@@ -12,6 +12,7 @@ from typing import Any
 from devices.host.channel import Channel, Exit
 from devices.host.errors import DeviceError
 from devices.host.fields import read_table
+from devices.host.gpus import ON_GPU
 from devices.host.install import System, remedies
 from devices.host.pack import worker_archive
 from devices.host.preflight import differences, in_words
@@ -52,10 +53,11 @@ for name in sys.argv[2:]:
     except Exception as error:
         found[name] = None
         print(name, type(error).__name__, error, file=sys.stderr)
-state = {{}}
+state, closed = {{}}, ""
 if found.get("numpy"):
     sys.path.insert(0, "{_WORKER}")
     from devices.worker.environment import describe_machine
+    from devices.worker.gpu_access import barred
     from devices.worker.observed import gpu, observe
     from devices.worker.reader import Reader
     from devices.worker.spec import Watch
@@ -64,9 +66,10 @@ if found.get("numpy"):
         state = observe(Reader(), Watch(**watch))
     machine = describe_machine()
     card = None if machine["emulator"] else gpu(Reader())
+    closed = "" if machine["emulator"] else barred(Reader())
     found = machine | {{f"gpu_{{name}}": value for name, value in (card or {{}}).items()}} | found
 print("{_ANSWER}")
-print(json.dumps({{"found": found, "system": asked, "state": state}}, indent=0))
+print(json.dumps({{"found": found, "system": asked, "state": state, "gpu_barred": closed}}, indent=0))
 """
 
 
@@ -77,6 +80,7 @@ class _Answer:
     found: dict[str, Any]
     system: System
     state: dict[str, Any]
+    gpu_barred: str
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,8 @@ def probe(profile: DeviceProfile, say: Say | None = None) -> Probe:
         check_fields("state", answer.state, State)
         versions = {name: _version(name, answer.found[name]) for name in profile.runtimes if answer.found[name]}
         missing = _missing(profile, answer.found, answer.system)
+        if answer.gpu_barred and ON_GPU & set(profile.runtimes):
+            missing.append(answer.gpu_barred)
     except (ValueError, KeyError, TypeError, AttributeError, DeviceError) as error:
         raise DeviceError(f"{profile.name} gave an answer that cannot be used: {printable(str(error))}") from error
     facts = Facts("", 1, None, state=answer.state, versions=versions)

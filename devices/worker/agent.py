@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from devices.worker.emulator import emulator
+from devices.worker.gpu_access import barred
 from devices.worker.kept import clear
 from devices.worker.lock import DeviceLock
 from devices.worker.quota import allowed_cpus, fast_cpus, usable_cpus
+from devices.worker.reader import Reader
 from devices.worker.store import DamagedError, Store
 from devices.worker.wire import BEAT, ClosedError, Wire
 
@@ -89,6 +91,7 @@ class Agent:
             "time": time.time(),
             "absent": [name for name in request["packages"] if importlib.util.find_spec(name) is None],
             "emulator": emulator(),
+            "gpu_barred": barred(Reader()),
         }
 
     def observe(self, request: Message) -> Message:

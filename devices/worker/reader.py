@@ -47,6 +47,18 @@ class Reader:
         found = self.root.glob(pattern.lstrip("/"))
         return sorted(f"/{path.relative_to(self.root)}" for path in found)
 
+    def opens(self, path: str) -> bool:
+        """Whether this user may read and write there."""
+        return os.access(self._there(path), os.R_OK | os.W_OK)
+
+    def rights(self, path: str) -> tuple[int, int]:
+        """Mode and number of the group of a file; none and root's where it cannot be seen."""
+        try:
+            found = self._there(path).stat()
+        except OSError:
+            return 0, 0
+        return found.st_mode, found.st_gid
+
     def finds(self, command: str) -> bool:
         """Whether a command of that name can be run."""
         return shutil.which(command, path=self._environment()["PATH"]) is not None

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow(50)
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 WRONG: list[Any] = [None, -7, 1 << 63, "../..", [[]], {"a": 1}]
 FIELDS = {
-    "hello": ("machine", "python", "cpus", "time", "absent", "emulator", "allowed", "fast"),
+    "hello": ("machine", "python", "cpus", "time", "absent", "emulator", "allowed", "fast", "gpu_barred"),
     "lock": ("waiting", "left_over", "error"),
     "missing": ("missing", "error"),
     "receive": ("anything", "error"),

@@ -44,6 +44,7 @@ class Facts:
         versions: of the profile's runtimes, where `state` is not empty.
         allowed: the CPUs that a process may use there, by number; empty: not known.
         fast: of those, the large ones where large and small are in one processor, else all.
+        gpu_barred: why its login may not use the GPU, with the remedy; "" where it may, or there is none.
     """
 
     machine: str
@@ -55,6 +56,7 @@ class Facts:
     versions: dict[str, str] = field(default_factory=dict)
     allowed: tuple[int, ...] = ()
     fast: tuple[int, ...] = ()
+    gpu_barred: str = ""
 
 
 class Transport(Protocol):

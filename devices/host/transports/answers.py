@@ -34,6 +34,7 @@ class Hello:
     emulator: str | None
     allowed: tuple[int, ...]
     fast: tuple[int, ...]
+    gpu_barred: str
 
 
 @dataclass(frozen=True)

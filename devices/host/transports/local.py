@@ -19,6 +19,7 @@ from devices.host.sysroot import cache_folder
 from devices.host.transports import Facts, Progress, Say
 from devices.host.transports.answers import Cleaned
 from devices.worker.emulator import emulator
+from devices.worker.gpu_access import barred
 from devices.worker.kept import clear
 from devices.worker.loadgen import PACKAGE
 from devices.worker.lock import DeviceLock
@@ -53,7 +54,14 @@ class Local:
             seen = {"state": observe(Reader(), watch), "versions": versions(self._profile.runtimes)}
         absent = () if importlib.util.find_spec(PACKAGE) else (PACKAGE,)
         return Facts(
-            platform.machine(), usable_cpus(), emulator(), absent=absent, allowed=tuple(allowed_cpus()), fast=tuple(fast_cpus()), **seen
+            platform.machine(),
+            usable_cpus(),
+            emulator(),
+            absent=absent,
+            allowed=tuple(allowed_cpus()),
+            fast=tuple(fast_cpus()),
+            gpu_barred=barred(Reader()),
+            **seen,
         )
 
     def put(self, folder: Path, progress: Progress | None = None) -> str:

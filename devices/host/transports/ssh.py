@@ -105,6 +105,7 @@ class Ssh:
             cleaned(seen.versions),
             hello.allowed[:MOST_CPUS],
             hello.fast[:MOST_CPUS],
+            printable(hello.gpu_barred),
         )
 
     def put(self, folder: Path, progress: Progress) -> str:
