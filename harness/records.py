@@ -385,7 +385,7 @@ class EngineRecord(Part):
     """
 
     flavour: str
-    build: int = 0
+    build: int = Field(default=0, description="from 0; in names the second is FLAVOUR#2")
     name: str = Field(description="flavour and build, as `attacks`, `transfer`, `gates` and `claims` call it")
     runtime: str
     runtime_version: str | None

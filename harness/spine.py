@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from devices.host.session import EngineId
 from devices.host.transports import SSH
 from harness import __version__
 from harness.allocator import give_back
@@ -77,7 +78,7 @@ def check_requirements(path: Path, settings: Settings) -> None:
     check_names(settings)  # plugins first: a file may name their gates
     wanted = read_requirements(path)
     names = [(flavour, engine_name(flavour)) for flavour in settings.flavour_names]
-    wanted.check_engines({f"{name}#{build}" if build else name: flavour for flavour, name in names for build in range(settings.each_built)})
+    wanted.check_engines({str(EngineId(name, build)): flavour for flavour, name in names for build in range(settings.each_built)})
     for line in wanted.lines:
         batch = line.options.get("batch")
         if batch is not None and batch not in settings.batches:

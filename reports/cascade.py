@@ -14,12 +14,14 @@ from reports.run import Run
 
 @dataclass(frozen=True)
 class Stage:
-    """After one attack: model -> images on which it held out until then. `counts_for`: whose worst case the set is part of."""
+    """After one attack: model -> images on which it held out until then. `counts_for`: whose worst case the set is part of; `shown`: its
+    images, None before the first attack.
+    """
 
     attack: str
     made_on: str
     eps: str
-    shown: int
+    shown: int | None
     left: Mapping[str, int]
     counts_for: frozenset[str]
 
@@ -34,11 +36,11 @@ def cascade(run: Run) -> tuple[list[str], list[Stage]]:
     matrix, models = run.matrix, [TWIN, *engines]
     left = {model: matrix.right(model) for model in models}
 
-    def stage(attack: str, made_on: str, shown: int, counts_for: frozenset[str]) -> Stage:
+    def stage(attack: str, made_on: str, shown: int | None, counts_for: frozenset[str]) -> Stage:
         counts = {model: int(right[matrix.index].sum()) for model, right in left.items()}
         return Stage(attack, made_on, str(eps), shown, counts, counts_for)
 
-    stages = [stage("no attack (clean)", "", 0, frozenset(models))]
+    stages = [stage("no attack (clean)", "", None, frozenset(models))]
     for column in columns:
         counts_for = frozenset(model for model in models if _counts(column, model))
         for model in counts_for:

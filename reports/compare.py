@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.records import EngineRecord, Qualification, Requirement, RunRecord, Step
 from reports.elements import Cell, Section, Table, table
-from reports.format import NONE, WITHHELD, clean, count, estimated, milliseconds, points, size
+from reports.format import NONE, WITHHELD, clean, count, estimated, milliseconds, points, several, size
 from reports.html import page
 from reports.markdown import document
 from reports.run import Run
@@ -84,7 +84,7 @@ def compare(folders: Mapping[str, Path]) -> Comparison:
         for name, run in runs.items()
         if run.record.status != Step.FINISHED
     ]
-    paragraphs = [f"{len(runs)} runs of {', '.join(models)}.", *unfinished, *unlike]
+    paragraphs = [f"{several(len(runs), 'run')} of {', '.join(models)}.", *unfinished, *unlike]
     sections = [
         Section("verdict", "Verdicts", paragraphs, [_verdicts(runs)] if runs else []),
         Section("engines", "Engines side by side", [], [_engines(runs)] if runs else []),
@@ -95,7 +95,9 @@ def compare(folders: Mapping[str, Path]) -> Comparison:
         sections.append(Section("labels", "Answers that differ", ["Not compared: the runs differ in what is said above."]))
     elif len(runs) > 1:
         sections.append(_labels(runs))
-    return Comparison(f"{', '.join(models) or 'Nothing'}: {len(runs)} runs", " · ".join(map(clean, runs)), "Comparison", sections)
+    return Comparison(
+        f"{', '.join(models) or 'Nothing'}: {several(len(runs), 'run')}", " · ".join(map(clean, runs)), "Comparison", sections
+    )
 
 
 def changed_verdict(runs: Sequence[Run]) -> int:

@@ -10,6 +10,7 @@ from harness.records import Interval, Share
 
 NONE = "–"
 WITHHELD = "withheld"
+EMPTY = "none left"  # of a set without an image: nobody held out on one any more
 EMULATED = "withheld (emulated)"
 _LINE_END = " ⏎ "
 
@@ -115,6 +116,11 @@ FIGURES: dict[str, Callable[[Any], str]] = {
 def figure(value: float | Sequence[str] | bool | None, unit: str) -> str:
     """A figure of the record in a unit of `FIGURES`; nothing known is a dash."""
     return NONE if value is None else FIGURES[unit](value)
+
+
+def several(number: int, noun: str) -> str:
+    """How many of a thing: `1 run`, `2 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def digest(sha256: str) -> str:

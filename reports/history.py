@@ -19,7 +19,7 @@ from harness.records import RECORD, Claim, EngineRecord, RunRecord, Share, Step
 from reports import plots
 from reports.elements import Cell, Section, Table, table
 from reports.figures import Figure
-from reports.format import NONE, clean, percent, points, significant
+from reports.format import NONE, clean, percent, points, several, significant
 from reports.html import page
 from reports.markdown import document
 from reports.outcomes import counting
@@ -221,7 +221,7 @@ def _history(folder: Path, metrics: Sequence[str]) -> tuple[str, str, Section, l
     changes = [line for name, several in every.items() for one in several if (line := _change(one, chosen[name]))]
     times = [record.created for record in records.values()]
     paragraphs = [
-        f"{len(records)} finished runs, {times[0]} to {times[-1]}.",
+        f"{several(len(records), 'finished run')}, {' to '.join(dict.fromkeys((times[0], times[-1])))}.",
         *(changes or ["Nothing changed by more than its interval, or than figures differ from run to run."]),
     ]
     first = Section("verdict", "What changed last", [*paragraphs, *(f"Left out: {clean(line)}" for line in left_out)])
@@ -229,7 +229,7 @@ def _history(folder: Path, metrics: Sequence[str]) -> tuple[str, str, Section, l
         Section(name, chosen[name].title, [], [_table(one, chosen[name]) for one in several]) for name, several in every.items() if several
     ]
     drawn = {name: [figure for one in several if (figure := _figure(one, chosen[name]))] for name, several in every.items()}
-    return f"History of {clean(folder.resolve().name)}", f"{len(records)} runs", first, others, drawn
+    return f"History of {clean(folder.resolve().name)}", several(len(records), "run"), first, others, drawn
 
 
 def _change(series: Series, metric: Metric) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -56,6 +57,18 @@ def counting(record: RunRecord, claim: Claim) -> list[AttackRecord]:
     """The sets at a claim's radius that its worst case rests on."""
     at_radius = (Column(attack, np.empty(0, np.int64)) for attack in record.attacks if attack.eps_exact == claim.eps_exact)
     return [column.record for column in at_radius if column.record.source in claim.sources and concerns(column, claim.engine)]
+
+
+def attacks_of(record: RunRecord, claim: Claim) -> tuple[list[str], list[str]]:
+    """The attacks that a claim's worst case is over, each with its source: those that met images, and those for which none was left."""
+    sets = counting(record, claim)
+    met = {f"{attack.source} {attack.name}" for attack in sets if attack.n}
+    return sorted(met), sorted({f"{attack.source} {attack.name}" for attack in sets} - met)
+
+
+def none_left(attacks: Sequence[str]) -> str:
+    """A sentence about the attacks that met no image; nothing where there are none."""
+    return f"No image was left for {', '.join(attacks)}." if attacks else ""
 
 
 def wilson(correct: int, n: int) -> Interval:

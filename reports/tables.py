@@ -73,7 +73,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "eps": "radius as a fraction; 0 of a minimum-norm attack",
         "steps": "iterations or queries",
         "seed": "of random starts",
-        "n": "images in the set",
+        "n": "images in the set; 0: none was left that it could change, and no accuracy is known",
         "n_attacked": "of them attacked",
         "target_accuracy": "of the model that was attacked (of S3, S5, S7 one that stands in for the target), on the set",
         "set_sha256": "of the images",
@@ -85,7 +85,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "target": "of the set",
         "attack": "of the set",
         "eps": "of the set",
-        "n": "images",
+        "n": "images; 0: none was left, and no accuracy is known",
         "twin_accuracy": "right on the image and on its adversarial version",
         "engine_accuracy": "the same of the engine",
         "engine_low": "lower end of its 95 % Wilson interval",
@@ -192,7 +192,7 @@ def frame(run: Run, table: str) -> pd.DataFrame:
     rows: dict[str, Iterable[Mapping[str, Any]]] = {
         "engines": map(_engine, record.engines),
         "latency": (_latency(*one) for one in timed),
-        "attacks": (_renamed(a, {"name": "attack", "eps_exact": "eps"}) for a in record.attacks),
+        "attacks": map(_attack, record.attacks),
         "transfer": map(_transfer, record.transfer),
         "claims": map(_claim, record.claims),
         "gates": (_renamed(gate, {"name": "gate"}) for gate in record.gates),
@@ -253,9 +253,15 @@ def _calls(run: Run, timed: Iterable[tuple[EngineRecord, str, Latency]]) -> pd.D
     return pd.concat(frames, ignore_index=True) if frames else _frame("calls", [])
 
 
+def _attack(attack: Any) -> dict[str, Any]:
+    fields = _renamed(attack, {"name": "attack", "eps_exact": "eps"})
+    return fields if attack.n else {**fields, "target_accuracy": None}
+
+
 def _transfer(transfer: Any) -> dict[str, Any]:
     fields = _renamed(transfer, {"eps_exact": "eps"})
-    return {**fields, **fields["flips"], "engine_low": transfer.ci95[0], "engine_high": transfer.ci95[1]}
+    fields |= {**fields["flips"], "engine_low": transfer.ci95[0], "engine_high": transfer.ci95[1]}
+    return fields if transfer.n else {**fields, **dict.fromkeys(("twin_accuracy", "engine_accuracy", "engine_low", "engine_high"))}
 
 
 def _claim(claim: Any) -> dict[str, Any]:

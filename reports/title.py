@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.records import RunRecord
-from reports.format import clean
+from reports.format import clean, several
 from reports.run import Run
 from reports.sections.verdict import tag
 
@@ -26,5 +26,5 @@ def title(record: RunRecord) -> str:
 
 def subtitle(record: RunRecord) -> str:
     """Data, n, tier, seed, date."""
-    data = f"{clean(record.data.name)}, {record.data.n:,} images attacked, {record.data.n_clean:,} clean"
+    data = f"{clean(record.data.name)}, {several(record.data.n, 'image')} attacked, {record.data.n_clean:,} clean"
     return f"{data} · tier {record.tier} · seed {record.seed} · {clean(record.created)} · edge-harness {clean(record.harness_version)}"

@@ -65,19 +65,13 @@ class EngineError(Exception):
 
 @dataclass(frozen=True, order=True)
 class EngineId:
-    """Which engine: a flavour, and which of its builds."""
+    """Which engine: a flavour, and which of its builds, from 0. In words the second is `FLAVOUR#2`."""
 
     flavour: str
     build: int = 0
 
     def __str__(self) -> str:
-        return self.flavour if self.build == 0 else f"{self.flavour}#{self.build}"
-
-    @classmethod
-    def parse(cls, text: str) -> EngineId:
-        """The engine that `str` wrote."""
-        flavour, _, build = text.partition("#")
-        return cls(flavour, int(build or 0))
+        return self.flavour if self.build == 0 else f"{self.flavour}#{self.build + 1}"
 
 
 class _Said(BaseModel):

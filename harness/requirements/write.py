@@ -126,7 +126,13 @@ def _table(found: Draft, limit: str, named: bool) -> str:
 
 
 def _observed(found: Draft) -> str:
-    return " and ".join(clean(found.kind.unit.show(cast(Value, reading.value))) for reading in found.readings)
+    """What the run showed; of builds that differ, the worst where they can be ranked."""
+    values, show = [cast(Value, reading.value) for reading in found.readings], found.kind.unit.show
+    shown = list(dict.fromkeys(clean(show(value)) for value in values))
+    if len(shown) == 1 or found.kind.side not in ("at_most", "at_least"):
+        return " and ".join(shown)
+    worst = max if found.kind.side == "at_most" else min
+    return f"{clean(show(worst(cast(Sequence[float], values))))}, the worst of {len(values)} builds"
 
 
 def _block(key: str, lines: Sequence[tuple[str, str]]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harness.records import RunRecord
 from reports.compare import median
 from reports.format import NONE, clean, estimated, points, size
+from reports.outcomes import attacks_of, none_left
 from reports.run import Run
 from reports.sections.verdict import caveat
 from reports.title import title
@@ -27,10 +28,12 @@ def to_latex(run: Run) -> str:
     worst = (
         "Right on the clean image and under every attack of the claim's sources; bounds of the gap are one-sided 95 % (Tango), in points."
     )
+    idle = dict.fromkeys(name for claim in record.claims for name in attacks_of(record, claim)[1])
+    caption = " ".join(filter(None, (f"Robustness on the engine: {where}. {worst}", none_left(list(idle)))))
     return "\n".join(
         [
             PREAMBLE,
-            _table(_claims(record), f"Robustness on the engine: {where}. {worst}", "tab:claims"),
+            _table(_claims(record), caption, "tab:claims"),
             _table(_engines(record), f"Cost of the engines: {where}. Intervals are 95 % Wilson.", "tab:engines"),
         ]
     )

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from harness.records import Claim, RunRecord
-from reports.outcomes import clean_right, counting
+from reports.outcomes import attacks_of, clean_right, counting, none_left
 from reports.run import Run
 from reports.sections.verdict import caveat
 
@@ -48,8 +48,8 @@ def _of_engine(record: RunRecord, claim: Claim) -> dict[str, Any]:
 
 def _entry(record: RunRecord, claim: Claim, name: str, clean: float | None, robust: float | None, footnote: str) -> dict[str, Any]:
     counted = counting(record, claim)
-    attacks = sorted({f"{attack.source} {attack.name}" for attack in counted})
     standard = record.model.classes >= 4 and any(attack.name == STANDARD for attack in counted)
+    attacks, idle = attacks_of(record, claim)
     over = f"n = {claim.n}; worst case over {', '.join(attacks) or 'no attack'}."
     return {
         "link": None,
@@ -64,7 +64,7 @@ def _entry(record: RunRecord, claim: Claim, name: str, clean: float | None, robu
         "clean_acc": _percent(clean),
         "reported": None,
         **({"autoattack_acc": _percent(robust)} if standard else {"external": _percent(robust)}),
-        "footnote": " ".join(filter(None, (footnote, caveat(record), over))),
+        "footnote": " ".join(filter(None, (footnote, caveat(record), over, none_left(idle)))),
         "unreliable": not claim.verdict.sound,
     }
 

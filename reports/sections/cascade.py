@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from harness.answers import TWIN
 from reports.cascade import Stage, cascade
 from reports.elements import Cell, Section, table
-from reports.format import count
+from reports.format import EMPTY, NONE, count
 from reports.run import Run
 
 
@@ -19,11 +19,14 @@ def section(run: Run) -> Section | None:
     survivors = table(
         f"Images left at ε = {stages[-1].eps}",
         ("After", "Made on", "Shown", *(f"{TWIN} (PyTorch)" if name == TWIN else run.shown(name) for name in models)),
-        [(stage.attack, stage.made_on, count(stage.shown) if stage.shown else "", *_left(stage, models)) for stage in stages],
+        [
+            (stage.attack, stage.made_on or NONE, EMPTY if stage.shown == 0 else count(stage.shown), *_left(stage, models))
+            for stage in stages
+        ],
         numbers=range(2, 3 + len(models)),
         note="Right when clean and under every attack so far that counts for the model: those on the twin, and those on the engine itself. "
         "Grey: this attack does not count for it. Shown: images on which the twin or an engine still held out; for the others no attack "
-        "could change the result any more.",
+        "could change the result any more. None left: for no image.",
     )
     return Section("cascade", "The cascade of attacks", [], [survivors])
 

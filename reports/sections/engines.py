@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.records import EngineRecord, Latency, LoadGen, Ratio, RunRecord, Spread
 from reports.elements import Cell, Section, Table, table
-from reports.format import EMULATED, NONE, WITHHELD, count, estimate, flat, milliseconds, percent, significant, size
+from reports.format import EMULATED, NONE, WITHHELD, count, estimate, flat, milliseconds, percent, several, significant, size
 from reports.run import Run
 from reports.sections import roofline
 from reports.sections.telemetry import INVALID
@@ -32,7 +32,7 @@ def section(run: Run) -> Section:
     failed = [engine for engine in record.engines if engine.status != "ok"]
     paragraphs, tables = [], [_ran(record)]
     if failed:
-        paragraphs.append(f"{len(failed)} of {len(record.engines)} engines failed; what they said is below.")
+        paragraphs.append(f"{len(failed)} of {several(len(record.engines), 'engine')} failed; what they said is below.")
         rows = [(e.name, STATUS_WORDS[e.status], e.error or NONE) for e in failed]
         tables.append(table("Failed engines", ("Engine", "What happened", "Error"), rows))
     if record.device.emulated:

@@ -8,7 +8,7 @@ from harness.answers import TWIN
 from harness.records import AttackRecord, RunRecord
 from reports.command import command
 from reports.elements import Cell, Section, Table, table
-from reports.format import NONE, count, flat, percent, significant
+from reports.format import EMPTY, NONE, count, flat, percent, significant
 from reports.run import Run
 
 
@@ -85,9 +85,9 @@ def _course(record: RunRecord) -> Table:
         ("Attack", "Made on", "Radius", "n", "Attacked", "Keeps", "L∞ used", "Mean L2", "Median L2", "Zero gradient", "Undone", "Queries"),
         [(*_which(attack), *_found(attack)) for attack in record.attacks],
         numbers=range(3, 12),
-        note="n: the images that were left, on which the attacked model or an engine of the claim held out. "
-        "Attacked: all of them, since an engine may have right what this model has wrong; by a minimum-norm attack, and at the gate's "
-        "radius, those it has right. Keeps: share of n that the attacked model still has right. "
+        note="n: the images that were left, on which the attacked model or an engine of the claim held out; none left: so nothing was "
+        "attacked. Attacked: all of them, since an engine may have right what this model has wrong; by a minimum-norm attack, "
+        "and at the gate's radius, those it has right. Keeps: share of n that the attacked model still has right. "
         "L∞ used is in units of 1/255. Mean L2 is over the attacked images, median over those that were fooled. "
         "Zero gradient: share of attacked images whose gradient at the start vanishes, a sign of masking. "
         "Undone by rounding: attacked images that the attack's own floats fool while no bytes near them do. "
@@ -111,15 +111,15 @@ def _found(attack: AttackRecord) -> tuple[str, ...]:
 
     queries = attack.queries
     return (
-        count(attack.n),
-        count(attack.n_attacked),
+        count(attack.n) if attack.n else EMPTY,
+        of_images(count(attack.n_attacked)),
         of_images(percent(attack.target_accuracy)),
         of_images(significant(255 * attack.linf_max)),
         of_images(significant(attack.l2_mean)),
-        significant(attack.l2_median),
+        of_images(significant(attack.l2_median)),
         of_images(percent(attack.zero_gradient_share)),
-        count(attack.undone_by_rounding),
-        f"{count(queries.total)} ({count(round(queries.median))}, {count(queries.largest)})",
+        of_images(count(attack.undone_by_rounding)),
+        of_images(f"{count(queries.total)} ({count(round(queries.median))}, {count(queries.largest)})"),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.records import Outcome, Qualification, Requirement
 from reports.elements import Cell, Section, Table, Tone, table
-from reports.format import NONE, digest, figure, percent
+from reports.format import NONE, digest, figure, percent, several
 from reports.run import Run
 
 OUTCOMES: dict[Outcome, Tone] = {Outcome.PASS: "good", Outcome.FAIL: "bad", Outcome.INCONCLUSIVE: "warn", Outcome.NOT_MEASURED: "warn"}
@@ -23,7 +23,7 @@ def section(run: Run) -> Section | None:
         return None
     ordered = sorted(record.requirements, key=lambda row: WORST_FIRST.index(row.outcome))
     left = ordered[MOST_ROWS:]
-    more = f"{len(left)} more rows ({counts(left)}), the rule" if left else "The rule"
+    more = f"{several(len(left), 'more row')} ({counts(left)}), the rule" if left else "The rule"
     note = f"{more} and what would decide stand under Requirements in full."
     shown = _table(f"Requirements of {record.qualification.name}", ordered[:MOST_ROWS], note)
     return Section("requirements", "Requirements", [f"{counts(record.requirements)}."], [shown], sheet=True)
@@ -61,7 +61,7 @@ def rule(qualification: Qualification) -> str:
     """How a row is decided, in words."""
     alpha, confidence = 1 - qualification.confidence, percent(qualification.confidence)
     shared = (
-        f"Of the {qualification.sampled} rows whose figure has a sampling error, one passes where its one-sided bound at "
+        f"Of the {several(qualification.sampled, 'row')} whose figure has a sampling error, one passes where its one-sided bound at "
         f"{100 * qualification.level:.4g} % is within the limit: so the chance that any of them passes unjustly is below "
         f"{100 * alpha:.3g} % (Bonferroni). A row fails where its other bound, at {confidence} alone, is beyond the limit. Between the two "
         "it is INCONCLUSIVE. "

@@ -6,7 +6,7 @@ from harness.answers import TWIN
 from harness.records import NoiseFloor, RunRecord, Transfer
 from harness.sources import SOURCES
 from reports.elements import Section, Table, table
-from reports.format import NONE, count, estimate, percent, points, significant
+from reports.format import EMPTY, NONE, count, estimate, percent, points, significant
 from reports.outcomes import WorstCase, wilson, worst_cases
 from reports.run import GATE_SOURCE, Run
 from reports.sections.verdict import called
@@ -117,6 +117,16 @@ def _seeded(run: Run) -> list[Table]:
     return [table("Transfer over seeds", columns, rows, numbers=(3, 5), note=note)] if rows else []
 
 
+def _shares(t: Transfer) -> tuple[str, ...]:
+    return (
+        estimate(t.twin_accuracy, wilson(round(t.twin_accuracy * t.n), t.n)),
+        estimate(t.engine_accuracy, t.ci95),
+        NONE if t.transfer_rate is None else estimate(t.transfer_rate, t.transfer_ci95),
+        percent(t.label_disagreement),
+        percent(t.differential_evasion),
+    )
+
+
 def _replayed(run: Run) -> Table:
     return table(
         "Each attack",
@@ -127,18 +137,14 @@ def _replayed(run: Run) -> Table:
                 _aim(t),
                 t.attack,
                 run.radius(t.source, t.attack, t.eps_exact),
-                estimate(t.twin_accuracy, wilson(round(t.twin_accuracy * t.n), t.n)) if t.n else NONE,
-                estimate(t.engine_accuracy, t.ci95),
-                NONE if t.transfer_rate is None else estimate(t.transfer_rate, t.transfer_ci95),
-                percent(t.label_disagreement),
-                percent(t.differential_evasion),
-                count(t.n),
+                *(_shares(t) if t.n else [NONE] * 5),
+                count(t.n) if t.n else EMPTY,
             )
             for t in replays(run.record)
         ],
         numbers=range(3, 10),
         note="Transfer rate: of the images both have right when clean and that fool the model they were made on, the share that fools the "
         "engine too (– where there is none). A low rate is no proof of robustness. "
-        "Labels differ: twin and engine answer differently, right or wrong.",
+        "Labels differ: twin and engine answer differently, right or wrong. None left: no image on which the twin or an engine held out.",
         fold=True,
     )

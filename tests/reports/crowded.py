@@ -12,7 +12,7 @@ from synthetic import make_run
 from harness.answers import ANSWERS
 from harness.records import Gate, Outcome, Qualification, Ratio, Requirement, RunRecord, Verdict
 
-COPIES = ("ort-int8-rr", "openvino-int8", "executorch-int8", "trt-int8-sparse#1")
+COPIES = ("ort-int8-rr", "openvino-int8", "executorch-int8", "trt-int8-sparse#2")
 
 
 def make_crowded(folder: Path, **options: Any) -> RunRecord:

@@ -150,3 +150,9 @@ def test_a_report_is_written_again_but_never_among_other_files(first: Path, tmp_
     for words in (["compare", str(first), str(second)], ["history", str(tmp_path)]):
         assert harness(*words, "--out", str(out)) == 2
         assert "expected a folder with report.html and report.md alone" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_fleet_of_which_one_device_finished_is_one_run(tmp_path):
+    make_run(tmp_path / "a")
+    text = to_text({"a": tmp_path / "a"})
+    assert text.startswith("# resnet18x16-at: 1 run\n") and "1 run of resnet18x16-at." in text

@@ -49,13 +49,13 @@ def test_seeds_noise_and_inherited_sets_are_told(tmp_path):
         ci95=(0.4, 0.6),
     )
     noise = NoiseFloor(n=40, eps_exact="8/255", right=[30, 34], minimum=0.75, mean=0.8, maximum=0.85, ci95=(0.2, 1.0), worst=0.7)
-    theirs = first.model_copy(update={"source": "S4", "target": "ort-int8#1", "inherited_from": "ort-int8"})
+    theirs = first.model_copy(update={"source": "S4", "target": "ort-int8#2", "inherited_from": "ort-int8"})
     changes = {"seeded": [seeded], "noise": noise, "attacks": [*record.attacks, theirs]}
     record.model_copy(update=changes).save(tmp_path / "run")
     text = to_markdown(Run.open(tmp_path / "run"))
     assert "| 5, 6, 7 | 50.0 % [40.0, 60.0] |" in text
     assert "from 75.0 % to 85.0 %; the worst draw of each image leaves 70.0 %" in text
-    assert "The attacks on ort-int8#1 itself (S4) are those on ort-int8" in text.replace("\\", "")
+    assert "The attacks on ort-int8#2 itself (S4) are those on ort-int8" in text.replace("\\", "")
 
 
 @pytest.mark.parametrize(

@@ -44,13 +44,13 @@ def test_two_builds_of_a_sound_engine_each_earn_holds(store: Path, tmp_path: Pat
         two = Deployment("two builds", "as it is", False, HOLDS, flavours=("ort-int8",), settings={"builds": 2})
         record = run(two, tmp_path / "run", quick=True, store=store)
     assert [(claim.engine, claim.verdict, claim.sources) for claim in record.claims] == [
-        (name, Verdict.HOLDS, ["S1", "S3", "S4"]) for name in ("ort-int8", "ort-int8#1")
+        (name, Verdict.HOLDS, ["S1", "S3", "S4"]) for name in ("ort-int8", "ort-int8#2")
     ]
     first, second = record.engines
     assert first.varied is None and second.varied is not None
     assert (first.options["intra_op_num_threads"], second.options["intra_op_num_threads"]) == (1, 2)
     assert {a.target for a in record.attacks if a.source == "S3"} == {"ort-int8"}
-    assert {a.target for a in record.attacks if a.source == "S4"} == {"twin", "ort-int8", "ort-int8#1"}
+    assert {a.target for a in record.attacks if a.source == "S4"} == {"twin", "ort-int8", "ort-int8#2"}
 
 
 @pytest.mark.parametrize("gate", ["clean_parity", "engine_parity"])

@@ -148,7 +148,7 @@ def test_the_builds_of_a_flavour_are_one_member_of_the_family_and_the_worst_coun
     borderline = compare(100, 8, 3, 145, flavour="ort-int8")
     three = claims([borderline] * 3, [], 0.05)
     assert {claim.verdict for claim in three} == {Verdict.HOLDS} and {claim.p_value for claim in three} == {tango_p(8, 3, 256, 0.05)}
-    good, bad = compare(100, 1, 1, 154, flavour="ort-int8"), compare(90, 15, 10, 141, engine="ort-int8#1", flavour="ort-int8")
+    good, bad = compare(100, 1, 1, 154, flavour="ort-int8"), compare(90, 15, 10, 141, engine="ort-int8#2", flavour="ort-int8")
     assert judge(good).verdict is Verdict.HOLDS
     held, worse = claims([good, bad], [], 0.05)
     assert held.p_value == worse.p_value == tango_p(15, 10, 256, 0.05)

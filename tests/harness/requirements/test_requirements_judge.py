@@ -21,6 +21,7 @@ from harness.requirements.judge import qualify
 from harness.requirements.kinds import KINDS
 from harness.requirements.reading import Question
 from harness.requirements.write import draft
+from reports.format import figure
 from reports.outcomes import worst_cases
 from reports.run import Run
 
@@ -322,6 +323,25 @@ def test_a_run_passes_the_file_that_is_drafted_from_it(changes, tmp_path):
     found = qualify(tmp_path / "run", read_requirements(tmp_path / "q.toml")).requirements
     assert found
     assert [(row.name, row.engine) for row in found if row.outcome != PASS and row.engine in (None, "ort-int8", "onnx-fp32")] == []
+
+
+def test_a_draft_says_of_equal_builds_once_and_of_others_the_worst(tmp_path):
+    """Three builds of ort-int8: the file of the second is as large as the first's, that of the third larger."""
+    record = make_run(tmp_path / "run")
+    first = next(one for one in record.engines if one.name == "ort-int8")
+    bytes_of = {2: first.memory.artefact_bytes, 3: 2 * first.memory.artefact_bytes}
+    for added, (build, size) in enumerate(bytes_of.items(), 1):
+        more = [
+            first.model_copy(
+                update={"name": f"ort-int8#{n}", "build": n - 1, "memory": first.memory.model_copy(update={"artefact_bytes": bytes_of[n]})}
+            )
+            for n in list(bytes_of)[:added]
+        ]
+        text = draft(Run.open(changed(tmp_path / "run", tmp_path / str(build), engines=[*record.engines, *more])))
+        block = text[text.index("artefact = ") :]
+        (line,) = [line for line in block[: block.index("]")].splitlines() if '"ort-int8"' in line]
+        said = line.partition("# ")[2]
+        assert said == figure(size, "B") + (", the worst of 3 builds" if build == 3 else ""), line
 
 
 class _Given:

@@ -240,10 +240,10 @@ def test_the_graph_is_attacked_once_more_at_a_temperature_beyond_the_quick_tier(
 
 def test_an_engine_is_led_by_its_own_graph_and_each_of_its_builds_too(linear: tuple[nn.Module, Dataset]) -> None:
     model, data = linear
-    graph, engines = nearly(model, 0.1), {name: ModuleTarget(model, name, Access.SCORES) for name in (ENGINE, f"{ENGINE}#1", "onnx-fp32")}
+    graph, engines = nearly(model, 0.1), {name: ModuleTarget(model, name, Access.SCORES) for name in (ENGINE, f"{ENGINE}#2", "onnx-fp32")}
     where = replace(context(model, data, engines), graphs={ENGINE: ModuleTarget(graph, f"graph-{ENGINE}")})
     guides = {p.name: p.target.guide for p in SOURCES["S4"].plan(where) if isinstance(p.target, GuidedTarget)}
-    assert guides == {ENGINE: graph, f"{ENGINE}#1": graph, "onnx-fp32": model}
+    assert guides == {ENGINE: graph, f"{ENGINE}#2": graph, "onnx-fp32": model}
 
 
 def test_what_each_tier_attacks(linear: tuple[nn.Module, Dataset]) -> None:
@@ -314,7 +314,7 @@ def test_a_flavours_graph_is_attacked_once_for_all_its_builds_until_each_is_fool
 ) -> None:
     """The second build is another network, which what fools the first one seldom fools: its images stay in the pool."""
     model, data = linear
-    builds = [ENGINE, f"{ENGINE}#1"]
+    builds = [ENGINE, f"{ENGINE}#2"]
     engines = {name: ModuleTarget(nearly(model, noise), name, Access.SCORES) for name, noise in zip(builds, (0.02, 0.6), strict=True)}
     graph = ModuleTarget(nearly(model, 0.02), f"graph-{ENGINE}")
     cascade = run(tmp_path / "run", replace(context(model, data, engines), graphs={ENGINE: graph}))
@@ -336,11 +336,11 @@ def test_the_first_build_that_gives_up_takes_its_flavours_graph_from_no_other(li
         def logits(self, images: Images) -> Logits:
             raise EngineLostError(ENGINE, "it died")
 
-    engines = {ENGINE: Failing(model, ENGINE), f"{ENGINE}#1": ModuleTarget(nearly(model, 0.05), f"{ENGINE}#1", Access.SCORES)}
+    engines = {ENGINE: Failing(model, ENGINE), f"{ENGINE}#2": ModuleTarget(nearly(model, 0.05), f"{ENGINE}#2", Access.SCORES)}
     where = replace(context(model, data, engines), graphs={ENGINE: ModuleTarget(nearly(model, 0.05), f"graph-{ENGINE}")})
     cascade = Cascade(where, Answers(tmp_path), tmp_path, False, lambda line: None, lost={ENGINE: "it died"})
     cascade.run()
-    assert complete(deciding(cascade.columns, f"{ENGINE}#1", EPS), f"{ENGINE}#1") == {"S1", "S3", "S4"}
+    assert complete(deciding(cascade.columns, f"{ENGINE}#2", EPS), f"{ENGINE}#2") == {"S1", "S3", "S4"}
     assert not [column for column in cascade.columns if (column.record.source, column.record.target) == ("S4", ENGINE)]
 
 

@@ -26,9 +26,9 @@ SETS = {  # name: source, target, radius, images that it holds
     "S3-other": ("S3", "other", "8/255", range(N)),
     "S4-twin": ("S4", TWIN, "8/255", range(N)),
     "S4-int8": ("S4", "int8", "8/255", range(N)),
-    "S4-int8#1": ("S4", "int8#1", "8/255", range(N)),
+    "S4-int8#2": ("S4", "int8#2", "8/255", range(N)),
 }
-ROWS = (PARENT, TWIN, "graph-int8", "simulated-int8", "int8", "int8#1", "int8#2", "other")
+ROWS = (PARENT, TWIN, "graph-int8", "simulated-int8", "int8", "int8#2", "int8#3", "other")
 
 
 def matrix(folder: Path, rows: tuple[str, ...] = ROWS) -> Matrix:
@@ -65,13 +65,13 @@ ADAPTIVE = (*REPLAY, "S3-int8", "S4-twin", "S4-int8")
 
 def test_each_level_is_right_under_its_own_sets_and_the_losses_add_up(tmp_path: Path) -> None:
     found = matrix(tmp_path)
-    int8, other = decompositions(found, ["int8", "int8#1", "int8#2", "other"], EPS, 0.02, whole=True)
+    int8, other = decompositions(found, ["int8", "int8#2", "int8#3", "other"], EPS, 0.02, whole=True)
     assert (int8.engine, other.engine, int8.n, int8.note) == ("int8", "other", N, "")
-    builds = {"int8#1": (*REPLAY, "S3-int8", "S4-twin", "S4-int8#1"), "int8#2": (*REPLAY, "S3-int8")}
+    builds = {"int8#2": (*REPLAY, "S3-int8", "S4-twin", "S4-int8#2"), "int8#3": (*REPLAY, "S3-int8")}
     expected = {
         "replay": {
             "parent": robust(found, PARENT, "S1-parent"),
-            **{row: robust(found, row, *REPLAY) for row in (TWIN, "graph-int8", "simulated-int8", "int8", "int8#1", "int8#2")},
+            **{row: robust(found, row, *REPLAY) for row in (TWIN, "graph-int8", "simulated-int8", "int8", "int8#2", "int8#3")},
         },
         "adaptive": {
             **{row: robust(found, row, *ADAPTIVE) for row in (TWIN, "graph-int8", "simulated-int8", "int8")},

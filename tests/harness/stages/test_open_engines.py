@@ -52,7 +52,7 @@ def test_one_engine_for_each_flavour_and_build_in_the_order_asked_for(linear: Li
     null = subject(load_profile("null"))
     assert names(plan_engines(null, settings("ort-int8", "onnx-fp32", "ort-int8"), parts)) == ["ort-int8", "onnx-fp32"]
     twice = plan_engines(null, settings("ort-int8", "onnx-fp32", builds=2), parts)
-    assert names(twice) == ["ort-int8", "ort-int8#1", "onnx-fp32", "onnx-fp32#1"]
+    assert names(twice) == ["ort-int8", "ort-int8#2", "onnx-fp32", "onnx-fp32#2"]
     assert [engine.quantized for engine in twice] == [True, True, False, False]
     assert {engine.runtime for engine in twice} == {"onnxruntime"} and not any(engine.simulated for engine in twice)
 
@@ -106,7 +106,7 @@ def test_all_are_open_at_once_and_answer_for_themselves(linear: Linear, tmp_path
     wanted, null = settings("onnx-fp32", "ort-int8", builds=2), subject(load_profile("null"))
     images = some_images(5)
     with open_engines(plan_engines(null, wanted, parts), null, wanted, tmp_path / "run", print) as opened:
-        assert list(opened.sessions) == ["onnx-fp32", "onnx-fp32#1", "ort-int8", "ort-int8#1"] and not opened.failed
+        assert list(opened.sessions) == ["onnx-fp32", "onnx-fp32#2", "ort-int8", "ort-int8#2"] and not opened.failed
         for name, session in reversed(opened.sessions.items()):
             expected = (linear if name.startswith("onnx") else other).logits(images)
             np.testing.assert_allclose(session.logits(images), expected, atol=1e-4)
