@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 VENV = "edge-harness-python"  # below the home folder of the login
+# Where the system's Python is too old, a standalone one beside it, of python-build-standalone: it runs on Ubuntu 18.04 (JetPack 4) too.
+NEWER_PYTHON = (
+    f"curl -LsSf https://astral.sh/uv/install.sh | sh && ~/.local/bin/uv venv --seed --python 3.10 ~/{VENV} && "
+    f"~/{VENV}/bin/python -m pip install 'numpy<2' onnxruntime, then write python = \"~/{VENV}/bin/python\" into the device's profile"
+)
 
 
 @dataclass(frozen=True)

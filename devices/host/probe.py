@@ -13,7 +13,7 @@ from devices.host.channel import Channel, Exit
 from devices.host.errors import DeviceError
 from devices.host.fields import read_table
 from devices.host.gpus import ON_GPU
-from devices.host.install import System, remedies
+from devices.host.install import NEWER_PYTHON, System, remedies
 from devices.host.pack import worker_archive
 from devices.host.preflight import differences, in_words
 from devices.host.profile import DeviceProfile
@@ -178,7 +178,7 @@ def prepare(profile: DeviceProfile, say: Say) -> None:
 def _missing(profile: DeviceProfile, found: dict[str, Any], system: System) -> list[str]:
     missing = []
     if tuple(map(int, found["python"].split(".")[:2])) < OLDEST_PYTHON:
-        missing.append(f"Python {found['python']} is too old: the worker needs 3.10 or newer")
+        missing.append(f"Python {found['python']} is too old: the worker needs 3.10 or newer. Install one beside it: {NEWER_PYTHON}")
     needed = ("numpy", *profile.runtimes)
     pins = (
         dict(package.split("==") for package in profile.emulation.packages) if profile.transport == EMULATED and profile.emulation else {}

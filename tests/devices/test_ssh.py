@@ -567,8 +567,11 @@ def test_a_python_that_is_not_there_is_named(device: sshd.Board, command: str, m
 def test_an_old_python_is_refused_with_its_remedy(board: sshd.Board, tmp_path: Path) -> None:
     plant(board, tmp_path, "import sys\nsys.version_info = (3, 8, 10, 'final', 0)\n")
     board.start()
-    with connect(board.profile()) as transport, pytest.raises(DeviceError, match=r"is Python 3\.8\.10; the worker needs 3\.10.*deadsnakes"):
+    with connect(board.profile()) as transport, pytest.raises(DeviceError, match=r"is Python 3\.8\.10; the worker needs 3\.10") as caught:
         transport.facts()
+    command, _, profile = str(caught.value).partition(", then write ")
+    assert "uv venv --seed --python 3.10 ~/edge-harness-python" in command
+    assert profile == 'python = "~/edge-harness-python/bin/python" into the device\'s profile'
 
 
 @pytest.mark.parametrize("host", ["-oProxyCommand=touch hacked", "", "a b", "me@host;ls", "$(ls)", "ü", "host\n"])

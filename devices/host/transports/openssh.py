@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from devices.host.errors import DeviceError
+from devices.host.install import NEWER_PYTHON
 from devices.host.pack import worker_archive
 from devices.worker.plain import printable, read_json
 from devices.worker.wire import ClosedError, NonsenseError, Wire
@@ -103,9 +104,8 @@ class Session:
             if tuple(hello["python"]) < OLDEST_PYTHON:
                 found = ".".join(map(str, hello["python"]))
                 raise UnreachableError(
-                    f"{host}: {shlex.join(python)} is Python {found}; the worker needs 3.10 or newer. Install one (Ubuntu 20.04 and "
-                    f"JetPack 5: sudo add-apt-repository ppa:deadsnakes/ppa && sudo apt-get install -y python3.10 python3.10-venv) and "
-                    f'name it in the profile: python = "python3.10"',
+                    f"{host}: {shlex.join(python)} is Python {found}; the worker needs 3.10 or newer. Install one beside it, there: "
+                    f"{NEWER_PYTHON}",
                     passing=False,
                 )
             if not hello["have"]:
