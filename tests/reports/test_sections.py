@@ -9,7 +9,7 @@ import pytest
 from synthetic import make_run
 
 from harness.audit.statistics import mcnemar_p
-from harness.records import NoiseFloor, SeededTransfer
+from harness.records import NoiseFloor, RunRecord, SeededTransfer
 from reports.format import significant
 from reports.markdown import to_markdown
 from reports.run import Run
@@ -95,6 +95,20 @@ def test_every_latency_has_its_floor_beside_it_and_the_distance_to_it(tmp_path):
             floor = 2 * 35e6 * int(batch) / engine.roofline.operations_per_s * 1e3
             assert shown[engine.flavour, batch] == [significant(floor), f"{significant(latency.p50 / floor)} ×"]
     assert [row[0].text for row in floors.rows] == [engine.flavour for engine in record.engines]
+
+
+def test_a_floor_below_what_launching_a_call_takes_is_not_told(tmp_path):
+    record = make_run(tmp_path / "run").model_dump(mode="json", by_alias=True)
+    for engine in record["engines"]:
+        for floor in engine["roofline"]["floors"].values():
+            floor["ms"] = 3.02e-06
+    RunRecord.model_validate(record).save(tmp_path / "run")
+    section = engines.section(Run.open(tmp_path / "run"))
+    (timed,) = [table for table in section.tables if table.title.startswith("Latency of one call")]
+    (floors,) = [table for table in section.tables if "estimate" in table.title]
+    assert "Floor (estimate)" not in timed.columns and "p50 / floor" not in timed.columns
+    assert all("3.02e-06" not in cell.text for table in (timed, floors) for row in table.rows for cell in row)
+    assert floors.rows[0][1].text.startswith("batch 1: below 0.0100 ms")
 
 
 def test_kernels_parts_of_a_call_and_device_memory_are_shown_where_an_engine_has_them(tmp_path):

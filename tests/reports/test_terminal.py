@@ -66,9 +66,15 @@ def test_an_emulated_device_shows_no_duration(rendered):
     assert "EMULATED" in text and " ms" not in text and "withheld" in text
 
 
-def test_an_engine_that_was_only_simulated_says_so_and_shows_a_floor(rendered):
-    text = " ".join(shown(rendered, "unrun").split())
-    assert "NOT RUN" in text and "int8, simulated" in text and "> 0.000819 ms, est." in text
+@pytest.mark.parametrize(("ms", "figure"), [(None, "withheld"), (0.00999, "withheld"), (0.0102, "> 0.0102 ms, est.")])
+def test_an_engine_that_was_only_simulated_says_so_and_shows_a_floor_that_tells_something(rendered, ms, figure):
+    record = json.loads(rendered("unrun", "json").read_text())
+    for engine in record["engines"]:
+        for floor in engine["roofline"]["floors"].values() if engine["roofline"] and ms is not None else ():
+            floor["ms"] = ms
+    text = " ".join(printed(RunRecord.model_validate(record)).split())
+    assert "NOT RUN" in text and "int8, simulated" in text and figure in text
+    assert ("est." in text) == ("est." in figure)
 
 
 def test_an_unfinished_run_says_how_far_it_came(rendered):
