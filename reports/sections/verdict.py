@@ -16,7 +16,7 @@ HEADLINES: dict[Verdict, str] = {
     Verdict.HOLDS: "The robustness claim holds on this device.",
     Verdict.NOT_REFUTED: "Nothing here refutes the robustness claim; transferred attacks alone cannot confirm it.",
     Verdict.INCONCLUSIVE: "These images do not decide the robustness claim.",
-    Verdict.UNTRUSTED: "A gate failed: the figures below decide nothing.",
+    Verdict.UNTRUSTED: "The figures below decide nothing.",
     Verdict.DEGRADED: "The engine is less robust than its twin; whether by more than the margin is open.",
     Verdict.FAILS: "The robustness claim fails on this device.",
     Verdict.ENGINE_FAILED: "An engine did not run, so its claim has no answer.",
