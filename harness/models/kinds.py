@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from itertools import islice
 from pathlib import Path
 
 from harness.errors import UsageError
@@ -12,6 +14,7 @@ SAVE = (
     "torch.export.save(torch.export.export(model.eval(), (torch.rand(2, 3, 32, 32),), dynamic_shapes=({0: torch.export.Dim('n')},)), "
     "'model.pt2'), then give --model model.pt2"
 )  # the one way that asks for nothing but the network itself
+MOST_LOOKED_AT = 10_000  # entries of a folder
 
 
 def kind_of(path: Path) -> str:
@@ -33,6 +36,17 @@ def check_kind(path: Path) -> None:
         )
     if kind_of(path) in READABLE:
         if not path.exists():
-            raise UsageError(f"there is no file {path}")
+            raise UsageError(f"there is no file {path}. {_nearby(path)}")
     elif path.exists():
         raise UsageError(f"{path} is of no known kind. Expected a zoo name or a file {', '.join(READABLE)}.")
+
+
+def _nearby(path: Path) -> str:
+    """What the folder of a file that is not there holds instead, in a sentence."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"There is no folder {folder.absolute()} either."
+    others = sorted(entry.name for entry in islice(folder.iterdir(), MOST_LOOKED_AT) if kind_of(entry) in READABLE)
+    if near := difflib.get_close_matches(path.name, others, n=1):
+        return f"Did you mean {folder / near[0]}?"
+    return f"{folder.absolute()} holds {', '.join(others[:5]) or 'no model'}{', …' if len(others) > 5 else ''}."
