@@ -30,6 +30,7 @@ from harness.sources import FEWER_BITS, SMOOTH, fewer_bits_name, graph_name, of_
 from harness.sources.planned import Context
 from harness.stages.again import ask_again
 from harness.stages.attack import Cascade
+from harness.stages.device import outcome
 from harness.stages.engines import Engine, Engines, Opener, Where, on_device, open_engines, plan_engines
 from harness.stages.export import Exported, export_and_check
 from harness.stages.judge import Evidence, judge
@@ -156,7 +157,11 @@ def carry_out(run: RunFolder, record: RunRecord, subject: Subject, settings: Set
 
     engines = plan_engines(subject, settings, exported)
     with open_engines(engines, subject, settings, run.folder, run.log, ways.where) as opened:
-        measured = measure(opened, subject, settings, run.folder, run.log)
+        unopened = set(opened.failed)  # why was said where it happened
+        measured = measure(opened, subject, settings, run.folder)
+        for m in measured:
+            if m.engine.name not in unopened:
+                run.log(outcome(m, subject.profile, measured))
         record = run.save(record.model_copy(update={"status": Step.MEASURED}))
 
         context = make_context(subject, settings, opened, [engine for engine in engines if engine.name in opened.sessions])

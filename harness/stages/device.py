@@ -19,6 +19,7 @@ from harness.measurement.latency import windows_ns
 from harness.measurement.peaks import UNITS
 from harness.records import Conditions, DeviceRecord, Latency, Mismatch, TelemetryRecord
 from harness.stages.measure import Measured
+from reports.sections.telemetry import INVALID
 
 
 def with_states(device: DeviceRecord, profile: DeviceProfile, measured: Sequence[Measured]) -> DeviceRecord:
@@ -58,13 +59,31 @@ def with_conditions(latency: Latency, profile: DeviceProfile, m: Measured, every
     took of the CPU is nobody else's.
     """
     timing = m.timings[batch]
-    windows = [found for one in everyone if batch in one.timings for found in windows_ns(one.timings[batch])]
-    whole = (min(start for start, _ in windows), max(end for _, end in windows)) if windows else None
-    seen, wrong = observed(profile, m, everyone, whole)
+    seen, wrong = while_timed(profile, m, everyone, batch)
     used = None
     if m.telemetry is not None and (turns := windows_ns(timing)):
         used = energy(m.telemetry, profile.telemetry.rails, turns, batch * len(timing.latency_ns))
     return latency.model_copy(update={"invalid": wrong, "conditions": seen, "energy": used})
+
+
+def while_timed(profile: DeviceProfile, m: Measured, everyone: Sequence[Measured], batch: int) -> tuple[Conditions | None, list[str]]:
+    """`observed` over the whole time that a batch size was timed in."""
+    windows = [found for one in everyone if batch in one.timings for found in windows_ns(one.timings[batch])]
+    return observed(profile, m, everyone, (min(start for start, _ in windows), max(end for _, end in windows)) if windows else None)
+
+
+def outcome(m: Measured, profile: DeviceProfile, everyone: Sequence[Measured]) -> str:
+    """One engine's result in a line: the median latency of each batch size, that it does not count and why, or what went wrong."""
+    where = f"{m.engine.name} {'simulated, not run' if m.engine.simulated else f'on {profile.name}'}"
+    if m.facts.error is not None:
+        return f"{where}: {m.facts.status}: {m.facts.error}"
+    parts: list[str] = [m.facts.status]
+    reasons: dict[str, None] = {}
+    for batch, timing in sorted(m.timings.items()):
+        _, wrong = while_timed(profile, m, everyone, batch)
+        parts.append(f"batch {batch}: {INVALID if wrong else f'{np.median(timing.latency_ns) / 1e6:.3g} ms'}")
+        reasons |= dict.fromkeys(wrong)
+    return "; ".join([f"{where}: {', '.join(parts)}", *reasons])
 
 
 def observed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class Measured:
         return self.facts.status == "ok"
 
 
-def measure(opened: Engines, subject: Subject, settings: Settings, folder: Path, say: Callable[[str], None]) -> list[Measured]:
+def measure(opened: Engines, subject: Subject, settings: Settings, folder: Path) -> list[Measured]:
     """Measure every open engine, those that can be timed in rounds; what an earlier process measured is read back.
 
     An engine that fails meanwhile is closed, and its fault is its result.
@@ -99,7 +99,6 @@ def measure(opened: Engines, subject: Subject, settings: Settings, folder: Path,
             error = opened.failed[engine.name]
             _save((Facts(status=error.status, error=str(error)), {}, {}), place)
         found.append(load(engine, place))
-        say(outcome(found[-1], subject))
     return found
 
 
@@ -382,11 +381,3 @@ def _read_timing(path: Path, stable: bool) -> Timing:
     with np.load(path, allow_pickle=False) as arrays:
         parts = {name.removesuffix("_part_ns"): arrays[name] for name in arrays.files if name.endswith("_part_ns")}
         return Timing(arrays["latency_ns"], arrays["round"], arrays["warmup_ns"], stable, parts, arrays["start_ns"])
-
-
-def outcome(m: Measured, subject: Subject) -> str:
-    """One engine's result in a line: median latency per batch size, or what went wrong."""
-    where = "simulated, not run" if m.engine.simulated else f"on {subject.profile.name}"
-    medians = (f"batch {batch}: {np.median(t.latency_ns) / 1e6:.3g} ms" for batch, t in sorted(m.timings.items()))
-    text = ", ".join([m.facts.status, *medians]) if m.facts.error is None else f"{m.facts.status}: {m.facts.error}"
-    return f"{m.engine.name} {where}: {text}"

@@ -102,6 +102,9 @@ def test_a_function_that_fails_is_that_engines_result(run):
     by_name = {engine.name: engine for engine in run[1].engines}
     assert by_name["broken"].status == "crashed" and "RuntimeError: no memory for so many" in by_name["broken"].error
     assert by_name["two_classes"].status == "refused" and "2 classes" in by_name["two_classes"].error
+    assert [line for line in run[3].splitlines() if line.startswith("two_classes")] == [
+        f"two_classes: refused: {by_name['two_classes'].error}"
+    ]
 
 
 def test_labels_alone_are_not_taken_for_probabilities(run):

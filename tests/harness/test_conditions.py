@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from devices.host.profile import Clocks, Limits, load_profile
+from devices.host.rounds import Timing
 from devices.host.session import EngineId
 from devices.worker.telemetry.series import Series, Telemetry
 from harness.measurement.conditions import conditions, faults, judge, unchecked
 from harness.measurement.facts import Drive, Facts
 from harness.stages import engine_record
+from harness.stages.device import outcome
 from harness.stages.engines import Engine
 from harness.stages.measure import Measured
 
@@ -174,3 +176,16 @@ def test_what_disturbs_loadgens_run_alone_makes_it_invalid_whatever_loadgen_says
     found = engine_record._loadgen(load_profile("host"), m, [m], tmp_path / "run")
     assert found is not None and found.valid
     assert ["other programs took" in reason for reason in found.invalid] == ([True] if others else [])
+
+
+@pytest.mark.parametrize("others", [0.0, 0.4])
+def test_the_line_of_an_engine_says_what_does_not_count(others: float, tmp_path: Path) -> None:
+    starts = np.linspace(2 * S, 4 * S, 20, dtype=np.int64)
+    timing = Timing(np.full(20, 62_400_000), np.zeros(20, np.int64), np.zeros(0, np.int64), True, {}, starts)
+    telemetry = told(**{f"ticks__{name[6:]}": value for name, value in load(others=others).items()})
+    m = Measured(Engine(EngineId("onnx-fp32"), "onnxruntime", None), Facts(status="ok"), tmp_path, {8: timing}, telemetry)
+    line = outcome(m, load_profile("host"), [m])
+    if others:
+        assert line.startswith("onnx-fp32 on host: ok, batch 8: INVALID; other programs took 40% of the CPU time") and "62.4" not in line
+    else:
+        assert line == "onnx-fp32 on host: ok, batch 8: 62.4 ms"
