@@ -16,9 +16,8 @@ from reports.sections.telemetry import INVALID
 from reports.sections.verdict import TONES, called, caveat, headline, more_images
 
 STYLES = {"good": "green", "warn": "yellow", "bad": "bold red"}
-
-
 VERDICT_COLUMNS = 13
+NAME_COLUMNS = 16  # that an engine's name is given before its precision folds
 
 
 def verdict_table(record: RunRecord) -> RenderableType:
@@ -173,6 +172,8 @@ def _engines(engines: list[EngineRecord], emulated: bool) -> Table:
     energy = [_energy(engine, batch) for engine in engines]
     last = ("mJ/image",) if any(value is not None for value in energy) else ()
     result = _table("engine", "precision", "clean", f"p50, batch {batch}" if batch else "p50", "p99", "memory", "artefact", *last)
+    result.columns[1].no_wrap = False  # its labels are words
+    result.columns[0].min_width = min(NAME_COLUMNS, max((len(brief(clean(engine.name))) for engine in engines), default=0))
     for engine, value in zip(engines, energy, strict=True):
         result.add_row(*map(Text, [*_engine(engine, batch, emulated), *([significant(value)] if last else [])]))
     return result

@@ -51,6 +51,16 @@ def test_where_nothing_was_timed_no_batch_is_named(rendered):
     assert "batch" not in printed(record.model_copy(update={"engines": engines}))
 
 
+def test_a_long_precision_folds_before_an_engines_name(rendered):
+    record = RunRecord.model_validate(json.loads(rendered("plain", "json").read_text()))
+    evidence = record.engines[0].precision_evidence.model_copy(update={"label": "int8 claimed, float kernels"})
+    engines = [engine.model_copy(update={"precision_evidence": evidence}) for engine in record.engines]
+    text = printed(record.model_copy(update={"engines": engines}))
+    assert max(map(len, text.splitlines())) <= 80
+    for engine in engines:
+        assert any(line.split(" ")[0] == engine.flavour and "MiB" in line for line in text.splitlines()), text
+
+
 def test_names_are_not_obeyed_as_markup(rendered):
     text = shown(rendered, "hostile")
     assert "\x1b" not in text
@@ -73,7 +83,7 @@ def test_an_engine_that_was_only_simulated_says_so_and_shows_a_floor_that_tells_
         for floor in engine["roofline"]["floors"].values() if engine["roofline"] and ms is not None else ():
             floor["ms"] = ms
     text = " ".join(printed(RunRecord.model_validate(record)).split())
-    assert "NOT RUN" in text and "int8, simulated" in text and figure in text
+    assert "NOT RUN" in text and "int8," in text and " simulated" in text and figure in text
     assert ("est." in text) == ("est." in figure)
 
 
