@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
 
-PLAIN_INTERVAL_S = 10.0
+PLAIN_INTERVAL_S, LIVE_INTERVAL_S = 10.0, 1.0  # of a step that does not advance: where it stands is shown again after so long
 ENOUGH = 3  # steps that a guess of the time left rests on
 MOST_BAR, FOR_BAR = 24, 90  # columns of a terminal: a bar takes what is above the latter
 LEAST_TITLE = 20  # of them
@@ -78,7 +79,8 @@ def in_words(seconds: float) -> str:
 
 
 class Track:
-    """One long step. Use as a context manager; call `advance` with the work done and a short status.
+    """One long step. Use as a context manager; call `advance` with the work done and a short status. While that is not called, as during
+    the build of an engine, the seconds are shown.
 
     Args:
         title: what is being done, a few words.
@@ -97,6 +99,8 @@ class Track:
         self.last_line = self.started
         self.status = ""
         self.bar: Progress | None = None
+        self._over, self._printing = threading.Event(), threading.Lock()
+        self._ticks = threading.Thread(target=self._tick, daemon=True)
 
     def __enter__(self) -> Track:
         console = Console(stderr=True)
@@ -107,31 +111,39 @@ class Track:
             self.bar = Progress(*columns, console=console, transient=True)
             self.task = self.bar.add_task("", total=self.total, completed=self.done, **self._fields())
             self.bar.start()
+        if not self.silent:
+            self._ticks.start()
         return self
 
     def advance(self, amount: int, status: str = "") -> None:
         """Count `amount` more units; `status` is shown beside the bar."""
         self.done += amount
         self.status = status
+        self._show()
+
+    def _show(self) -> None:
+        """Where it stands, now: in the bar, or in a line where the last one is some time ago."""
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, **self._fields())
-        elif not self.silent and time.monotonic() - self.last_line >= PLAIN_INTERVAL_S and self.done < self.total:
+            return
+        with self._printing:
+            if self.silent or time.monotonic() - self.last_line < PLAIN_INTERVAL_S or self.done >= self.total:
+                return
             self.last_line = time.monotonic()
-            parts = (
-                f"{self.title}: {self.done}/{self.total} {self.unit}",
-                self.rate(),
-                f"{self.left()} {status}".rstrip(),
-                str(_device),
-                str(_whole),
-            )
+            pace = (self.rate(), f"{self.left()} {self.status}".rstrip()) if self.done > self.resumed else (self.so_far(), self.status)
+            parts = (f"{self.title}: {self.done}/{self.total} {self.unit}", *pace, str(_device), str(_whole))
             print(", ".join(filter(None, parts)), file=sys.stderr)
+
+    def _tick(self) -> None:
+        while not self._over.wait(PLAIN_INTERVAL_S if self.bar is None else LIVE_INTERVAL_S):
+            self._show()
 
     def _fields(self) -> dict[str, Any]:
         """The live line's texts, as many as fit beside one another."""
         assert self.bar is not None  # noqa: S101 - it is there
-        fresh = self.done > self.resumed
+        pace = [self.rate(), self.left()] if self.done > self.resumed else [self.so_far()]
         counts = f"{self.done}/{self.total}"
-        others = [_whole.short, str(_device), self.status, *([self.rate(), self.left()] if fresh else [])]
+        others = [_whole.short, str(_device), self.status, *pace]
         title, details = live_line(self.bar.console.width, self.title, counts, others)
         return {"title": title, "details": details}
 
@@ -147,7 +159,15 @@ class Track:
         seconds = (time.monotonic() - self.started) * (self.total - self.done) / max(fresh, 1)
         return f"{in_words(seconds)} left"
 
+    def so_far(self) -> str:
+        """Time since it began, as text; "" within the first second."""
+        seconds = time.monotonic() - self.started
+        return f"{in_words(seconds)} so far" if seconds >= 1 else ""
+
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+        if not self.silent:
+            self._ticks.join()
         if self.bar is not None:
             self.bar.stop()
         if kind is None and self.summary and not self.silent:

@@ -25,7 +25,7 @@ from devices.worker.errors import BuildError
 from devices.worker.files import sha256_file
 from devices.worker.kept import MOST_BYTES, surplus
 from devices.worker.plan import TensorrtPlan, verify_plan
-from devices.worker.tensorrt import BuildOptions, build_plan
+from devices.worker.tensorrt import BuildOptions, Watch, build_plan
 
 KEPT = 32  # plans, the longest unused go first
 PLAN, KERNELS = "engine.plan", "kernels.cache"
@@ -35,20 +35,28 @@ Build = Callable[[Path, Path, BuildOptions], None]
 _CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from devices.worker.build import main; main(*sys.argv[2:])"
 
 
-def build_apart(onnx: Path, out: Path, options: BuildOptions) -> None:
+def build_apart(onnx: Path, out: Path, options: BuildOptions, watch: Watch) -> None:
     """`devices.worker.tensorrt.build_plan` in a process of its own, which ends with this one. Verify what lies at `out` then.
+
+    `watch` is told of its progress.
 
     Raises:
         BuildError: as `build_plan`, in its words; or that process was ended.
     """
     told = json.dumps({**asdict(options), "timing_cache": options.timing_cache and str(options.timing_cache)})
     command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), str(onnx), str(out), told]
+    refusal = None
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace") as child:
         assert child.stdout is not None  # noqa: S101 - it is a pipe
-        said = child.stdout.read().strip()
+        for line in child.stdout:
+            words = json.loads(line) if line.endswith("\n") else None  # the last one may be cut off by its end
+            if isinstance(words, str):
+                refusal = words
+            elif words is not None:
+                watch(*words)
         code = child.wait()
-    if said:
-        raise BuildError(said)
+    if refusal is not None:
+        raise BuildError(refusal)
     if code < 0:
         raise BuildError(f"the builder was ended by signal {-code}; the system does that where memory runs out: `dmesg` says so")
     if code:
@@ -56,16 +64,21 @@ def build_apart(onnx: Path, out: Path, options: BuildOptions) -> None:
 
 
 def main(onnx: str, out: str, told: str) -> None:
-    """The other process: builds, and says on standard output why it could not."""
+    """The other process: builds. A line of JSON on standard output is a step of it, or, a string, why it could not."""
     answer = os.dup(1)
+
+    def say(words: object) -> None:
+        os.write(answer, f"{json.dumps(words)}\n".encode())
+
     os.dup2(2, 1)  # what a library prints is no answer
     end_with_caller(0)
     raw = json.loads(told)
     cache = Path(raw["timing_cache"]) if raw["timing_cache"] else None
+    options = BuildOptions(**{**raw, "batches": tuple(raw["batches"]), "timing_cache": cache})
     try:
-        build_plan(Path(onnx), Path(out), BuildOptions(**{**raw, "batches": tuple(raw["batches"]), "timing_cache": cache}))
+        build_plan(Path(onnx), Path(out), options, watch=lambda *step: say(step))
     except BuildError as error:
-        os.write(answer, str(error).encode())
+        say(str(error))
 
 
 def kept_plan(onnx: Path, options: BuildOptions, identity: dict[str, str], number: int, build: Build) -> tuple[TensorrtPlan, bool]:

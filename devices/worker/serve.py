@@ -77,6 +77,8 @@ class Session:
         self._baseline = resident_bytes(peak=False)
         self._clock = make_clock(spec.synthetic_clock, spec.seed)
         self._engine = make_engine(spec.runtime)
+        if hasattr(self._engine, "watch"):
+            self._engine.watch = self.tell
         self.tell("load", 0, 1)
         start = self._clock()
         self._options = replace(spec.options, build=spec.build)

@@ -10,6 +10,7 @@ from export.errors import ExportError
 from export.flavours import FLAVOURS
 from export.lint import rule_for
 from harness.errors import UsageError
+from harness.stages.engines import Steps
 from harness.stages.export import Exported
 
 RUNTIME = "tensorrt"
@@ -43,7 +44,8 @@ def build_ahead(exported: list[Exported], target: str, builds: int, folder: Path
     for artefact in (part.artefact for part in exported if part.artefact.runtime == RUNTIME):
         options = BuildOptions(target=target, sparse=bool(artefact.options.get("sparse")))
         try:
-            built = build_plans(artefact.path, folder, options, count=builds)
+            with Steps(f"{artefact.flavour} for {target}") as steps:
+                built = build_plans(artefact.path, folder, options, count=builds, watch=steps)
         except RejectedError as error:
             rule = rule_for(error.words)
             raise ExportError(f"{error} It is rule {rule}." if rule else str(error)) from error

@@ -74,8 +74,11 @@ def model(tmp_path: Path) -> Path:
 @without_gpu
 @ahead_of_time
 def test_without_a_gpu_it_says_what_was_built_and_what_was_not_run(model: Path) -> None:
+    engine, steps = TensorRt(), []
+    engine.watch = lambda *step: steps.append(step)
     with pytest.raises(NotRunError, match=r"built ahead of time for sm86 by tensorrt_rtx .* not run: there is no NVIDIA driver.*JetPack"):
-        TensorRt().load(model, OPTIONS)
+        engine.load(model, OPTIONS)
+    assert steps[0][0] == "build (Building engine)" and len(steps) > 2
     assert model.with_suffix(".sm86.plan").stat().st_size > 1000
 
 
@@ -128,7 +131,8 @@ def test_torch_tensorrt_without_a_gpu_says_so(tmp_path: Path) -> None:
 def standin(standin_driver: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     """The engine's module, on a driver and a library that compute on the host. The builder packs the ONNX file into its "plan"."""
 
-    def build(file: Path, out: Path, options: BuildOptions) -> None:
+    def build(file: Path, out: Path, options: BuildOptions, watch: Any) -> None:
+        watch("Building engine", 1, 6)
         out.write_bytes(b"plan:" + file.read_bytes())
         told = {"tf32": False, "sparse": options.sparse, "batches": list(options.batches)}
         version = standin_tensorrt.__version__
@@ -227,6 +231,14 @@ def test_a_second_run_builds_nothing_and_the_builds_of_one_share_no_kernel_times
     assert load(model) > 0
     first, second, of_other, elsewhere = standin.caches
     assert first == of_other and len({first, second, elsewhere}) == 3
+
+
+def test_a_build_tells_of_its_progress(standin: ModuleType, model: Path) -> None:
+    engine, steps = TensorRt(), []
+    engine.watch = lambda *step: steps.append(step)
+    engine.load(model, OPTIONS)
+    engine.close()
+    assert steps == [("build (Building engine)", 1, 6)]
 
 
 def test_no_more_plans_are_kept_than_said(standin: ModuleType, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from functools import partial
 
 import pytest
@@ -59,6 +60,23 @@ def test_the_device_is_told_beside_the_step_as_it_is_then(clock: list[float], ca
             said.append(f"{celsius} °C 1.80 GHz")
             track.advance(1)
     assert [line.partition(" left, ")[2] for line in capsys.readouterr().err.splitlines()[:2]] == ["51 °C 1.80 GHz", "52 °C 1.80 GHz"]
+
+
+def test_a_step_that_does_not_advance_tells_its_seconds(
+    clock: list[float], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while an engine is built by a process of its own."""
+    real = threading.Event()
+    said: list[str] = []
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL_S", 0.02)
+    with Track("trt-int8: build", 6, unit="parts", summary=False):
+        for clock[0] in (25.0, 95.0):
+            for _ in range(500):
+                said += capsys.readouterr().err.splitlines()
+                if said and said[-1].endswith(f"{progress.in_words(clock[0])} so far"):
+                    break
+                real.wait(0.01)
+    assert said == ["trt-int8: build: 0/6 parts, 25 s so far", "trt-int8: build: 0/6 parts, 1.6 min so far"]
 
 
 @given(st.integers(40, 250), st.text("x y", max_size=60), st.lists(st.text("abc ", max_size=40), max_size=6))

@@ -44,7 +44,10 @@ class Loaded(NamedTuple):
 
 
 class Engine(Protocol):
-    """An artefact loaded by a runtime. Every call blocks until its result is there."""
+    """An artefact loaded by a runtime. Every call blocks until its result is there.
+
+    One that takes long to build may have an attribute `watch`: it is set before `load`, and takes a step, parts done, parts in all.
+    """
 
     def load(self, artefact: Path, options: RuntimeOptions, optimised_graph: Path | None = None) -> Loaded:
         """Load `artefact`; where the runtime can, write what it will really run to `optimised_graph`, with the suffix of its format.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from devices.worker.engines.pieces import in_pieces
 from devices.worker.files import sha256_file
 from devices.worker.reader import Reader
 from devices.worker.spec import RuntimeOptions
-from devices.worker.tensorrt import BuildError, BuildOptions, TensorrtPlan, build_plan, load_library, log_of
+from devices.worker.tensorrt import BuildError, BuildOptions, TensorrtPlan, Watch, build_plan, load_library, log_of
 from devices.worker.trtexec import cross_check
 
 PLANS = (".plan", ".engine", ".trt")  # an engine that is built already
@@ -38,16 +39,19 @@ AHEAD = "sm86"  # what is built where nothing can run: Ampere, the nearest to Je
 class TensorRt:
     """An ONNX file built into a TensorRT engine (`devices.worker.engines.Engine`)."""
 
+    def __init__(self) -> None:
+        self.watch: Watch = lambda step, done, total: None
+
     def load(self, artefact: Path, options: RuntimeOptions, optimised_graph: Path | None = None) -> Loaded:
         """Build the engine, or take the one that was built of this file before; where asked, write its layers and their times."""
         try:
             library = load_library()
             build = BuildOptions(batches=options.batches, sparse=options.sparse)
-            self._cuda = _gpu(artefact, build)
+            self._cuda = _gpu(artefact, build, self._told)
             if artefact.suffix in PLANS:
                 plan, built_ns = given_plan(artefact, library), 0
             else:
-                plan, built_ns = _plan(artefact, build, self._identity(library), options.build)
+                plan, built_ns = _plan(artefact, build, self._identity(library), options.build, self._told)
         except BuildError as error:
             raise RefusedError(str(error)) from error
         before = self._cuda.free_bytes()
@@ -73,6 +77,9 @@ class TensorRt:
             graph = {**self._layers(library), "trtexec": opinion}
             optimised_graph.with_suffix(".json").write_text(json.dumps(graph), encoding="utf-8")
         return loaded
+
+    def _told(self, phase: str, done: int, total: int) -> None:
+        self.watch(f"build ({phase})", done, total)
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One blocking call; more images than the engine was built for go in several."""
@@ -158,7 +165,7 @@ class TensorRt:
         return {"inspector": information, "profile": [{"count": PROFILED_PASSES}, *rows]}
 
 
-def _gpu(artefact: Path, build: BuildOptions) -> Cuda:
+def _gpu(artefact: Path, build: BuildOptions, watch: Watch) -> Cuda:
     """The GPU; where there is none, build what can be built, so that the answer says how far the file came.
 
     Raises:
@@ -176,7 +183,7 @@ def _gpu(artefact: Path, build: BuildOptions) -> Cuda:
             load_library(ahead=True)
         except BuildError:
             raise RefusedError(f"TensorRT is here, but nothing to run on: {needed}.") from error
-        plan = build_plan(artefact, artefact.with_suffix(f".{AHEAD}.plan"), replace(build, target=AHEAD))
+        plan = build_plan(artefact, artefact.with_suffix(f".{AHEAD}.plan"), replace(build, target=AHEAD), watch=watch)
         built = f"built ahead of time for {plan.target} by {plan.library} {plan.version}: {plan.bytes:,} bytes in {plan.seconds:.0f} s"
         raise NotRunError(f"{built}; not run: {needed}.") from error
 
@@ -194,10 +201,10 @@ def _batches(engine: Any, name: str, batch: int) -> tuple[int, int, int]:
     return least, usual, most
 
 
-def _plan(artefact: Path, build: BuildOptions, identity: dict[str, str], number: int) -> tuple[TensorrtPlan, int]:
+def _plan(artefact: Path, build: BuildOptions, identity: dict[str, str], number: int, watch: Watch) -> tuple[TensorrtPlan, int]:
     """The plan of this file, built now unless it was before; and the nanoseconds that took."""
     start = time.perf_counter_ns()
-    plan, new = kept_plan(artefact, build, identity, number, build_apart)
+    plan, new = kept_plan(artefact, build, identity, number, partial(build_apart, watch=watch))
     return plan, time.perf_counter_ns() - start if new else 0
 
 

@@ -27,6 +27,7 @@ from harness.answers import Images, Logits
 from harness.data.dataset import to_tensor
 from harness.records import RunRecord
 from harness.settings import Settings
+from harness.stages.device import outcome
 from harness.stages.judge import Evidence, judge
 from reports.render import render
 
@@ -174,7 +175,7 @@ def carried_out(run: Run, kept: stage.Kept, folder: Path) -> None:
     place = folder / stage.MEASURED / measured.engine.name
     stage._save(kept, place)
     loaded = stage.load(measured.engine, place)
-    assert stage.outcome(loaded, run.evidence.subject)
+    assert outcome(loaded, run.evidence.subject.profile, [loaded])
     record = judge(run.record, dataclasses.replace(run.evidence, measured=[loaded]), folder)
     text = record.model_dump_json(by_alias=True)
     json.loads(text, parse_constant=pytest.fail)
