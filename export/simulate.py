@@ -19,17 +19,19 @@ from export.session import first_line, open_session, to_input
 BATCH = 32
 
 
-def simulated_logits(artefact: Artefact, images: NDArray[np.uint8], *, exact: bool = True) -> NDArray[np.float32]:
+def simulated_logits(
+    artefact: Artefact, images: NDArray[np.uint8], *, optimise: bool | None = None, exact: bool = True
+) -> NDArray[np.float32]:
     """Logits, float32 (n, classes), of images uint8 (n, h, w, c), n > 0.
 
-    Without `exact`, by this computer's own kernels, which may saturate.
+    `optimise` as for `open_artefact`. Without `exact`, by this computer's own kernels, which may saturate.
 
     Raises:
         ExportError: the file cannot be loaded or run, or there is no image.
     """
     if len(images) == 0:
         raise ExportError("no image to simulate")
-    answer = open_artefact(artefact, exact=exact)
+    answer = open_artefact(artefact, optimise=optimise, exact=exact)
     return np.concatenate([answer(to_input(images[start : start + BATCH])) for start in range(0, len(images), BATCH)])
 
 

@@ -33,6 +33,7 @@ class Limits(BaseModel):
     silent_success: float = Field(default=0.05, description="attacked images that an iterate fooled and the kept image does not")
     rebuild_spread: float = Field(default=0.01, description="images on which a build names another class than the first")
     logit_error: float = Field(default=1e-3, description="of the largest logit: saturation, and another order of sums")
+    rounding_room: float = Field(default=2.0, description="of the distance between two ways to compute a file here: kernels of another CPU")
     repeated_speed: float = Field(default=0.9, description="time of one input repeated against that of fresh ones, at least")
     own_clock: float = Field(default=0.7, description="share of a call's time that an engine's own clock must report")
     latency_drift: float = Field(default=0.25, description="share by which the calls may grow slower from the first rounds to the last")

@@ -150,8 +150,8 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
         "same label as the twin on 80.0% of 1000 clean images",
     ),
     "file fidelity": (
-        lambda: gates.file_fidelity("e", LOGITS, LOGITS + np.float32(1e-4), exact=True),
-        lambda: gates.file_fidelity("e", LOGITS, LOGITS + np.float32(0.1), exact=True),
+        lambda: gates.file_fidelity("e", LOGITS, LOGITS + np.float32(1e-4), LOGITS),
+        lambda: gates.file_fidelity("e", LOGITS, LOGITS + np.float32(0.1), LOGITS),
         "other logits on 64 of 64 images, at most 0.1 apart; another label on 0",
     ),
     "fresh answers": (

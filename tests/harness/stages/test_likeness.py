@@ -27,11 +27,25 @@ FOUND = np.eye(4, 3, dtype=np.float32)
     ],
 )
 def test_a_file_is_held_against_kernels_that_saturate_alike(monkeypatch, there, here, config, transport, asked, passed):
-    exact: list[bool] = []
+    found, exact = judged(monkeypatch, there, here, config, transport, 0.1)
+    assert (set(exact), found) == (set() if asked is None else {asked}, passed)
 
-    def simulated(artefact: Any, images: Any, *, exact: bool = True, calls: list[bool] = exact) -> Any:
-        calls.append(exact)
-        return FOUND + np.float32(0.1)  # other logits, the same labels
+
+@pytest.mark.parametrize(("transport", "room", "passed"), [("ssh", 0.06, True), ("ssh", 0.04, False), ("local", 0.06, False)])
+def test_another_cpu_may_round_in_other_places(monkeypatch, transport, room, passed):
+    """Twice as far, in the mean, as two ways to compute the file here are apart; seen on a Cortex-A72: 0.4 times (0.0067 and 0.0172)."""
+    assert judged(monkeypatch, VNNI, VNNI, {}, transport, 0.1 + room)[0] is passed
+
+
+def judged(
+    monkeypatch: pytest.MonkeyPatch, there: list[str], here: list[str], config: dict[str, str], transport: str, unfused: float
+) -> tuple[bool | None, list[bool]]:
+    """Whether an engine 0.1 away from its file passes, whose unfused kernels are `unfused` away; and which kernels were asked."""
+    asked: list[bool] = []
+
+    def simulated(artefact: Any, images: Any, *, optimise: bool | None = None, exact: bool = True) -> Any:
+        asked.append(exact)
+        return FOUND + np.float32(unfused if optimise is False else 0.1)  # other logits, the same labels
 
     monkeypatch.setattr(likeness, "simulated_logits", simulated)
     monkeypatch.setattr(likeness, "describe_machine", lambda: {"isa_flags": here})
@@ -39,5 +53,4 @@ def test_a_file_is_held_against_kernels_that_saturate_alike(monkeypatch, there, 
     engine = SimpleNamespace(name="e", exported=SimpleNamespace(artefact=artefact))
     subject = SimpleNamespace(profile=SimpleNamespace(transport=transport), test=SimpleNamespace(images=np.zeros((4, 1, 1, 1), np.uint8)))
     measured = SimpleNamespace(engine=engine, facts=SimpleNamespace(environment={"isa_flags": there}))
-    gate = likeness._file_fidelity(subject, measured, FOUND)  # type: ignore[arg-type]
-    assert (exact, gate.passed) == ([] if asked is None else [asked], passed)
+    return likeness._file_fidelity(subject, measured, FOUND).passed, asked  # type: ignore[arg-type]
