@@ -152,7 +152,7 @@ def _engines(runs: Mapping[str, Run]) -> Table:
             f"{engine.runtime} {engine.runtime_version or ''}",
             estimated(engine.clean),
             *(median(run.record, engine, batch) for batch in batches),
-            size(engine.memory.peak_bytes) if engine.memory and engine.memory.peak_bytes else NONE,
+            WITHHELD if run.record.device.emulated else size(engine.memory.peak_bytes),
             tag(run.record) or "measured",
         )
         for name, run in runs.items()

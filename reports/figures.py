@@ -117,11 +117,14 @@ def _survivors(run: Run) -> Iterator[Figure]:
     if not stages:
         return
     places = {engine.name: place for place, engine in enumerate(run.raw.engines)}
-    names = [_short(f"{stage.attack} ({stage.made_on})" if stage.made_on else stage.attack) for stage in stages]
-    counts = [(places.get(model), [stage.left[model] for stage in stages]) for model in models]
-    text = "; ".join(f"{run.shown(model)}: {left[0]} to {left[-1]}" for model, (_, left) in zip(models, counts, strict=True))
-    caption = "Images left after each attack that counts for the model, in the order they were made. Dashed: the twin."
-    yield Figure(plots.survivors(names, counts, f"Images left after each attack. {text}.", tag(run.record)), caption)
+    stairs = [
+        plots.Stair(_short(run.shown(model)), places.get(model), np.array([stage.left[model] for stage in stages])) for model in models
+    ]
+    text = "; ".join(f"{stair.name}: {stair.left[0]} to {stair.left[-1]}" for stair in stairs)
+    caption = (
+        "Images left after each attack that counts for the model, by its number in the table below; 0: before the first. Dashed: the twin."
+    )
+    yield Figure(plots.survivors(stairs, f"Images left after each attack. {text}.", tag(run.record)), caption)
 
 
 def _curve(run: Run) -> Iterator[Figure]:

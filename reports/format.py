@@ -143,7 +143,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             if value:
                 yield clean(name), clean(", ".join(map(_plain, value)))
         elif value is not None:
-            yield clean(name), clean(_plain(value))
+            yield clean(name), size(value) if name.endswith("_bytes") and type(value) is int else clean(_plain(value))
 
 
 def _plain(value: object) -> str:

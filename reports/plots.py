@@ -64,6 +64,15 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Stair:
+    """Images that a model has right before the first attack and after each, int (attacks + 1,). `place` of the engine; None: the twin."""
+
+    name: str
+    place: int | None
+    left: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Gap:
     """A gap with its bounds and the margin that is allowed, in percentage points."""
 
@@ -211,18 +220,21 @@ def pareto(dots: Sequence[Dot], axis: str, alt: str, mark: str = "") -> str:
     return svg(draw, (5.0, 3.0), alt, mark)
 
 
-def survivors(names: Sequence[str], counts: Sequence[tuple[int | None, Sequence[int]]], alt: str, mark: str = "") -> str:
-    """Images left after each attack: a stair per model. `counts`: place of the engine (None: the twin), and a count per name."""
+def survivors(stairs: Sequence[Stair], alt: str, mark: str = "") -> str:
+    """Images left after each attack: a stair per model."""
 
     def draw(axes: Axes) -> None:
-        steps = np.arange(len(names))
-        for place, (engine, left) in enumerate(counts):
-            shade, dashes = colour(engine), "--" if engine is None else "-"
-            axes.step(steps, left, where="mid", color=shade, linestyle=dashes, linewidth=1.4, zorder=9 - place)
-            axes.plot(steps, left, marker(engine), color=shade, markersize=4, markeredgecolor=PAPER, zorder=9 - place)
-        axes.set_xticks(steps, names, rotation=45, ha="right", rotation_mode="anchor")
+        from matplotlib.ticker import MaxNLocator
+
+        for above, stair in enumerate(stairs):
+            shade, form = colour(stair.place), f"{marker(stair.place)}{'--' if stair.place is None else '-'}"
+            (line,) = axes.plot(np.arange(len(stair.left)), stair.left, form, color=shade, label=stair.name, zorder=len(stairs) + 3 - above)
+            line.set(drawstyle="steps-mid", linewidth=1.4, markersize=4, markeredgecolor=PAPER)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(bottom=0)
+        axes.set_xlabel("attacks")
         axes.set_ylabel("images left")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, borderaxespad=0.2, handlelength=1)
 
     return svg(draw, (7.4, 3.2), alt, mark)
 

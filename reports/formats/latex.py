@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.records import RunRecord
 from reports.compare import median
-from reports.format import NONE, clean, estimated, points, size
+from reports.format import NONE, WITHHELD, clean, estimated, points, size
 from reports.outcomes import attacks_of, none_left
 from reports.run import Run
 from reports.sections.verdict import caveat
@@ -63,8 +63,8 @@ def _engines(record: RunRecord) -> list[dict[str, str]]:
             "Precision": engine.precision_evidence.label if engine.precision_evidence else NONE,
             "Clean": estimated(engine.clean),
             **{f"p50, batch {batch}": median(record, engine, batch) for batch in batches},
-            "Peak memory": size(engine.memory.peak_bytes) if engine.memory.peak_bytes else NONE,
-            "File": size(engine.memory.artefact_bytes) if engine.memory.artefact_bytes else NONE,
+            "Peak memory": WITHHELD if record.device.emulated else size(engine.memory.peak_bytes),
+            "File": size(engine.memory.artefact_bytes),
         }
         for engine in record.engines
     ]

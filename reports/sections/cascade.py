@@ -18,15 +18,15 @@ def section(run: Run) -> Section | None:
         return None
     survivors = table(
         f"Images left at ε = {stages[-1].eps}",
-        ("After", "Made on", "Shown", *(f"{TWIN} (PyTorch)" if name == TWIN else run.shown(name) for name in models)),
+        ("After", "No.", "Made on", "Shown", *(f"{TWIN} (PyTorch)" if name == TWIN else run.shown(name) for name in models)),
         [
-            (stage.attack, stage.made_on or NONE, EMPTY if stage.shown == 0 else count(stage.shown), *_left(stage, models))
-            for stage in stages
+            (stage.attack, str(number), stage.made_on or NONE, EMPTY if stage.shown == 0 else count(stage.shown), *_left(stage, models))
+            for number, stage in enumerate(stages)
         ],
-        numbers=range(2, 3 + len(models)),
-        note="Right when clean and under every attack so far that counts for the model: those on the twin, and those on the engine itself. "
-        "Grey: this attack does not count for it. Shown: images on which the twin or an engine still held out; for the others no attack "
-        "could change the result any more. None left: for no image.",
+        numbers=(1, *range(3, 4 + len(models))),
+        note="No.: in the figure. Right when clean and under every attack so far that counts for the model: those on the twin, and "
+        "those on the engine itself. Grey: this attack does not count for it. Shown: images on which the twin or an engine still held "
+        "out; for the others no attack could change the result any more. None left: for no image.",
     )
     return Section("cascade", "The cascade of attacks", [], [survivors])
 

@@ -22,6 +22,7 @@ def section(run: Run) -> Section:
 
 
 def _decided(record: RunRecord) -> Table:
+    needed = "n to decide: images needed at the disagreement seen. " if any(claim.n_required is not None for claim in record.claims) else ""
     return table(
         "Claims",
         COLUMNS,
@@ -42,8 +43,8 @@ def _decided(record: RunRecord) -> Table:
         ],
         numbers=range(2, 10),
         note="Worst case: an image counts where the model has it right when clean and under every attack of that radius. Gap: twin less "
-        "engine, in percentage points, with one-sided 95 % bounds (Tango). n to decide: images needed at the disagreement seen. p: of a "
-        "gap at least as large as the margin, Holm-adjusted. Control: the float engine; undecided, it does not count.",
+        f"engine, in percentage points, with one-sided 95 % bounds (Tango). {needed}p: of a gap at least as large as the margin, "
+        "Holm-adjusted. Control: the float engine; undecided, it does not count.",
     )
 
 

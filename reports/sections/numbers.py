@@ -44,7 +44,8 @@ def _twin(run: Run) -> list[tuple[str | Cell, ...]]:
     if right is None and robust is None:
         return []
     clean = NONE if right is None else percent(float(right.mean()))
-    return [(f"{TWIN} (PyTorch)", "", "", NONE if robust is None else percent(robust.accuracy), clean, "", "", "")]
+    none = (NONE,) * 3
+    return [(f"{TWIN} (PyTorch)", NONE, NONE, NONE if robust is None else percent(robust.accuracy), clean, *none)]
 
 
 def _engine(record: RunRecord, engine: EngineRecord, batch: str) -> tuple[str | Cell, ...]:

@@ -16,7 +16,7 @@ HEADLINES: dict[Verdict, str] = {
     Verdict.HOLDS: "The robustness claim holds on this device.",
     Verdict.NOT_REFUTED: "Nothing here refutes the robustness claim; transferred attacks alone cannot confirm it.",
     Verdict.INCONCLUSIVE: "These images do not decide the robustness claim.",
-    Verdict.UNTRUSTED: "The figures below decide nothing.",
+    Verdict.UNTRUSTED: "A gate failed: the figures below decide nothing.",
     Verdict.DEGRADED: "The engine is less robust than its twin; whether by more than the margin is open.",
     Verdict.FAILS: "The robustness claim fails on this device.",
     Verdict.ENGINE_FAILED: "An engine did not run, so its claim has no answer.",
@@ -51,13 +51,13 @@ LARGER = {"cifar10-sample": "cifar10"}  # data set -> the whole of it
 
 
 def headline(record: RunRecord) -> str:
-    """The verdict as a plain sentence."""
+    """The verdict as a plain sentence, with the reason of one that nothing may be relied on."""
     if record.verdict is None and record.status == Step.FINISHED:
         return "No verdict: no claim was put to the test."
     if record.verdict is None:
         return f"No verdict yet: the run stopped after the step '{record.status}'."
     worst = decisive(record) if record.verdict == Verdict.UNTRUSTED else None
-    return HEADLINES[record.verdict] + ("" if worst is None else f" {worst.reason}")
+    return HEADLINES[record.verdict] if worst is None else f"The figures below decide nothing. {worst.reason}"
 
 
 def answer(run: Run) -> str:
@@ -131,7 +131,7 @@ def section(run: Run) -> Section:
     if run.lost:
         return _without_verdict(run)
     worst = decisive(record)
-    paragraphs = [headline(record)]
+    paragraphs = [HEADLINES[record.verdict] if record.verdict else headline(record)]  # why stands below
     if worst is not None and worst.gap is not None:
         paragraphs.append(in_words(worst))
     more, _, words = more_images(record).partition("Next: ")

@@ -13,6 +13,7 @@ from synthetic import make_run
 
 from harness.records import Verdict
 from reports.compare import render_comparison, to_text
+from reports.render import render
 
 
 def changed(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
@@ -156,3 +157,13 @@ def test_a_fleet_of_which_one_device_finished_is_one_run(tmp_path):
     make_run(tmp_path / "a")
     text = to_text({"a": tmp_path / "a"})
     assert text.startswith("# resnet18x16-at: 1 run\n") and "1 run of resnet18x16-at." in text
+
+
+def test_of_an_emulated_device_neither_latency_nor_memory_is_shown_beside_others(tmp_path):
+    make_run(tmp_path / "a")
+    record = make_run(tmp_path / "b", emulated=True)
+    assert all(engine.memory.peak_bytes for engine in record.engines)
+    rows = [line for line in to_text({"a": tmp_path / "a", "b": tmp_path / "b"}).splitlines() if line.startswith("| b | ok |")]
+    assert rows and all(row.endswith("| withheld | withheld | withheld | withheld | EMULATED |") for row in rows)
+    latex = render(tmp_path / "b", ["latex"])["latex"].read_text()
+    assert latex.count("withheld & withheld & withheld & withheld &") == len(rows)

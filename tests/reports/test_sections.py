@@ -9,11 +9,11 @@ import pytest
 from synthetic import make_run
 
 from harness.audit.statistics import mcnemar_p
-from harness.records import NoiseFloor, RunRecord, SeededTransfer
+from harness.records import NoiseFloor, RunRecord, SeededTransfer, Verdict
 from reports.format import significant
 from reports.markdown import to_markdown
 from reports.run import Run
-from reports.sections import engines, provenance, robustness, scope
+from reports.sections import engines, provenance, robustness, scope, sections
 
 
 @pytest.mark.parametrize("tier", ["quick", "bench", "qualify"])
@@ -151,3 +151,18 @@ def test_where_the_radius_comes_from_is_said(tmp_path, settings, claimed, expect
     record = record.model_copy(update={"model": record.model.model_copy(update={"claimed_eps": claimed})})
     (table,) = section(Run(tmp_path / "run", record)).tables
     assert {row[0].text: row[1].text for row in table.rows}["Radius ε"] == expected
+
+
+def test_the_reason_of_an_untrusted_run_stands_once_above_its_evidence(tmp_path):
+    record = make_run(tmp_path / "run")
+    claims = [claim.model_copy(update={"verdict": Verdict.UNTRUSTED, "reason": "A gate failed: 'one' (so)."}) for claim in record.claims]
+    record.model_copy(update={"claims": claims, "verdict": Verdict.UNTRUSTED}).save(tmp_path / "run")
+    first = sections(Run.open(tmp_path / "run"))[0]
+    assert first.paragraphs[0] == "A gate failed: the figures below decide nothing."
+    assert [item.text for item in first.lists[0].items] == ["A gate failed: 'one' (so)."]
+
+
+def test_the_rows_of_the_cascade_have_the_numbers_of_its_figure(tmp_path):
+    make_run(tmp_path / "run")
+    (table,) = next(section for section in sections(Run.open(tmp_path / "run")) if section.key == "cascade").tables
+    assert [row[1].text for row in table.rows] == [str(place) for place in range(len(table.rows))] and len(table.rows) > 3

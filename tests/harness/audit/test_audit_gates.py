@@ -398,3 +398,8 @@ def test_an_attack_that_wins_less_than_one_draw_of_noise_fails_though_it_wins_ot
     assert "one draw leaves 80 to 80 of 100 attacked images right (80.0 on average), pgd 95" in gate.observed
     attack[-25:] = -1
     assert gates.noise_floor(draws, attack, "pgd").passed is True
+
+
+def test_where_nothing_was_timed_its_gates_were_not_tested_which_is_not_undecided() -> None:
+    for gate in (gates.timed_outputs("e", None, None), gates.repeated_inputs("e", None)):
+        assert gate.passed is None and gate.observed == "not tested: nothing was timed"
