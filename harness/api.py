@@ -7,6 +7,7 @@ the arguments raises `harness.errors.UsageError`, whose message says what was ex
 from __future__ import annotations
 
 import copy
+import io
 import re
 import shutil
 import tempfile
@@ -198,7 +199,9 @@ def _model_file(model: nn.Module | str | Path, images: Images | str | Path, plac
         ) from error
     path = place / f"{_NAME.sub('-', type(model).__name__)}.pt2"
     place.mkdir(parents=True, exist_ok=True)
-    torch.export.save(program, path)
+    file = io.BytesIO()
+    torch.export.save(program, file)  # into a file on a full disk it says no more than that a position is unexpected
+    path.write_bytes(file.getvalue())
     return str(path.absolute())
 
 

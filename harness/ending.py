@@ -6,15 +6,19 @@ Imports no heavy library.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import errno
 import gc
 import io
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -35,6 +39,9 @@ DISK_FAULTS = (
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG,
     errno.EFBIG, errno.EEXIST, errno.ELOOP,
 )  # fmt: skip
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_BYTES = 1 << 20  # a disk with less than this is the one that a write failed on
+LONGEST_WORD = 4096  # of a command line, that can be a path
 
 
 def end_well(command: Callable[[], object], *, debug: bool) -> int:
@@ -123,7 +130,7 @@ def _say(error: BaseException, code: int, debug: bool) -> None:
     if code == BROKEN_PIPE:
         _discard(sys.stdout)
         return
-    text = f"{error.filename or 'disk'}: {os.strerror(error.errno)}" if isinstance(error, OSError) and error.errno else str(error)
+    text = _of_the_system(error) if isinstance(error, OSError) and error.errno else str(error)
     if code == INTERRUPTED:
         text = "interrupted"
     elif code == INTERNAL:
@@ -139,6 +146,24 @@ def _say(error: BaseException, code: int, debug: bool) -> None:
             sys.stdout.flush()
         except OSError:
             _discard(sys.stdout)
+
+
+def _of_the_system(error: OSError) -> str:
+    """The system's words and the path they are about; of a full disk, which it is, for the error of a write names none."""
+    words = os.strerror(error.errno or 0)
+    if error.errno not in FULL:
+        return f"{error.filename or 'disk'}: {words}"
+    return f"{error.filename or full_place() or 'disk'}: {words}. Make room there; what was finished is kept."
+
+
+def full_place() -> str | None:
+    """The first place whose disk is full, of those that a command writes to: what its line names, this folder, the temporary one."""
+    named = [Path(word.partition("=")[2] or word) for word in sys.argv[1:] if len(word) < LONGEST_WORD]
+    for place in (*named, Path.cwd(), Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError, ValueError):
+            if place.exists() and shutil.disk_usage(place).free < FULL_BYTES:
+                return str(place)
+    return None
 
 
 def _discard(stream: object) -> None:

@@ -10,8 +10,10 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TextIO
 
+from harness.ending import FULL
 from harness.errors import UsageError
 from harness.records import RunRecord
 from harness.settings import LOCK
@@ -41,7 +43,9 @@ class RunFolder:
             raise UsageError(f"another harness is writing to {self.folder}; wait for it or choose another folder") from error
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+            error.filename = str(self.folder)  # a write that finds the disk full names nothing
         if self._lock is not None:
             self._lock.close()
 

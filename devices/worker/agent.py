@@ -5,6 +5,7 @@ Standard library only, Python >= 3.10. Each request is one message; `OPERATIONS`
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import platform
@@ -69,7 +70,8 @@ class Agent:
             except (RequestError, DamagedError) as error:
                 reply = {"error": str(error), "damaged": isinstance(error, DamagedError)}
             except OSError as error:
-                reply = {"error": f"{error.filename or self._jobs.parent}: {error.strerror or error}", "damaged": False}
+                remedy = ". Make room there, as `harness devices clean` does" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+                reply = {"error": f"{error.filename or self._jobs.parent}: {error.strerror or error}{remedy}", "damaged": False}
             self._wire.send(reply)
 
     def close(self) -> None:
@@ -128,7 +130,8 @@ class Agent:
         self._store.make_room(size + ROOM_BYTES, keep, lambda: self._forget(request["job"]))
         if (free := self._store.free_bytes()) < size:
             raise RequestError(
-                f"the disk is full: {free / 2**20:.0f} MiB free at {self._jobs.parent}, {size / 2**20:.0f} MiB needed. Make room there."
+                f"the disk is full: {free / 2**20:.0f} MiB free at {self._jobs.parent}, {size / 2**20:.0f} MiB needed. Make room there, "
+                "as `harness devices clean` does."
             )
         return {"missing": needed, "trimmed": len(gone), "trimmed_bytes": sum(gone.values())}
 

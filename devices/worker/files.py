@@ -17,7 +17,11 @@ def sha256_file(path: Path) -> str:
 
 
 def write_whole(path: Path, content: str | bytes | memoryview) -> None:
-    """Write a file, whole or not at all; its folder is made where there is none."""
+    """Write a file, whole or not at all; its folder is made where there is none.
+
+    Raises:
+        OSError: names the file, also where the disk is full, of which the system's error names none.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{os.getpid()}.tmp")
     try:
@@ -26,5 +30,8 @@ def write_whole(path: Path, content: str | bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)

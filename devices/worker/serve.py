@@ -8,6 +8,7 @@ Needs the Python of the device (>= 3.10), numpy and the runtime; nothing else is
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import io
@@ -63,7 +64,9 @@ def main(arguments: list[str]) -> int:
     except (FormatError, RefusedError) as error:
         wire.send({"protocol": PROTOCOL, "status": "refused", "error": one_line(error)})
     except Exception as error:  # noqa: BLE001 - whatever the runtime raises is this engine's result
-        wire.send({"protocol": PROTOCOL, "status": "crashed", "error": f"{type(error).__name__}: {one_line(error)}"})
+        wire.send(
+            {"protocol": PROTOCOL, "status": "crashed", "error": full_disk(error, folder) or f"{type(error).__name__}: {one_line(error)}"}
+        )
     return 0
 
 
@@ -291,6 +294,14 @@ def to_input(images: Images) -> Floats:
 def one_line(error: BaseException) -> str:
     """What an exception says, in one line."""
     return " ".join(str(error).split())
+
+
+def full_disk(error: Exception, folder: Path) -> str:
+    """Of a write that found no room: where, and what makes some; "" of any other error."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return ""
+    place = (error.filename or folder.resolve(), os.strerror(error.errno))
+    return f"{place[0]}: {place[1]} on the device. Make room there: `harness devices clean` throws away what earlier runs left"
 
 
 def _batches(images: Images, size: int, count: int) -> list[Floats]:

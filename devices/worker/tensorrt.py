@@ -43,6 +43,7 @@ ORIN = "sm87"
 THIS_GPU = "gpu"
 NEEDS_GPU = "needs an NVIDIA GPU and its driver, and finds none"
 MAX_WARNINGS = 20
+UNSHOWN = "sparse kernels were permitted; that any is used is not shown before it runs on its GPU"
 
 Watch = Callable[[str, int, int], None]
 

@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save, save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from devices.worker.files import write_whole
 from harness.errors import UsageError
 from harness.models import grids
 
@@ -31,15 +32,16 @@ MAX_ENTRIES = 2**30  # of one tensor: a damaged shape must not take all memory
 
 
 def pack(weights: dict[str, Tensor], path: Path) -> None:
-    """Write `weights` (float32 or integer tensors) as a packed file.
+    """Write `weights` (float32 or integer tensors) as a packed file, whole or not at all.
 
     Raises:
+        OSError: the disk is full (safetensors' own writer raises an error of its own there).
         UsageError: names that the format could not tell from its own.
     """
     stored = _stored(weights)
     if unpack(stored).keys() != weights.keys():
         raise UsageError(f"{path} cannot be packed: its tensors' names end in .mask, .codes, .shape, .values, .levels or .scale")
-    save_file(stored, path, metadata={KEY: VERSION})
+    write_whole(path, save(stored, metadata={KEY: VERSION}))
 
 
 def packed_bytes(weights: dict[str, Tensor]) -> int:

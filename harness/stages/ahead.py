@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from devices.worker.tensorrt import TARGETS, BuildOptions, RejectedError, TensorrtPlan, build_plans, load_library
+from devices.worker.tensorrt import TARGETS, UNSHOWN, BuildOptions, RejectedError, TensorrtPlan, build_plans, load_library
 from export.errors import ExportError
 from export.flavours import FLAVOURS
 from export.lint import rule_for
@@ -14,6 +14,7 @@ from harness.stages.engines import Steps
 from harness.stages.export import Exported
 
 RUNTIME = "tensorrt"
+ALIKE = 0.01  # sizes of two plans that differ by no more: manifests and names alone can
 
 
 def check_ahead(target: str, builds: int, flavours: tuple[str, ...]) -> None:
@@ -52,7 +53,19 @@ def build_ahead(exported: list[Exported], target: str, builds: int, folder: Path
         for plan in built:
             say(f"{artefact.flavour} built ahead of time for {target} ({TARGETS[target]}), not run: {describe(plan)}")
         plans += built
+    for plan in plans:
+        if remark := of_sparsity(plan, plans):
+            say(remark)
     return plans
+
+
+def of_sparsity(plan: TensorrtPlan, plans: Sequence[TensorrtPlan]) -> str:
+    """What a plan that may use sparse kernels does not show; "" of one that may not."""
+    if not plan.options["sparse"]:
+        return ""
+    alike = [other.path.name for other in plans if not other.options["sparse"] and abs(other.bytes - plan.bytes) <= ALIKE * plan.bytes]
+    size = f" It is as large as {alike[0]}, which has none." if alike else ""
+    return f"{plan.path.name}: {UNSHOWN}.{size}"
 
 
 def describe(plan: TensorrtPlan) -> str:

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from quick_engines import make_linear
 
-from devices.worker.tensorrt import verify_plan
+from devices.worker.tensorrt import BuildOptions, build_plan, verify_plan
 from export.artefact import load_artefact, sha256_file
 from export.errors import ExportError
 from harness import cli
 from harness.records import Parity
-from harness.stages.ahead import build_ahead
+from harness.stages.ahead import build_ahead, of_sparsity
 from harness.stages.export import Exported
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'edge-harness[aot]'")
@@ -89,3 +90,15 @@ def test_without_the_extra_it_is_named(capsys: pytest.CaptureFixture[str], monke
     assert code == 2
     assert "pip install 'edge-harness[aot]'" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_that_may_use_sparse_kernels_shows_none_by_its_size(tmp_path: Path) -> None:
+    file = make_linear(tmp_path).path
+    dense, sparse = (
+        build_plan(file, tmp_path / f"{name}.plan", BuildOptions((1, 2, 4), sparse=name == "sparse", target="sm86"))
+        for name in ("dense", "sparse")
+    )
+    assert of_sparsity(dense, [dense, sparse]) == ""
+    alone = "sparse.plan: sparse kernels were permitted; that any is used is not shown before it runs on its GPU."
+    assert of_sparsity(sparse, [sparse]) == alone
+    assert of_sparsity(sparse, [dense, sparse]) == f"{alone} It is as large as dense.plan, which has none."

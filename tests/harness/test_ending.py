@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,7 +107,32 @@ def test_a_full_disk_behind_the_output_is_one_line() -> None:
         done = subprocess.run(
             [sys.executable, "-m", "harness", "devices", "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
-    assert (done.returncode, done.stderr) == (2, "harness: disk: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        2, "harness: disk: No space left on device. Make room there; what was finished is kept.\n"
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("mount"), reason="only root can mount a small disk")
+@pytest.mark.parametrize("word", ["--out={}/run", "{}"])
+def test_a_full_disk_is_named_although_the_write_names_none(word: str, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(tmp_path / "disk")], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    (tmp_path / "disk" / "run").mkdir()
+    try:
+        code = (
+            "import sys\nfrom pathlib import Path\nfrom harness.ending import end_well\n"
+            f"sys.exit(end_well(lambda: (Path({str(tmp_path)!r}) / 'disk/run/a').write_bytes(bytes(4 << 20)), debug=False))"
+        )
+        said = word.format(tmp_path / "disk")
+        done = subprocess.run([sys.executable, "-c", code, said], capture_output=True, text=True, check=False)
+    finally:
+        subprocess.run(["umount", str(tmp_path / "disk")], check=True)
+    place = said.removeprefix("--out=")
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"harness: {place}: No space left on device. Make room there; what was finished is kept.\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from devices.worker.engines.pieces import in_pieces
 from devices.worker.files import sha256_file
 from devices.worker.reader import Reader
 from devices.worker.spec import RuntimeOptions
-from devices.worker.tensorrt import BuildError, BuildOptions, TensorrtPlan, Watch, build_plan, load_library, log_of
+from devices.worker.tensorrt import UNSHOWN, BuildError, BuildOptions, TensorrtPlan, Watch, build_plan, load_library, log_of
 from devices.worker.trtexec import cross_check
 
 PLANS = (".plan", ".engine", ".trt")  # an engine that is built already
@@ -185,6 +185,7 @@ def _gpu(artefact: Path, build: BuildOptions, watch: Watch) -> Cuda:
             raise RefusedError(f"TensorRT is here, but nothing to run on: {needed}.") from error
         plan = build_plan(artefact, artefact.with_suffix(f".{AHEAD}.plan"), replace(build, target=AHEAD), watch=watch)
         built = f"built ahead of time for {plan.target} by {plan.library} {plan.version}: {plan.bytes:,} bytes in {plan.seconds:.0f} s"
+        built += f"; {UNSHOWN}" if build.sparse else ""
         raise NotRunError(f"{built}; not run: {needed}.") from error
 
 
