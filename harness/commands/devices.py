@@ -27,13 +27,14 @@ def list_devices(as_json: AsJson = False) -> None:
 
     from devices.host.profile import device_names, load_profile
     from harness.commands.device_text import overview
+    from reports.format import clean
 
     profiles = []
     for name in device_names():
         try:
             profiles.append(load_profile(name))
         except DeviceError as error:  # a user's own file: the others are as they were
-            print(f"harness: not usable: {error}", file=sys.stderr)
+            print(f"harness: not usable: {clean(str(error))}", file=sys.stderr)
     if as_json:
         facts = ("name", "aliases", "kind", "transport", "verified_on_hardware", "description")
         print(json.dumps([{fact: getattr(p, fact) for fact in facts} for p in profiles], indent=1))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -90,11 +91,34 @@ def test_a_good_profile_is_read() -> None:
         ({"peaks": [{"unit": "gpu", "source": "S", "tops": {"int8": 1}, "power_mode": "MAX"}]}, "peaks.power_mode has MAX"),
         ({"host": "root@10.0.0.7"}, "without user or address"),
         ({"password": "x"}, r"unknown: \['password'\]"),
+        ({"description": "a\x1b[31mb"}, r"description has the character '\\x1b'; expected plain text"),
+        ({"cpu": {"model": "a\u202eb"}}, r"cpu\.model has the character"),
+        ({"power": {"modes": {"A\x07": 0}}}, r"power\.modes has the character '\\x07'|power has the character"),
+        ({"python": "'"}, 'python is "\'": no closing quotation; expected a command, such as python3'),
+        ({"python": " "}, "python is ' '; expected a command"),
+        ({"python": "-c 1"}, "python is '-c 1'; expected a command"),
+        ({"limits": {"cooldown_s": math.nan}}, r"limits\.cooldown_s is nan; expected a number up to 1e\+15"),
+        ({"limits": {"cooldown_s": math.inf}}, r"limits\.cooldown_s is inf"),
+        ({"limits": {"cooldown_s": 1e6}}, r"limits\.cooldown_s is 1e\+06; expected 86400 or less"),
+        ({"limits": {"rise_c": -7}}, r"limits\.rise_c is -7; expected more than 0"),
+        ({"limits": {"start_temperature_c": 0}}, r"limits\.start_temperature_c is 0; expected more than 0"),
+        ({"cpu": {"affinity": [1 << 70]}}, r"cpu\.affinity is 1\.18e\+21; expected a number up to"),
+        ({"identity": {"memory_gib": math.nan}}, r"identity\.memory_gib is nan"),
+        ({"identity": {"memory_gib": -1}}, r"identity\.memory_gib is -1; expected more than 0"),
+        ({"identity": {"dla_cores": -1}}, r"identity\.dla_cores is -1; expected 0 or more"),
+        ({"telemetry": {"period_ms": 10**9}}, r"telemetry\.period_ms is 1e\+09; expected 60000 or less"),
+        ({"power": {"modes": {"MAXN": -1}}}, r"power\.modes\.MAXN is -1; expected 0 or more"),
+        ({"peaks": [{"unit": "gpu", "source": "S", "tops": {"int8": math.inf}}]}, r"peaks\.tops\.int8 is inf"),
+        ({"emulation": {"machine": "x86_64", "cpu": "-o", "packages": []}}, "emulation.cpu is '-o'; expected a CPU of QEMU"),
     ],
 )
 def test_a_wrong_field_is_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(DeviceError, match=message):
         read_profile({**host(), **change})
+
+
+def test_a_text_of_several_lines_is_one_line() -> None:
+    assert read_profile({**host(), "provenance": "one\n\ttwo"}).provenance == "one  two"
 
 
 def test_a_missing_field_is_named() -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,8 @@ from devices.host.pack import worker_archive
 from devices.host.preflight import preflight
 from devices.host.session import EngineError, EngineId
 from devices.host.station import Station
-from devices.host.transports import connect, ssh
+from devices.host.transports import connect, openssh, ssh
+from devices.host.transports.ssh import user_name
 from devices.worker.kept import MOST_BYTES
 from devices.worker.spec import SPEC
 
@@ -544,6 +546,45 @@ def test_who_cannot_log_in_is_told_why_and_what_to_do(device: sshd.Board, spoil:
         transport.facts()
     assert "\n" not in str(error.value)
     assert not device.cache.exists(), "nothing was sent"
+
+
+def test_the_hint_to_install_a_key_works_for_an_address_with_a_port(device: sshd.Board, tmp_path: Path) -> None:
+    """ssh-copy-id takes no ssh://, and a user and a port apart."""
+    spoil_key(device)
+    profile = replace(device.profile(), host=f"ssh://{user_name()}@{sshd.HOST}:{device.port}")
+    with connect(profile) as transport, pytest.raises(DeviceError) as error:
+        transport.facts()
+    command = re.search(r"ssh-copy-id .*?(?=\. ssh says)", str(error.value))
+    assert command is not None and command[0] == f"ssh-copy-id -p {device.port} {user_name()}@{sshd.HOST}"
+    program, *words = shlex.split(command[0])
+    hint = [program, "-n", "-i", str(device.folder / "other_key.pub"), "-F", str(device.config), *words]
+    (tmp_path / ".ssh").mkdir()
+    tried = subprocess.run(
+        hint, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, env={**os.environ, "HOME": str(tmp_path)}
+    )
+    assert tried.returncode == 0 and "Would have added" in tried.stdout, tried.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "login", "alias"),
+    [
+        ("board", "board", "board"),
+        ("me@board", "me@board", "board"),
+        ("ssh://board", "board", "board"),
+        ("ssh://me@10.0.0.7", "me@10.0.0.7", "10.0.0.7"),
+        ("ssh://me@10.0.0.7:2222/", "-p 2222 me@10.0.0.7", "10.0.0.7"),
+        ("ssh://me@[fe80::1]:2222", "-p 2222 me@fe80::1", "fe80::1"),
+        ("me@fe80::1%eth0", "me@fe80::1%eth0", "fe80::1%eth0"),
+    ],
+)
+def test_the_parts_of_an_address(host: str, login: str, alias: str) -> None:
+    assert openssh._parts(host) == {"login": login, "alias": alias}
+
+
+def test_a_port_belongs_into_an_address(device: sshd.Board) -> None:
+    for host in ("board:22", "me@board:2222"):
+        with pytest.raises(DeviceError, match=rf"'{host}' has a port, which goes into an address only: ssh://{host}$"):
+            connect(replace(device.profile(), host=host))
 
 
 def test_host_keys_are_checked_whatever_the_users_configuration_says(device: sshd.Board) -> None:

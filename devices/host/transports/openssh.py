@@ -40,6 +40,8 @@ _BOOTSTRAP = Path(__file__).parents[2] / "worker" / "bootstrap.py"
 _RUN_BOOTSTRAP = "import sys;exec(sys.stdin.buffer.read(int(sys.argv[1])))"
 _BANNER_LINES = 500  # a login script may print before the agent speaks
 _HOST = re.compile(r"(ssh://)?[A-Za-z0-9_][\w.@:%+\[\]-]*", re.ASCII)
+_WITH_PORT = re.compile(r"[^:/]+:\d+")
+_PLACE = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<name>[^:\[\]]+))(?::(?P<port>\d+))?/?")
 
 # What OpenSSH says -> what it means and what to do; `passing`: it may be over in a minute, as after a restart of the device.
 _FAULTS: tuple[tuple[str, bool, str], ...] = (
@@ -56,11 +58,11 @@ _FAULTS: tuple[tuple[str, bool, str], ...] = (
         "its host key is not known yet. Log in once by hand (ssh {host}), compare the fingerprint with the device's own "
         "(ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub there), and accept it",
     ),
-    (r"Permission denied \(", False, "it accepts no key of yours, and no password is asked for. Install your key: ssh-copy-id {host}"),
+    (r"Permission denied \(", False, "it accepts no key of yours, and no password is asked for. Install your key: ssh-copy-id {login}"),
     (
         r"Could not resolve hostname",
         False,
-        "that name leads nowhere. Add it to ~/.ssh/config (Host {host}, then HostName, User), or pass --host USER@ADDRESS",
+        "that name leads nowhere. Add it to ~/.ssh/config (Host {alias}, then HostName, User), or pass --host USER@ADDRESS",
     ),
     (r"Bad configuration option|Bad owner or permissions|terminating, \d+ bad", False, "your ssh configuration is not accepted"),
     (r"refused|timed out|No route|unreachable", True, "is it on, in this network, and does its SSH server run? Try: ssh {host}"),
@@ -149,9 +151,8 @@ class Session:
             return UnreachableError(f"{self._host}: the agent ended with exit code {code}: {last}", passing=False)
         for pattern, passing, meaning in _FAULTS:
             if found := next((line for line in lines if re.search(pattern, line)), None):
-                return UnreachableError(
-                    f"{self._host} cannot be reached: {meaning.format(host=self._host)}. ssh says: {found.strip('@ ')}", passing=passing
-                )
+                said = meaning.format(host=self._host, **_parts(self._host))
+                return UnreachableError(f"{self._host} cannot be reached: {said}. ssh says: {found.strip('@ ')}", passing=passing)
         return UnreachableError(f"{self._host} cannot be reached. ssh says: {last}", passing=True)
 
     def close(self) -> None:
@@ -172,6 +173,16 @@ def check_host(host: str) -> None:
     """Raise `DeviceError` unless `host` can be a destination and nothing else, such as an option."""
     if not _HOST.fullmatch(host):
         raise DeviceError(f"'{host}' is no host; expected USER@ADDRESS or an alias of your ssh configuration")
+    if _WITH_PORT.fullmatch(host):
+        raise DeviceError(f"'{host}' has a port, which goes into an address only: ssh://{host}")
+
+
+def _parts(host: str) -> dict[str, str]:
+    """`login`: as ssh-copy-id takes it, which knows no address with ssh://; `alias`: as `Host` of the configuration does."""
+    user, _, place = host.removeprefix("ssh://").rpartition("@")
+    found = _PLACE.fullmatch(place) if host.startswith("ssh://") else None
+    name, port = (found["six"] or found["name"], found["port"]) if found else (place, None)
+    return {"login": f"{f'-p {port} ' if port else ''}{f'{user}@' if user else ''}{name}", "alias": name}
 
 
 def drop_connection(host: str) -> None:
