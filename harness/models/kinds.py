@@ -1,8 +1,9 @@
-"""Which files can be a model, by their names. Imports no torch: a wrong name is answered at once."""
+"""Which files can be a model, by their names and their first bytes. Imports no torch: a wrong file is answered at once."""
 
 from __future__ import annotations
 
 import difflib
+import zipfile
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,9 @@ SAVE = (
     "torch.export.save(torch.export.export(model.eval(), (torch.rand(2, 3, 32, 32),), dynamic_shapes=({0: torch.export.Dim('n')},)), "
     "'model.pt2'), then give --model model.pt2"
 )  # the one way that asks for nothing but the network itself
+SAVE_AGAIN = "Save it again with torch.export.save of PyTorch 2.9 or newer, or give the weights as .safetensors with --arch"
 MOST_LOOKED_AT = 10_000  # entries of a folder
+READ_AT_ONCE = 64 << 20  # bytes: a larger ONNX file is read once, when it is loaded
 
 
 def kind_of(path: Path) -> str:
@@ -27,6 +30,7 @@ def check_kind(path: Path) -> None:
 
     Raises:
         UsageError: a pickle, a file that is not there, or one of another kind.
+        ExportError: no ONNX file, by its name one.
     """
     if kind_of(path) in PICKLES:
         raise UsageError(
@@ -37,8 +41,51 @@ def check_kind(path: Path) -> None:
     if kind_of(path) in READABLE:
         if not path.exists():
             raise UsageError(f"there is no file {path}. {_nearby(path)}")
+        _check_content(path)
     elif path.exists():
         raise UsageError(f"{path} is of no known kind. Expected a zoo name or a file {', '.join(READABLE)}.")
+
+
+def _check_content(path: Path) -> None:
+    """Refuse a file that is of another format than its name says. What is inside is for whoever loads it."""
+    if not path.is_file():
+        raise UsageError(f"{path} is not a file")
+    match kind_of(path):
+        case ".onnx" if path.stat().st_size <= READ_AT_ONCE:
+            from export.checked import parse_onnx
+
+            parse_onnx(path)
+        case ".safetensors":
+            from safetensors import SafetensorError, safe_open
+
+            try:
+                with safe_open(path, "np"):
+                    pass
+            except (OSError, SafetensorError) as error:
+                raise no_safetensors(path, error) from error
+        case ".pt2" if not zipfile.is_zipfile(path):
+            raise UsageError(f"{path} is not a torch.export program: it is not a zip file. {SAVE_AGAIN}.")
+
+
+def check_arch(path: Path, arch: str | None) -> None:
+    """Refuse weights whose architecture nobody names. Raises UsageError."""
+    if kind_of(path) == ".safetensors" and arch is None and not path.with_suffix(".json").exists():
+        raise without_arch(path)
+
+
+def without_arch(path: Path) -> UsageError:
+    """The error for weights without an architecture, or with a card that is not theirs."""
+    card = path.with_suffix(".json")
+    beside = f"the card {card.name} beside it is damaged or of other weights" if card.exists() else f"no card {card.name} lies beside it"
+    return UsageError(
+        f"{path} holds weights alone, and {beside}: name their architecture with --arch (zoo, torchvision or timm name). "
+        f"A network of your own: {SAVE}."
+    )
+
+
+def no_safetensors(path: Path, error: Exception) -> UsageError:
+    """The error for a file that safetensors cannot read."""
+    return UsageError(f"{path} is not a readable safetensors file: {str(error).splitlines()[0]}")
 
 
 def _nearby(path: Path) -> str:

@@ -19,7 +19,7 @@ from harness.data.picture import Resize
 from harness.errors import UsageError
 from harness.models import probe
 from harness.models.architectures import image_size_of, is_architecture, published_resize
-from harness.models.kinds import READABLE, SAVE, check_kind, kind_of
+from harness.models.kinds import READABLE, SAVE, check_kind, kind_of, without_arch
 from harness.models.normalisation import given_twice, with_normalisation
 from harness.models.onnx_graph import read_onnx
 from harness.models.pt2 import read_pt2
@@ -229,14 +229,7 @@ def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, Load
 
 def _safetensors(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:
     if options.arch is None:
-        card = path.with_suffix(".json")
-        beside = (
-            f"the card {card.name} beside it is damaged or of other weights" if card.exists() else f"no card {card.name} lies beside it"
-        )
-        raise UsageError(
-            f"{path} holds weights alone, and {beside}: name their architecture with --arch (zoo, torchvision or timm name). "
-            f"A network of your own: {SAVE}."
-        )
+        raise without_arch(path)
     network, size, data = network_from(path, options.arch, options.classes, options.image_size), options.image_size, options.data_shape
     if data is not None and data[0] != CHANNELS:
         raise UsageError(

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from harness.errors import UsageError
 from harness.models.interpreter import GraphInterpreter, Instruction, Ref
+from harness.models.kinds import SAVE_AGAIN
 from harness.models.pt2_operators import check_kinds, checked_int, find_operator, is_layer
 from harness.models.pt2_sizes import check_sizes
 from harness.models.pt2_straight import cast, names_in, returning_casts
 from harness.models.weights import refuse_non_finite
 
 SCHEMA_MAJOR = 8
-REMEDY = "Save it again with torch.export.save of PyTorch 2.9 or newer, or give the weights as .safetensors with --arch"
 
 REMEDY_OPERATORS = "Others often go when the program is saved after .run_decompositions()."
 
@@ -78,9 +78,9 @@ def read_pt2(path: Path) -> Program:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise UsageError(f"{path} is not a torch.export program: {error}. {REMEDY}.") from error
+        raise UsageError(f"{path} is not a torch.export program: {error}. {SAVE_AGAIN}.") from error
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, RecursionError, StopIteration) as error:
-        raise UsageError(f"{path} is damaged: {type(error).__name__} {str(error).splitlines()[:1]}. {REMEDY}.") from error
+        raise UsageError(f"{path} is damaged: {type(error).__name__} {str(error).splitlines()[:1]}. {SAVE_AGAIN}.") from error
 
 
 class Archive:
@@ -91,7 +91,7 @@ class Archive:
         names = archive.namelist()
         self.root, self.names = names[0].split("/")[0] if names else "", frozenset(names)
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise UsageError(f"{path} has compressed records, which torch.export.save does not write. {REMEDY}.")
+            raise UsageError(f"{path} has compressed records, which torch.export.save does not write. {SAVE_AGAIN}.")
 
     def has(self, name: str) -> bool:
         """Whether there is such a record."""
@@ -104,7 +104,7 @@ class Archive:
             UsageError: there is none.
         """
         if not self.has(name):
-            raise UsageError(f"{self.path} is not a torch.export program of this version: it lacks {name}. {REMEDY}.")
+            raise UsageError(f"{self.path} is not a torch.export program of this version: it lacks {name}. {SAVE_AGAIN}.")
         return self.archive.read(f"{self.root}/{name}")
 
     def json(self, name: str) -> Any:
@@ -125,7 +125,7 @@ class Archive:
         for name, entry in self.json(f"data/{folder}/model_{folder}_config.json")["config"].items():
             record, view = entry["path_name"], json.dumps(entry, sort_keys=True)
             if entry["use_pickle"] or not re.fullmatch(r"(weight|tensor)_\d+", record):
-                raise UsageError(f"{self.path}: '{name}' is stored as a pickle, which is never loaded. {REMEDY}.")
+                raise UsageError(f"{self.path}: '{name}' is stored as a pickle, which is never loaded. {SAVE_AGAIN}.")
             if record not in records:
                 records[record] = bytearray(self.read(f"data/{folder}/{record}"))
             if view not in views:
@@ -134,7 +134,7 @@ class Archive:
                 held += tensor.nbytes
             found[name] = views[view]
             if held > VIEWS * largest:
-                raise UsageError(f"{self.path} makes {held:,} bytes of weights from {largest:,}: damaged or hostile. {REMEDY}.")
+                raise UsageError(f"{self.path} makes {held:,} bytes of weights from {largest:,}: damaged or hostile. {SAVE_AGAIN}.")
         return found
 
 
@@ -147,7 +147,9 @@ def _view(raw: bytearray, meta: dict[str, Any], largest: int, name: str) -> Tens
     dtype = DTYPES[meta["dtype"]]
     size, stride = ([item["as_int"] for item in meta[key]] for key in ("sizes", "strides"))
     if (needed := math.prod(size) * dtype.itemsize) > largest:
-        raise UsageError(f"{name} claims {needed:,} bytes, shape {tuple(size)}, in a file of {largest:,}: damaged or hostile. {REMEDY}.")
+        raise UsageError(
+            f"{name} claims {needed:,} bytes, shape {tuple(size)}, in a file of {largest:,}: damaged or hostile. {SAVE_AGAIN}."
+        )
     if not raw:
         return torch.zeros(size, dtype=dtype)
     flat = torch.frombuffer(raw, dtype=dtype)
@@ -158,7 +160,9 @@ def _read(archive: Archive) -> Program:
     stored = archive.json("models/model.json")
     version = stored["schema_version"]
     if version["major"] != SCHEMA_MAJOR:
-        raise UsageError(f"{archive.path} has schema {version['major']}.{version['minor']}; this version reads {SCHEMA_MAJOR}. {REMEDY}.")
+        raise UsageError(
+            f"{archive.path} has schema {version['major']}.{version['minor']}; this version reads {SCHEMA_MAJOR}. {SAVE_AGAIN}."
+        )
     module = stored["graph_module"]
     graph, signature = module["graph"], module["signature"]
     source, weights = _inputs(archive, signature["input_specs"])

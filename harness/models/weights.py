@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from harness.errors import UsageError
 from harness.models.architectures import build, head_keys, namesakes
+from harness.models.kinds import no_safetensors
 from harness.models.packed import is_packed, unpack
 from harness.models.remedies import remedy
 from harness.models.variants import FILTERS, fit_to, split
@@ -32,7 +33,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise UsageError(f"there is no file {path}" if not path.exists() else f"{path} is not a file")
         weights = unpack(load_file(path)) if is_packed(path) else load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise UsageError(f"{path} is not a readable safetensors file: {str(error).splitlines()[0]}") from error
+        raise no_safetensors(path, error) from error
     if not weights:
         raise UsageError(f"{path} holds no tensor")
     return weights

@@ -18,7 +18,7 @@ from harness.attacks.executors import check_executor
 from harness.attacks.table import ALIASES, Attack, resolve
 from harness.errors import UsageError, unknown
 from harness.measurement.simulation import check_simulated, is_simulated
-from harness.models.kinds import check_kind
+from harness.models.kinds import check_arch, check_kind
 from harness.settings import FILE, OWN, Settings, check_numbers, engine_name, is_own
 from harness.sources import find_source
 
@@ -35,6 +35,7 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     plugins.load(settings.plugins)
     check_numbers(settings)
     check_kind(Path(settings.model))
+    check_arch(Path(settings.model), settings.arch)
     check_executor(settings.executor, settings.address)
     profile = find_profile(settings.device, emulate=settings.emulate, host=settings.host)
     for flavour in settings.flavour_names:

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
 
 import pytest
-from crowded import make_crowded
 from synthetic import make_run
 
 from harness.errors import UntrustedError, UsageError
@@ -89,13 +87,3 @@ def test_importing_the_reports_imports_no_plotting_and_no_torch():
     heavy = "{'torch', 'pandas', 'matplotlib', 'seaborn', 'scipy', 'jinja2', 'PIL'}"
     code = f"import sys, reports.render, reports.terminal; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-
-
-@pytest.mark.slow(10)
-def test_a_large_runs_report_takes_six_seconds_of_a_processor_at_most(tmp_path):
-    """1,000 images on six engines, the command as it is typed. Time of the processor, so that other programs do not count."""
-    make_crowded(tmp_path / "run", n=1000, n_clean=1000, rounds=5)
-    before = os.times()
-    subprocess.run([sys.executable, "-m", "harness", "report", str(tmp_path / "run")], check=True, capture_output=True)
-    after = os.times()
-    assert after.children_user + after.children_system - before.children_user - before.children_system <= 6

@@ -1,0 +1,66 @@
+"""How soon a command answers, in seconds of the processor: those of a busy machine are the same, and the clock's are not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+sys.path.append(str(Path(__file__).parent / "reports"))
+
+from crowded import make_crowded
+
+TRIES = 3  # of which the fastest counts: another program can only slow one down
+
+
+def spent_s(*words: str, expected: int = 0) -> float:
+    """Processor seconds, user's and system's, of one command of the program, its children included."""
+    seen = []
+    for _ in range(TRIES):
+        with subprocess.Popen([sys.executable, "-m", "harness", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            assert process.stderr is not None
+            said = process.stderr.read().decode()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == expected, said
+        assert "Traceback" not in said
+        seen.append(usage.ru_utime + usage.ru_stime)
+    return min(seen)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two runs of six engines on 1,000 images."""
+    folders = [tmp_path_factory.mktemp("runs") / name for name in ("first", "second")]
+    for folder in folders:
+        make_crowded(folder, n=1000, n_clean=1000, rounds=20)
+    return folders
+
+
+def test_help_and_wrong_usage_answer_at_once() -> None:
+    assert spent_s("--help") <= 0.4
+    assert spent_s("bench", "--help") <= 0.6
+    assert spent_s("bench", "--smaples", "64", expected=2) <= 1
+    assert spent_s("bench", "--tier", "quik", expected=2) <= 1
+    assert spent_s("report", "no such folder", expected=2) <= 1
+
+
+@pytest.mark.parametrize("name", ["absent.onnx", "text.onnx", "text.safetensors", "text.pt2", "text.pth", "weights.safetensors"])
+def test_a_wrong_model_file_is_refused_soon(tmp_path: Path, name: str) -> None:
+    """What is of another format than its name says, and weights that nobody names the architecture of; nothing large is imported for it."""
+    if name.startswith("text"):
+        (tmp_path / name).write_text("no model")
+    elif name.startswith("weights"):
+        save_file({"weight": np.zeros((2, 2), np.float32)}, tmp_path / name)
+    assert spent_s("bench", "--model", str(tmp_path / name), expected=2) <= 1.5
+
+
+@pytest.mark.slow(25)
+def test_a_report_of_six_engines_and_the_comparison_of_two(runs: list[Path]) -> None:
+    assert spent_s("report", str(runs[0])) <= 6
+    assert spent_s("compare", *map(str, runs)) <= 2
