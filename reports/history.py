@@ -177,7 +177,7 @@ def read_records(folder: Path) -> tuple[dict[str, RunRecord], list[str]]:
         try:
             record = RunRecord.load(path.parent)
         except (UntrustedError, UsageError) as error:
-            left_out.append(f"{name}: {error}")
+            left_out.append(f"{name}: {str(error).removesuffix('.')}")
             continue
         if record.status == Step.FINISHED:
             records[name] = record

@@ -80,7 +80,7 @@ def render(run: Path, formats: Sequence[str], *, strict: bool = False) -> dict[s
         if content is not None:
             written[name] = _write(opened.folder, form.file, content)
     if opened.faults:
-        names = ", ".join(map(str, written.values())) or "nothing"
+        names = ", ".join(dict.fromkeys(map(str, written.values()))) or "nothing"
         raise UntrustedError(f"{next(iter(opened.faults))} What could still be read was written, and says so: {names}")
     return written
 
