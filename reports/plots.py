@@ -157,7 +157,7 @@ def security_curve(lines: Sequence[Line], axis: str, alt: str, mark: str = "") -
         axes.set_ylim(0, 100)
         axes.set_xlabel(axis)
         axes.set_ylabel("right, %")
-        axes.legend(loc="upper right")
+        legend_above(axes)
 
     return svg(draw, (5.0, 3.2), alt, mark)
 
@@ -184,7 +184,7 @@ def rounds(engines: Sequence[Turns], alt: str, mark: str = "") -> str:
                 )
             axes.set_ylabel(label)
         rows[0].set_ylim(bottom=0)
-        rows[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, borderaxespad=0.2, handlelength=1.4)
+        legend_above(rows[0])
         rows[-1].set_xticks(np.unique(np.linspace(1, max(len(one.median) for one in engines), 10).round().astype(int)))
         rows[-1].set_xlabel("round")
 
@@ -215,7 +215,7 @@ def pareto(dots: Sequence[Dot], axis: str, alt: str, mark: str = "") -> str:
         axes.set_ylim(0, min(105.0, max(5.0, 120 * max(dot.interval[1] for dot in dots))))
         axes.set_xlabel(axis)
         axes.set_ylabel("robust, %")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, borderaxespad=0.2, handlelength=1)
+        legend_above(axes)
 
     return svg(draw, (5.0, 3.0), alt, mark)
 
@@ -234,9 +234,14 @@ def survivors(stairs: Sequence[Stair], alt: str, mark: str = "") -> str:
         axes.set_ylim(bottom=0)
         axes.set_xlabel("attacks")
         axes.set_ylabel("images left")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, borderaxespad=0.2, handlelength=1)
+        legend_above(axes)
 
     return svg(draw, (7.4, 3.2), alt, mark)
+
+
+def legend_above(axes: Axes) -> None:
+    """The names of the curves over the picture, where they hide none of them."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, borderaxespad=0.2, handlelength=1.4)
 
 
 def svg(draw: Callable[[Axes], None], inches: tuple[float, float], alt: str, mark: str) -> str:
