@@ -135,11 +135,11 @@ def check_members(fleet: FleetRecord, folder: Path) -> None:
 
 def go_on(fleet: FleetRecord, folder: Path) -> FleetRecord:
     """Make what is shared, run what has not finished, computers side by side, and render the comparison."""
+    tell([entry for entry in fleet.members if entry.fault])
+    before = {entry.folder for entry in fleet.members if entry.fault}
     prepare(fleet, folder)
     fleet.save(folder)
-    for entry in fleet.members:
-        if entry.fault:
-            print(f"{entry.member.name} | not reached, the others go on: {entry.fault}", file=sys.stderr, flush=True)
+    tell([entry for entry in fleet.members if entry.fault and entry.folder not in before])
     computers: dict[str, list[Entry]] = defaultdict(list)
     for entry in opened(fleet, folder):
         computers[computer(entry, folder)].append(entry)
@@ -158,6 +158,12 @@ def go_on(fleet: FleetRecord, folder: Path) -> FleetRecord:
     runs = {entry.folder: folder / entry.folder for entry in opened(fleet, folder) if status(folder, entry) == Step.FINISHED}
     render_comparison(runs, folder, list(without_run(fleet, folder)))
     return fleet
+
+
+def tell(lost: list[Entry]) -> None:
+    """Say which members were not reached, and why."""
+    for entry in lost:
+        print(f"{entry.member.name} | not reached, the others go on: {entry.fault}", file=sys.stderr, flush=True)
 
 
 def prepare(fleet: FleetRecord, folder: Path) -> None:
