@@ -20,7 +20,7 @@ from devices.worker.spec import RuntimeOptions
 
 METHOD = "forward"
 FLOAT = 6  # of torch's ScalarType, as the program's metadata gives it
-MISSING = "Install it for the Python that runs the worker: pip install executorch (it brings PyTorch)."
+MISSING = "Install it for the Python that runs the worker: pip install executorch torch (it brings no PyTorch of its own)."
 
 
 class ExecuTorch:

@@ -1,1 +1,0 @@
-"""ExecuTorch's runtime without ExecuTorch; see `runtime`."""
