@@ -88,9 +88,8 @@ def test_what_is_missing_is_told_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    unread = tmp_path / "empty.safetensors"
-    unread.touch()
-    assert harness("bench", "--device", "x86-avx2", "--model", str(unread), "--out", str(tmp_path / "run")) == 4
+    monkeypatch.setattr("harness.stages.subject.load_twin", lambda *_, **__: pytest.fail("the model was read before"))
+    assert harness("bench", "--device", "x86-avx2", "--out", str(tmp_path / "run")) == 4
     assert f"harness: qemu-x86_64-static is not installed on this machine. Install it: {INSTALL_QEMU}\n" == capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
