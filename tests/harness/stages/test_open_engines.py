@@ -161,5 +161,6 @@ def test_what_is_told_after_opening_is_not_shown(monkeypatch, capsys):
     with Steps("ort-int8") as steps:
         steps("load", 0, 2)
         assert "ort-int8: load: 0/2" in capsys.readouterr().err
+    capsys.readouterr()  # the seconds, shown meanwhile
     steps("load", 0, 2)
     assert capsys.readouterr().err == ""

@@ -105,7 +105,7 @@ def test_a_result_made_anew_takes_the_others_place_at_the_end(tmp_path: Path) ->
     assert (cache.place("runs", KEY) / "number").read_text() == "2"
 
 
-SAYS_NOTHING = {"allocator", "cards", "errors", "progress", "ray_cluster", "toml"}  # modules that a result does not follow from
+SAYS_NOTHING = {"allocator", "cards", "ending", "errors", "progress", "ray_cluster", "toml"}  # modules that a result does not follow from
 
 
 @pytest.mark.parametrize("what", [ATTACKING, BENCHING, EVALUATING], ids=["attacking", "benching", "evaluating"])
