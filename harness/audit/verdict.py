@@ -197,7 +197,7 @@ def _engine_failed(comparison: Comparison, margin: float) -> Claim:
         mcnemar_p=None,
         relative_robustness=None,
         relative_ci95=None,
-        reason=f"The engine gave no usable output: {comparison.error or 'no reason was recorded'}.",
+        reason=f"The engine gave no usable output: {(comparison.error or 'no reason was recorded').rstrip('.')}.",
     )
 
 
