@@ -60,6 +60,13 @@ def test_a_wrong_model_file_is_refused_soon(tmp_path: Path, name: str) -> None:
     assert spent_s("bench", "--model", str(tmp_path / name), expected=2) <= 1.5
 
 
+@pytest.mark.parametrize("name", ["absent.npz", "absent", "text.npz", "text.csv"])
+def test_wrong_data_is_refused_soon(tmp_path: Path, name: str) -> None:
+    if name.startswith("text"):
+        (tmp_path / name).write_text("no images")
+    assert spent_s("bench", "--data", str(tmp_path / name), expected=2) <= 1.5
+
+
 @pytest.mark.slow(25)
 def test_a_report_of_six_engines_and_the_comparison_of_two(runs: list[Path]) -> None:
     assert spent_s("report", str(runs[0])) <= 6

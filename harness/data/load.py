@@ -17,7 +17,7 @@ from harness.data.remarks import remarks_of
 from harness.data.split import Choose, set_aside, stratified, whole, without_copies
 from harness.errors import UsageError
 
-__all__ = ["NAMES", "load_all", "load_data", "peek_shape", "stratified"]
+__all__ = ["NAMES", "check_data", "load_all", "load_data", "peek_shape", "stratified"]
 
 NAMES = ("cifar10-sample", "cifar10")
 
@@ -47,6 +47,7 @@ def load_data(
     Raises:
         UsageError: there is no such data, it is damaged, or it does not fit the model.
     """
+    check_data(name)
     try:
         test, calibration = _read(name, input_shape, seed, choose, resize)
     except (OSError, ValueError) as error:  # ValueError: a name that cannot be a path
@@ -68,6 +69,28 @@ def peek_shape(name: str) -> tuple[int, int, int] | None:
     if name in NAMES:
         return 3, 32, 32
     return images_shape(Path(name)) if Path(name).suffix.lower() == ".npz" else None
+
+
+def check_data(name: str) -> None:
+    """Refuse what is no data by its name, or an .npz without the arrays that it must hold, before anything large is imported.
+
+    Raises:
+        UsageError: says what was expected.
+    """
+    path = Path(name)
+    try:
+        if name in NAMES or path.is_dir():
+            return
+        if path.suffix.lower() == ".npz":
+            open_npz(path)
+            return
+        if path.exists():
+            raise UsageError(f"data {path} is neither an .npz nor a folder. Expected {', '.join(NAMES)}, FILE.npz or a folder CLASS/IMAGE.")
+    except (OSError, ValueError) as error:  # ValueError: a name that cannot be a path
+        raise UsageError(f"cannot read data '{name[:80]}': {getattr(error, 'strerror', None) or error}") from error
+    near = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise UsageError(f"there is no data '{name}'.{hint} Choices: {', '.join(NAMES)}, FILE.npz, a folder CLASS/IMAGE.")
 
 
 def load_all(name: str) -> Dataset:
@@ -93,14 +116,8 @@ def _read(
     path = Path(name)
     if path.is_dir():
         return set_aside(open_folder(path, input_shape, resize), seed, choose)
-    if path.suffix.lower() == ".npz":
-        data, calibration = open_npz(path)
-        return set_aside(data, seed, choose) if calibration is None else _chosen(data, calibration, choose)
-    if path.exists():
-        raise UsageError(f"data {path} is neither an .npz nor a folder. Expected {', '.join(NAMES)}, FILE.npz or a folder CLASS/IMAGE.")
-    near = difflib.get_close_matches(name, NAMES, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise UsageError(f"there is no data '{name}'.{hint} Choices: {', '.join(NAMES)}, FILE.npz, a folder CLASS/IMAGE.")
+    data, calibration = open_npz(path)
+    return set_aside(data, seed, choose) if calibration is None else _chosen(data, calibration, choose)
 
 
 def _chosen(data: Source, calibration: Source, choose: Choose | None) -> tuple[Dataset, Dataset]:

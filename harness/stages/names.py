@@ -16,6 +16,7 @@ from export.flavours import FLAVOURS
 from harness import plugins
 from harness.attacks.executors import check_executor
 from harness.attacks.table import ALIASES, Attack, resolve
+from harness.data.load import check_data
 from harness.errors import UsageError, unknown
 from harness.measurement.simulation import check_simulated, is_simulated
 from harness.models.kinds import check_arch, check_kind
@@ -35,6 +36,7 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     plugins.load(settings.plugins)
     check_numbers(settings)
     check_kind(Path(settings.model))
+    check_data(settings.data)
     check_arch(Path(settings.model), settings.arch)
     check_executor(settings.executor, settings.address)
     profile = find_profile(settings.device, emulate=settings.emulate, host=settings.host)
