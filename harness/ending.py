@@ -26,6 +26,7 @@ import typer
 
 from devices.host.errors import DeviceError
 from devices.worker.errors import BuildError
+from devices.worker.files import FULL
 from export.errors import ExportError
 from harness.errors import HarnessError
 
@@ -36,10 +37,9 @@ BROKEN_PIPE = 141  # 128 and the number of SIGPIPE
 
 # What a path or a disk can be blamed for; any other OSError is a fault of this program.
 DISK_FAULTS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG,
+    *FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG,
     errno.EFBIG, errno.EEXIST, errno.ELOOP,
 )  # fmt: skip
-FULL = (errno.ENOSPC, errno.EDQUOT)
 FULL_BYTES = 1 << 20  # a disk with less than this is the one that a write failed on
 LONGEST_WORD = 4096  # of a command line, that can be a path
 

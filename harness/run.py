@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from harness.ending import FULL
+from devices.worker.files import FULL
 from harness.errors import UsageError
 from harness.records import RunRecord
 from harness.settings import LOCK

@@ -5,7 +5,6 @@ Standard library only, Python >= 3.10. Each request is one message; `OPERATIONS`
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import os
 import platform
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from devices.worker.emulator import emulator
+from devices.worker.files import FULL
 from devices.worker.gpu_access import barred
 from devices.worker.kept import clear
 from devices.worker.lock import DeviceLock
@@ -70,7 +70,7 @@ class Agent:
             except (RequestError, DamagedError) as error:
                 reply = {"error": str(error), "damaged": isinstance(error, DamagedError)}
             except OSError as error:
-                remedy = ". Make room there, as `harness devices clean` does" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+                remedy = ". Make room there, as `harness devices clean` does" if error.errno in FULL else ""
                 reply = {"error": f"{error.filename or self._jobs.parent}: {error.strerror or error}{remedy}", "damaged": False}
             self._wire.send(reply)
 

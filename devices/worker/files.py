@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what the system says of a write that found no room
 
 
 def sha256_file(path: Path) -> str:

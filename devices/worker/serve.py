@@ -8,7 +8,6 @@ Needs the Python of the device (>= 3.10), numpy and the runtime; nothing else is
 
 from __future__ import annotations
 
-import errno
 import gc
 import hashlib
 import io
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from devices.worker.caller import end_with_caller
 from devices.worker.engines import Loaded, NotRunError, RefusedError, make_engine
 from devices.worker.environment import describe_machine, resident_bytes
+from devices.worker.files import FULL
 from devices.worker.loadgen import drive
 from devices.worker.monitor import Monitor
 from devices.worker.peaks import SECONDS, cpu_peaks
@@ -298,7 +298,7 @@ def one_line(error: BaseException) -> str:
 
 def full_disk(error: Exception, folder: Path) -> str:
     """Of a write that found no room: where, and what makes some; "" of any other error."""
-    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if not isinstance(error, OSError) or error.errno not in FULL:
         return ""
     place = (error.filename or folder.resolve(), os.strerror(error.errno))
     return f"{place[0]}: {place[1]} on the device. Make room there: `harness devices clean` throws away what earlier runs left"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,11 +49,9 @@ def load_data(
     Raises:
         UsageError: there is no such data, it is damaged, or it does not fit the model.
     """
-    check_data(name)
-    try:
+    with _readable(name):
+        _check_name(name)
         test, calibration = _read(name, input_shape, seed, choose, resize)
-    except (OSError, ValueError) as error:  # ValueError: a name that cannot be a path
-        raise UsageError(f"cannot read data '{name[:80]}': {getattr(error, 'strerror', None) or error}") from error
     _check_size(test, input_shape)
     _check_size(calibration, input_shape)
     _check_labels(test, classes)
@@ -77,20 +77,30 @@ def check_data(name: str) -> None:
     Raises:
         UsageError: says what was expected.
     """
+    with _readable(name):
+        _check_name(name)
+        if Path(name).suffix.lower() == ".npz" and not Path(name).is_dir():
+            open_npz(Path(name))
+
+
+def _check_name(name: str) -> None:
     path = Path(name)
-    try:
-        if name in NAMES or path.is_dir():
-            return
-        if path.suffix.lower() == ".npz":
-            open_npz(path)
-            return
-        if path.exists():
-            raise UsageError(f"data {path} is neither an .npz nor a folder. Expected {', '.join(NAMES)}, FILE.npz or a folder CLASS/IMAGE.")
-    except (OSError, ValueError) as error:  # ValueError: a name that cannot be a path
-        raise UsageError(f"cannot read data '{name[:80]}': {getattr(error, 'strerror', None) or error}") from error
+    if name in NAMES or path.is_dir() or path.suffix.lower() == ".npz":
+        return
+    if path.exists():
+        raise UsageError(f"data {path} is neither an .npz nor a folder. Expected {', '.join(NAMES)}, FILE.npz or a folder CLASS/IMAGE.")
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     raise UsageError(f"there is no data '{name}'.{hint} Choices: {', '.join(NAMES)}, FILE.npz, a folder CLASS/IMAGE.")
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """What the system says of data that it cannot read, as UsageError."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a name that cannot be a path
+        raise UsageError(f"cannot read data '{name[:80]}': {getattr(error, 'strerror', None) or error}") from error
 
 
 def load_all(name: str) -> Dataset:
