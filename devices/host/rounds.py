@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -23,7 +24,8 @@ WINDOW_S = 0.1
 WINDOW_CALLS = 5
 WINDOWS = 3
 AGREE = 0.10
-SETTLE_CALLS = 2  # at the begin of a turn: the caches still hold another engine's weights
+SETTLE_S, SETTLE_CALLS = 0.02, 2  # at the begin of a turn, at least: the processor slept, and the caches hold another engine's weights
+OWN_REST_S = 0.1  # see `devices.worker.timing.until_idle`
 MOST_CALLS = 20_000  # in one request
 MOST_WARMUP = 1_000_000  # calls: an engine may claim that they take no time
 
@@ -135,14 +137,26 @@ class _Turns:
         if session.loaded.plan_sha256:
             session.call({"op": "cool"}, _Done, session.limits.load_s)
         self._warmup, self.stable = self._warm_up(plan)
+        self._rest()
         median_s = float(np.median(self._warmup[-WINDOW_CALLS:])) / 1e9
-        self._repeats = max(min(math.ceil(plan.measure_s / plan.rounds / median_s), MOST_CALLS), 1)
+        self._repeats, self._settle = (
+            max(min(math.ceil(seconds / median_s), MOST_CALLS), least)
+            for seconds, least in ((plan.measure_s / plan.rounds, 1), (SETTLE_S, SETTLE_CALLS))
+        )
         self._rounds: list[Calls] = []
 
     def take(self) -> None:
-        """One round's calls, after a few that do not count."""
-        self._session.measure(self._batch, SETTLE_CALLS)
+        """One round's calls, after a few that do not count. It ends when the engine's threads sleep: the next turn is another's."""
+        self._session.measure(self._batch, self._settle)
         self._rounds.append(self._session.measure(self._batch, self._repeats))
+        self._rest()
+
+    def _rest(self) -> None:
+        """Wait until the engine's threads sleep. A user's own engine cannot be asked; it gets the time that onnxruntime's need."""
+        if self._session.loaded.plan_sha256:
+            self._session.call({"op": "idle"}, _Done, self._session.limits.load_s)
+        else:
+            time.sleep(OWN_REST_S)
 
     def timing(self) -> Timing:
         """All calls so far."""

@@ -31,7 +31,7 @@ from devices.worker.loadgen import drive
 from devices.worker.monitor import Monitor
 from devices.worker.peaks import SECONDS, cpu_peaks
 from devices.worker.spec import EngineSpec, FormatError
-from devices.worker.timing import Stopwatch, make_clock, once
+from devices.worker.timing import Stopwatch, make_clock, once, until_idle
 from devices.worker.wire import ClosedError, Wire
 
 Message = dict[str, Any]
@@ -82,6 +82,8 @@ class Session:
         self._engine = make_engine(spec.runtime)
         if hasattr(self._engine, "watch"):
             self._engine.watch = self.tell
+        if hasattr(self._engine, "sleeps"):
+            self._engine.sleeps = not spec.timed
         self.tell("load", 0, 1)
         start = self._clock()
         self._options = replace(spec.options, build=spec.build)
@@ -152,6 +154,21 @@ class Session:
         """The answers of timed calls of `batch` images: `offsets` into the pool, and the rows of logits one after the other."""
         answers = self._stopwatch(request["batch"], same=False).answers
         self._reply({"offsets": list(answers)}, logits=np.concatenate(list(answers.values())).astype("<f4").tobytes() if answers else b"")
+
+    def idle(self, request: Message) -> None:
+        """Wait until the engine's threads sleep, so that the next one to be timed has all processors."""
+        if not self._spec.synthetic_clock:
+            until_idle()
+        self._wire.send({})
+
+    def only_asked(self, request: Message) -> None:
+        """Nothing is timed from now on: an engine that has threads which spin between calls is loaded again, with threads that sleep."""
+        if not getattr(self._engine, "sleeps", True):
+            self._engine.close()
+            self._engine.sleeps = True  # type: ignore[attr-defined]
+            self._engine.load(self._artefact, self._options)
+            self._watches = {}
+        self._wire.send({})
 
     def memory(self, request: Message) -> None:
         """Bytes before the runtime was imported, and the peak above them until now."""
@@ -231,6 +248,8 @@ class Session:
     def peaks(self, request: Message) -> None:
         """What this CPU reaches; nothing where an accelerator computes, or no real time is read."""
         real = self._spec.runtime == "onnxruntime" and not self._spec.synthetic_clock
+        if real:
+            until_idle()
         self._wire.send({"peaks": cpu_peaks(self._spec.options.threads, min(SECONDS, request["seconds"])) if real else {}})
 
     def _describe(self) -> Message:
@@ -282,7 +301,7 @@ class Session:
 
 OPERATIONS: dict[str, Callable[[Session, Message], None]] = {
     name: getattr(Session, name)
-    for name in ("ask", "pool", "measure", "timed", "memory", "cool", "now", "rest", "evidence", "loadgen", "peaks")
+    for name in ("ask", "pool", "measure", "timed", "idle", "only_asked", "memory", "cool", "now", "rest", "evidence", "loadgen", "peaks")
 }
 
 

@@ -21,6 +21,25 @@ Batches = Sequence[NDArray[np.float32]]
 Parts = Callable[[], dict[str, int]]
 
 
+SLICE_S = 0.01
+IDLE_SHARE = 0.1  # of a slice: a thread that spins takes all of it
+IDLE_SLICES = 2  # on end: on a busy machine a thread that spins may have to wait for one
+LONGEST_S = 1.0
+
+
+def until_idle() -> None:
+    """Return as soon as this process uses no processor, or after a second.
+
+    The threads of a runtime spin on after a call, in case another follows (onnxruntime's for 70 ms here): time that whatever is measured
+    next, in this process or in another, would lose.
+    """
+    end, idle = time.monotonic() + LONGEST_S, 0
+    while idle < IDLE_SLICES and time.monotonic() < end:
+        used = time.process_time()
+        time.sleep(SLICE_S)
+        idle = idle + 1 if time.process_time() - used < IDLE_SHARE * SLICE_S else 0
+
+
 class SyntheticClock:
     """A made-up clock for `--device null`: each reading is one tick after the last, give or take 1 %. The same seed ticks the same."""
 

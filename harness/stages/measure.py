@@ -52,6 +52,10 @@ class _Rest(Loose):
     machine: dict[str, Any]
 
 
+class _Done(Loose):
+    pass
+
+
 class _Driven(Loose):
     drive: Drive | None = None
     absent: str = ""
@@ -95,11 +99,21 @@ def measure(opened: Engines, subject: Subject, settings: Settings, folder: Path)
         place = folder / MEASURED / engine.name
         if engine.name in fresh and engine.name in opened.sessions:
             _save(_examine(engine, opened, timings.get(engine.id, {}), subject, settings, place), place)
+        if engine.name in opened.sessions and engine.exported is not None:
+            _only_asked(opened, engine.name)
         if engine.name in opened.failed:
             error = opened.failed[engine.name]
             _save((Facts(status=error.status, error=str(error)), {}, {}), place)
         found.append(load(engine, place))
     return found
+
+
+def _only_asked(opened: Engines, name: str) -> None:
+    """Let an engine of which all is measured wait for questions without keeping a processor busy."""
+    try:
+        opened.sessions[name].call({"op": "only_asked"}, _Done, opened.sessions[name].limits.load_s)
+    except EngineError as error:
+        _fail(opened, name, error)
 
 
 def _done(folder: Path, engine: Engine, session: EngineSession) -> bool:

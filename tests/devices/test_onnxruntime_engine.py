@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from devices.worker.engines import RefusedError
-from devices.worker.engines.onnxruntime import LEVELS, SESSION_CONFIG, OnnxRuntime
+from devices.worker.engines.onnxruntime import LEVELS, SESSION_CONFIG, SPINNING, OnnxRuntime
 from devices.worker.spec import RuntimeOptions
+from devices.worker.timing import until_idle
 
 OPTIONS = RuntimeOptions("input", "logits", threads=1)
 
@@ -120,3 +122,34 @@ def test_what_does_not_fit_is_refused_by_name(network: Path, options: RuntimeOpt
 def test_every_allowed_config_entry_is_known_to_this_onnxruntime() -> None:
     library = next(Path(ort.__file__).parent.glob("capi/onnxruntime_pybind11_state*.so")).read_bytes()
     assert [key for key in SESSION_CONFIG if key.encode() not in library] == []
+
+
+@pytest.mark.parametrize("setting", [{}, {SPINNING: "0"}], ids=["by default", "where the user says so"])
+def test_an_engine_that_is_asked_only_answers_alike_and_leaves_the_processor_alone(network: Path, setting: dict[str, str]) -> None:
+    images = np.random.default_rng(1).random((64, 3, 8, 8), np.float32)
+    answers, described, spent = [], [], []
+    for sleeps in (False, True):
+        engine = OnnxRuntime()
+        engine.sleeps = sleeps
+        described.append(engine.load(network, RuntimeOptions("input", "logits", threads=2, session_config=setting)))
+        answers.append(engine.infer(images))
+        used = time.process_time()
+        time.sleep(0.1)
+        spent.append(time.process_time() - used)
+        until_idle()
+        engine.close()
+    assert np.array_equal(*answers)
+    assert described[0] == described[1], "what is recorded is the engine that is timed"
+    assert spent[1] < 0.03
+
+
+def test_once_idle_the_threads_of_an_engine_take_nothing_from_the_next(network: Path) -> None:
+    engine = OnnxRuntime()
+    engine.load(network, RuntimeOptions("input", "logits", threads=2))
+    for _ in range(20):
+        engine.infer(np.zeros((64, 3, 8, 8), np.float32))
+    until_idle()
+    used = time.process_time()
+    time.sleep(0.1)
+    assert time.process_time() - used < 0.03
+    engine.close()

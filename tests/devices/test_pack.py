@@ -102,8 +102,10 @@ def serve(linear: Linear, session_of: Any) -> None:
         np.testing.assert_allclose(session.logits(pool), linear.logits(pool), atol=1e-5)
         session.set_pool(pool)
         assert session.measure(3, 4).ns.shape == (4,)
-        for name in ("timed", "memory", "cool", "rest", "evidence", "peaks"):
+        for name in ("timed", "idle", "memory", "cool", "rest", "evidence", "peaks", "only_asked"):
             session.call({"op": name, "batch": 3, "seconds": 0.1}, Said)
+        np.testing.assert_allclose(session.logits(pool), linear.logits(pool), atol=1e-5)
+        assert session.measure(3, 4).ns.shape == (4,)
 
 
 def python_3_10() -> str | None:

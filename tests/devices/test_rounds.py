@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from devices.host import rounds
-from devices.host.rounds import SETTLE_CALLS, Timing, TimingPlan, time_in_rounds
+from devices.host.rounds import SETTLE_CALLS, SETTLE_S, Timing, TimingPlan, time_in_rounds
 from devices.host.session import Calls, EngineError, EngineId, EngineSession, Limits
 
 MS = 1_000_000
+SETTLE = round(1000 * SETTLE_S)  # calls of a millisecond
 A, B, C = EngineId("a"), EngineId("b"), EngineId("c")
 PLAN = TimingPlan(batches=(1,), measure_s=0.1, warmup_floor_s=0.0, warmup_cap_s=5.0, rounds=10)
 NOTHING = np.empty(0, np.int64)
@@ -35,11 +36,11 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.loaded = SimpleNamespace(plan_sha256="0" * 64 if self.worker else "")
-        self.requests, self.cooled = 0, 0
+        self.requests, self.told = 0, list[str]()
 
     def call(self, said: dict[str, Any], kind: type[Any], limit_s: float) -> tuple[Any, dict[str, bytes]]:
-        assert said == {"op": "cool"}
-        self.cooled += 1
+        self.told.append(said["op"])
+        self.log.append((self.id, 0, 0))
         return kind(), {}
 
     def measure(self, batch: int, repeats: int) -> Calls:
@@ -136,7 +137,7 @@ def test_the_order_is_drawn_anew_in_each_round_and_by_the_seed() -> None:
         log: list[tuple[EngineId, int, int]] = []
         engines = [Engine(EngineId(name), repeat(1.0), log) for name in "abcd"]
         timed(*engines, plan=TimingPlan((1,), 0.2, 0.0, 5.0, rounds=20, seed=seed))
-        turns = [engine.flavour for engine, _, repeats in log if repeats == SETTLE_CALLS]
+        turns = [engine.flavour for engine, _, repeats in log if repeats == SETTLE]
         return [tuple(turns[i : i + 4]) for i in range(0, len(turns), 4)]
 
     first = orders(0)
@@ -153,9 +154,9 @@ def test_batch_sizes_are_timed_one_by_one_each_with_a_warm_up_of_its_own() -> No
     sessions = {engine.id: cast(EngineSession, engine) for engine in engines}
     found, _ = time_in_rounds(sessions, TimingPlan((1, 8, 32), 0.1, 0.0, 5.0), lambda *step: steps.append(step))
     assert [sorted(found[engine]) for engine in (A, B)] == [[1, 8, 32]] * 2
-    sizes = [batch for _, batch, _ in log]
+    sizes = [batch for _, batch, _ in log if batch]
     assert sum(a != b for a, b in pairwise(sizes)) == 2
-    assert all(engine.cooled == 3 for engine in engines)
+    assert all(engine.told.count("cool") == 3 for engine in engines)
     assert {total for _, _, total in steps} == {10} and sum(done == 10 for _, done, _ in steps) == 3
 
 
@@ -165,18 +166,28 @@ def test_between_rounds_the_sensors_may_be_looked_at_and_a_round_begins_with_cal
     looked: list[int] = []
     time_in_rounds(sessions, TimingPlan((1,), 0.1, 0.0, 5.0, rounds=4), lambda *step: None, lambda: looked.append(len(log)))
     assert len(looked) == 4
-    assert [log[at][2] for at in looked] == [SETTLE_CALLS] * 4, "what comes next is no call that counts"
-    assert {later - earlier for earlier, later in pairwise(looked)} == {4}, "two engines, each settled and timed: never within a round"
+    assert [log[at][2] for at in looked] == [SETTLE] * 4, "what comes next is no call that counts"
+    assert {later - earlier for earlier, later in pairwise(looked)} == {6}, (
+        "two engines, each settled, timed and let sleep: never within a round"
+    )
+
+
+def test_no_engine_is_called_before_the_threads_of_the_one_before_it_sleep() -> None:
+    log: list[tuple[EngineId, int, int]] = []
+    timed(Engine(A, repeat(1.0), log), Engine(B, repeat(1.0), log))
+    changes = [before for before, after in pairwise(log) if before[0] != after[0]]
+    assert len(changes) > 5
+    assert all(repeats == 0 for _, _, repeats in changes)
 
 
 def test_without_batches_nothing_is_timed() -> None:
     assert timed(Engine(A, repeat(1.0)), plan=TimingPlan(())) == ({A: {}}, {})
 
 
-def test_an_engine_of_the_users_own_is_not_asked_to_cool() -> None:
+def test_an_engine_of_the_users_own_is_asked_for_calls_alone() -> None:
     own = Engine(A, repeat(1.0), worker=False)
     assert sorted(timed(own)[0][A]) == [1]
-    assert own.cooled == 0
+    assert own.told == []
 
 
 @pytest.mark.parametrize("request_number", [1, 3, 9])
@@ -187,7 +198,7 @@ def test_an_engine_that_fails_stops_no_other(request_number: int) -> None:
     assert str(failed[B]) == "b fell over" and failed.keys() == {B}
     assert found.keys() == {A, C}
     assert all(len(found[engine][1].latency_ns) == 100 for engine in found)
-    assert sum(engine == B for engine, _, _ in log) == request_number - 1, "it is asked nothing more"
+    assert sum(engine == B and batch > 0 for engine, batch, _ in log) == request_number - 1, "it is asked nothing more"
 
 
 def test_an_engine_that_fails_at_one_batch_size_is_not_asked_about_the_next() -> None:

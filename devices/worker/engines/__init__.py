@@ -46,7 +46,8 @@ class Loaded(NamedTuple):
 class Engine(Protocol):
     """An artefact loaded by a runtime. Every call blocks until its result is there.
 
-    One that takes long to build may have an attribute `watch`: it is set before `load`, and takes a step, parts done, parts in all.
+    One that takes long to build may have an attribute `watch`: it is set before `load`, and takes a step, parts done, parts in all. One
+    whose threads spin between calls may have an attribute `sleeps`: set before `load` where nothing is timed, it has them sleep instead.
     """
 
     def load(self, artefact: Path, options: RuntimeOptions, optimised_graph: Path | None = None) -> Loaded:
