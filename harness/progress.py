@@ -89,11 +89,21 @@ class Track:
         done: work finished before this process started (a resumed step).
         summary: whether a line stays when the step is over.
         silent: print nothing, as one of several processes at the same work.
+        still: draw nothing between two calls of `advance`, while this computer may be timed.
     """
 
-    def __init__(self, title: str, total: int, unit: str = "images", done: int = 0, summary: bool = True, silent: bool = False) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        unit: str = "images",
+        done: int = 0,
+        summary: bool = True,
+        silent: bool = False,
+        still: bool = False,
+    ) -> None:
         self.title, self.total, self.unit, self.done, self.summary = title, total, unit, done, summary
-        self.silent = silent
+        self.silent, self.still = silent, still
         self.resumed = done
         self.started = time.monotonic()
         self.last_line = self.started
@@ -108,10 +118,10 @@ class Track:
             texts = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("title", "details")]
             bar = [BarColumn(bar_width=width)] if (width := bar_width(console.width)) else []
             columns: list[ProgressColumn] = [SpinnerColumn(), texts[0], *bar, texts[1]]
-            self.bar = Progress(*columns, console=console, transient=True)
+            self.bar = Progress(*columns, console=console, transient=True, auto_refresh=not self.still)
             self.task = self.bar.add_task("", total=self.total, completed=self.done, **self._fields())
             self.bar.start()
-        if not self.silent:
+        if not (self.silent or self.still):
             self._ticks.start()
         return self
 
@@ -124,7 +134,7 @@ class Track:
     def _show(self) -> None:
         """Where it stands, now: in the bar, or in a line where the last one is some time ago."""
         if self.bar is not None:
-            self.bar.update(self.task, completed=self.done, **self._fields())
+            self.bar.update(self.task, completed=self.done, refresh=self.still, **self._fields())
             return
         with self._printing:
             if self.silent or time.monotonic() - self.last_line < PLAIN_INTERVAL_S or self.done >= self.total:
@@ -166,7 +176,7 @@ class Track:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._over.set()
-        if not self.silent:
+        if not (self.silent or self.still):
             self._ticks.join()
         if self.bar is not None:
             self.bar.stop()

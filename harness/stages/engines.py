@@ -24,6 +24,7 @@ from harness.stages.gauge import Gauge
 from harness.stages.subject import Subject
 
 Opener = Callable[[tuple[int, int, int], int], AbstractContextManager[EngineSession]]  # shape (h, w, c) and classes of the twin
+LATENCY, LOADGEN = "latency", "LoadGen"  # begin the names of steps in which an engine is timed
 ENGINES = "engines"  # folder of what travels to the device
 BUILT_ALIKE = ("onnxruntime",)  # runtimes that make the same engine each time: a later build has other legal settings instead
 OTHER_LEVELS = ("all", "extended")  # of onnxruntime's graph optimisation: below these it runs no integer kernels
@@ -256,7 +257,8 @@ class Steps:
         if step != self._step or self._track is None:
             self._stack.close()
             self._step, self._done = step, 0
-            self._track = self._stack.enter_context(Track(f"{self._name}: {step}", total, unit=unit(step), summary=False))
+            track = Track(f"{self._name}: {step}", total, unit=unit(step), summary=False, still=step.startswith((LATENCY, LOADGEN)))
+            self._track = self._stack.enter_context(track)
         self._track.advance(done - self._done)
         self._done = done
 
@@ -267,4 +269,4 @@ class Steps:
 
 def unit(step: str) -> str:
     """What a step counts: bytes that are sent, rounds of timing, milliseconds of LoadGen, or parts."""
-    return "B" if step == "upload" else "rounds" if step.startswith("latency") else "ms" if step.startswith("LoadGen") else "parts"
+    return "B" if step == "upload" else "rounds" if step.startswith(LATENCY) else "ms" if step.startswith(LOADGEN) else "parts"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from functools import partial
 
 import pytest
@@ -103,3 +104,17 @@ def test_a_terminal_of_80_columns_shows_where_the_run_and_its_device_stand(
             track.advance(500, "robust 41.3%")
     assert "S4 square-warm on o… 500/1000  set 5/21 " in terminal.getvalue()
     assert "54 °C 1.80 GHz  robust 41.3%" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("still", [False, True])
+def test_while_engines_are_timed_nothing_is_drawn_between_two_rounds(still: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=terminal, force_terminal=True, width=80))
+    with Track("engines in turns: latency, batch 1", 5, unit="rounds", summary=False, still=still) as track:
+        track.advance(1)
+        before = terminal.tell()
+        time.sleep(0.4)
+        assert (terminal.tell() > before) == (not still)
+        track.advance(1)
+        assert terminal.tell() > before
+        assert "2/5" in terminal.getvalue() or not still
