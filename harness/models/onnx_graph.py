@@ -23,7 +23,7 @@ from harness.errors import UsageError
 from harness.models.interpreter import GraphInterpreter, Instruction, Ref
 from harness.models.onnx_batch import check_free, freed, with_stored_sizes
 from harness.models.onnx_operators import OPERATORS
-from harness.models.onnx_quantize import fake_quantize
+from harness.models.onnx_quantize import LIMITS, fake_quantize, quantize
 from harness.models.onnx_sizes import MAX_SIZES, SIZE_OPERATORS, as_size, as_tensor, can_be_size, on_sizes
 from harness.models.onnx_straight import STEPS, StepFunction, straight_nodes
 from harness.models.onnx_support import OPERATOR, OPSET, OUTPUTS, SIZE_INPUTS, TENSORS_TOO, check_node, refusal, title
@@ -174,6 +174,7 @@ class _Reader:
         self.padded: dict[str, tuple[str, list[int]]] = {}
         self.read = {key for node in self.nodes for key in node.input} | {output.name for output in model.graph.output}
         self.quantized: dict[str, tuple[NodeProto, dict[str, Any]]] = {}  # by output: QuantizeLinear that waits for its DequantizeLinear
+        self.clipped: dict[str, tuple[NodeProto, dict[str, Any]]] = {}  # by output: QuantizeLinear that waits for its Clip
         self.results = {output.name for output in model.graph.output}
         self.straight = straight_nodes(self.nodes, self.results)
 
@@ -199,6 +200,11 @@ class _Reader:
             return []
         if node.input and node.input[0] in self.quantized:
             return [self._fake_quantize(node)]
+        if node.op_type == "QuantizeLinear" and self._is_clipped(node):
+            self.clipped[node.output[0]] = node, attributes
+            return []
+        if node.input and node.input[0] in self.clipped:
+            return [self._quantize(node)]
         if self._is_size(node, attributes):
             self.sizes.add(node.output[0])
             return [
@@ -249,6 +255,19 @@ class _Reader:
         """A DequantizeLinear and the QuantizeLinear before it."""
         before, attributes = self.quantized[node.input[0]]
         return Instruction(partial(fake_quantize, attributes), tuple(map(Ref, before.input)), {}, (node.output[0],))
+
+    def _is_clipped(self, node: NodeProto) -> bool:
+        """Whether a Clip with stored bounds alone reads a QuantizeLinear."""
+        readers = [reader for reader in self.nodes if node.output[0] in reader.input]
+        if len(readers) != 1 or readers[0].op_type != "Clip" or node.output[0] in self.results:
+            return False
+        return all(key in self.constants for key in (*node.input[1:], *readers[0].input[1:]) if key)
+
+    def _quantize(self, node: NodeProto) -> Instruction:
+        """A Clip of codes and the QuantizeLinear before it."""
+        before, attributes = self.clipped[node.input[0]]
+        low, high = (int(self.constants[key]) if key else None for key in (*node.input[1:], "", "")[:2])
+        return Instruction(partial(quantize, {**attributes, LIMITS: (low, high)}), tuple(map(Ref, before.input)), {}, (node.output[0],))
 
     def _with_pads(self, node: NodeProto, attributes: dict[str, Any]) -> tuple[NodeProto, dict[str, Any]]:
         """The max pool behind such a Pad, on the Pad's own input."""

@@ -345,6 +345,7 @@ def einsum(attributes: Attributes, *values: Tensor) -> Tensor:
 OPERATORS: dict[str, Callable[..., Any]] = {
     # windows
     "Conv": windows.conv,
+    "ConvInteger": windows.conv_integer,
     "MaxPool": windows.max_pool,
     "AveragePool": windows.average_pool,
     "GlobalAveragePool": windows.global_pool,

@@ -4,7 +4,9 @@ Forward: round half to even of x / scale, saturated to the type's range, as ONNX
 carried as float32 (exact up to 2**24) so that gradients can pass. Backward: the derivative of rounding is taken as 1, that of
 saturation as it is, 0 outside of the range (Bengio et al., 2013; clipped form, Hubara et al., 2016).
 
-A QuantizeLinear that DequantizeLinear alone reads is one step with it, `fake_quantize`: the same numbers in a third of the passes.
+A QuantizeLinear that DequantizeLinear alone reads is one step with it, `fake_quantize`: the same numbers in a third of the passes. One that
+Clip alone reads is one step with that. Of a level or three that are left, half a step beyond is much: there the gradient ends where the
+range does, as that of the network's own clip(x, 0, 1).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from harness.models.straight import left_out, straight_through
 
+LIMITS = "_limits"  # an attribute of our own: the codes that a Clip behind a QuantizeLinear leaves, (lowest, highest); None: all
 ZERO_POINT_TYPES = {0: torch.uint8, 2: torch.uint8, 3: torch.int8, 4: torch.uint16, 5: torch.int16}  # numbers of onnx.TensorProto
 
 
@@ -59,17 +62,23 @@ def fake_quantize(attributes: dict[str, Any], x: Tensor, scale: Tensor, zero_poi
 
 
 def quantize(attributes: dict[str, Any], x: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
-    """QuantizeLinear: float x -> integers, as float32."""
+    """QuantizeLinear, with the Clip of its codes where `LIMITS` has one: float x -> integers, as float32."""
     dtype = zero_point.dtype if zero_point is not None else ZERO_POINT_TYPES[attributes.get("output_dtype", 0)]
     limits, axis = torch.iinfo(dtype), attributes.get("axis", 1)
+    bounds = zip(attributes.get(LIMITS, (None, None)), (limits.min, limits.max), strict=True)
+    low, high = (limit if bound is None else bound for bound, limit in bounds)
     zero = per_axis(zero_point.float(), x, axis) if zero_point is not None else torch.zeros(())
     scaled = x / per_axis(scale, x, axis)
     if left_out():
-        return (scaled + zero).clamp(limits.min, limits.max)
+        return (scaled + zero).clamp(low, high)
     steps = scaled.detach().round() + zero
-    stepped = steps.clamp(limits.min, limits.max)
+    stepped = steps.clamp(low, high)
+    if not x.requires_grad:
+        return stepped
     # torch's own clamp has no gradient at the bounds themselves (2.14): an image's brightest activations would be lost to an attack.
-    return straight_through(torch.where(steps == stepped, scaled, stepped), stepped) if x.requires_grad else stepped
+    exact = scaled.detach() + zero
+    inside = steps == stepped if LIMITS not in attributes else (exact >= low) & (exact <= high)
+    return straight_through(torch.where(inside, scaled, stepped), stepped)
 
 
 def dequantize(attributes: dict[str, Any], x: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:

@@ -35,6 +35,7 @@ REDUCTIONS = (
 # Operator -> attribute -> values that are implemented. What is not listed is refused; an operator without an entry has no attribute.
 ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "Conv": {**_WINDOW, "dilations": None, "group": None},
+    "ConvInteger": {**_WINDOW, "dilations": None, "group": None},
     "MaxPool": {**_WINDOW, "ceil_mode": None, "dilations": None, "storage_order": None},  # the order of the indices, which are refused
     "AveragePool": {**_WINDOW, "ceil_mode": None, "count_include_pad": None, "dilations": ([1], [1, 1], [1, 1, 1])},
     "Pad": {"mode": ("constant", "reflect", "edge"), "pads": None, "value": None},

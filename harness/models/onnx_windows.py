@@ -59,6 +59,16 @@ def conv(attributes: dict[str, Any], x: Tensor, weight: Tensor, bias: Tensor | N
     return convolve(x, weight, bias, strides, padding, dilations, attributes.get("group", 1))
 
 
+def conv_integer(attributes: dict[str, Any], x: Tensor, weight: Tensor, x_zero: Tensor | None = None, zero: Tensor | None = None) -> Tensor:
+    """ConvInteger: as `conv`, of integers less their zero points (that of the weight one, or one per output); carried as float32."""
+    x, weight = x.float(), weight.float()
+    if x_zero is not None:
+        x = x - x_zero.float()
+    if zero is not None:
+        weight = weight - zero.float().reshape(-1, *[1] * (weight.ndim - 1))
+    return conv(attributes, x, weight)
+
+
 def _ceil_extra(x: Tensor, attributes: dict[str, Any], before: list[int], after: list[int], kernel: list[int]) -> list[int]:
     """What `ceil_mode` adds behind: the last window starts inside the image or its front pads, and may reach beyond its back pads."""
     n = len(kernel)

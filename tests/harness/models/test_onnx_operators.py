@@ -247,6 +247,14 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
         ({"axis": 0}, [RNG.integers(-128, 128, (3, 4), dtype=np.int8), p(3), np.zeros(3, np.int8)]),
         ({}, [RNG.integers(-(2**31), 2**31, (5,), dtype=np.int32), np.float32(1e-4)]),
     ],
+    "ConvInteger": [
+        ({}, [RNG.integers(0, 256, (2, 3, 8, 7), dtype=np.uint8), RNG.integers(-128, 128, (4, 3, 3, 3), dtype=np.int8)]),
+        (
+            {"group": 3, "strides": [2, 1], "pads": [1, 0, 2, 1], "dilations": [1, 2], "kernel_shape": [3, 2]},
+            [RNG.integers(0, 256, shape, dtype=np.uint8) for shape in ((2, 3, 8, 7), (6, 1, 3, 2), (), ())],
+        ),
+        ({"auto_pad": "SAME_UPPER"}, [RNG.integers(0, 256, shape, dtype=np.uint8) for shape in ((1, 2, 5, 4), (3, 2, 2, 3), ())]),
+    ],
 }
 
 
@@ -301,7 +309,7 @@ def test_an_operator_computes_what_the_reference_computes(case: int) -> None:
     assert len(got) == len(expected)
     for a, b in zip(got, expected, strict=True):
         assert a.shape == np.shape(b)
-        if op != "QuantizeLinear":  # integers travel as float32
+        if op not in ("QuantizeLinear", "ConvInteger"):  # integers travel as float32
             assert a.dtype == np.asarray(b).dtype
         np.testing.assert_allclose(a.astype(np.float64), np.asarray(b).astype(np.float64), rtol=1e-5, atol=1e-5)
 

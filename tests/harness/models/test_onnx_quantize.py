@@ -12,7 +12,9 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from harness.models.onnx_graph import OnnxGraph
-from harness.models.onnx_quantize import dequantize, fake_quantize, quantize
+from harness.models.onnx_quantize import LIMITS, dequantize, fake_quantize, quantize
+from harness.models.straight import rounding_left_out
+from harness.models.variants import QuantizedReLU
 
 TYPES = {"int8": torch.int8, "uint8": torch.uint8, "int16": torch.int16, "uint16": torch.uint16}
 AXIS = {"one scale": None, "a scale per channel": 1, "a scale per row": 2}
@@ -95,6 +97,41 @@ def test_a_graph_has_one_step_where_they_are_a_pair(case: str) -> None:
         model.graph.initializer.append(numpy_helper.from_array(np.array([0, 3, 16]), "shape"))
     network = OnnxGraph(model).eval()
     assert any(getattr(step.function, "func", None) is fake_quantize for step in network.steps) == together
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1)) * 3
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    np.testing.assert_array_equal(network(x).detach().numpy(), session.run(None, {"x": x.numpy()})[0])
+
+
+@pytest.mark.parametrize("bits", range(1, 8))
+def test_codes_that_are_clipped_are_those_of_the_network_and_so_is_their_gradient(bits: int) -> None:
+    """QuantizeLinear by 1 / L, Clip at L and DequantizeLinear, as one step and another, against clip(x, 0, 1) on L levels."""
+    count, own = 2**bits - 1, QuantizedReLU(bits)
+    scale, zero = torch.tensor(1 / count), torch.tensor(0, dtype=torch.uint8)
+    x = torch.linspace(-1.497, 2.5, 4001)
+    results = []
+    for step in (own, lambda x: dequantize({}, quantize({LIMITS: (None, count)}, x, scale, zero), scale, zero)):
+        y = x.clone().requires_grad_()
+        step(y).sum().backward()
+        with rounding_left_out():
+            smooth = step(x)
+        assert torch.equal(step(x), step(y))
+        results.append((step(x), y.grad, smooth))
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(None, 3), (1, None), (2, 40), (None, None)])
+def test_a_clip_of_codes_is_read_with_them(lowest: int | None, highest: int | None) -> None:
+    names = ["low" if lowest is not None else "", "high" if highest is not None else ""]
+    model = graph([Q, N("Clip", ["q", *names], ["c"]), N("DequantizeLinear", ["c", "s", "z"], ["a"]), FLAT])
+    kept = {"low": lowest, "high": highest}
+    kind = {tensor.name: tensor.data_type for tensor in model.graph.initializer}["z"]
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    model.graph.initializer.extend(numpy_helper.from_array(np.array(v, dtype), k) for k, v in kept.items() if v is not None)
+    network = OnnxGraph(model).eval()
+    assert [getattr(step.function, "func", None) for step in network.steps][:2] == [quantize, dequantize]
     x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1)) * 3
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
