@@ -2,6 +2,7 @@
 
 UINT8 asymmetric activations, INT8 symmetric weights per output channel, INT32 bias: the one layout in which onnxruntime fuses every
 convolution and linear layer into an integer kernel. (Symmetric activations with a float bias, TensorRT's layout, stay in float there.)
+Of a network that rounds its activations to few levels itself these are the levels, see `export.own_grid`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from export.calibration import Calibration, activation_ranges
 from export.errors import ExportError
 from export.folded import folded
 from export.onnx import strip
+from export.own_grid import finish_levels, plan_levels
 from export.quiet import quiet
 from export.session import first_line
 
@@ -47,7 +49,9 @@ def quantize_int8(model: ModelProto, calibration: Calibration, *, reduce_range: 
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     prepared_graph = folded(model)
-    found = activation_ranges(prepared_graph, calibration)
+    ranges_found = activation_ranges(prepared_graph, calibration)
+    plan = plan_levels(prepared_graph, reduce_range=reduce_range)
+    found = {**ranges_found, **plan.ranges}
     with tempfile.TemporaryDirectory(prefix="edge-harness-int8-") as name:
         folder = Path(name)
         prepared, ranges, target = (folder / part for part in ("prepared.onnx", "ranges.json", "int8.onnx"))
@@ -66,8 +70,16 @@ def quantize_int8(model: ModelProto, calibration: Calibration, *, reduce_range: 
                     weight_type=QuantType.QInt8,
                     per_channel=True,
                     reduce_range=reduce_range,
-                    extra_options={"ActivationSymmetric": False, "WeightSymmetric": True, "QuantizeBias": True},
+                    nodes_to_exclude=sorted(plan.floating),
+                    extra_options={
+                        "ActivationSymmetric": False,
+                        "WeightSymmetric": True,
+                        "QuantizeBias": True,
+                        "TensorQuantOverrides": plan.overrides(),
+                    },
                 )
         except Exception as error:
             raise ExportError(f"onnxruntime cannot quantize the graph: {type(error).__name__}: {first_line(error)}") from error
-        return strip(onnx.load(target))
+        quantized = onnx.load(target)
+    finish_levels(quantized, plan)
+    return strip(quantized)

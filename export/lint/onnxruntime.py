@@ -18,6 +18,7 @@ from export.lint.graph import Graph, argument, label, schema
 
 INT8, UINT8 = TensorProto.INT8, TensorProto.UINT8
 SATURATING = 64  # 2 * 255 * 64 = 32,640 is the largest sum of two products that fits 16 bits
+LARGEST_SUM = 2**15 - 1
 JOINING = ("Add", "Mul", "Concat")
 VERSION_WORDS = ("unsupported model ir version", "official released onnx opset versions")
 UNKNOWN_WORDS = ("is not a registered function/op", "no op registered for")
@@ -122,7 +123,9 @@ def saturation(graph: Graph) -> Iterator[tuple[str, str]]:
     for node, activation, _ in qdq.layers(graph):
         maker = qdq.dequantizer(graph, node.input[1])
         stored = graph.value(argument(maker, 0)) if activation and maker is not None else None
-        if stored is not None and stored.dtype == np.int8 and stored.size and int(np.abs(stored.astype(np.int16)).max()) > SATURATING:
+        if stored is None or stored.dtype != np.int8 or not stored.size:
+            continue
+        if 2 * qdq.largest_code(graph, node.input[0]) * int(np.abs(stored.astype(np.int16)).max()) > LARGEST_SUM:
             wide.append(label(node))
     if wide:
         reason = "CPUs with AVX2 or AVX-512 without VNNI saturate and answer differently."

@@ -16,6 +16,7 @@ PASSING = SAME_VALUES | {"Cast"}
 """Operators that hand values on: a Q/DQ pair before them does for what follows."""
 
 MAX_PASSED = 100
+UINT8 = 255
 
 
 def pairs(graph: Graph) -> Iterator[NodeProto]:
@@ -43,10 +44,24 @@ def dequantizer(graph: Graph, name: str) -> NodeProto | None:
 
 
 def quantizer(graph: Graph, name: str) -> NodeProto | None:
-    """The QuantizeLinear behind the DequantizeLinear a tensor comes from; None for stored integers too."""
-    node = dequantizer(graph, name)
-    maker = graph.makers.get(argument(node, 0)) if node is not None else None
+    """The QuantizeLinear behind the DequantizeLinear a tensor comes from, its codes clipped or not; None for stored integers too."""
+    maker = _codes(graph, name)
+    if maker is not None and maker.op_type == "Clip":
+        maker = graph.makers.get(argument(maker, 0))
     return maker if maker is not None and maker.op_type == "QuantizeLinear" else None
+
+
+def largest_code(graph: Graph, name: str) -> int:
+    """The largest code of a dequantized activation: where a Clip of UINT8 leaves it, else that of UINT8 itself."""
+    maker = _codes(graph, name)
+    most = graph.value(argument(maker, 2)) if maker is not None and maker.op_type == "Clip" else None
+    return UINT8 if most is None or most.dtype != np.uint8 or most.size != 1 else int(most.reshape(()))
+
+
+def _codes(graph: Graph, name: str) -> NodeProto | None:
+    """What makes the codes that a tensor was dequantized from."""
+    node = dequantizer(graph, name)
+    return graph.makers.get(argument(node, 0)) if node is not None else None
 
 
 def layers(graph: Graph) -> Iterator[tuple[NodeProto, bool, bool]]:
