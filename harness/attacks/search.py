@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.attacks.gradient import led_back
 from harness.errors import UsageError
 
 Look = Callable[["Search"], Tensor]
@@ -83,7 +84,7 @@ class Search:
         """
         if images.requires_grad:
             images.register_hook(_refuse_non_finite)  # type: ignore[no-untyped-call]
-        logits: Tensor = self.module(images)
+        logits = led_back(self.module(images), images)
         if not logits.isfinite().all():
             raise UsageError(
                 "the model's logits hold NaN or infinity under attack. Expected finite logits; check its weights and normalisation."

@@ -192,11 +192,16 @@ def resize(attributes: dict[str, Any], x: Tensor, roi: Any = None, scales: Any =
         factors = [1.0 if out in (KEPT, x.shape[axis]) else out / x.shape[axis] for out, axis in zip(outs, axes, strict=True)]
     else:
         factors = numbers(scales)
-        outs = [x.shape[axis] if factor == 1 else floor(x.shape[axis] * factor) for factor, axis in zip(factors, axes, strict=True)]
+        outs = [x.shape[axis] if factor == 1 else _scaled(x.shape[axis], factor) for factor, axis in zip(factors, axes, strict=True)]
     for axis, out, factor in zip(axes, outs, factors, strict=True):
         if factor != 1:
             x = _resize_axis(attributes, x, axis, int(out), factor)
     return x
+
+
+def _scaled(size: int, factor: float) -> int:
+    """The new length of an axis. The product is float32's, as the scales of the file are: 10 x 0.7 is 7 there, and 6.9999 in doubles."""
+    return floor(np.float32(size) * np.float32(factor))
 
 
 def upsample(attributes: dict[str, Any], x: Tensor, scales: Any = None) -> Tensor:

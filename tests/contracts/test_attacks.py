@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from harness.attacks.access import Access
 from harness.attacks.batch import Panel
 from harness.attacks.clean import judge
 from harness.attacks.gradient import frozen_eval
@@ -80,6 +81,31 @@ def test_a_set_keeps_to_the_contract(attack: Attack, tmp_path: Path) -> None:
     np.testing.assert_array_equal(index, INDEX)
     np.testing.assert_array_equal(stored_labels, labels)
     assert [path.name for path in (tmp_path / "adversarial").iterdir()] == [Path(record.file).name], "parts were left behind"
+
+
+class Binarized(nn.Module):
+    """Looks at black and white: a comparison has no gradient, and none of the logits leads back to the images."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network((images > 0.5).float())
+        return logits
+
+
+GRADIENT = [name for name in NAMES if resolve(name).access is Access.GRADIENT]
+
+
+@pytest.mark.parametrize("name", GRADIENT)
+def test_a_network_without_any_gradient_is_attacked_and_its_gradient_is_zero(name: str, tmp_path: Path) -> None:
+    network, data = subject()
+    model, index = Binarized(network).eval(), INDEX[:4]
+    with torch.no_grad():
+        data = Dataset("random", data.images, model(to_tensor(data.images)).argmax(1).numpy())
+    record, _ = make_set(model, data, index, resolve(name), EPS, 0, source="S1", folder=tmp_path, batch=4)
+    assert (record.n_attacked, record.zero_gradient_share) == (len(index), 1)
 
 
 def test_the_seed_decides(attack: Attack, tmp_path: Path) -> None:

@@ -530,6 +530,17 @@ def through_onnxruntime(graph: ModelProto, inputs: list[np.ndarray]) -> np.ndarr
             )
             for grid in ("half_pixel", "align_corners", "asymmetric")
         ),
+        *(  # 10 pixels x 0.7 are 7 in float32, as the file has it, and 6.9999 in doubles
+            (
+                "Resize",
+                {"mode": mode, "coordinate_transformation_mode": "half_pixel"},
+                [f(1, 2, 10, 20), np.array([], np.float32), np.array([1, 1, scale, scale], np.float32)],
+                20,
+            )
+            for mode in ("nearest", "linear", "cubic")
+            for scale in (0.7, 0.9)
+        ),
+        ("Upsample", {"mode": "nearest"}, [f(1, 2, 10, 10), np.array([1, 1, 1.4, 1.1], np.float32)], 9),
     ],
 )
 def test_where_the_reference_differs_onnxruntime_decides(op: str, attributes: dict[str, Any], inputs: list[np.ndarray], opset: int) -> None:
