@@ -89,6 +89,10 @@ GATES: dict[str, Kind] = {
         "Fix the thread count and the runtime's tuning options; otherwise judge several builds and let the worst count.",
     ),
     "calibration disjoint": Kind("no test image is among the calibration images", "Calibrate on other images, from the training set."),
+    "distinct images": Kind(
+        f"at most {LIMITS.copies:.0%} of the test images are copies of others, byte for byte",
+        "A copy is no further evidence, and every interval counts it as one: leave each image in once, with the label that is right.",
+    ),
     "calibration images": Kind(
         f"the calibration images are like the test images: the twin names classes of at least {LIMITS.calibration_cover:.0%} of the test "
         f"images among them, and brightness, contrast and roughness are spread alike (Kolmogorov-Smirnov distance at most "
@@ -263,6 +267,18 @@ def calibration_disjoint(calibration: NDArray[np.uint8], test: NDArray[np.uint8]
     shared = sum(_digest(image) in known for image in test)
     return _gate(
         "calibration disjoint", shared == 0, f"{shared} of {len(test)} test images are among the {len(calibration)} calibration images"
+    )
+
+
+def distinct_images(test: NDArray[np.uint8], labels: Labels) -> Gate:
+    """How many images of `test`, uint8 (n, h, w, c), are copies of one before them, and how many of these have another label, int (n,)."""
+    first: dict[bytes, int] = {}
+    copies = [(first.setdefault(_digest(image), place), place) for place, image in enumerate(test)]
+    copies = [(before, place) for before, place in copies if before != place]
+    otherwise = sum(int(labels[before] != labels[place]) for before, place in copies)
+    labelled = f", {otherwise} of them with another label" if otherwise else ""
+    return _gate(
+        "distinct images", len(copies) <= LIMITS.copies * len(test), f"{len(copies)} of {len(test)} test images are copies{labelled}"
     )
 
 

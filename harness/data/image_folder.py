@@ -18,6 +18,8 @@ from harness.errors import UsageError
 # Parts of a data set, as its root holds them; the first that is there is the one to judge a network on.
 PARTS = ("test", "testing", "val", "valid", "validation", "dev", "eval", "train", "training")
 
+MOST_KINDS = 5  # of files left out, in one remark
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -65,7 +67,8 @@ class Folder:
 
 
 def open_folder(folder: Path, shape: tuple[int, int, int] | None, resize: Resize | None = None) -> Folder:
-    """Every image of a folder that holds one folder per class; none is read yet. Links that lead out of it are left out, and counted.
+    """Every image of a folder that holds one folder per class; none is read yet. Links that lead out of it, hidden files, and files that
+    are no image by their suffix are left out, and counted.
 
     Raises:
         UsageError: no class folder, a class without an image, or the root of a data set whose parts (train, val …) hold the classes.
@@ -77,9 +80,9 @@ def open_folder(folder: Path, shape: tuple[int, int, int] | None, resize: Resize
         raise UsageError(f"{folder} has no class folders; expected {folder}/CLASS/IMAGE.png")
     files: list[Path] = []
     labels: list[int] = []
-    left_out = len(entries) - len(inside)
+    left_out, others = len(entries) - len(inside), Counter[str]()
     for label, entry in enumerate(inside):
-        pictures = [path for path in sorted(entry.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+        pictures = _pictures(entry, others)
         kept = [path for path in pictures if path.resolve().is_relative_to(root)]
         if not kept:
             raise UsageError(f"{entry} holds no image ({', '.join(sorted(SUFFIXES))}); remove the folder or fill it")
@@ -91,7 +94,24 @@ def open_folder(folder: Path, shape: tuple[int, int, int] | None, resize: Resize
     remarks = *order_remarks(names), *nesting_remarks(inside, files)
     if left_out:
         remarks = *remarks, f"{left_out:,} links lead out of {folder} and were left out"
+    if loose := sum(path.suffix.lower() in SUFFIXES and path.is_file() for path in folder.iterdir()):
+        others["beside the class folders"] = loose
+    if others:
+        remarks = *remarks, f"files left out: {', '.join(f'{count:,} {what}' for what, count in others.most_common(MOST_KINDS))}"
     return Folder(root.name, files, np.array(labels), names, shape, remarks, resize)
+
+
+def _pictures(folder: Path, others: Counter[str]) -> list[Path]:
+    """The images in a class folder and the folders in it, by name; `others` counts what is left out."""
+    found = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            others["hidden"] += 1
+        elif path.suffix.lower() in SUFFIXES:
+            found.append(path)
+        else:
+            others[f"of the suffix {path.suffix}" if path.suffix else "without a suffix"] += 1
+    return found
 
 
 def refuse_root(folder: Path, classes: Sequence[Path], files: Sequence[Path]) -> None:

@@ -111,6 +111,8 @@ def _note(image: Image.Image, seen: Counter[str] | None) -> None:
         return
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         seen["carry a camera's turn (EXIF orientation), which is not applied, as torchvision's ImageFolder does not"] += 1
+    if getattr(image, "is_animated", False):
+        seen["hold several pictures, of which the first is used"] += 1
     if image.has_transparency_data:
         seen["have an alpha channel, which is dropped, as torchvision's ImageFolder does"] += 1
 

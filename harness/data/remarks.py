@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.dataset import Dataset
+from harness.data.split import contents
 
 IMAGES = 5  # of each class: one is then missing by chance in less than 1 % of sets
+COPIES = 0.01  # of the images, below which they are not worth a word
 DARK = 31  # the brightest byte of images of 12 bits taken for 16 is 15, of those in [0, 1] it is 1
 
 
@@ -22,6 +24,9 @@ def remarks_of(test: Dataset, classes: int | None) -> list[str]:
         found.append(
             f"the brightest value of all {len(test):,} images is {brightest} of 255: were they scaled to 0..255, and white to 255?"
         )
+    copies = len(test) - len(np.unique(contents(test.images)))
+    if copies > COPIES * len(test):
+        found.append(f"{copies:,} of {len(test):,} test images are copies of others, byte for byte: every interval counts them as evidence")
     last = int(test.labels.max())
     enough = classes is not None and len(test) >= IMAGES * classes  # of fewer, the last class may be missing by chance
     if enough and not test.class_names and test.places is None and classes == last + 2:

@@ -61,8 +61,8 @@ QUICK = replace(
 )
 # Gates that judge an engine's clean answers, its file or its clock: no attack on the engine can add to them.
 WITHOUT_ENGINE_ATTACKS = {
-    "artefact parity", "calibration disjoint", "calibration images", "clean parity", "determinism", "engine parity", "file fidelity",
-    "fresh answers", "logits", "own clock", "precision evidence", "rebuild spread", "repeated inputs", "steady latency",
+    "artefact parity", "calibration disjoint", "calibration images", "clean parity", "determinism", "distinct images", "engine parity",
+    "file fidelity", "fresh answers", "logits", "own clock", "precision evidence", "rebuild spread", "repeated inputs", "steady latency",
 }  # fmt: skip
 FULL = replace(_TIER, exhaustive=False, measure_s=0.5, warmup_s=0.1)
 

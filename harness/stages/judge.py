@@ -214,6 +214,7 @@ def _twin_gates(evidence: Evidence, drawn: Logits | None) -> Iterator[Gate]:
     yield _clean_accuracy(subject, clean)
     yield gates.logits_not_probabilities(clean)
     yield gates.calibration_disjoint(subject.calibration.images, subject.test.images)
+    yield gates.distinct_images(subject.test.images, subject.test.labels)
     yield likeness.of_calibration(subject)
     yield from likeness.of_attack(subject, settings=evidence.settings, right=matrix.right(TWIN))
     at_first = matrix.right(TWIN)

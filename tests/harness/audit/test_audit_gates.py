@@ -79,6 +79,11 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
         lambda: gates.calibration_disjoint(IMAGES[:11], IMAGES[10:]),
         "1 of 10 test images",
     ),
+    "distinct images": (
+        lambda: gates.distinct_images(IMAGES, np.arange(len(IMAGES)) % 3),
+        lambda: gates.distinct_images(np.concatenate([IMAGES, IMAGES[:8]]), np.arange(28) // 27),
+        "8 of 28 test images are copies, 1 of them with another label",
+    ),
     "large radius": (
         lambda: gates.large_radius(np.arange(100) < 5),
         lambda: gates.large_radius(np.arange(100) < 11),

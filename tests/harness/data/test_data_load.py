@@ -291,6 +291,25 @@ def test_links_that_leave_the_folder_are_left_out(tmp_path: Path) -> None:
     assert any(remark.startswith("2 links lead out of") for remark in test.remarks)
 
 
+def test_files_that_are_left_out_are_told(tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "zoo")
+    picture = Image.new("RGB", (8, 8), (1, 2, 3))
+    for number in range(3):
+        picture.save(root / "bee" / f"{number}.gif")
+    picture.save(root / "ant" / "photo.jfif", "JPEG")
+    picture.save(root / "loose.png")
+    (root / "ant" / "notes").write_text("a label")
+    (root / "cat" / "._0.png").write_bytes(b"\0\5\x16\7")  # what macOS leaves on a stick
+    (root / "cat" / ".ipynb_checkpoints").mkdir()
+    picture.save(root / "cat" / ".ipynb_checkpoints" / "0-checkpoint.png")
+    picture.save(root / "ant" / "film.png", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    test, calibration = load(str(root))
+    assert len(test) + len(calibration) == 16
+    kinds = "3 of the suffix .gif, 2 hidden, 1 without a suffix, 1 of the suffix .jfif, 1 beside the class folders"
+    assert f"files left out: {kinds}" in test.remarks
+    assert "1 of 16 images hold several pictures, of which the first is used" in test.remarks
+
+
 def classes_of(root: Path, *names: str) -> Path:
     for label, name in enumerate(names):
         (root / name).mkdir(parents=True)
@@ -343,6 +362,11 @@ def test_the_same_folders_in_every_class_are_told(tmp_path: Path) -> None:
 ODD: dict[str, tuple[dict[str, Any], int, str]] = {
     "no class 0": ({"labels": LABELS + 1}, 4, "no image has label 0, labels go from 1 to 3"),
     "one output more": ({}, 4, "labels end at 2, the model has 4 classes, one more"),
+    "copies": (
+        {"images": np.concatenate([IMAGES[:15], IMAGES[:15]]), "calibration_images": IMAGES[15:]},
+        3,
+        "test images are copies of others",
+    ),
     "images in [0, 1] as bytes": ({"images": IMAGES // 128}, 3, "the brightest value of all 24 images is 1 of 255"),
 }
 
