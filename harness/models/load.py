@@ -244,6 +244,11 @@ def _safetensors(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:
 
 def _pt2(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:
     program = read_pt2(path)
+    if program.probabilities:  # where they are near 0 or 1 they have no gradient to attack with
+        raise UsageError(
+            f"{path} ends in probabilities ({program.probabilities}); expected logits, whose gradients attacks need. "
+            f"Return what goes into the {program.probabilities}."
+        )
     channels, height, width = program.input_shape
     _, *fixed = (size if fixed else None for size, fixed in zip(program.input_shape, program.fixed, strict=True))
     if options.image_size is not None:

@@ -44,8 +44,11 @@ def probe(network: nn.Module, input_shape: tuple[int, int, int], name: str, sour
     """
     images = torch.rand(PROBES, *input_shape, generator=torch.Generator().manual_seed(0))
     fixed = f"the batch is fixed in the network.{DYNAMIC.get(source, '')}"
+    untouched = images.clone()
     with torch.no_grad():
         logits = _run(network, images, name, fixed)
+        if not torch.equal(images, untouched):
+            raise UsageError(f"{name} changes the images that it is given, in place. Let its forward begin with x = x.clone().")
         again = _run(network, images, name, fixed)
         # As many images, so that the kernels are the same: a quantized network magnifies what another summation order changes.
         elsewhere = _run(network, torch.cat([images[:1], 1 - images[1:]]), name, fixed)

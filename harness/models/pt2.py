@@ -48,6 +48,12 @@ DTYPES = {
 }
 MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
 
+PROBABILITIES = {"softmax", "_softmax", "sigmoid", "sigmoid_"}
+# Behind them it is one still.
+PASSING_ENDS = {
+    "mul", "mul_", "div", "div_", "clamp", "clamp_", "clamp_min", "clamp_max", "clip", "view", "_unsafe_view", "reshape", "flatten",
+    "squeeze", "alias", "clone", "contiguous", "detach", "to", "_to_copy",
+}  # fmt: skip
 ASSERTIONS = re.compile(r"torch\.ops\.aten\.(_assert_\w+|sym_constrain_range\w*)\.\w+")
 
 
@@ -58,11 +64,13 @@ class Program:
     Attributes:
         input_shape: (channels, height, width) that it was saved with.
         fixed: which of these sizes it takes only as they are; the others are symbolic.
+        probabilities: the operator that it ends in, a softmax or sigmoid; "" where it ends in none.
     """
 
     network: GraphInterpreter
     input_shape: tuple[int, int, int]
     fixed: tuple[bool, bool, bool]
+    probabilities: str
 
 
 def read_pt2(path: Path) -> Program:
@@ -170,7 +178,8 @@ def _read(archive: Archive) -> Program:
     dtypes = {name: DTYPES[meta["dtype"]] for name, meta in graph["tensor_values"].items() if meta["dtype"] in DTYPES}
     _check_finite(archive.path, graph["nodes"], weights)
     steps = _steps(archive.path, graph["nodes"], dtypes, result)
-    program = Program(GraphInterpreter(steps, weights, source, result), *_input_sizes(archive, graph["tensor_values"][source]))
+    shape, fixed = _input_sizes(archive, graph["tensor_values"][source])
+    program = Program(GraphInterpreter(steps, weights, source, result), shape, fixed, _probabilities(graph["nodes"], result))
     check_sizes(archive.path, program.network, program.input_shape)
     return program
 
@@ -180,6 +189,21 @@ def _check_finite(path: Path, nodes: list[dict[str, Any]], weights: dict[str, Te
     in_layers = {name for node in nodes if is_layer(node["target"]) for item in node["inputs"] for name in names_in(item["arg"])}
     for name, tensor in weights.items():
         refuse_non_finite({name: tensor}, str(path), infinite=name not in in_layers and not isinstance(tensor, nn.Parameter))
+
+
+def _probabilities(nodes: list[dict[str, Any]], result: str) -> str:
+    """The operator that makes probabilities, scaled ones too, of what a program returns; "" where none does."""
+    made = {name: node for node in nodes for output in node["outputs"] for name in names_in(output)}
+    node = made.get(result)
+    while node is not None and _name(node) in PASSING_ENDS:
+        sources = [made[name] for item in node["inputs"] for name in names_in(item["arg"]) if name in made]
+        node = sources[0] if len(sources) == 1 else None  # of two factors one may be a gate
+    return _name(node) if node is not None and _name(node) in PROBABILITIES else ""
+
+
+def _name(node: dict[str, Any]) -> str:
+    """Of the operator that a node calls, without its overload."""
+    return str(node["target"]).removeprefix("torch.ops.aten.").split(".")[0]
 
 
 def _inputs(archive: Archive, specs: list[dict[str, Any]]) -> tuple[str, dict[str, Tensor]]:

@@ -229,6 +229,16 @@ class Returns(nn.Module):
         return self.function(self.head(x.mean((2, 3))))
 
 
+class InPlace(Returns):
+    """Scales the caller's own images."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda z: z)
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x.mul_(2))
+
+
 BAD_NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "softmax": (lambda: Returns(lambda z: z.softmax(1)), "returns probabilities .* Remove the softmax"),
     "a map": (
@@ -241,6 +251,7 @@ BAD_NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a tuple": (lambda: Returns(lambda z: (z, z)), "returns tuple; expected one tensor"),
     "a fixed batch": (lambda: Returns(lambda z: z.reshape(1, -1)), r"returns float32 \(1, 15\) for 3 images; the batch is fixed"),
     "dropout on": (lambda: Returns(lambda z: nn.functional.dropout(z, 0.5, True)), "answers differently each time"),
+    "input changed in place": (lambda: InPlace(), r"changes the images that it is given.*x\.clone\(\)"),
     "batch statistics": (lambda: Returns(lambda z: z - z.mean(0)), "logits depend on the rest of its batch"),
     "another input": (
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(10, 5)),
@@ -256,6 +267,26 @@ def test_what_is_not_a_classifier_is_refused(case: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         probe.probe(make().eval(), (3, 8, 8), "mine")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("end", "name"),
+    [
+        (lambda z: z.sigmoid(), "sigmoid"),
+        (lambda z: 255 * z.softmax(1), "softmax"),
+        (lambda z: nn.functional.softmax(z, 1).clamp(1e-7, 1).flatten(1), "softmax"),
+        (lambda z: z.log_softmax(1), ""),
+        (lambda z: z * z.sigmoid(), ""),
+    ],
+)
+def test_a_program_that_ends_in_probabilities_is_refused(end: Callable[[Tensor], Tensor], name: str, tmp_path: Path) -> None:
+    program = torch.export.export(Returns(end).eval(), (torch.rand(2, 3, 8, 8),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(program, tmp_path / "mine.pt2")
+    if not name:
+        assert load_twin(str(tmp_path / "mine.pt2")).classes == 5
+        return
+    with pytest.raises(UsageError, match=rf"ends in probabilities \({name}\).*Return what goes into the {name}"):
+        load_twin(str(tmp_path / "mine.pt2"))
 
 
 def test_a_classifier_s_classes_are_found() -> None:
