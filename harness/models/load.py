@@ -21,6 +21,7 @@ from harness.models import probe
 from harness.models.architectures import image_size_of, is_architecture, published_resize
 from harness.models.kinds import READABLE, SAVE, check_kind, kind_of, without_arch
 from harness.models.normalisation import given_twice, with_normalisation
+from harness.models.onnx_answers import check_answers
 from harness.models.onnx_graph import read_onnx
 from harness.models.pt2 import read_pt2
 from harness.models.pt2_sizes import check_sizes
@@ -268,7 +269,9 @@ def _onnx(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:
         height, width = height or options.data_shape[1], width or options.data_shape[2]
     if height is None or width is None:
         raise UsageError(f"{path} leaves its input size open ({channels or '?'}x{height or '?'}x{width or '?'}); give --image-size")
-    return graph, (channels or 3, height, width)
+    shape = channels or 3, height, width
+    check_answers(path, graph.eval(), shape)
+    return graph, shape
 
 
 def _check_size(path: Path, fixed: Sequence[int | None], image_size: int) -> None:

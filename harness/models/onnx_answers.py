@@ -1,0 +1,80 @@
+"""An ONNX file as PyTorch reads it, held against onnxruntime's answers by the file itself: a twin that differs is another network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto
+
+from export.checked import parse_onnx
+from export.session import open_session
+from harness.errors import UsageError
+from harness.models.onnx_graph import OnnxGraph
+from harness.models.onnx_straight import INTEGERS
+from harness.models.probe import PROBES, TOLERANCE
+
+HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+ROUNDING = {"QuantizeLinear", "DynamicQuantizeLinear", "Round", "Floor", "Ceil", "Sign"}
+# Of the largest logit. Half the bits round otherwise in every kernel; a value beside a step may fall on its other side, and moves the rest.
+HALF_TOLERANCE, STEP_TOLERANCE = 0.05, 0.5
+
+
+def check_answers(path: Path, graph: OnnxGraph, shape: tuple[int, int, int]) -> None:
+    """Compare the two on random images. A file that onnxruntime does not run is not judged.
+
+    Args:
+        path: of the file; what it names beside it was looked at when it was read.
+        graph: of that file, in eval mode.
+        shape: (channels, height, width) of its input.
+
+    Raises:
+        UsageError: of most images the answers are apart by more than rounding explains.
+    """
+    images = torch.rand(graph.batch or PROBES, *shape, generator=torch.Generator().manual_seed(1))
+    try:
+        session = open_session(str(path), optimise=False)
+        expected = np.asarray(session.run(None, {session.get_inputs()[0].name: images.numpy()})[0])
+        with torch.no_grad():
+            found = graph(images).float().numpy()
+    except Exception:  # noqa: BLE001 - onnxruntime has a dozen types of its own; what the twin cannot run, its probe says
+        return
+    largest = max(float(np.abs(expected).max(initial=0)), TOLERANCE) if expected.dtype.kind == "f" else np.nan
+    if not np.isfinite(largest):
+        return
+    if found.shape == expected.shape:
+        apart = _apart(found, expected.astype(np.float32))
+        if apart <= _tolerance(parse_onnx(path)) * largest:
+            return
+        seen = f"logits {apart:.3g} apart, the largest is {largest:.3g}"
+    else:
+        seen = f"logits of shape {found.shape}, there {expected.shape}"
+    raise UsageError(
+        f"{path} read into PyTorch answers otherwise than onnxruntime does by the file itself ({seen}): the twin would be another "
+        "network. One of its operators means something else there. Save the network as .pt2, or export it without that operator, and "
+        "please report it."
+    )
+
+
+def _apart(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """The largest difference of an image's logits, of the image in the middle."""
+    return float(np.median(np.abs(found - expected).reshape(len(found), -1).max(axis=1)))
+
+
+def _tolerance(model: ModelProto) -> float:
+    nodes = list(chain(model.graph.node, *(function.node for function in model.functions)))
+    targets = set(chain.from_iterable(map(_cast_to, nodes)))
+    if any(node.op_type in ROUNDING for node in nodes) or targets & set(INTEGERS):
+        return STEP_TOLERANCE
+    halves = targets & set(HALVES) or any(tensor.data_type in HALVES for tensor in model.graph.initializer)
+    return HALF_TOLERANCE if halves else TOLERANCE
+
+
+def _cast_to(node: NodeProto) -> Iterator[int]:
+    """The type that a Cast makes."""
+    if node.op_type == "Cast":
+        yield from (attribute.i for attribute in node.attribute if attribute.name == "to")

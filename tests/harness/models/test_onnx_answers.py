@@ -1,0 +1,72 @@
+"""What is read into PyTorch answers as the file does in onnxruntime, or is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from export.onnx import export_onnx
+from harness.errors import UsageError
+from harness.models import onnx_operators
+from harness.models.load import load_twin
+
+SIDE = 10
+RNG = np.random.default_rng(0)
+HEAD = RNG.standard_normal((3, 5)).astype(np.float32)
+N = helper.make_node
+
+
+def save(path: Path, nodes: list[onnx.NodeProto], stored: dict[str, Any], opset: int = 18) -> str:
+    """A graph that makes "y" of "x" (n, 3, 10, 10), and five logits of it."""
+    nodes = [*nodes, N("GlobalAveragePool", ["y"], ["p"]), N("Flatten", ["p"], ["f"]), N("MatMul", ["f", "head"], ["logits"])]
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in {**stored, "head": HEAD}.items()]
+    images = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, SIDE, SIDE])
+    graph = helper.make_graph(nodes, "g", [images], [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 5])], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9), path)
+    return str(path)
+
+
+def in_bytes(*between: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """255 x as bytes "b", what `between` makes of them, "c", and floats again."""
+    scaled = [N("Mul", ["x", "white"], ["s"]), N("Cast", ["s"], ["b"], to=TensorProto.UINT8)]
+    return [*scaled, *between, N("Cast", ["c"], ["z"], to=TensorProto.FLOAT), N("Div", ["z", "white"], ["y"])]
+
+
+WHITE = {"white": np.float32(255), "hundred": np.uint8(100)}
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.3, 2.0])
+def test_a_resize_by_a_fraction_answers_as_the_file(scale: float, tmp_path: Path) -> None:
+    nodes = [N("Resize", ["x", "", "scales"], ["r"], mode="linear"), N("Relu", ["r"], ["y"])]
+    load_twin(save(tmp_path / "m.onnx", nodes, {"scales": np.array([1, 1, scale, scale], np.float32)}))
+
+
+def test_bytes_that_stay_within_their_range_answer_as_the_file(tmp_path: Path) -> None:
+    load_twin(save(tmp_path / "m.onnx", in_bytes(N("Min", ["b", "hundred"], ["c"])), WHITE))
+
+
+def test_bytes_that_go_round_are_another_network(tmp_path: Path) -> None:
+    """5 - 100 is 161 in bytes. Carried as floats, so that a gradient passes, it is -95."""
+    name = save(tmp_path / "m.onnx", in_bytes(N("Sub", ["b", "hundred"], ["c"])), WHITE)
+    with pytest.raises(UsageError, match=r"answers otherwise than onnxruntime does by the file itself \(logits .* apart"):
+        load_twin(name)
+
+
+def test_an_operator_that_means_something_else_here_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.LeakyReLU(0.1), torch.nn.Flatten(), torch.nn.Linear(512, 5)).eval()
+    onnx.save(export_onnx(network, (3, SIDE, SIDE)), tmp_path / "m.onnx")
+    assert load_twin(str(tmp_path / "m.onnx")).classes == 5
+    monkeypatch.setitem(onnx_operators.OPERATORS, "LeakyRelu", lambda attributes, x: torch.nn.functional.leaky_relu(x, 0.01))
+    with pytest.raises(UsageError, match="the twin would be another network"):
+        load_twin(str(tmp_path / "m.onnx"))
+
+
+def test_what_onnxruntime_does_not_run_is_not_judged(tmp_path: Path) -> None:
+    """An even window of LRN is in the standard, and not in onnxruntime."""
+    assert load_twin(save(tmp_path / "m.onnx", [N("LRN", ["x"], ["y"], size=4)], {})).classes == 5
