@@ -20,6 +20,8 @@ from reports.sections.verdict import TONES, tag
 
 KEY = ["index", "source", "target", "attack", "eps", "engine"]
 SetKey = tuple[str, str, str, str]  # source, target, attack, radius as a fraction
+NO_ATTACK = ("S0", "gate")  # sources of sets that no claim rests on
+TWIN = "twin"
 # What must be the same for two runs' answers to be compared image by image.
 ALIKE = ("model", "data", "attacked images", "seed")
 
@@ -84,7 +86,8 @@ def compare(folders: Mapping[str, Path]) -> Comparison:
         for name, run in runs.items()
         if run.record.status != Step.FINISHED
     ]
-    paragraphs = [f"{several(len(runs), 'run')} of {', '.join(models)}.", *unfinished, *unlike]
+    judged = otherwise_judged({name: run.record for name, run in runs.items() if run.record.claims})
+    paragraphs = [f"{several(len(runs), 'run')} of {', '.join(models)}.", *unfinished, *unlike, *judged]
     sections = [
         Section("verdict", "Verdicts", paragraphs, [_verdicts(runs)] if runs else []),
         Section("engines", "Engines side by side", [], [_engines(runs)] if runs else []),
@@ -116,6 +119,26 @@ def differences(records: Mapping[str, RunRecord]) -> Iterator[str]:
         if len(set(values.values())) > 1:
             listed = "; ".join(f"{name}: {str(value)[:12]}" for name, value in values.items())
             yield f"The runs differ in the {what} ({listed})."
+
+
+def otherwise_judged(records: Mapping[str, RunRecord]) -> Iterator[str]:
+    """What makes claims of runs another question though answers can be compared, a sentence each: which values differ."""
+    asked = {name: _question(record) for name, record in records.items()}
+    for what in ("radius", "margin", "attacks"):
+        values = {name: question[what] for name, question in asked.items()}
+        if len(set(values.values())) > 1:
+            shared = frozenset.intersection(*values.values())
+            listed = "; ".join(f"{name}: {', '.join(sorted(value - shared)) or 'no other'}" for name, value in values.items())
+            yield f"The runs differ in the {what} ({listed}): their gaps and verdicts answer different questions."
+
+
+def _question(record: RunRecord) -> dict[str, frozenset[str]]:
+    """What the claims of a run rest on. Of the attacks those on the twin, which every flavour has."""
+    return {
+        "radius": frozenset(claim.eps_exact for claim in record.claims),
+        "margin": frozenset(points(claim.margin).lstrip("+") for claim in record.claims),
+        "attacks": frozenset(f"{one.source} {one.name}" for one in record.attacks if one.target == TWIN and one.source not in NO_ATTACK),
+    }
 
 
 def _identity(record: RunRecord) -> dict[str, object]:

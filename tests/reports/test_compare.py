@@ -47,6 +47,20 @@ def other_artefact(raw: dict[str, Any]) -> None:
             engine["artefact_sha256"] = "0" * 64
 
 
+def smaller_margin(raw: dict[str, Any]) -> None:
+    for claim in raw["claims"]:
+        claim["margin"] = 0.01
+
+
+def other_radius(raw: dict[str, Any]) -> None:
+    for claim in raw["claims"]:
+        claim["eps_exact"] = "2/255"
+
+
+def fewer_attacks(raw: dict[str, Any]) -> None:
+    raw["attacks"] = [attack for attack in raw["attacks"] if (attack["source"], attack["name"]) != ("S1", "apgd-dlr")]
+
+
 @pytest.fixture
 def first(tmp_path: Path) -> Path:
     return changed(tmp_path / "first", nothing)
@@ -58,6 +72,20 @@ def test_the_same_run_twice_differs_nowhere(first: Path, tmp_path: Path) -> None
         _, _, artefact, clean, differ, adversarial, differ_too, others = row(text, engine)
         assert (artefact, differ, differ_too, others) == ("the same", "0", "0", "0")
         assert int(clean) and int(adversarial)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (smaller_margin, "in the margin (first: 5.0; second: 1.0)"),
+        (other_radius, "in the radius (first: 8/255; second: 2/255)"),
+        (fewer_attacks, "in the attacks (first: S1 apgd-dlr; second: no other)"),
+    ],
+)
+def test_claims_that_answer_different_questions_are_said_to(change: Callable[..., None], said: str, first: Path, tmp_path: Path) -> None:
+    text = to_text({"first": first, "second": changed(tmp_path / "second", change)})
+    assert f"The runs differ {said}: their gaps and verdicts answer different questions." in text
+    assert "answer different questions" not in to_text({"first": first, "second": changed(tmp_path / "third", nothing)})
 
 
 def test_a_set_of_other_bytes_is_not_compared(first: Path, tmp_path: Path) -> None:
