@@ -14,6 +14,8 @@ from harness.models.straight import Passage, Role, integers_that_return, straigh
 StepFunction = Callable[..., Any]
 FLOATS = (1, 10, 11, 16)  # numbers of onnx.TensorProto: FLOAT, FLOAT16, DOUBLE, BFLOAT16
 INTEGERS = {2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64}
+NARROW = (2, 3, 5)  # of them, those of less than 32 bits
+OUTGROWING = {"Add", "Sub", "Mul", "Neg", "Abs"}  # whose result may lie outside of the range of these
 # Operators that do the same to integers carried as floats.
 PASSING = {
     "Add", "Sub", "Mul", "Neg", "Min", "Max", "Clip", "Abs", "Relu", "Identity", "Concat", "Flatten", "Reshape", "Squeeze", "Transpose",
@@ -28,13 +30,24 @@ def straight_nodes(nodes: Sequence[NodeProto], results: set[str]) -> set[str]:
         nodes: of the graph, in order.
         results: the graph's outputs.
     """
-    return integers_that_return([Passage(_role(node), node.input, node.output[0] if node.output else "") for node in nodes], results)
+    return integers_that_return(list(map(_passage, nodes)), results)
+
+
+def _passage(node: NodeProto) -> Passage:
+    role = _role(node)
+    narrow = role is Role.ENTER and _target(node) in NARROW
+    return Passage(role, node.input, node.output[0] if node.output else "", narrow, node.op_type in OUTGROWING)
+
+
+def _target(node: NodeProto) -> int:
+    """The type that a Cast makes."""
+    return next((attribute.i for attribute in node.attribute if attribute.name == "to"), 0)
 
 
 def _role(node: NodeProto) -> Role:
     if node.op_type != "Cast":
         return Role.PASS if node.op_type in PASSING else Role.OTHER
-    target = next((attribute.i for attribute in node.attribute if attribute.name == "to"), 0)
+    target = _target(node)
     return Role.LEAVE if target in FLOATS else Role.ENTER if target in INTEGERS else Role.OTHER
 
 

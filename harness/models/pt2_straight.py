@@ -23,6 +23,7 @@ from harness.models.straight import (
 
 CASTS = {"to.dtype", "to.dtype_layout", "_to_copy.default", "type_as.default"}
 ARITHMETIC = {"add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor", "add.Scalar", "sub.Scalar", "mul.Scalar", "div.Scalar", "rsub.Scalar"}
+OUTGROWING = ("neg", "abs")
 # Operators that do the same to integers carried as floats, beside the arithmetic whose result is one.
 PASSING = """
 neg abs relu clamp clamp_min clamp_max minimum maximum cat flatten reshape view _unsafe_view squeeze unsqueeze permute transpose expand
@@ -77,7 +78,10 @@ def _passage(node: dict[str, Any], dtypes: dict[str, torch.dtype]) -> Passage:
     outputs = [name for output in node["outputs"] for name in names_in(output)]
     operator = node["target"].removeprefix("torch.ops.aten.")
     role = _role(operator, [dtypes.get(name) for name in inputs[:1]], [dtypes.get(name) for name in outputs])
-    return Passage(role, inputs, outputs[0] if outputs else "")
+    made = dtypes.get(outputs[0]) if outputs else None
+    narrow = made is not None and not made.is_floating_point and made.itemsize < torch.int32.itemsize
+    outgrows = narrow and (operator in ARITHMETIC or operator.split(".")[0] in OUTGROWING)
+    return Passage(role, inputs, outputs[0] if outputs else "", narrow, outgrows)
 
 
 def _role(operator: str, inputs: list[torch.dtype | None], outputs: list[torch.dtype | None]) -> Role:

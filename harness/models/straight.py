@@ -93,18 +93,25 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Passage:
-    """One node of a graph, as `integers_that_return` sees it."""
+    """One node of a graph, as `integers_that_return` sees it.
+
+    Attributes:
+        narrow: it makes integers of less than 32 bits.
+        outgrows: its result may lie outside of the range of such: a sum, a product.
+    """
 
     role: Role
     inputs: Sequence[str]
     output: str
+    narrow: bool = False
+    outgrows: bool = False
 
 
 def integers_that_return(nodes: Sequence[Passage], results: set[str]) -> set[str]:
     """Outputs of the casts to integers whose value comes back as a float, whatever lies between.
 
     No gradient passes through an integer tensor. These can be carried as floats (exact up to 2**24) by `straight_cast`; any other, an
-    index or a mask, stays what the file says.
+    index or a mask, stays what the file says. So do narrow ones that something is added to: bytes go round, which floats do not.
 
     Args:
         nodes: of the graph, in order.
@@ -114,16 +121,23 @@ def integers_that_return(nodes: Sequence[Passage], results: set[str]) -> set[str
     for node in nodes:
         for key in node.inputs:
             readers[key].append(node)
+    wide, narrow = (_returning(nodes, readers, results, outgrows) for outgrows in (True, False))
+    return {node.output for node in nodes if node.role is Role.ENTER and node.output in (narrow if node.narrow else wide)}
+
+
+def _returning(nodes: Sequence[Passage], readers: dict[str, list[Passage]], results: set[str], outgrows: bool) -> set[str]:
+    """The outputs whose value comes back as a float; `outgrows`: nodes that may leave the range of their type pass it on too."""
     returning: set[str] = set()
+
+    def returns(reader: Passage) -> bool:
+        passed = reader.role is Role.PASS and reader.output in returning
+        return (reader.role is Role.LEAVE or passed) and (outgrows or not reader.outgrows)
+
     for node in reversed(nodes):
         after = readers[node.output]
-        if node.output not in results and after and all(_returns(reader, returning) for reader in after):
+        if node.output not in results and after and all(map(returns, after)):
             returning.add(node.output)
-    return {node.output for node in nodes if node.role is Role.ENTER and node.output in returning}
-
-
-def _returns(reader: Passage, returning: set[str]) -> bool:
-    return reader.role is Role.LEAVE or (reader.role is Role.PASS and reader.output in returning)
+    return returning
 
 
 def finite_gradient(x: Tensor) -> Tensor:

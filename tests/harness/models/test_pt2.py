@@ -393,6 +393,32 @@ def test_a_step_passes_the_gradient_straight_through(name: str, decomposed: bool
     torch.testing.assert_close(gradient, 2 * expected(x))
 
 
+BYTES: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {  # the function, and whether a gradient passes it
+    "less a hundred": (lambda b: b - 100, False),
+    "doubled": (lambda b: b * 2, False),
+    "negated": (lambda b: -b, False),
+    "to themselves": (lambda b: b + b, False),
+    "bounded": (lambda b: b.clamp(20, 100), True),
+    "divided": (lambda b: b / 255, True),
+    "as they are": (lambda b: b, True),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16])
+@pytest.mark.parametrize("case", BYTES)
+def test_narrow_integers_go_round_as_they_do_in_the_program(case: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    """5 - 100 is 161 in bytes. Carried as floats, so that a gradient passes, it would be -95: another network."""
+    function, passes = BYTES[case]
+    network = Stepped(lambda x: function((x * torch.iinfo(dtype).max).to(dtype)).float()).eval()
+    program = torch.export.export(network, (torch.rand(2, 3, 4, 4),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    x = torch.rand(4, 3, 4, 4).requires_grad_()
+    logits = read_pt2(write(tmp_path, buffer.getvalue())).network(x)
+    assert torch.equal(logits, network(x.detach()))
+    assert logits.requires_grad == passes
+
+
 def test_integers_that_are_read_as_an_index_stay_integers(tmp_path: Path) -> None:
     table = torch.tensor([5.0, 7.0])
     network = Stepped(lambda x: table[x.to(torch.int64)] * x).eval()
