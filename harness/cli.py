@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from harness.records import RunRecord
     from harness.settings import Settings
 
+DEFAULT_MODEL = "resnet18x16-at"
 BENCH_EPILOG = """
 Example: harness bench --model my.safetensors --arch mobilenet_v3_small --data images/ --normalize imagenet --eps 2/255
 
@@ -99,7 +100,7 @@ def root(
 
 @app.command(epilog=BENCH_EPILOG)
 def bench(
-    model: Model = "resnet18x16-at",
+    model: Model = DEFAULT_MODEL,
     data: Data = "cifar10-sample",
     device: Devices = None,
     fleet: Fleet = None,
@@ -159,6 +160,8 @@ def bench(
         batches=batch, scenario=scenario, threads=threads, seed=seed, sources=_each(source), exhaustive=exhaustive, builds=builds,
         plugins=plugin, executor=executor, address=address,
     )  # fmt: skip
+    if resume is not None:
+        _check_resumed(settings, resume, out)
     if several:
         _bench_fleet(settings, Fleets(device or [], fleet, host, emulate), out, resume, as_json, requirements)
     _bench(settings, out, resume, as_json, requirements)
@@ -401,6 +404,15 @@ def _bench(settings: Settings, out: Path | None, resume: Path | None, as_json: b
         for file in ("report.html", "report.md", "record.json"):
             print(folder / file)
     raise typer.Exit(exit_code(record))
+
+
+def _check_resumed(settings: Settings, resume: Path, out: Path | None) -> None:
+    """Refuse what is said beside --resume and would not be done."""
+    from harness.settings import check_resumed
+
+    if out is not None and out.absolute() != resume.absolute():
+        raise UsageError(f"--out {out}: the run goes on where it was begun, in {resume}. Leave --out away.")
+    check_resumed(settings, DEFAULT_MODEL, resume)
 
 
 class Fleets(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.eps import parse_eps
 from harness.errors import UntrustedError, UsageError
+from harness.records import RECORD
 
 Tier = Literal["quick", "bench", "qualify"]
 
@@ -218,6 +220,44 @@ def stored_settings(stored: dict[str, Any], folder: Path) -> Settings:
         raise UntrustedError(
             f"the settings in {folder} are not those of this version: {error.errors()[0]['msg']}. Start a new run."
         ) from error
+
+
+def check_resumed(settings: Settings, model: str, folder: Path) -> None:
+    """Refuse options beside --resume that are not those of the run: it would be finished, and answer, without them.
+
+    Args:
+        settings: of the command line.
+        model: its default.
+        folder: of the run. What cannot be read there, whoever goes on with it refuses.
+
+    Raises:
+        UsageError: names each option, its value and the run's.
+    """
+    begun = folder / (FLEET if (folder / FLEET).exists() else RECORD)
+    try:
+        stored = json.loads(begun.read_text(encoding="utf-8"))["settings"]
+        was = Settings.model_validate(stored).model_dump(mode="json")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return
+    asked = settings.model_dump(mode="json", exclude_defaults=True)
+    if asked["model"] == model:
+        del asked["model"]
+    others = [f"--{_option(key)} {_words(value)} (begun with {_words(was[key])})" for key, value in asked.items() if value != was[key]]
+    if others:
+        raise UsageError(
+            f"{', '.join(others)}: options are said when a run begins, and --resume goes on with those of {begun}. Leave them out, or "
+            "start a new run."
+        )
+
+
+def _option(key: str) -> str:
+    """What the setting is called on the command line; of those that can be repeated one."""
+    several = {"flavours": "flavour", "attacks": "attack", "sources": "source", "plugins": "plugin", "batches": "batch"}
+    return several.get(key, key.replace("_", "-"))
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) and value else "none" if value in (None, []) else str(value)
 
 
 def check_numbers(settings: Settings) -> None:

@@ -367,3 +367,27 @@ def test_a_folder_in_which_no_run_was_begun_is_as_good_as_empty(tmp_path: Path) 
     (tmp_path / "my run" / "record.json").write_text("{}")
     with pytest.raises(UsageError, match=r"harness bench --resume '.*my run'"):
         check_output(tmp_path / "my run")
+
+
+RESUMED = {
+    "the same again": (("--eps", "4/255", "--samples", "16", "--batch", "1", "--out", "begun"), ()),
+    "another radius": (("--eps", "2/255"), ("--eps 2/255 (begun with 4/255)", "begun/record.json")),
+    "other engines": (("--flavour", "ort-int8", "--seed", "3"), ("--flavour ort-int8 (begun with none)", "--seed 3 (begun with 0)")),
+    "other data": (("--data", "mine.npz"), ("--data mine.npz (begun with cifar10-sample)",)),
+    "another folder": (("--out", "elsewhere"), ("--out elsewhere: the run goes on where it was begun, in begun",)),
+}
+
+
+@pytest.mark.parametrize("case", RESUMED)
+def test_what_is_said_beside_resume_is_done_or_refused(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run begun at 4/255 and asked to go on at 2/255 answered for 4/255, without a word."""
+    words, said = RESUMED[case]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "begun").mkdir()
+    settings = Settings(model="resnet8", eps="4/255", samples=16, batches=(1,))
+    (tmp_path / "begun" / "record.json").write_text(json.dumps({"schema": 0, "settings": settings.model_dump(mode="json")}))
+    code, _, err = run(capsys, monkeypatch, "bench", "--resume", "begun", *words)
+    assert code == (2 if said else 3), err  # a record of no schema is untrusted, and was looked at
+    assert all(part in " ".join(err.split()) for part in said) and ("schema" in err) == (not said)
