@@ -45,6 +45,10 @@ class Kind:
     guards: bool = True
 
 
+GIVEN_OTHERWISE = (
+    "The file computes another network than the model: check whose weights it has, the order of its classes, its input's scale, layout and "
+    "colours; where these agree, the images that it was calibrated on, with the tool that made it."
+)
 GATES: dict[str, Kind] = {
     "artefact parity": Kind(
         "the exported file agrees with the twin within the exporter's limits",
@@ -219,11 +223,12 @@ def untested(gates: Iterable[Gate], reason: str) -> list[Gate]:
     return [not_tested(name, reason) for name in GATES if name not in seen]
 
 
-def artefact_parity(engine: str, parity: Parity) -> Gate:
-    """The exporter's own comparison of the artefact with the twin."""
+def artefact_parity(engine: str, parity: Parity, *, given: bool = False) -> Gate:
+    """The exporter's own comparison of the artefact with the twin; `given`: of a file that it did not write."""
     agreement = f"same label on {parity.top1_agreement:.1%}, logits at most {parity.max_logit_error:.3g} apart"
     observed = f"on {parity.n} images: {agreement} ({parity.limit})"
-    return _gate("artefact parity", parity.passed, observed, engine)
+    gate = _gate("artefact parity", parity.passed, observed, engine)
+    return gate.model_copy(update={"remedy": GIVEN_OTHERWISE}) if given else gate
 
 
 def logits_not_probabilities(logits: Logits, engine: str | None = None) -> Gate:

@@ -408,3 +408,9 @@ def test_an_attack_that_wins_less_than_one_draw_of_noise_fails_though_it_wins_ot
 def test_where_nothing_was_timed_its_gates_were_not_tested_which_is_not_undecided() -> None:
     for gate in (gates.timed_outputs("e", None, None), gates.repeated_inputs("e", None)):
         assert gate.passed is None and gate.observed == "not tested: nothing was timed"
+
+
+def test_a_file_of_the_users_own_is_not_told_to_calibrate_another_way_with_this_program() -> None:
+    exported, own = (gates.artefact_parity("e", parity(False), given=given) for given in (False, True))
+    assert "--calibration" in exported.remedy and "--calibration" not in own.remedy
+    assert (own.passed, own.observed, own.limit) == (exported.passed, exported.observed, exported.limit)
