@@ -35,7 +35,7 @@ Written by `{command}` on {machine}. {done} of the zoo's {every} networks, tier 
 engine's own graph (S3), and attacks on the engine itself with the same attacks, starts and budgets on the twin (S4). Gap: the twin's
 robust accuracy less the engine's, in points, with one-sided 95 % bounds (Tango). Flattered: by how much the gap grows when the engine is
 attacked too; its bounds pair each image, and stand for each network alone: of twenty, one would lie beyond them by chance. A verdict of
-UNTRUSTED says that a gate failed (low-bit networks quantized once more): its figures decide nothing.
+UNTRUSTED says that a gate failed: its figures decide nothing.
 
 {answer}
 
