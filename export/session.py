@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Without it, U8S8 kernels for x86 CPUs that lack VNNI add two products in 16 bits, which saturates. It changes nothing on any other CPU.
 EXACT_INTEGERS = {"session.x64quantprecision": "1"}
 # By default onnxruntime's threads keep a core busy for some 70 ms after a call. Nothing is timed here, and PyTorch computes next.
-ASLEEP = {"session.intra_op.allow_spinning": "0"}
+ASLEEP = {"session.force_spinning_stop": "1"}
 
 
 def runs_exact(config: Mapping[str, str]) -> bool:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from devices.worker.engines import RefusedError
-from devices.worker.engines.onnxruntime import LEVELS, SESSION_CONFIG, SPINNING, OnnxRuntime
+from devices.worker.engines.onnxruntime import LEVELS, SESSION_CONFIG, OnnxRuntime
 from devices.worker.spec import RuntimeOptions
 from devices.worker.timing import until_idle
 
@@ -124,7 +124,7 @@ def test_every_allowed_config_entry_is_known_to_this_onnxruntime() -> None:
     assert [key for key in SESSION_CONFIG if key.encode() not in library] == []
 
 
-@pytest.mark.parametrize("setting", [{}, {SPINNING: "0"}], ids=["by default", "where the user says so"])
+@pytest.mark.parametrize("setting", [{}, {"session.intra_op.allow_spinning": "0"}], ids=["by default", "where its threads never spin"])
 def test_an_engine_that_is_asked_only_answers_alike_and_leaves_the_processor_alone(network: Path, setting: dict[str, str]) -> None:
     images = np.random.default_rng(1).random((64, 3, 8, 8), np.float32)
     answers, described, spent = [], [], []

@@ -24,7 +24,7 @@ LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 
-SPINNING = "session.intra_op.allow_spinning"
+STOP_SPINNING = "session.force_spinning_stop"  # with the end of a call; within it threads spin as ever
 # onnxruntime takes any key in silence, a misspelt one too; these are the ones that change results or speed on a CPU.
 SESSION_CONFIG = (
     "session.x64quantprecision",
@@ -33,7 +33,7 @@ SESSION_CONFIG = (
     "session.disable_double_qdq_remover",
     "session.disable_prepacking",
     "session.set_denormal_as_zero",
-    SPINNING,
+    "session.intra_op.allow_spinning",
     "session.dynamic_block_base",
     "mlas.disable_kleidiai",
 )
@@ -49,8 +49,8 @@ class OnnxRuntime:
     def load(self, artefact: Path, options: RuntimeOptions, optimised_graph: Path | None = None) -> Loaded:
         """Open a session with explicit threads and sequential execution."""
         settings = _session_options(options)
-        if self.sleeps and SPINNING not in options.session_config:
-            settings.add_session_config_entry(SPINNING, "0")
+        if self.sleeps:
+            settings.add_session_config_entry(STOP_SPINNING, "1")
         if optimised_graph is not None:
             settings.optimized_model_filepath = str(optimised_graph)
         try:
