@@ -54,7 +54,7 @@ def main() -> None:
         fp32, int8 = artefacts["onnx"], artefacts["ort"]
         missed += part("bench_int8.py", str(fp32), str(int8))
     missed += part("bench_latency.py") + part("bench_latency.py", "--busy")
-    missed += part("bench_audit.py") + part("bench_cascade.py")
+    missed += part("bench_audit.py") + part("bench_cascade.py") + part("bench_square.py") + part("bench_standard.py")
     missed += part("bench_gradient.py") + part("bench_attacks.py", "--model", "resnet18x16-at")
     missed += part("bench_training.py", "--seeds", "3")
     if importlib.util.find_spec("ray"):
