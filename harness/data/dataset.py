@@ -121,7 +121,7 @@ def to_bytes(images: Tensor) -> NDArray[np.uint8]:
     """float32 (n, c, h, w) in [0, 1] -> uint8 (n, h, w, c), the nearest."""
     import torch
 
-    levels = (images.detach() * 255).round().clamp(0, 255).to(torch.uint8)
+    levels = images.detach().mul(255).round_().clamp_(0, 255).to(torch.uint8)
     found: NDArray[np.uint8] = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return found
 
