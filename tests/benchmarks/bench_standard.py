@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,12 @@ from harness.models.load import load_twin
 from harness.records import RunRecord
 
 MODELS = ("resnet18x16-at", "resnet18x16-at-radmm-8x", "resnet18x16-at-lowbit-w8a8")
-EPS, BATCH, POINTS, RATIO = "8/255", 128, 0.2, 0.1
+EPS, BATCH, POINTS, RATIO = Fraction(8, 255), 128, 0.2, 0.1
 
 
 def ours(model: str, options: argparse.Namespace, folder: Path) -> tuple[np.ndarray, float]:
     """Who is right under every set of S1, bool (n,), and the seconds of the whole command."""
-    command = [sys.executable, "-m", "harness", "bench", "--model", model, "--device", "null", "--batch", "1", "--eps", EPS]
+    command = [sys.executable, "-m", "harness", "bench", "--model", model, "--device", "null", "--batch", "1", "--eps", str(EPS)]
     command += ["--source", "S1", "--tier", options.tier, "--samples", str(options.samples), "--out", str(folder)]
     before = os.times()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -44,8 +45,7 @@ def ours(model: str, options: argparse.Namespace, folder: Path) -> tuple[np.ndar
     if done.returncode not in (0, 1, 3):
         sys.exit(done.stderr[-2000:])
     record = RunRecord.load(folder)
-    radius = 8 / 255
-    sets = [attack for attack in record.attacks if attack.source == "S1" and abs(float(attack.eps) - radius) < 1e-6]
+    sets = [attack for attack in record.attacks if attack.source == "S1" and attack.eps_exact == str(EPS)]
     columns = [Column(attack, load_set(folder / attack.file, attack.set_sha256)[1]) for attack in sets]
     right = Matrix(Answers(folder), record.data.sha256, columns).worst_case(TWIN, columns)
     return right, after.children_user - before.children_user + after.children_system - before.children_system
@@ -56,7 +56,7 @@ def theirs(module: nn.Module, images: np.ndarray, labels: np.ndarray) -> tuple[n
     x, y = to_tensor(images), torch.from_numpy(labels)
     started = time.process_time()
     with frozen_eval(module):
-        evaluator = AutoAttack(module, norm="Linf", eps=8 / 255, version="standard", device="cpu", seed=0)
+        evaluator = AutoAttack(module, norm="Linf", eps=float(EPS), version="standard", device="cpu", seed=0)
         found = evaluator.run_standard_evaluation(x, y, batch_size=BATCH)
         found = found[0] if isinstance(found, tuple) else found
         with torch.no_grad():
