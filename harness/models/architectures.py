@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ LIBRARIES: dict[str, Callable[[], Iterable[str]]] = {
 
 def is_architecture(name: str) -> bool:
     """Whether that is the name of one."""
-    return bool(_homes(split(name)[0]))
+    return any(_homes(split(name)[0]))
 
 
 def family(arch: str) -> str:
@@ -61,8 +61,8 @@ def find(arch: str) -> tuple[str, str]:
         UsageError: nowhere; names the nearest.
     """
     arch, _ = split(arch)
-    if homes := _homes(arch):
-        return homes[0], arch.rpartition("/")[2]
+    if home := next(_homes(arch), None):
+        return home, arch.rpartition("/")[2]
     near = difflib.get_close_matches(arch, sorted({*ARCHITECTURES, *torchvision_names(), *timm_names()}), n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     timm = f"{len(timm_names())} of timm (timm.list_models())" if timm_names() else "none of timm, which is not installed"
@@ -75,14 +75,14 @@ def find(arch: str) -> tuple[str, str]:
 def namesakes(arch: str) -> str:
     """What to try where another library has an architecture of that name too, with a space before it; empty where none has."""
     base, _ = split(arch)
-    others = [f"--arch {home}/{base}" for home in _homes(base)[1:]]
+    others = [f"--arch {home}/{base}" for home in list(_homes(base))[1:]]
     return f" Another architecture has that name too: {' or '.join(others)}." if others else ""
 
 
-def _homes(base: str) -> list[str]:
-    """The libraries that have an architecture, in the order in which they are looked up."""
+def _homes(base: str) -> Iterator[str]:
+    """The libraries that have an architecture, in the order in which they are looked up; none is imported before it is asked."""
     library, slash, name = base.rpartition("/")
-    return [home for home, names in LIBRARIES.items() if (not slash or home == library) and name in names()]
+    return (home for home, names in LIBRARIES.items() if (not slash or home == library) and name in names())
 
 
 def build(arch: str, classes: int, image_size: int | None = None) -> nn.Module:
