@@ -88,9 +88,19 @@ def fast(module: nn.Module, sample: Tensor, *, bf16: bool = True) -> nn.Module:
     Args:
         sample: float32 (n, c, h, w); the first 32 are used.
         bf16: allow it. An attack that measures distances to the boundary must see the boundary in float32.
+
+    Raises:
+        UsageError: the module has no gradient that PyTorch can take.
     """
     sample = sample[:SAMPLE]
-    logits, gradient = _answer(module, sample)
+    try:
+        logits, gradient = _answer(module, sample)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0].split("; ")[0][:200]
+        raise UsageError(
+            f"the model answers, but PyTorch cannot take its gradient, which attacks need: {reason}. Write what it changes in place as a "
+            "new value (y = 2 * x for x *= 2); a .pt2 saved after .run_decompositions() has it so."
+        ) from error
     makers: tuple[Callable[[nn.Module], nn.Module], ...] = (_folded, copy.deepcopy)
     may_reduce = bf16 and device() == CPU and native_bf16()
     for make in makers:

@@ -98,6 +98,19 @@ PUBLIC: dict[str, Callable[..., Any]] = {
 """Internal forms of decomposed programs -> the public operator, which checks shapes, with the same arguments and number of results."""
 
 
+def _copy(into: Tensor, x: Tensor, non_blocking: bool = False) -> Tensor:
+    return x.to(into.dtype).expand(into.shape).clone()
+
+
+def _remainder(x: float, y: Tensor) -> Tensor:
+    return torch.remainder(torch.tensor(x, dtype=torch.result_type(x, y)), y)
+
+
+DIFFERENTIABLE: dict[str, Callable[..., Any]] = {"copy.default": _copy, "remainder.Scalar_Tensor": _remainder}
+"""Overloads that PyTorch has no derivative of (2.14) -> the same numbers by operators that have one. An assignment to a part of a tensor,
+x[:, 0] = y, is such a copy in a decomposed program."""
+
+
 def _numbers(function: Callable[..., Any]) -> Callable[..., Any]:
     """Arithmetic of sizes: on numbers alone (a list times a number is a longer list), and with a result that can be one."""
 
@@ -137,7 +150,8 @@ def find_operator(target: str) -> Callable[..., Any] | None:
         return None
     if any("str" in kind for kind in kinds) and match[1] not in TEXT:
         return None
-    return STRAIGHT.get(f"{match[1]}.{match[2]}") or (_scaled(found) if match[1].startswith("upsample_") else found)
+    replaced = STRAIGHT | DIFFERENTIABLE
+    return replaced.get(f"{match[1]}.{match[2]}") or (_scaled(found) if match[1].startswith("upsample_") else found)
 
 
 @cache

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from harness.attacks.gradient import FastForm, fast, frozen_eval
 from harness.attacks.search import Search, margins
 from harness.data.dataset import Dataset, to_tensor
+from harness.errors import UsageError
 from harness.placement import CPU, device
 from harness.precision import native_bf16
 
@@ -94,6 +95,18 @@ def test_the_module_itself_is_the_way_out(trained: tuple[nn.Module, Dataset]) ->
     model, data = trained
     picky = Picky(model).eval()
     assert fast(picky, to_tensor(data.images)) is picky
+
+
+class InPlace(nn.Module):
+    """Overwrites what the gradient needs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x.flatten(1)).mul_(2)
+
+
+def test_a_network_without_a_gradient_is_one_clear_line() -> None:
+    with pytest.raises(UsageError, match=r"PyTorch cannot take its gradient.*inplace operation.*run_decompositions\(\)"):
+        fast(InPlace(), torch.rand(2, 1, 1, 3))
 
 
 def test_held_puts_everything_back_after_an_error() -> None:

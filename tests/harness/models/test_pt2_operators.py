@@ -49,6 +49,86 @@ def test_nothing_internal_is_accepted() -> None:
     assert in_place == IN_PLACE
 
 
+def arguments_for(schema: torch.FunctionSchema, x: Tensor) -> tuple[list[Any], dict[str, Any]] | None:
+    """What an operator needs, as far as tensors and plain numbers will do."""
+    plain = {"Tensor": x, "List[Tensor]": [x, x], "int": 1, "SymInt": 1, "number": 1.5, "float": 0.5, "bool": False, "List[int]": [1, 1]}
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    for argument in schema.arguments:
+        kind = str(argument.type)
+        if argument.has_default_value() and kind != "Tensor":
+            continue
+        if kind not in plain and not kind.startswith("Optional"):
+            return None
+        if argument.kwarg_only:
+            named[argument.name] = plain.get(kind)
+        else:
+            positional.append(plain.get(kind))
+    return positional, named
+
+
+def derivatives(name: str, overload: str) -> list[str]:
+    """Names of what leads back from an operator's results, on the first of a few shapes that it takes."""
+    schema = getattr(getattr(torch.ops.aten, name), overload)._schema
+    function = find_operator(f"torch.ops.aten.{name}.{overload}")
+    for shape in ((2, 4, 8, 8), (4, 4), (2, 4, 8)):
+        x = (torch.rand(shape) + 0.1).requires_grad_() * 1  # no leaf: operators in place change it
+        given = arguments_for(schema, x)
+        if given is None or function is None:
+            return []
+        try:
+            result = function(*given[0], **given[1])
+        except (RuntimeError, IndexError, TypeError, ValueError):
+            continue
+        results = result if isinstance(result, tuple | list) else [result]
+        return [each.grad_fn.name() for each in results if isinstance(each, Tensor) and each.grad_fn is not None]
+    return []
+
+
+def test_every_operator_has_a_derivative() -> None:
+    found = {f"{name}.{overload}": derivatives(name, overload) for name, overload in ACCEPTED}
+    assert sum(map(bool, found.values())) > 150
+    assert [key for key, names in found.items() if any("NotImplemented" in name for name in names)] == []
+
+
+class Assigning(nn.Module):
+    """Assigns to parts of a value, numbers and tensors, as shifts and masks are written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv(x)
+        shifted = torch.zeros_like(h)
+        shifted[:, :2, :, 1:] = h[:, :2, :, :-1]
+        shifted[:, 2:] = h[:, 2:]
+        shifted[:, :, 0] = 0.5
+        logits: Tensor = self.head(shifted.square().mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+def test_an_assignment_to_a_part_passes_the_gradient_on(decomposed: bool, tmp_path: Path) -> None:
+    module = Assigning().eval()
+    program = torch.export.export(module, (torch.rand(2, 3, 8, 8),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    torch.export.save(program.run_decompositions() if decomposed else program, tmp_path / "assigning.pt2")
+    twin = read_pt2(tmp_path / "assigning.pt2").network
+    gradients = []
+    for network in (module, twin):
+        x = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        gradients.append(torch.autograd.grad(network(x)[:, 0].sum(), x)[0])
+    torch.testing.assert_close(gradients[1], gradients[0])
+    assert float(gradients[0].abs().max()) > 0
+
+
+def test_the_remainder_of_a_number() -> None:
+    function = find_operator("torch.ops.aten.remainder.Scalar_Tensor")
+    assert function is not None
+    for y in (torch.tensor([0.3, 2.0]), torch.tensor([3, 4])):
+        torch.testing.assert_close(function(7, y), torch.remainder(7, y))
+
+
 TRUSTING = """
 max_pool2d_with_indices_backward max_unpool2d sparse_coo_tensor _sparse_coo_tensor_unsafe _coalesced_ set_ resize_ _reshape_alias
 empty_strided empty native_batch_norm _unsafe_index _embedding_bag put_ index_put_ scatter_ _cslt_compress
