@@ -78,8 +78,8 @@ GATES: dict[str, Kind] = {
         "The device runs another file, or other arithmetic: compare the hash of what runs, the runtime's version and options.",
     ),
     "fresh answers": Kind(
-        f"opened anew and asked in another order and in other batches, the engine names the same class on {LIMITS.fresh_same:.0%} of the "
-        f"images, with logits within {LIMITS.fresh_error:.0%} of the largest",
+        f"opened anew and asked in another order and in requests of other sizes, those that were timed among them, the engine names the "
+        f"same class on {LIMITS.fresh_same:.0%} of the images, with logits within {LIMITS.fresh_error:.0%} of the largest",
         "Its answers depend on what else it was asked: look for a memory of earlier inputs, statistics over the batch (batch norm in "
         "training mode), randomness, or a build that differs from the last.",
     ),
@@ -149,7 +149,8 @@ GATES: dict[str, Kind] = {
         guards=False,
     ),
     "timed outputs": Kind(
-        "the outputs of the timed runs are those that were judged (within 0.1 % of the largest logit)",
+        f"the outputs of the timed runs are those that were judged (within {LIMITS.logit_error:.1%} of the largest logit, of a user's own "
+        f"engine {LIMITS.fresh_error:.0%})",
         "Do not use the latency: the timed session ran something else.",
         guards=False,
     ),
@@ -440,10 +441,10 @@ def precision_evidence(engine: str, evidence: PrecisionEvidence | None) -> Gate:
     return _gate("precision evidence", evidence.label == evidence.claimed, observed, engine)
 
 
-def timed_outputs(engine: str, equal: bool | None, max_logit_error: float | None) -> Gate:
-    """Whether the logits of the timed calls were those of the accuracy pass, as the worker compared them (MLPerf TEST01)."""
+def timed_outputs(engine: str, equal: bool | None, max_logit_error: float | None, *, own_clock: bool = False) -> Gate:
+    """Whether the logits of the timed calls were those of the accuracy pass (MLPerf TEST01); `own_clock`: its timed calls give none."""
     if max_logit_error is None:
-        return not_tested("timed outputs", NOT_TIMED, engine)
+        return not_tested("timed outputs", "calls on a clock of its own give no answers" if own_clock else NOT_TIMED, engine)
     return _gate("timed outputs", equal, f"logits at most {max_logit_error:.3g} apart", engine)
 
 
@@ -500,14 +501,24 @@ def file_fidelity(engine: str, file: Logits, found: Logits, other_way: Logits | 
     return _gate("file fidelity", passed, observed + _undecided(passed), engine)
 
 
-def fresh_answers(engine: str, before: Logits, now: Logits) -> Gate:
-    """The answers of the run against those of the engine opened anew, float (n, classes) each, to the same images."""
+def fresh_answers(engine: str, before: Logits, now: Mapping[int, Logits]) -> Gate:
+    """The answers of the run against those of the engine opened anew, to the same images.
+
+    Args:
+        engine, before: its name, and its answers, float (n, classes).
+        now: images in a request -> the answers then, float (n, classes). An image counts where those to any size are other ones.
+    """
     n, largest = len(before), max(1.0, float(np.abs(before).max()))
-    labels = int(np.sum(before.argmax(1) != now.argmax(1)))
-    apart = np.abs(before - now).max(axis=1)
-    other = int(np.sum((apart > LIMITS.fresh_error * largest) | (before.argmax(1) != now.argmax(1))))
+    relabelled = {size: before.argmax(1) != found.argmax(1) for size, found in now.items()}
+    apart = {size: np.abs(before - found).max(axis=1) for size, found in now.items()}
+    differs = {size: relabelled[size] | (apart[size] > LIMITS.fresh_error * largest) for size in now}
+    other, labels = (int(np.any(list(found.values()), axis=0).sum()) for found in (differs, relabelled))
     passed = _at_most(1 - LIMITS.fresh_same, other, n)
-    observed = f"other answers to {other} of {n} images (another label on {labels}), logits at most {apart.max():.3g} apart"
+    most = max(float(one.max()) for one in apart.values())
+    observed = f"other answers to {other} of {n} images (another label on {labels}), logits at most {most:.3g} apart"
+    sizes = [size for size in now if differs[size].any()]
+    if sizes and len(sizes) < len(now):
+        observed += f"; in requests of {', '.join(map(str, sizes))} alone, not of {', '.join(str(s) for s in now if s not in sizes)}"
     return _gate("fresh answers", passed, observed + _undecided(passed), engine)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,17 +21,20 @@ BATCH = 7  # another one than any before
 
 @dataclass(frozen=True, eq=False)
 class Again:
-    """What an engine answered in the run, and opened anew, both float32 (n, classes), to the same images; or why it did not."""
+    """What an engine answered in the run, float32 (n, classes), and opened anew, by the size of its requests, to the same images; or why
+    it did not.
+    """
 
     before: Logits
-    now: Logits
+    now: Mapping[int, Logits]
     error: str = ""
 
 
 def ask_again(opened: Engines, context: Context, matrix: Matrix, lost: Collection[str], folder: Path) -> dict[str, Again]:
     """Open each engine that answered to everything once more, and ask about adversarial and clean images in another order.
 
-    Adversarial images come first, so that an engine that knows its clean images has not seen them yet.
+    Adversarial images come first, so that an engine that knows its clean images has not seen them yet. Then all of them once more in
+    requests of each size that was timed: an engine may have other kernels for it.
 
     Args:
         opened: the engines.
@@ -41,27 +44,37 @@ def ask_again(opened: Engines, context: Context, matrix: Matrix, lost: Collectio
         folder: the run's.
     """
     found = {}
-    most = IMAGES_EMULATED if context.subject.profile.emulated else IMAGES
+    most, sizes = (IMAGES_EMULATED, ()) if context.subject.profile.emulated else (IMAGES, context.settings.batches)
     for name, session in opened.sessions.items():
         if name in lost or not matrix.has(name):
             continue
         images, before = _sample(context, matrix, name, folder, most)
         try:
-            found[name] = Again(before, _fresh(session, images))
+            found[name] = Again(before, _fresh(session, images, sizes))
         except EngineError as error:
-            found[name] = Again(before, before[:0], str(error))
+            found[name] = Again(before, {}, str(error))
     return found
 
 
-def _fresh(session: EngineSession, images: Images) -> Logits:
+def _fresh(session: EngineSession, images: Images, timed: Sequence[int]) -> dict[int, Logits]:
     """The answers of a second session beside the first; where the device does not hold two, in its place. Raises EngineError."""
+    sizes = dict.fromkeys((min(BATCH, session.batch), *timed))
     try:
-        with replace(session, batch=min(BATCH, session.batch), cost=Cost()) as fresh:
-            return fresh.logits(images)
+        return _asked(session, images, list(sizes))
     except EngineError:
         session.close()
-    with replace(session, batch=min(BATCH, session.batch), cost=Cost()) as fresh:
-        return fresh.logits(images)
+    return _asked(session, images, list(sizes))
+
+
+def _asked(session: EngineSession, images: Images, sizes: Sequence[int]) -> dict[int, Logits]:
+    """The answers of a new session, by the images in a request; the last request is filled up. Raises EngineError."""
+    with replace(session, batch=max(sizes), cost=Cost()) as fresh:
+        found = {}
+        for size in sizes:
+            rows = np.arange(-(-len(images) // size) * size) % len(images)
+            parts = [fresh.logits(images[rows[start : start + size]]) for start in range(0, len(rows), size)]
+            found[size] = np.concatenate(parts)[: len(images)]
+        return found
 
 
 def _sample(context: Context, matrix: Matrix, engine: str, folder: Path, most: int) -> tuple[Images, Logits]:

@@ -344,7 +344,10 @@ def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iter
         yield from _saturation(subject, m, clean)
     if facts.checks is not None and not m.engine.simulated:
         yield gates.determinism(name, facts.checks.repeats, facts.checks.deterministic)
-        yield gates.timed_outputs(name, facts.checks.timed_outputs_equal_accuracy_outputs, facts.checks.timed_max_logit_error)
+        checks = facts.checks
+        yield gates.timed_outputs(
+            name, checks.timed_outputs_equal_accuracy_outputs, checks.timed_max_logit_error, own_clock=checks.own_clock is not None
+        )
         yield gates.repeated_inputs(name, facts.checks.repeated_to_fresh_latency)
     yield from likeness.of_engine(evidence, m)
     own = [column for column in matrix.columns if column.record.source == "S3" and concerns(column, name)]

@@ -14,11 +14,11 @@ import numpy as np
 from devices.host.arrays import read_npz
 from devices.host.rounds import Timing, TimingPlan, time_in_rounds
 from devices.host.rules import Environment, State, check_fields, check_peaks, check_telemetry
-from devices.host.session import EngineError, EngineId, EngineSession
+from devices.host.session import FRESH, EngineError, EngineId, EngineSession
 from devices.worker.plain import printable, read_json
 from devices.worker.spec import FormatError
 from devices.worker.telemetry.series import Telemetry, read_arrays
-from harness.answers import Images, Logits
+from harness.answers import Images, Index, Logits
 from harness.errors import NO_ARRAYS, UntrustedError
 from harness.limits import LIMITS
 from harness.measurement.energy import most_turns
@@ -31,7 +31,6 @@ MEASURED = "measured"  # folder of raw results in a run
 FACTS = "facts.json"
 TELEMETRY = "telemetry.npz"
 LOADGEN = "loadgen"
-FRESH = 16  # different inputs that timed calls take in turn, see `devices.worker.serve`
 REPEATS = 3  # passes over the same images
 PAIRS, PAIR_CALLS = 20, 5  # of the test for remembered answers
 CLOCKED_NS, MOST_CLOCKED = 50e6, 10_000  # of calls on an engine's own clock that are held against the wall's, and how many at most
@@ -268,7 +267,13 @@ def _checks(session: EngineSession, pool: Images, answers: Logits, timings: Mapp
         return Checks(deterministic=same, repeats=REPEATS)
     if own:
         clock = _own_clock(session, timings) if session.hello.measure else None
-        return Checks(repeated_to_fresh_latency=_remembers(session, pool), own_clock=clock, deterministic=same, repeats=REPEATS)
+        found = Checks(repeated_to_fresh_latency=_remembers(session, pool), own_clock=clock, deterministic=same, repeats=REPEATS)
+        if not session.timed:  # its own clock's calls give no answers
+            return found
+        parts = [(logits, _places(first, len(logits), len(answers))) for kept in session.timed.values() for first, logits in kept.items()]
+        error = max(float(np.abs(logits - answers[rows]).max()) for logits, rows in parts)
+        equal = _equal(error, answers, LIMITS.fresh_error)
+        return found.model_copy(update={"timed_max_logit_error": error, "timed_outputs_equal_accuracy_outputs": equal})
     error = max(_timed_error(session, batch, answers) for batch in timings)
     again, new = [], []
     for _ in range(PAIRS):
@@ -276,20 +281,35 @@ def _checks(session: EngineSession, pool: Images, answers: Logits, timings: Mapp
         new.append(int(session.measure(1, PAIR_CALLS).ns.min()))
     return Checks(
         timed_max_logit_error=error,
-        timed_outputs_equal_accuracy_outputs=error <= LIMITS.logit_error * float(np.abs(answers).max()),
+        timed_outputs_equal_accuracy_outputs=_equal(error, answers, LIMITS.logit_error),
         repeated_to_fresh_latency=min(again) / min(new),
         deterministic=same,
         repeats=REPEATS,
     )
 
 
+def _equal(error: float, answers: Logits, limit: float) -> bool:
+    """Whether timed answers at most `error` from the untimed ones, float (n, classes), are the same: within a share of the largest."""
+    return error <= limit * float(np.abs(answers).max())
+
+
+def _places(first: int, batch: int, n: int) -> Index:
+    """Of the images of a timed call among the pool's n."""
+    return np.arange(first, first + batch) % n
+
+
 def _remembers(session: EngineSession, pool: Images) -> float:
-    """Of a user's own engine: the time of a request that it has answered before, over that of images which nobody has seen."""
+    """Of a user's own engine: the time of a request that it has answered before, over that of images which nobody has seen.
+
+    Those are shifted, so that they are far from all that it was shown: a memory may take what is nearly the same for the same.
+    """
     draw, known = np.random.default_rng(0), pool[:1]
     again, new = [], []
-    for _ in range(PAIRS * PAIR_CALLS):
+    for turn in range(PAIRS * PAIR_CALLS):
         again.append(_request_ns(session, known))
-        new.append(_request_ns(session, known ^ draw.integers(0, 4, known.shape, np.uint8)))
+        shifts = [int(draw.integers(1, max(side, 2))) for side in pool.shape[1:3]]
+        unseen = np.roll(pool[turn % len(pool)][None], shifts, axis=(1, 2)) ^ draw.integers(0, 4, known.shape, np.uint8)
+        new.append(_request_ns(session, unseen))
     return min(again) / min(new)
 
 
@@ -326,7 +346,7 @@ def _timed_error(session: EngineSession, batch: int, answers: Logits) -> float:
     timed = np.frombuffer(raw, "<f4").reshape(-1, classes)
     if not np.isfinite(timed).all():
         raise EngineError("nan", "the logits of its timed calls are not finite")
-    rows = np.concatenate([np.arange(offset, offset + batch) % len(answers) for offset in header.offsets])
+    rows = np.concatenate([_places(offset, batch, len(answers)) for offset in header.offsets])
     return float(np.abs(timed - answers[rows]).max())
 
 

@@ -98,6 +98,15 @@ def test_a_good_engine_is_asked_and_timed_around_its_requests(engine_of: Callabl
         assert len(session.plan_sha256) == 64
 
 
+def test_what_is_answered_while_it_is_timed_is_kept(engine_of: Callable[..., EngineSession]) -> None:
+    with engine_of(program()) as session:
+        session.set_pool(SMALL)
+        session.measure(2, 20)
+        session.measure(1, 3, same=True)
+        assert {batch: sorted(kept) for batch, kept in session.timed.items()} == {2: list(range(16)), 1: [0]}
+        assert np.array_equal(session.timed[2][3], np.arange(6, dtype=np.float32).reshape(2, 3))
+
+
 def test_a_clock_of_its_own_is_believed(engine_of: Callable[..., EngineSession]) -> None:
     with engine_of(program(TIMED)) as session:
         calls = session.measure(2, 6)

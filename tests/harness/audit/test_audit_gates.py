@@ -160,8 +160,8 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
         "other logits on 64 of 64 images, at most 0.1 apart; another label on 0",
     ),
     "fresh answers": (
-        lambda: gates.fresh_answers("e", LOGITS, LOGITS + np.float32(0.01)),
-        lambda: gates.fresh_answers("e", LOGITS, np.roll(LOGITS, 1, axis=0)),
+        lambda: gates.fresh_answers("e", LOGITS, {7: LOGITS + np.float32(0.01)}),
+        lambda: gates.fresh_answers("e", LOGITS, {7: LOGITS, 1: np.roll(LOGITS, 1, axis=0)}),
         "other answers to 64 of 64 images",
     ),
     "engine gain": (
@@ -408,6 +408,18 @@ def test_an_attack_that_wins_less_than_one_draw_of_noise_fails_though_it_wins_ot
 def test_where_nothing_was_timed_its_gates_were_not_tested_which_is_not_undecided() -> None:
     for gate in (gates.timed_outputs("e", None, None), gates.repeated_inputs("e", None)):
         assert gate.passed is None and gate.observed == "not tested: nothing was timed"
+    assert gates.timed_outputs("e", None, None, own_clock=True).observed == "not tested: calls on a clock of its own give no answers"
+
+
+def test_other_answers_to_requests_of_one_size_alone_fail_and_the_size_is_named() -> None:
+    before = np.eye(4, dtype=np.float32)[np.arange(100) % 4]
+    wrong = before.copy()
+    wrong[:4] = np.roll(wrong[:4], 1, axis=1)
+    gate = gates.fresh_answers("e", before, {7: before, 1: wrong, 8: before})
+    assert gate.passed is False, "4 of 100 images, not 4 of 300 answers"
+    assert gate.observed.startswith("other answers to 4 of 100 images (another label on 4)")
+    assert gate.observed.endswith("in requests of 1 alone, not of 7, 8")
+    assert gates.fresh_answers("e", before, {7: before, 1: before}).passed is True
 
 
 def test_a_file_of_the_users_own_is_not_told_to_calibrate_another_way_with_this_program() -> None:
