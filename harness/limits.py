@@ -16,6 +16,7 @@ class Limits(BaseModel):
 
     clean_loss: float = Field(default=0.01, description="clean accuracy that an engine may lose against the twin")
     large_radius_accuracy: float = Field(default=0.05, description="attacked images that may stay right at eps = 64/255")
+    beyond_noise: float = Field(default=1.5, description="of the fall of a margin under noise: what an attack along gradients must exceed")
     zero_gradient: float = Field(default=0.05, description="attacked images that may start from a gradient of zero")
     query_advantage: float = Field(default=0.01, description="accuracy that a query attack may take beyond the white-box attacks")
     undone_by_rounding: float = Field(default=0.02, description="attacked images whose success rounding to bytes may undo")

@@ -217,10 +217,9 @@ def _twin_gates(evidence: Evidence, drawn: Logits | None) -> Iterator[Gate]:
     yield gates.distinct_images(subject.test.images, subject.test.labels)
     yield likeness.of_calibration(subject)
     yield from likeness.of_attack(subject, settings=evidence.settings, right=matrix.right(TWIN))
-    at_first = matrix.right(TWIN)
     for column in matrix.columns:
         if column.record.source == "gate":
-            yield gates.large_radius(matrix.right(TWIN, column)[at_first[column.index]])
+            yield likeness.of_large_radius(subject, matrix, column)
     primary = _primary(evidence)
     gradients = [column.record for column in primary if column.record.source != "S4"]
     yield gates.zero_gradient({called(r): (round(r.zero_gradient_share * r.n_attacked), r.n_attacked) for r in gradients})

@@ -1,4 +1,4 @@
-"""Gates that ask whether what was deployed is what was made, whether calibration was like the test, and whether the attack had settled."""
+"""Gates that ask whether what was deployed is what was made, whether calibration was like the test, and whether the attack led anywhere."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from devices.host.transports import LOCAL
 from devices.worker.environment import describe_machine
 from export.session import runs_exact
 from export.simulate import simulated_logits
-from harness.answers import TWIN, Images
+from harness.answers import TWIN, Column, Images, Index, Logits, Matrix
+from harness.attacks.table import resolve
 from harness.audit import gates
+from harness.limits import LIMITS
 from harness.measurement.simulation import NOT_RUN
-from harness.predictions import logits
+from harness.predictions import logits, margins
 from harness.records import Gate
 from harness.settings import Settings
 from harness.sources import deciding
@@ -120,3 +122,23 @@ def of_attack(subject: Subject, *, settings: Settings, right: NDArray[np.bool_])
     yield gates.zero_gradient_along(attack.name, seen.zero)
     yield gates.increasing_loss(attack.name, seen.each)
     yield gates.silent_success(attack.name, seen.lost)
+
+
+def of_large_radius(subject: Subject, matrix: Matrix, column: Column) -> Gate:
+    """Of the set at a radius where next to nothing should survive; where something does, with what would make it a robust network's."""
+    module, attack, seed = subject.twin.module, resolve(column.record.name), column.record.seed
+    where = column.index[matrix.right(TWIN)[column.index]]
+    right = matrix.right(TWIN, column)[np.isin(column.index, where)]
+    kept = where[right]
+    if not len(kept):
+        return gates.large_radius(right)
+    clean, attacked = (margins(answers, subject.test.labels[kept]) for answers in _answers(matrix, column, kept))
+    noise = course.draws(module, subject.test, kept, resolve("noise"), column.eps, seed).min(axis=0)
+    led = clean - attacked > LIMITS.beyond_noise * np.maximum(clean - noise, 0)
+    seen = course.course(module, subject.test.subset(kept[: course.IMAGES]), attack, 1.0, seed)
+    return gates.large_radius(right, led, seen.margins[-1] < 0)
+
+
+def _answers(matrix: Matrix, column: Column, where: Index) -> tuple[Logits, Logits]:
+    """The twin's to the clean images at `where`, int64 (m,), and to the set's versions of them, both float32 (m, classes)."""
+    return matrix.logits(TWIN)[where], matrix.logits(TWIN, column)[np.isin(column.index, where)]

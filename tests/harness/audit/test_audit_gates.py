@@ -335,6 +335,17 @@ def test_twin_fidelity_without_an_adversarial_image_rests_on_the_clean_ones() ->
     assert gates.twin_fidelity("e", LABELS, (LABELS + 1) % 10, none, none).passed is False
 
 
+def test_a_network_may_be_robust_at_the_large_radius_where_gradients_lead_and_a_larger_one_breaks_it() -> None:
+    kept, nearly = np.ones(100, bool), np.arange(100) < 95
+    gate = gates.large_radius(kept, nearly, nearly[-40:])
+    assert gate.passed is False, "35 of 40"
+    gate = gates.large_radius(kept, nearly, nearly[:40])
+    assert gate.passed is None and "of 95 of these by more than 1.5 times what noise does, and wins 40 of 40" in gate.observed
+    assert gates.large_radius(kept, nearly[::-1] & nearly, nearly[:40]).passed is False, "90 of 100"
+    assert gates.large_radius(kept).passed is False
+    assert gates.large_radius(np.arange(100) < 3, ~kept[:3], ~kept[:3]).passed is True, "few are left: nothing to excuse"
+
+
 def test_a_large_radius_without_an_image_to_attack_says_nothing() -> None:
     assert gates.large_radius(np.zeros(0, dtype=bool)).passed is None
 
