@@ -16,6 +16,8 @@ MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
 MIN_OPSET = 7  # onnxruntime promises nothing below
 MAX_NODES = 200_000  # after inlining; ten times the largest classifier, and a bound on what nested functions can expand to
 MAX_DEPTH = 100  # of functions that call functions: an exporter writes a handful
+MIN_INTEGER_CONSTANTS = 9  # operator set
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 STANDARD_DOMAINS = ("", "ai.onnx")
 
 
@@ -35,6 +37,7 @@ def load_checked(path: Path) -> ModelProto:
         model = inliner.inline_local_functions(model)
     _check_operators(model, path.name)
     _check_tensors(model, path.name)
+    _store_integers(model)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
@@ -173,6 +176,23 @@ def _check_opset(model: ModelProto, name: str) -> None:
         raise ExportError(
             f"{name} uses ONNX operator set {got}; supported are {MIN_OPSET} to {highest}. Export it again with a supported opset_version."
         )
+
+
+def _store_integers(model: ModelProto) -> None:
+    """Integers in Constant nodes become stored tensors before operator set 9, where that operator gives floats alone: PyTorch 0.4 wrote its
+    sizes so, onnxruntime takes them, and the checker does not."""
+    opset = next(entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS)
+    if opset >= MIN_INTEGER_CONSTANTS:
+        return
+    constants = [node for node in model.graph.node if node.op_type == "Constant" and len(node.attribute) == len(node.output) == 1]
+    integers = [node for node in constants if node.attribute[0].HasField("t") and node.attribute[0].t.data_type not in FLOATS]
+    for node in integers:
+        tensor = model.graph.initializer.add()
+        tensor.CopyFrom(node.attribute[0].t)
+        tensor.name = node.output[0]
+        model.graph.node.remove(node)
+    if integers:
+        model.ir_version = max(model.ir_version, 4)  # before that, every stored tensor is an input too
 
 
 def _check_operators(model: ModelProto, name: str) -> None:

@@ -402,7 +402,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Log": pole(torch.log),
     "Sin": unary(torch.sin),
     "Cos": unary(torch.cos),
-    "Mod": binary(torch.remainder),
+    "Mod": lambda attributes, a, b: (torch.fmod if attributes.get("fmod", 0) else torch.remainder)(a, b),
     "Floor": unary(straight_floor),
     "Ceil": unary(straight_ceil),
     "Round": unary(straight_round),

@@ -95,6 +95,10 @@ def _divide(a: Any, b: Any) -> Any:
     return a // b if (a < 0) == (b < 0) else -(-a // b)
 
 
+_MOD = each(operator.mod)
+_FMOD = each(lambda a, b: math.fmod(a, b) if isinstance(a, float) else a - b * _divide(a, b))
+
+
 def _reduce(function: Any) -> Callable[..., Any]:
     ufunc = np.frompyfunc(function, 2, 1)
 
@@ -165,7 +169,7 @@ SIZE_OPERATORS: dict[str, Callable[..., Any]] = {
     "Sub": each(operator.sub),
     "Mul": each(operator.mul),
     "Div": each(_divide),
-    "Mod": each(operator.mod),
+    "Mod": lambda attributes, a, b: (_FMOD if attributes.get("fmod", 0) else _MOD)(attributes, a, b),
     "Neg": each(operator.neg, 1),
     "Floor": each(lambda value: torch.sym_float(math.floor(value)), 1),
     "Ceil": each(lambda value: torch.sym_float(math.ceil(value)), 1),

@@ -74,7 +74,7 @@ ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "LogSoftmax": _AXIS,
     "Clip": {"min": None, "max": None},
     "Dropout": {"ratio": None, "seed": None},  # of training alone
-    "Mod": {"fmod": (0,)},
+    "Mod": {"fmod": None},
     **dict.fromkeys(REDUCTIONS, _REDUCTION),
     "Shape": {"start": None, "end": None},
     "Flatten": _AXIS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from math import ceil, floor, prod
 from typing import Any
 
@@ -91,23 +92,29 @@ def max_pool(attributes: dict[str, Any], x: Tensor) -> Tensor:
     before, after = pads(attributes, x, kernel)
     extra = _ceil_extra(x, attributes, before, after, kernel)
     after = [a + e for a, e in zip(after, extra, strict=True)]
-    if before == after and all(2 * p <= d * (k - 1) + 1 for p, d, k in zip(before, dilations, kernel, strict=True)):
+    if before == after and all(2 * p <= k for p, k in zip(before, kernel, strict=True)):
         return pool(x, kernel, strides, before, dilations)
     if any(d != 1 for d in dilations):
-        return _wide_max_pool(x, kernel, strides, before, after, dilations)
+        return _dilated_max_pool(x, kernel, strides, before, after, dilations)
     # Every window holds a pixel of the image, and the edge beside it wherever it holds padding: repeating the edge changes no maximum.
     return pool(F.pad(x, _torch_pads(before, after), mode="replicate"), kernel, strides, 0)
 
 
-def _wide_max_pool(x: Tensor, kernel: list[int], strides: list[int], before: list[int], after: list[int], dilations: list[int]) -> Tensor:
-    """A dilated window with unequal pads: the windows of stride 1 with more padding, and of them those that are asked for."""
-    wide = [max(b, a) for b, a in zip(before, after, strict=True)]
-    if any(2 * p > d * (k - 1) + 1 for p, d, k in zip(wide, dilations, kernel, strict=True)):
-        raise NotImplementedError(f"MaxPool with pads {before + after} and dilations {dilations}")
-    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
-    ends = [size + b + a - r + 1 for size, b, a, r in zip(x.shape[2:], before, after, reach, strict=True)]
-    index = [slice(w - b, w - b + end, step) for w, b, end, step in zip(wide, before, ends, strides, strict=True)]
-    return MAX_POOLS[len(kernel)](x, kernel, 1, wide, dilations)[(slice(None), slice(None), *index)]
+def _dilated_max_pool(
+    x: Tensor, kernel: list[int], strides: list[int], before: list[int], after: list[int], dilations: list[int]
+) -> Tensor:
+    """Pads that PyTorch does not take beside a dilation: one axis after the other, the largest of its taps. A tap outside of the image is
+    the nearest inside of the same window."""
+    for axis, (k, stride, front, back, d) in enumerate(zip(kernel, strides, before, after, dilations, strict=True), 2):
+        size = x.shape[axis]
+        starts = torch.arange(0, size + front + back - d * (k - 1), stride) - front
+        taps = []
+        for tap in range(k):
+            place = starts + tap * d
+            place = torch.where(place < 0, place % d, torch.where(place < size, place, size - 1 - (size - 1 - place) % d))
+            taps.append(x.index_select(axis, place))
+        x = reduce(torch.maximum, taps)
+    return x
 
 
 def average_pool(attributes: dict[str, Any], x: Tensor) -> Tensor:
@@ -173,6 +180,7 @@ def _coordinates(mode: str, out: int, size: int, scale: float) -> Tensor:
             raise NotImplementedError(f"Resize with coordinate_transformation_mode {mode}")
 
 
+SIMPLE = "simple"  # what onnxruntime calls the rounding of the first Resize
 ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "round_prefer_floor": lambda x: torch.ceil(x - 0.5),
     "round_prefer_ceil": lambda x: torch.floor(x + 0.5),
@@ -205,8 +213,9 @@ def _scaled(size: int, factor: float) -> int:
 
 
 def upsample(attributes: dict[str, Any], x: Tensor, scales: Any = None) -> Tensor:
-    """Upsample (until operator set 9) and the first Resize (10): as resize with asymmetric coordinates, nearest rounded down."""
-    newer = {"mode": attributes.get("mode", "nearest"), "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor", OPSET: 11}
+    """Upsample (until operator set 9) and the first Resize (10): as resize with asymmetric coordinates, nearest rounded down, up where an
+    axis shrinks."""
+    newer = {"mode": attributes.get("mode", "nearest"), "coordinate_transformation_mode": "asymmetric", "nearest_mode": SIMPLE, OPSET: 11}
     return resize(newer, x, None, scales if scales is not None else np.array(attributes["scales"], dtype=object))
 
 
@@ -215,7 +224,8 @@ def _resize_axis(attributes: dict[str, Any], x: Tensor, axis: int, out: int, fac
     place = _coordinates(attributes.get("coordinate_transformation_mode", "half_pixel"), out, size, factor)
     mode = attributes.get("mode", "nearest")
     if mode == "nearest":
-        index = ROUNDINGS[attributes.get("nearest_mode", "round_prefer_floor")](place)
+        rounding = attributes.get("nearest_mode", "round_prefer_floor")
+        index = ROUNDINGS[("ceil" if factor < 1 else "floor") if rounding == SIMPLE else rounding](place)
         return x.index_select(axis, index.long().clamp(0, size - 1))
     low = place.floor()
     shares = _linear_shares(place - low) if mode == "linear" else _cubic_shares(place - low, attributes.get("cubic_coeff_a", -0.75))

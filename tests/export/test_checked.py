@@ -17,6 +17,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from export.checked import load_checked
 from export.errors import ExportError
 from export.quiet import quiet
+from export.session import open_session
 
 Build = Callable[..., ModelProto]
 NODE = helper.make_node
@@ -31,6 +32,18 @@ def write(path: Path, content: bytes | ModelProto) -> Path:
 def test_reads_a_good_file(tmp_path: Path, graph: ModelProto, small_model: Build) -> None:
     for model in (graph, small_model()):
         assert load_checked(write(tmp_path / "good.onnx", model)) == model
+
+
+@pytest.mark.parametrize("ir_version", [3, 6])
+@pytest.mark.parametrize("opset", [7, 8, 9])
+def test_integer_constants_of_old_exporters_are_read(opset: int, ir_version: int, tmp_path: Path, small_model: Build) -> None:
+    """As PyTorch 0.4 wrote a view: x.view(-1, 4)."""
+    size = NODE("Constant", [], ["size"], value=numpy_helper.from_array(np.array([-1, 4]), "size"))
+    model = small_model(size, NODE("Reshape", ["images", "size"], ["logits"]), opset=opset)
+    model.ir_version = ir_version
+    read = load_checked(write(tmp_path / "old.onnx", model))
+    images = np.arange(8, dtype=np.float32).reshape(2, 1, 2, 2)
+    np.testing.assert_array_equal(open_session(read).run(None, {"images": images})[0], images.reshape(2, 4))
 
 
 @given(share=st.floats(0, 1, exclude_max=True))

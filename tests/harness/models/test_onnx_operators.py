@@ -58,6 +58,11 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
         ({"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}, [X]),
         ({"kernel_shape": [2, 3], "strides": [2, 3], "auto_pad": "SAME_UPPER"}, [X]),
         ({"kernel_shape": [2, 2], "strides": [3, 2], "auto_pad": "SAME_LOWER", "ceil_mode": 0}, [X]),
+        *(
+            ({"kernel_shape": [3, 2], "strides": strides, "pads": pads, "dilations": dilations}, [X])
+            for strides in ([1, 1], [2, 3])
+            for pads, dilations in (([2, 1, 2, 1], [2, 2]), ([1, 0, 2, 1], [2, 3]), ([2, 1, 0, 1], [2, 3]))
+        ),
     ],
     "AveragePool": [
         ({"kernel_shape": [2, 2], "strides": [2, 2]}, [X]),
@@ -86,7 +91,7 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
         ({"mode": "linear", "axes": [2, 3], "extrapolation_value": 1.0}, [X, np.array([], np.float32), np.array([2, 1.5], np.float32)]),
         ({"mode": "nearest", "nearest_mode": "ceil"}, [X, np.array([], np.float32), np.array([1, 1, 2, 2], np.float32)]),
         ({"mode": "nearest", "nearest_mode": "round_prefer_ceil"}, [X, np.array([], np.float32), np.array([1, 1, 2, 2], np.float32)]),
-        ({"mode": "linear"}, [X, np.array([1, 1, 2, 2], np.float32)], 10),
+        *(({"mode": mode}, [X, np.array([1, 1, *to], np.float32)], 10) for mode in ("linear", "nearest") for to in ((2, 2), (0.7, 1.6))),
     ],
     "Upsample": [
         ({"mode": "nearest", "scales": [1.0, 1.0, 2.0, 2.0]}, [X], 7),
@@ -150,7 +155,11 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     "Pow": [({}, [P, np.float32(1.5)]), ({}, [X, np.array(2, np.int64)]), ({}, [P, np.float32(0.5)]), ({}, [P, p(3, 1, 1)])],
     "Sin": [({}, [X])],
     "Cos": [({}, [X])],
-    "Mod": [({}, [i(7, -7, 9, 1), i(2, 4, 4, 5)])],
+    "Mod": [
+        ({}, [i(7, -7, 9, 1), i(2, 4, 4, 5)]),
+        ({"fmod": 1}, [i(7, -7, 9, 1), i(2, 4, -4, 5)]),
+        ({"fmod": 1}, [X, np.float32(0.3)]),
+    ],
     "Sign": [({}, [X]), ({}, [np.array([-1.5, -0.0, 0.5, 2.5], np.float32)])],
     "Xor": [({}, [np.array([True, True, False]), np.array([True, False, False])])],
     "Sqrt": [({}, [P])],
@@ -322,7 +331,7 @@ def test_every_operator_of_the_table_is_tested() -> None:
 
 # They change nothing that is computed here: of training alone, of the float8 types, or beside the one value that is accepted.
 WITHOUT_EFFECT = {"momentum", "training_mode", "spatial", "stash_type", "saturate", "round_mode", "precision", "block_size", "batch_dims"}
-WITHOUT_EFFECT |= {"antialias", "exclude_outside", "keep_aspect_ratio_policy", "reduction", "fmod", "output_dtype"}
+WITHOUT_EFFECT |= {"antialias", "exclude_outside", "keep_aspect_ratio_policy", "reduction", "output_dtype"}
 
 
 def test_every_attribute_that_is_taken_is_tested() -> None:
