@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -66,8 +67,16 @@ def network_with(weights: dict[str, Tensor], place: str, arch: str, classes: int
         fit_to(network, weights)
     check_keys(network.state_dict(), weights, place, arch)
     refuse_non_finite(weights, place)
-    network.load_state_dict(weights, strict=False)
+    network.load_state_dict(_of_this_version(weights, network), strict=False)
     return network
+
+
+def _of_this_version(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The weights, said to be of the modules' present versions, as their names and shapes are. Unsaid, torchvision's MNASNet refuses them,
+    and others take them for older ones and change them."""
+    state = OrderedDict(weights)
+    state._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
+    return state
 
 
 def leave_out_auxiliary(network: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -96,3 +96,14 @@ def test_heads_that_only_training_uses_may_be_absent(arch: str, size: int, tmp_p
     x = torch.rand(2, 3, size, size)
     with torch.no_grad():
         torch.testing.assert_close(found(x), network(x))
+
+
+@pytest.mark.parametrize("arch", ["mnasnet0_5", "mnasnet1_0"])
+def test_weights_are_of_the_present_version(arch: str, tmp_path: Path) -> None:
+    """torchvision's MNASNet asks for it, which safetensors does not tell."""
+    network = torchvision.models.get_model(arch, num_classes=4).eval()
+    save_file(network.state_dict(), tmp_path / "mnasnet.safetensors")
+    found = network_from(tmp_path / "mnasnet.safetensors", arch, None, None)
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(found(x), network(x))
