@@ -30,7 +30,7 @@ from devices.worker.files import FULL
 from devices.worker.loadgen import drive
 from devices.worker.monitor import Monitor
 from devices.worker.peaks import SECONDS, cpu_peaks
-from devices.worker.spec import EngineSpec, FormatError
+from devices.worker.spec import FRESH, EngineSpec, FormatError
 from devices.worker.timing import Stopwatch, make_clock, once, until_idle
 from devices.worker.wire import ClosedError, Wire
 
@@ -39,7 +39,6 @@ Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 PROTOCOL = 1
-FRESH = 16  # different inputs fed in turn while timing
 LOADGEN = "loadgen"
 OPTIMISED_GRAPH = "optimised"
 IDLE_LIMIT_S = 6 * 3600.0  # a session that nobody asks for so long was forgotten

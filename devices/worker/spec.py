@@ -16,6 +16,7 @@ from devices.worker.files import sha256_file, write_whole
 SPEC = "engine.json"
 SCHEMA = 1  # history of engine.json: 1 - first
 BATCH = 32
+FRESH = 16  # different inputs that timed calls take in turn
 
 
 class FormatError(ValueError):

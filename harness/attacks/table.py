@@ -154,7 +154,13 @@ ATTACKS: dict[str, Attack] = {
         ),
         Attack("apgd-dlr", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss", "harness.attacks.apgd:apgd_dlr"),
         Attack(
-            "apgd-t", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, DLR loss towards 9 classes", "harness.attacks.apgd:apgd_t"
+            "apgd-t",
+            "harness",
+            "Linf",
+            50,
+            "adaptive, from 2 eps",
+            "Auto-PGD, DLR loss towards 9 classes: a quarter of the steps each, all of them towards the 2 that came nearest",
+            "harness.attacks.apgd:apgd_t",
         ),
         Attack(
             "bpda",

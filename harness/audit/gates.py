@@ -5,7 +5,6 @@ A gate that cannot decide (too few images, nothing to look at) is `passed=None` 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from scipy.stats import binomtest
 from harness.audit.metrics import Labels, Right
 from harness.audit.paired import pair
 from harness.audit.statistics import ALPHA, no_information_rate, share, wilson
+from harness.data.split import contents
 from harness.limits import LIMITS
 from harness.records import Gate, Mismatch, Parity, PrecisionEvidence, Share
 
@@ -269,8 +269,7 @@ def determinism(engine: str, repeats: int, deterministic: bool) -> Gate:
 
 def calibration_disjoint(calibration: NDArray[np.uint8], test: NDArray[np.uint8]) -> Gate:
     """No image of `test` is, byte for byte, one of `calibration`; both uint8 (n, h, w, c)."""
-    known = {_digest(image) for image in calibration}
-    shared = sum(_digest(image) in known for image in test)
+    shared = int(np.isin(contents(test), contents(calibration)).sum())
     return _gate(
         "calibration disjoint", shared == 0, f"{shared} of {len(test)} test images are among the {len(calibration)} calibration images"
     )
@@ -278,14 +277,11 @@ def calibration_disjoint(calibration: NDArray[np.uint8], test: NDArray[np.uint8]
 
 def distinct_images(test: NDArray[np.uint8], labels: Labels) -> Gate:
     """How many images of `test`, uint8 (n, h, w, c), are copies of one before them, and how many of these have another label, int (n,)."""
-    first: dict[bytes, int] = {}
-    copies = [(first.setdefault(_digest(image), place), place) for place, image in enumerate(test)]
-    copies = [(before, place) for before, place in copies if before != place]
-    otherwise = sum(int(labels[before] != labels[place]) for before, place in copies)
+    _, first, kind = np.unique(contents(test), return_index=True, return_inverse=True)
+    before = first[kind]  # of each image, the first one like it
+    copies, otherwise = len(test) - len(first), int(np.sum(labels[before] != labels))
     labelled = f", {otherwise} of them with another label" if otherwise else ""
-    return _gate(
-        "distinct images", len(copies) <= LIMITS.copies * len(test), f"{len(copies)} of {len(test)} test images are copies{labelled}"
-    )
+    return _gate("distinct images", copies <= LIMITS.copies * len(test), f"{copies} of {len(test)} test images are copies{labelled}")
 
 
 def clean_accuracy(labels: Labels, predictions: Labels, classes: int, card: Share | None = None, cause: str = "") -> Gate:
@@ -689,7 +685,3 @@ def _undecided(passed: bool | None) -> str:
 
 def _gate(name: str, passed: bool | None, observed: str, engine: str | None = None) -> Gate:
     return Gate(name=name, engine=engine, passed=passed, observed=observed, limit=GATES[name].limit, remedy=GATES[name].remedy)
-
-
-def _digest(image: NDArray[np.uint8]) -> bytes:
-    return hashlib.sha256(str(image.shape).encode() + image.tobytes()).digest()

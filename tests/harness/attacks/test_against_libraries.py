@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pyautoattack import AutoAttack
-from pyautoattack.autopgd_base import APGDAttack
+from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
 from harness.attacks.sets import make_set
@@ -33,6 +33,9 @@ def plain_auto_attack(name: str) -> Callable[[nn.Module, Tensor, Tensor], Tensor
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         auto = AutoAttack(model, attacks=[name], version="custom", eps=float(EPS), seed=0)
         auto.apgd = APGDAttack(model, n_iter=50, n_restarts=1, eps=float(EPS), seed=0, device="cpu", logger=auto.logger)
+        auto.apgd_targeted = APGDAttack_targeted(
+            model, n_iter=50, n_restarts=1, eps=float(EPS), seed=0, device="cpu", n_target_classes=3, logger=auto.logger
+        )
         return auto.run_standard_evaluation(x, y)[0]
 
     return run
@@ -45,6 +48,7 @@ PLAIN = {
     "FB_pgd_at": plain_foolbox(foolbox.attacks.LinfPGD()),
     "apgd-ce": plain_auto_attack("apgd-ce"),
     "apgd-dlr": plain_auto_attack("apgd-dlr"),
+    "apgd-t": plain_auto_attack("apgd-t"),
 }
 
 

@@ -11,6 +11,7 @@ import torch
 from linear import differences, linear_data, linear_model, smallest_margin, without_ties
 
 from harness.attacks import apgd, batch
+from harness.attacks.search import Search
 from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
@@ -39,6 +40,27 @@ def test_three_classes_reach_the_exact_optimum(name: str, tmp_path: Path) -> Non
     assert 0.1 < robust.mean() < 0.9
     record, _ = make_set(model, data, np.arange(len(data)), resolve(name), Fraction(4, 255), 0, source="S1", folder=tmp_path)
     assert record.target_accuracy == pytest.approx(robust.mean(), abs=1 / len(data))
+
+
+def test_the_targeted_form_goes_all_the_way_towards_the_two_nearest_classes_alone() -> None:
+    """Class 1 has the largest logit beside the own one, but nothing moves it; 4 and 2 can come nearest."""
+    slopes, offsets = torch.tensor([0.0, 0.0, 2.0, 0.1, -3.0]), torch.tensor([9.0, 6.2, 5.5, 4.0, 5.0])
+
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return offsets + slopes * (x.mean((1, 2, 3))[:, None] - 0.5) / float(EPS)
+
+    aims: list[int] = []
+
+    class Watched(Search):
+        def start(self, *, touching: bool = False) -> torch.Tensor:
+            aims.append(int(self.remembered[0, len(aims)] if len(aims) < 4 else self.remembered[0, len(aims) - 4]))
+            return super().start(touching=touching)
+
+    search = Watched(Model(), torch.full((1, 3, 4, 4), 0.5), torch.tensor([0]), float(EPS), [0])
+    apgd.apgd_t(search, steps=20)
+    assert aims == [1, 2, 4, 3, 4, 2]
+    assert search.queries.tolist() == [4 * (5 + 1) + 2 * (20 + 1)]
 
 
 @pytest.mark.parametrize(
