@@ -25,14 +25,14 @@ abs absolute add addcdiv addcmul clamp clamp_max clamp_min clip cos div divide e
 hardsigmoid hardswish hardtanh isfinite isinf isnan le leaky_relu lerp log log1p log2 log_sigmoid logical_and logical_not logical_or
 logical_xor lt masked_fill maximum minimum mish mul multiply ne neg negative pow prelu reciprocal relu relu6 remainder round
 rsqrt rsub selu sigmoid sign silu sin softplus softshrink sqrt square sub subtract tan tanh threshold true_divide trunc where
-bitwise_and bitwise_not bitwise_or celu ceil glu hardshrink
+atan bitwise_and bitwise_not bitwise_or bitwise_xor celu ceil frac glu hardshrink nan_to_num
 """
 REDUCTIONS = """
 all amax amin any argmax argmin cumsum log_softmax logsumexp max mean min norm linalg_vector_norm prod softmax std std_mean sum topk var
 var_mean sort
 """
 LAYERS = """
-adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d addbmm addmm avg_pool1d avg_pool2d baddbmm batch_norm bilinear
+adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d addbmm addmm avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm bilinear
 bmm channel_shuffle conv1d conv2d conv3d conv_transpose2d convolution cosine_similarity dot dropout einsum embedding feature_dropout
 group_norm instance_norm layer_norm linear matmul max_pool1d max_pool2d max_pool2d_with_indices mm mv native_layer_norm outer
 pairwise_distance pixel_shuffle pixel_unshuffle rms_norm scaled_dot_product_attention
@@ -55,7 +55,7 @@ masked_fill_ mish_ mul_ neg_ pow_ relu_ relu6_ selu_ sigmoid_ silu_ sqrt_ square
 """
 IN_PLACE = frozenset(MODIFY.split())
 """Those that exported programs call in place too, on a value of their own."""
-TEXT = frozenset({"gelu", "gelu_", "div", "div_", "pad", "einsum", "meshgrid", "floor_divide"})
+TEXT = frozenset(["gelu", "gelu_", "div", "div_", "pad", "einsum", "meshgrid", "floor_divide", "conv1d", "conv2d", "conv3d"])
 """Operators that take text, and do not take it for a file name or code."""
 
 KINDS: dict[str, type] = {"ScalarType": torch.dtype, "Layout": torch.layout, "MemoryFormat": torch.memory_format, "Device": torch.device}

@@ -23,7 +23,7 @@ MOST_OPERATIONS = 1 << 41  # on one image: twice those of a ViT-H of 518 pixels;
 PER_NUMBER = 32  # operations of a matrix product in the time that any other operator needs for one number
 MOST_CALLS = 30_000  # of operators, those that composed ones call too: several times those of the longest classifiers
 MOST_PARTS = 1 << 14  # that one operator may cut a tensor into
-POOLED = {"max_pool2d_with_indices", "avg_pool2d"}
+POOLED = {"max_pool2d_with_indices": 2, "avg_pool2d": 2, "avg_pool3d": 3}  # operator -> axes of its window
 CONTRACTED = {"addbmm", "mv", "dot", "_trilinear"}  # beside those whose operations torch counts
 
 
@@ -73,7 +73,7 @@ def _operations(function: Any, arguments: Any, keywords: Any, result: Any) -> in
         return int(count(*arguments, **keywords, out_val=result))
     if name in POOLED:
         size = arguments[1] if isinstance(arguments[1], list | tuple) else [arguments[1]]
-        return PER_NUMBER * made * math.prod(size if len(size) > 1 else [*size, *size])
+        return PER_NUMBER * made * math.prod(size if len(size) > 1 else [*size] * POOLED[name])
     if name in CONTRACTED:
         made *= max((item.numel() for item in tree_leaves((arguments, keywords)) if isinstance(item, Tensor)), default=1)
     return PER_NUMBER * made

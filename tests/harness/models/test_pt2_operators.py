@@ -91,6 +91,31 @@ def test_every_operator_has_a_derivative() -> None:
     assert [key for key, names in found.items() if any("NotImplemented" in name for name in names)] == []
 
 
+class OfItsDay(nn.Module):
+    """Local response normalisation, padding by name, and arithmetic that exporters leave as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 6, 4, padding="same"), nn.Linear(6, 3)
+        self.norm = nn.LocalResponseNorm(3, alpha=0.5, k=2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.conv(x).relu())
+        odd = (torch.arange(8).bitwise_xor(torch.arange(8) // 2) % 2).float()
+        logits: Tensor = self.head((torch.atan(h) + torch.frac(3 * h) + torch.nan_to_num(h) * odd).mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+def test_an_own_network_comes_back_as_it_was(decomposed: bool, tmp_path: Path) -> None:
+    module = OfItsDay().eval()
+    program = torch.export.export(module, (torch.rand(2, 3, 8, 8),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    torch.export.save(program.run_decompositions() if decomposed else program, tmp_path / "own.pt2")
+    x = torch.rand(3, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(read_pt2(tmp_path / "own.pt2").network(x), module(x))
+
+
 class Assigning(nn.Module):
     """Assigns to parts of a value, numbers and tensors, as shifts and masks are written."""
 
@@ -199,6 +224,10 @@ ENDLESS = {
     "a pool over everything": [
         ("torch.ops.aten.constant_pad_nd.default", ("x", [1 << 10] * 4)),
         ("torch.ops.aten.avg_pool2d.default", ("@v0", [1500, 1500], [1, 1], [700, 700])),
+    ],
+    "a pool over a volume": [
+        ("torch.ops.aten.full.default", ([1, 1, 300, 300, 300], 1.0)),
+        ("torch.ops.aten.avg_pool3d.default", ("@v0", [128], [1], [0])),
     ],
     "a largest value of everything": [
         ("torch.ops.aten.constant_pad_nd.default", ("x", [1 << 10] * 4)),
