@@ -80,29 +80,30 @@ class Answers:
             UntrustedError: the row was begun by another model of that name, such as a plan that was built anew: answers are not mixed.
         """
         place = self.folder / model.id
-        known = _read_row(place / _ROW)
-        if known is not None and known != model.sha256:
+        known, classes = _read_row(place / _ROW) or ("", None)
+        if known and known != model.sha256:
             raise UntrustedError(
                 f"{model.id} is another one than when this run was begun ({model.sha256[:12]}…, {known[:12]}… before): its answers must "
                 f"not be mixed. Start a new run."
             )
-        if (stored := self.get(model.id, sha256)) is not None and len(stored) == len(images):
+        if (stored := self.get(model.id, sha256)) is not None and stored.shape == (len(images), classes or stored.shape[1]):
             return stored
         logits = np.concatenate([model.logits(images[piece]) for piece in pieces(images)] or [model.logits(images[:0])])
         place.mkdir(parents=True, exist_ok=True)
-        if known is None:
-            _write(place / _ROW, lambda file: file.write(json.dumps({"schema": 1, "id": model.id, "sha256": model.sha256}).encode()))
+        if not known:
+            row = {"schema": 1, "id": model.id, "sha256": model.sha256, "classes": logits.shape[1]}
+            _write(place / _ROW, lambda file: file.write(json.dumps(row).encode()))
         _write(place / f"{sha256}.npy", lambda file: np.save(file, logits))
         return logits
 
     def get(self, model: str, sha256: str) -> Logits | None:
-        """A finished cell, float32 (n, classes); None where there is none."""
+        """A finished cell, float32 (n, classes), all finite; None where there is none, or it is damaged."""
         path = self.folder / model / f"{sha256}.npy"
         try:
             stored = np.load(path, allow_pickle=False)
         except (OSError, *NO_ARRAYS):
             return None
-        return stored if stored.dtype == np.float32 and stored.ndim == 2 and stored.shape[1] else None
+        return stored if stored.dtype == np.float32 and stored.ndim == 2 and stored.shape[1] and np.isfinite(stored).all() else None
 
     def models(self) -> list[str]:
         """The rows that were begun."""
@@ -183,11 +184,13 @@ class Matrix:
         return right[self.index]
 
 
-def _read_row(path: Path) -> str | None:
+def _read_row(path: Path) -> tuple[str, int | None] | None:
+    """The model's hash, and how many classes it answers for; None where the row was not begun."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return str(stored["sha256"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        classes = stored.get("classes")
+        return str(stored["sha256"]), None if classes is None else int(classes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

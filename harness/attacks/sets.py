@@ -173,9 +173,14 @@ class _Task:
             raise UntrustedError(f"{self.file} holds another set: the twin, data, seed or settings differ. Choose another folder.")
         shutil.rmtree(self.parts_folder, ignore_errors=True)  # left where the process died between merging and tidying up
         record = parts.record_of(arrays, self.file)
-        if record.file != self.stored_as:
-            raise UntrustedError(f"{self.file} says that it is {record.file!r}; expected {self.stored_as!r}. Delete it and attack again.")
-        return record, parts.load_set(self.file, record.set_sha256)[0]
+        for name, expected in self._given.items():
+            if (found := getattr(record, name)) != expected:
+                raise UntrustedError(f"{self.file} says that its {name} is {found!r}; expected {expected!r}. Delete it and attack again.")
+        images, index, labels = parts.load_set(self.file, record.set_sha256)
+        if not (np.array_equal(index, self.data.place(self.index)) and np.array_equal(labels, self.data.labels[self.index])):
+            raise UntrustedError(f"{self.file} holds other images than those of this run. Delete it and attack again.")
+        self._distances(images)
+        return record, images
 
     def run(self) -> tuple[AttackRecord, StoredImages]:
         """Make the missing batches, merge all, and remove the parts."""
@@ -239,25 +244,45 @@ class _Task:
             self.forms.clean(where, gradient=self.attack.access is Access.GRADIENT),
         )
 
+    @property
+    def _given(self) -> dict[str, Any]:
+        """What its record says that does not follow from the images."""
+        return {
+            "source": self.source,
+            "target": self.target,
+            "made_on": self.made_on,
+            "name": self.attack.name,
+            "library": self.attack.library,
+            "norm": self.attack.norm,
+            "eps": float(self.eps),
+            "eps_exact": str(self.eps),
+            "steps": self.attack.steps,
+            "step_size": self.attack.step_size,
+            "seed": self.seed,
+            "n": len(self.index),
+            "file": self.stored_as,
+        }
+
+    def _distances(self, images: ImageStack) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+        """L-inf and L2 of each image, see `distances`. Raises UntrustedError: one is not in its ball, or of another size."""
+        if images.shape != (len(self.index), *self.data.images.shape[1:]):
+            raise UntrustedError(f"{self.file} holds images {images.shape}. Delete it and attack again.")
+        linf, l2 = distances(self.data.images, images, self.index)
+        if self.levels is not None and linf.max(initial=0) > self.levels:
+            raise UntrustedError(
+                f"{self.file} holds an image {linf.max()}/255 from the clean one; expected at most {self.levels}/255. Delete it and "
+                "attack again."
+            )
+        return linf, l2
+
     def record(self, images: ImageStack, rest: Rest) -> AttackRecord:
-        """The record of the merged set."""
+        """The record of the merged set. Raises UntrustedError: an image of a part that was read back is not in its ball."""
         attacked, right = rest["attacked"], rest["right"]
         n_attacked = int(attacked.sum())
-        linf, l2 = distances(self.data.images, images, self.index)
+        linf, l2 = self._distances(images)
         fooled = attacked & ~right
         return AttackRecord(
-            source=self.source,
-            target=self.target,
-            made_on=self.made_on,
-            name=self.attack.name,
-            library=self.attack.library,
-            norm=self.attack.norm,
-            eps=float(self.eps),
-            eps_exact=str(self.eps),
-            steps=self.attack.steps,
-            step_size=self.attack.step_size,
-            seed=self.seed,
-            n=len(self.index),
+            **self._given,
             n_attacked=n_attacked,
             target_accuracy=float(right.mean()) if len(right) else 0.0,
             linf_max=int(linf.max(initial=0)) / 255,
@@ -267,5 +292,4 @@ class _Task:
             undone_by_rounding=int(rest["undone"].sum()),
             queries=Queries.of(rest["queries"][attacked].tolist()),
             set_sha256=parts.set_digest(images, self.data.place(self.index), self.data.labels[self.index]),
-            file=self.stored_as,
         )

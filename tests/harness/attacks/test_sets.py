@@ -18,7 +18,7 @@ from linear import linear_data, linear_model
 from torch import Tensor, nn
 
 from harness.attacks import noise as noise_module
-from harness.attacks.parts import load_set, read, write
+from harness.attacks.parts import load_set, read, set_digest, write
 from harness.attacks.search import Search
 from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
@@ -233,12 +233,46 @@ def test_a_faulty_model_is_one_clear_line(fault: str, message: str, tmp_path: Pa
         make_set(Faulty(model, fault), linear_data(model), INDEX, resolve("pgd"), EPS, 0, source="S1", folder=tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"file": "../../else/where.npz"}, {"file": ".."}, {"n": "many"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"file": "../../else/where.npz"},
+        {"file": ".."},
+        {"n": "many"},
+        {"norm": "L2"},
+        {"eps_exact": "64/255"},
+        {"target": "parent"},
+        {"source": "S6"},
+        {"seed": 7},
+    ],
+)
 def test_a_set_whose_record_is_not_its_own_is_refused(change: dict[str, object], tmp_path: Path) -> None:
     record, _ = run(tmp_path)
     path = tmp_path.parent / record.file
     arrays = read(path)
     assert arrays is not None
     write(path, arrays | {"record": np.array(json.dumps(record.model_dump() | change))})
-    with pytest.raises(UntrustedError, match=r"says that it is|is damaged"):
+    with pytest.raises(UntrustedError, match=r"says that its \w+ is|is damaged"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["out of the ball", "another image", "another label", "fewer"])
+def test_a_set_that_was_changed_together_with_its_hash_is_refused(change: str, tmp_path: Path) -> None:
+    """Somebody who changes the images can write their hash, too: what a set must be is looked at, not only whether it is the same."""
+    record, images = run(tmp_path)
+    path = tmp_path.parent / record.file
+    arrays = read(path)
+    assert arrays is not None
+    pixels, index, labels = np.array(images[:]), arrays["index"].copy(), arrays["labels"].copy()
+    if change == "out of the ball":
+        pixels[0] = 255 - pixels[0]
+    elif change == "another image":
+        index[0] = 10_000
+    elif change == "another label":
+        labels[0] += 1
+    else:
+        pixels, index, labels = pixels[1:], index[1:], labels[1:]
+    changed = record.model_copy(update={"set_sha256": set_digest(pixels, index, labels)})
+    write(path, arrays | {"images": pixels, "index": index, "labels": labels, "record": np.array(changed.model_dump_json())})
+    with pytest.raises(UntrustedError, match=r"from the clean one|holds other images"):
         run(tmp_path)
