@@ -55,9 +55,23 @@ def test_bytes_answer_as_the_file_where_they_go_round_too(between: onnx.NodeProt
     assert twin.module(x).requires_grad == (between.op_type == "Min")
 
 
-def test_an_operator_that_means_something_else_here_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("with_sizes", [False, True])
+def test_an_operator_that_means_something_else_here_is_refused(with_sizes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.LeakyReLU(0.1), torch.nn.Flatten(), torch.nn.Linear(512, 5)).eval()
-    onnx.save(export_onnx(network, (3, SIDE, SIDE)), tmp_path / "m.onnx")
+    graph = export_onnx(network, (3, SIDE, SIDE))
+    if with_sizes:  # computed as PyTorch's legacy exporter writes them: cast to integers and rounded, which no answer is
+        flatten = next(node for node in graph.graph.node if node.op_type in ("Flatten", "Reshape"))
+        place = list(graph.graph.node).index(flatten)
+        sizes = [
+            N("Shape", ["images"], ["shape"]), N("Gather", ["shape", "first"], ["n"]), N("Cast", ["n"], ["float"], to=TensorProto.FLOAT),
+            N("Floor", ["float"], ["floor"]), N("Cast", ["floor"], ["whole"], to=TensorProto.INT64),
+            N("Concat", ["whole", "rest"], ["sizes"], axis=0), N("Reshape", [flatten.input[0], "sizes"], [flatten.output[0]]),
+        ]  # fmt: skip
+        nodes = [*graph.graph.node[:place], *sizes, *graph.graph.node[place + 1 :]]
+        del graph.graph.node[:]
+        graph.graph.node.extend(nodes)
+        graph.graph.initializer.extend(numpy_helper.from_array(np.array([v]), name) for name, v in (("first", 0), ("rest", -1)))
+    onnx.save(graph, tmp_path / "m.onnx")
     assert load_twin(str(tmp_path / "m.onnx")).classes == 5
     monkeypatch.setitem(onnx_operators.OPERATORS, "LeakyRelu", lambda attributes, x: torch.nn.functional.leaky_relu(x, 0.01))
     with pytest.raises(UsageError, match="the twin would be another network"):
