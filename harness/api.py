@@ -131,7 +131,7 @@ def attack(
     from harness.attacks.sets import make_set
     from harness.attacks.table import resolve
     from harness.eps import parse_eps
-    from harness.predictions import logits
+    from harness.models.predictions import logits
 
     chosen, radius = resolve(attack), parse_eps(eps)
     data = Dataset("images", images, checked_labels("labels", np.asarray(labels), len(images)))

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 import typer
 
 from harness import plugins
-from harness.allocator import keep_freed_memory
 from harness.commands import compare, compress, devices, doctor, history, lint, models, reproduce, requirements, selftest, sweep, validate
 from harness.commands.interruption import going_on
 from harness.commands.options import (
@@ -49,8 +48,9 @@ from harness.commands.options import (
     Tier,
 )  # fmt: skip
 from harness.commands.requirements import Requirements, hold_against, init_requirements, rows_exit_code
+from harness.compute.allocator import keep_freed_memory
+from harness.compute.openmp import sleep_while_waiting
 from harness.errors import UsageError
-from harness.openmp import sleep_while_waiting
 
 if TYPE_CHECKING:
     from harness.records import RunRecord
@@ -427,13 +427,13 @@ class Fleets(NamedTuple):
 def _bench_fleet(
     settings: Settings, asked: Fleets, out: Path | None, resume: Path | None, as_json: bool, requirements: Path | None
 ) -> NoReturn:
-    from harness.members import check_fleet, named
+    from harness.fleet.members import check_fleet, named
     from harness.settings import FLEET, check_output
 
     if resume is None:
         members = named(asked.devices, asked.file, host=asked.host, emulate=asked.emulate)
         check_fleet(members, settings)
-    from harness import fleet
+    from harness.fleet import run as fleet
 
     folder = resume or out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(settings.model).stem}-fleet"
     with going_on(lambda: resuming(folder, FLEET)):

@@ -43,7 +43,7 @@ ROOM_BYTES, MEMORY_BYTES = 2 * GIB, 4 * GIB  # a bench of 1,000 small images wit
 CLOCK_S, IDLE_S, WINDOWS = 0.6, 0.4, 10
 SLOW = 2.0  # a call that takes so many times the median was interrupted
 OF_DEVELOPERS = "dev"  # an extra that no run needs
-BF16 = ("avx512_bf16", "amx_bf16", "amx_tile")  # with which torch multiplies bfloat16 on a CPU, see `harness.precision`
+BF16 = ("avx512_bf16", "amx_bf16", "amx_tile")  # with which torch multiplies bfloat16 on a CPU, see `harness.compute.precision`
 
 
 @dataclass(frozen=True)

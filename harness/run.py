@@ -68,7 +68,7 @@ def now() -> str:
 
 def environment() -> dict[str, Any]:
     """The workstation: what could change a number when the run is repeated elsewhere."""
-    from harness import placement  # imports torch
+    from harness.compute import placement  # imports torch
 
     return {
         "platform": platform.platform(),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness.answers import TWIN, Column, Images, Matrix
 from harness.attacks.grid import distances
 from harness.attacks.parts import load_set
-from harness.predictions import margins
+from harness.models.predictions import margins
 
 SAMPLES = "samples.parquet"
 CLEAN = "clean"

@@ -12,10 +12,10 @@ from pathlib import Path
 from devices.host.session import EngineId
 from devices.host.transports import SSH
 from harness import __version__
-from harness.allocator import give_back
 from harness.answers import TWIN, Answers, Model
 from harness.attacks.executors import open_executor
 from harness.attacks.target import EngineTarget, ModuleTarget
+from harness.compute.allocator import give_back
 from harness.data.dataset import to_tensor
 from harness.errors import UntrustedError
 from harness.models.fewer_bits import of_fewer_bits

@@ -11,7 +11,7 @@ import sshd
 from hypothesis import HealthCheck, settings
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-from harness.allocator import keep_freed_memory
+from harness.compute.allocator import keep_freed_memory
 
 # On a busy machine the first example of a property takes seconds, and any may take longer than a deadline: neither is a fault.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])

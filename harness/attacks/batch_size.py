@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.attacks.gradient import frozen_eval
-from harness.placement import device
+from harness.compute.placement import device
 
 # By the kind of device that makes the gradients: bytes that a batch may keep, and more images than are any faster.
 BUDGET = {"cpu": 2**30, "cuda": 2**33}

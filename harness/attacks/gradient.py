@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
 
+from harness.compute.placement import CPU, device, repeatable
+from harness.compute.precision import arithmetic, native_bf16
 from harness.errors import UsageError
 from harness.models.fold import fold_batch_norms
-from harness.placement import CPU, device, repeatable
-from harness.precision import arithmetic, native_bf16
 
 SAMPLE = 32
 TOP1_AGREEMENT = 0.95  # a fast form must name the same class for this share of the sample

@@ -35,11 +35,11 @@ from harness.attacks.grid import ball_levels, distances
 from harness.attacks.search import image_seed
 from harness.attacks.table import Attack
 from harness.attacks.work import Batch, Common
+from harness.compute.placement import device
 from harness.data.dataset import Dataset
 from harness.data.stored import StoredImages
 from harness.eps import slug
 from harness.errors import UntrustedError, UsageError
-from harness.placement import device
 from harness.progress import Track
 from harness.records import AttackRecord, Queries
 from harness.stack import ImageStack

@@ -15,7 +15,7 @@ from export.identity import module_sha256
 from harness.answers import TWIN, Images, Logits, Model
 from harness.attacks.access import Access
 from harness.data.dataset import to_bytes
-from harness.predictions import logits
+from harness.models.predictions import logits
 
 
 class Target(Model, Protocol):

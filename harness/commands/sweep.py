@@ -94,9 +94,9 @@ def sweep(
 
 
 def _executor(name: str, cache: Cache, spec: Spec, address: str | None, root: Path | None) -> Executor:
+    from harness.compute.ray_cluster import check_ray
     from harness.data.load import NAMES
     from harness.errors import UsageError
-    from harness.ray_cluster import check_ray
     from harness.sweep.executors import Local
 
     if name == "local":

@@ -13,8 +13,8 @@ from torch import nn
 
 from harness.compression import rate
 from harness.compression.recipe import CompressionRecipe
+from harness.compute.placement import device
 from harness.data.dataset import Dataset
-from harness.placement import device
 from harness.training.augmentation import Augmentation
 from harness.training.regime import Regime
 from harness.training.train import Fitted, fit, judged_again

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UsageError
-from harness.toml import read_toml
+from harness.toml.read import read_toml
 from harness.training.recipe import Stage, faults
 
 RECIPES = Path(__file__).parent / "recipes"

@@ -22,9 +22,9 @@ from harness.attacks.sets import make_set
 from harness.attacks.table import Attack
 from harness.audit.metrics import Right
 from harness.audit.statistics import median
+from harness.compute.placement import device
 from harness.data.dataset import Dataset, to_tensor
 from harness.models.load import Twin, load_twin
-from harness.placement import device
 from harness.records import AttackRecord, Median
 from harness.reproduce.networks import Network
 from harness.stack import ImageStack

@@ -11,9 +11,9 @@ from typing import Any
 from harness.errors import UsageError, unknown
 from harness.requirements.kinds import KINDS, REQUIRED, Kind
 from harness.requirements.units import Value
-from harness.toml import read_toml
-from harness.toml_lines import Path as Place
-from harness.toml_lines import lines
+from harness.toml.lines import Path as Place
+from harness.toml.lines import lines
+from harness.toml.read import read_toml
 
 SCHEMA = 1  # 1: first version
 CONFIDENCE = 0.95

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from harness.allocator import give_back
 from harness.answers import TWIN, Answers, Column, Matrix, Model, Right
 from harness.attacks.batch import Panel
 from harness.attacks.executors import Executor
@@ -20,8 +19,9 @@ from harness.attacks.forms import Forms
 from harness.attacks.parts import open_images, write
 from harness.attacks.sets import make_set
 from harness.attacks.target import EngineLostError, ModuleTarget, Target
+from harness.compute.allocator import give_back
 from harness.errors import UsageError
-from harness.predictions import margins
+from harness.models.predictions import margins
 from harness.progress import whole
 from harness.records import AttackRecord
 from harness.run import RunFolder

@@ -21,7 +21,7 @@ from harness.audit.verdict import Comparison, claims, overall
 from harness.measurement import conditions
 from harness.measurement.ratios import ratios
 from harness.measurement.simulation import NOT_RUN
-from harness.predictions import margins
+from harness.models.predictions import margins
 from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, NoiseFloor, Replay, RunRecord, SeededTransfer, Share, Step, Transfer
 from harness.settings import FILE, Settings
 from harness.sources import complete, concerns, decides, deciding, flavour_of, graph_name, lacking, of_run

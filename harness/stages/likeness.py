@@ -19,7 +19,7 @@ from harness.attacks.table import resolve
 from harness.audit import gates
 from harness.limits import LIMITS
 from harness.measurement.simulation import NOT_RUN
-from harness.predictions import logits, margins
+from harness.models.predictions import logits, margins
 from harness.records import Gate
 from harness.settings import Settings
 from harness.sources import deciding

@@ -40,7 +40,13 @@ class Code:
 
 
 TRAINING = Code(
-    ("harness/compression", "harness/training", "harness/models", "harness/data", "harness/placement.py", "harness/precision.py"),
+    (
+        "harness/compression",
+        "harness/training",
+        "harness/models",
+        "harness/data",
+        "harness/compute",
+    ),
     ("torch", "numpy", "torch-pruning"),
 )
 ATTACKING = Code(
@@ -50,9 +56,7 @@ ATTACKING = Code(
         "harness/data",
         "harness/answers.py",
         "harness/eps.py",
-        "harness/placement.py",
-        "harness/precision.py",
-        "harness/predictions.py",
+        "harness/compute",
         "harness/records.py",
         "harness/settings.py",
         "harness/stack.py",

@@ -13,9 +13,9 @@ from typing import Any
 
 import ray
 
-from harness.allocator import keep_freed_memory
+from harness.compute.allocator import keep_freed_memory
+from harness.compute.ray_cluster import RETRIES, connect
 from harness.errors import UsageError
-from harness.ray_cluster import RETRIES, connect
 from harness.sweep.cache import Cache
 from harness.sweep.executors import machine
 from harness.sweep.tasks import RUNS, Bench, Outcome, Task, attempt, one_line

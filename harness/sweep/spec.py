@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from harness.errors import UsageError, unknown
 from harness.settings import DEFAULT_EPS, TIERS, Settings, check_numbers
-from harness.toml import read_toml
+from harness.toml.read import read_toml
 
 MODEL_FILES = (".safetensors", ".pt2", ".onnx")
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.audit.statistics import no_information_rate
+from harness.compute.placement import device
 from harness.data.dataset import Dataset
 from harness.data.load import stratified
 from harness.models.zoo import ARCHITECTURES
-from harness.placement import device
 from harness.training import processes
 from harness.training.recipe import Stage
 

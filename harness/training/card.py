@@ -14,11 +14,11 @@ import numpy as np
 from torch import nn
 
 from export.artefact import sha256_file
-from harness import placement
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
 from harness.audit.gates import undone_remark
 from harness.audit.statistics import no_information_rate, share
+from harness.compute import placement
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data
 from harness.errors import UsageError

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.compute.precision import arithmetic
 from harness.errors import UsageError
-from harness.precision import arithmetic
 from harness.training.folding import folded
 from harness.training.recipe import Stage
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import distributed, nn
 
-from harness.placement import device
+from harness.compute.placement import device
 
 
 def join() -> None:

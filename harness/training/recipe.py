@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from harness.eps import parse_eps
 from harness.errors import UsageError
-from harness.toml import read_toml
+from harness.toml.read import read_toml
 
 
 class Stage(BaseModel):

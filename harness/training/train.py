@@ -20,11 +20,11 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from harness.attacks.gradient import seeded
+from harness.compute.placement import device
 from harness.data.dataset import Dataset, to_tensor
 from harness.errors import UntrustedError, UsageError
 from harness.models.packed import pack
 from harness.models.zoo import ARCHITECTURES
-from harness.placement import device
 from harness.progress import Track
 from harness.training import processes
 from harness.training.augmentation import Augmentation, augment

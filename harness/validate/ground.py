@@ -19,8 +19,8 @@ from harness.data.dataset import Dataset
 from harness.data.load import load_data, stratified
 from harness.errors import UsageError
 from harness.models.load import load_twin
+from harness.models.predictions import logits
 from harness.models.zoo import WEIGHTS
-from harness.predictions import logits
 from harness.records import RECORD, RunRecord, Share, Step
 from harness.reproduce.evaluate import Bench, Evaluation, Loaded
 from harness.reproduce.networks import Network, networks

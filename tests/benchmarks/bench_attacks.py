@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
+from harness.compute.precision import native_bf16
 from harness.data.dataset import Dataset, to_tensor
 from harness.data.load import load_data
 from harness.data.split import stratified
 from harness.eps import parse_eps
 from harness.models.load import load_twin
-from harness.precision import native_bf16
 
 NAMES = ("pgd", "apgd-ce", "apgd-dlr")
 POINTS, RATIO, WORST_RATIO = 1.0, 0.6, 0.35

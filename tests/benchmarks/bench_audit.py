@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from machine import machine_line
 
+from harness.compute.precision import native_bf16
 from harness.data.load import load_data
 from harness.data.split import stratified
 from harness.models.load import load_twin
-from harness.precision import native_bf16
 
 HERE = Path(__file__).parent
 POINTS = 1.0

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 from export.flavours import export_flavour
 from harness.attacks.gradient import FastForm, fast, frozen_eval, loss_gradient
+from harness.compute.precision import native_bf16
 from harness.data.dataset import to_tensor
 from harness.data.load import load_data
 from harness.models.load import load_twin
 from harness.models.onnx_graph import read_onnx
-from harness.precision import native_bf16
 
 SHARE, RATIO = 0.6, 1.5
 

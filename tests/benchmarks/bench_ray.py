@@ -25,13 +25,13 @@ import ray
 import torch
 
 from devices.worker.environment import describe_machine
-from harness.allocator import keep_freed_memory
 from harness.attacks.batch_size import batch_size
 from harness.attacks.executors import Executor
 from harness.attacks.executors.local import Local
 from harness.attacks.executors.on_ray import OnRay
 from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
+from harness.compute.allocator import keep_freed_memory
 from harness.data.load import load_data
 from harness.eps import parse_eps
 from harness.models.load import load_twin

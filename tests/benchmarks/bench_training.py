@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.audit.statistics import share
+from harness.compute.precision import native_bf16
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data
 from harness.models.architectures import build
-from harness.precision import native_bf16
 from harness.training.recipe import Stage
 from harness.training.train import Training, augment, correct, learning_rate
 

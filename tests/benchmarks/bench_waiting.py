@@ -1,4 +1,4 @@
-"""What does it cost that PyTorch's threads sleep while they wait (`harness.openmp`), and what does it gain? Not a pytest test.
+"""What does it cost that PyTorch's threads sleep while they wait (`harness.compute.openmp`), and what does it gain? Not a pytest test.
 
     python tests/benchmarks/bench_waiting.py [--rounds 3]
 

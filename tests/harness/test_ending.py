@@ -19,7 +19,7 @@ from devices.host.errors import DeviceError
 from export.errors import ExportError
 from harness.ending import end_well
 from harness.errors import UntrustedError, UsageError
-from harness.fleet import Entry, FleetRecord, Member
+from harness.fleet.run import Entry, FleetRecord, Member
 
 CODES = {
     "usage": (UsageError("no"), 2),

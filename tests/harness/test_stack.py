@@ -88,14 +88,14 @@ import resource, sys, pathlib
 from fractions import Fraction
 import numpy as np
 from torch import nn
-from harness.allocator import keep_freed_memory
+from harness.compute.allocator import keep_freed_memory
 from harness.answers import Answers
 from harness.attacks.parts import load_set
 from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
 from harness.attacks.target import ModuleTarget
 from harness.data.dataset import Dataset
-from harness.predictions import logits
+from harness.models.predictions import logits
 keep_freed_memory()
 n, folder = int(sys.argv[1]), pathlib.Path(sys.argv[2])
 model = nn.Sequential(nn.Conv2d(3, 4, 16, 16), nn.Flatten(), nn.Linear(144, 5)).eval()

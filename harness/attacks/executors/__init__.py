@@ -41,7 +41,7 @@ def check_executor(name: Name, address: str | None) -> None:
         if address is not None:
             raise UsageError(f"--address {address} is for --executor ray")
         return
-    from harness.ray_cluster import check_ray
+    from harness.compute.ray_cluster import check_ray
 
     check_ray()
     if address is not None:
@@ -60,7 +60,7 @@ def open_executor(name: Name, address: str | None) -> Executor:
         from harness.attacks.executors.local import Local
 
         return Local()
-    from harness.ray_cluster import check_ray
+    from harness.compute.ray_cluster import check_ray
 
     check_ray()
     from harness.attacks.executors.on_ray import OnRay

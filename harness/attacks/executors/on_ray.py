@@ -18,15 +18,15 @@ import ray
 import torch
 
 from harness import __version__
-from harness.allocator import keep_freed_memory
 from harness.answers import Model
 from harness.attacks.batch import Attacked
 from harness.attacks.executors.mailbox import AskedByMail, Mailbox, Question
 from harness.attacks.target import ModuleTarget
 from harness.attacks.work import Batch, Common, attacked
+from harness.compute.allocator import keep_freed_memory
+from harness.compute.placement import CPU, device
+from harness.compute.ray_cluster import RETRIES, connect
 from harness.errors import HarnessError, UsageError
-from harness.placement import CPU, device
-from harness.ray_cluster import RETRIES, connect
 
 
 def computes_with() -> str:

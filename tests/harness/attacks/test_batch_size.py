@@ -17,9 +17,9 @@ from harness.attacks.batch_size import activation_bytes, batch_size
 from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
+from harness.compute.placement import CPU
+from harness.models.predictions import logits
 from harness.models.zoo import ARCHITECTURES
-from harness.placement import CPU
-from harness.predictions import logits
 
 ONE = (1 + sizes.IMAGE_COPIES) * 4 * 16  # bytes of an image of 4 x 4, and of what a ReLU keeps of it
 SMALL = np.zeros((1, 32, 32, 3), np.uint8)
@@ -92,7 +92,7 @@ def test_sets_worst_cases_and_predictions_keep_to_it(tmp_path: Path, monkeypatch
     monkeypatch.setattr("harness.attacks.sets.batch_size", lambda *_: 4)
     monkeypatch.setattr("harness.attacks.worst_case.batch_size", lambda *_: 4)
     monkeypatch.setattr("harness.attacks.forms.batch_size", lambda *_: 4)
-    monkeypatch.setattr("harness.predictions.batch_size", lambda *_: 4)
+    monkeypatch.setattr("harness.models.predictions.batch_size", lambda *_: 4)
     eps, pgd = Fraction(8, 255), resolve("pgd")
     for work in (
         lambda: make_set(model, data, index, pgd, eps, 0, source="S1", folder=tmp_path),

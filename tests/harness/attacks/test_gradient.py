@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from harness.attacks.gradient import FastForm, fast, frozen_eval
 from harness.attacks.search import Search, margins
+from harness.compute.placement import CPU, device
+from harness.compute.precision import native_bf16
 from harness.data.dataset import Dataset, to_tensor
 from harness.errors import UsageError
-from harness.placement import CPU, device
-from harness.precision import native_bf16
 
 
 def test_the_fast_form_answers_like_the_module(trained: tuple[nn.Module, Dataset]) -> None:

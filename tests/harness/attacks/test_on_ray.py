@@ -27,8 +27,8 @@ from harness.attacks.sets import make_set
 from harness.attacks.table import Attack, resolve
 from harness.attacks.target import EngineLostError, ModuleTarget
 from harness.attacks.work import Batch, Common
+from harness.compute.ray_cluster import connect
 from harness.errors import UsageError
-from harness.ray_cluster import connect
 from harness.records import AttackRecord
 from harness.settings import Settings
 from harness.spine import bench

@@ -19,8 +19,8 @@ from harness.compression.job import Job
 from harness.compression.methods import distillation
 from harness.compression.methods.distillation import Distillation
 from harness.compression.recipe import CompressionRecipe
+from harness.compute.placement import CPU
 from harness.data.dataset import Dataset
-from harness.placement import CPU
 from harness.training.folding import folded
 from harness.training.objectives import OBJECTIVES, divergence, n_fgsm, pgd, trades
 from harness.training.recipe import Stage

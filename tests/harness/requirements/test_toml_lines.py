@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.toml_lines import lines
+from harness.toml.lines import lines
 
 WRITTEN = '''# a comment with [brackets] = and "quotes
 title = "a # that is no comment"

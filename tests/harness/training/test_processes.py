@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
+from harness.compute.placement import device
 from harness.data.load import load_all, load_data
 from harness.models.architectures import build
-from harness.placement import device
 from harness.training import processes
 from harness.training.recipe import Stage
 from harness.training.train import Training

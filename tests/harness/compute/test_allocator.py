@@ -10,7 +10,7 @@ import pytest
 
 FAULTS = """
 import ctypes, resource, sys
-from harness.allocator import keep_freed_memory
+from harness.compute.allocator import keep_freed_memory
 if "keep" in sys.argv:
     keep_freed_memory()
 libc = ctypes.CDLL(None)
@@ -42,7 +42,7 @@ def test_what_is_kept_can_be_given_back() -> None:
     """Holes too, which lie below what is still used."""
     code = (
         "import resource, numpy as np\n"
-        "from harness.allocator import give_back, keep_freed_memory\n"
+        "from harness.compute.allocator import give_back, keep_freed_memory\n"
         "def rss():\n"
         "    return int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize() / 2**20\n"
         "keep_freed_memory()\n"

@@ -11,11 +11,11 @@ import sshd
 from typer.testing import CliRunner
 
 from devices.host.errors import DeviceError
-from harness import fleet
 from harness.cli import app
 from harness.ending import DEVICE_FAILED
 from harness.errors import UsageError
-from harness.members import Member, read_fleet
+from harness.fleet import run as fleet
+from harness.fleet.members import Member, read_fleet
 from harness.records import RunRecord, Step
 from harness.run import RunFolder
 from harness.settings import Settings
@@ -24,7 +24,7 @@ from reports.compare import render_comparison
 pytestmark = pytest.mark.slow(100)
 
 COMMON = Settings(model="resnet8", attacks=("fgsm",), samples=12, batches=(1,))
-PROFILES = Path(__file__).parents[2] / "devices/host/profiles"
+PROFILES = Path(__file__).parents[3] / "devices/host/profiles"
 
 
 @pytest.fixture(scope="module")

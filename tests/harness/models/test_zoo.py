@@ -11,9 +11,9 @@ from harness.cards import command, nonzero
 from harness.compression.count import weight_bits
 from harness.data.load import load_data
 from harness.models.load import load_twin
+from harness.models.predictions import logits
 from harness.models.variants import QuantizedReLU
 from harness.models.zoo import WEIGHTS, cards
-from harness.predictions import logits
 from reports.zoo import zoo_page
 
 pytestmark = pytest.mark.slow(55)
@@ -46,7 +46,7 @@ def test_the_clean_figure_of_the_card_is_what_the_weights_give(name: str) -> Non
 
 
 def test_the_page_of_the_zoo_is_what_the_cards_say() -> None:
-    page = Path(__file__).parents[2] / "docs" / "zoo.md"
+    page = Path(__file__).parents[3] / "docs" / "zoo.md"
     assert page.read_text() == zoo_page(cards()), "run: harness models list --markdown > docs/zoo.md"
 
 
@@ -64,7 +64,7 @@ def test_the_size_of_the_card_is_what_the_weights_give(name: str) -> None:
 
 def test_what_gradients_overstate_is_marked_and_said() -> None:
     """The three attacks of a card follow gradients; the report of harness reproduce has one that does not."""
-    docs = Path(__file__).parents[2] / "docs"
+    docs = Path(__file__).parents[3] / "docs"
     page, report = ((docs / name).read_text() for name in ("zoo.md", "reproduction.md"))
     marked = {line.split(" | ")[0].strip("| ") for line in page.splitlines() if "| ≤ " in line}
     assert marked == {name for name, card in cards().items() if any(isinstance(m, QuantizedReLU) for m in load_twin(name).module.modules())}

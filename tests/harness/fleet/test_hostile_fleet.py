@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from commandline import harness
 
-from harness import fleet, spine
+from harness import spine
 from harness.ending import DEVICE_FAILED, INTERNAL, USAGE, end_well
 from harness.errors import UntrustedError
-from harness.members import Member, read_fleet
+from harness.fleet import run as fleet
+from harness.fleet.members import Member, read_fleet
 from harness.records import RECORD
 from harness.settings import FLEET, Settings
 

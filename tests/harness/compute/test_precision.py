@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.precision import arithmetic, native_bf16
+from harness.compute.precision import arithmetic, native_bf16
 
 needs_bf16 = pytest.mark.skipif(not native_bf16(), reason="this CPU has no bfloat16 arithmetic")
 IMAGES = torch.linspace(-1, 1, 2 * 4 * 8 * 8).reshape(2, 4, 8, 8)
@@ -48,7 +48,7 @@ def test_not_enabled_or_without_the_arithmetic_nothing_changes(monkeypatch: pyte
     matrix = torch.ones(2, 2)
     with arithmetic("cpu", bf16=False):
         assert (matrix @ matrix).dtype == torch.float32
-    monkeypatch.setattr("harness.precision.native_bf16", lambda _: False)
+    monkeypatch.setattr("harness.compute.precision.native_bf16", lambda _: False)
     with arithmetic("cpu"):
         assert (matrix @ matrix).dtype == torch.float32
 
@@ -57,7 +57,7 @@ NARROW_TRAINING = """
 import itertools, sys, torch
 from torch import nn
 from torch.nn import functional as F
-from harness.precision import arithmetic
+from harness.compute.precision import arithmetic
 
 around = arithmetic if sys.argv[1] == "guarded" else lambda _: torch.autograd.set_detect_anomaly(False)
 shapes = itertools.product((2, 3, 5, 7, 8), (1, 8, 9), (2, (1, 2), (2, 1)), ((8, 8), (12, 20)), (True, False), (1, 2))

@@ -28,7 +28,7 @@ from devices.worker.plain import printable
 from harness import spine
 from harness.ending import DEVICE_FAILED, INTERNAL, INTERRUPTED
 from harness.errors import UsageError
-from harness.members import Member, check_fleet, folder_name
+from harness.fleet.members import Member, check_fleet, folder_name
 from harness.records import RECORD, RunRecord, Step, read_record, write_record
 from harness.run import check_links, now
 from harness.settings import FLEET, Settings, engine_name, stored_settings

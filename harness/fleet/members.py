@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.errors import UsageError
 from harness.settings import Settings
 from harness.stages.names import check_names
-from harness.toml import read_toml
+from harness.toml.read import read_toml
 
 
 class Member(BaseModel):

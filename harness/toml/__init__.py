@@ -1,0 +1,1 @@
+"""TOML files that a user writes."""
