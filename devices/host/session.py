@@ -27,6 +27,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 from devices.host.channel import END_S, Channel, Exit
 from devices.host.errors import DeviceError
 from devices.worker.plain import cleaned, printable, read_json
+from devices.worker.spec import FRESH
 from devices.worker.wire import ClosedError, NonsenseError, SilentError
 
 Images = NDArray[np.uint8]
@@ -44,7 +45,6 @@ MOST_FILES = 64  # of one answer
 MOST_NS = 1 << 62
 MOST_SENSORS = 1000
 MOST_STEPS = 100_000  # lines of progress before one answer
-FRESH = 16  # different inputs that timed calls take in turn, as in `devices.worker.serve`
 
 _FILE = re.compile(r"\w[\w.+-]*", re.ASCII)  # never a path, never hidden: it is written on this machine
 

@@ -14,7 +14,7 @@ import numpy as np
 from devices.host.arrays import read_npz
 from devices.host.rounds import Timing, TimingPlan, time_in_rounds
 from devices.host.rules import Environment, State, check_fields, check_peaks, check_telemetry
-from devices.host.session import FRESH, EngineError, EngineId, EngineSession
+from devices.host.session import EngineError, EngineId, EngineSession
 from devices.worker.plain import printable, read_json
 from devices.worker.spec import FRESH, FormatError
 from devices.worker.telemetry.series import Telemetry, read_arrays
