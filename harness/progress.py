@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -21,14 +21,21 @@ SPINNER, GAP = 2, 2
 
 
 class Whole:
-    """Where a command stands as a whole, beside the step at hand: how many of its steps are over, and about how long the others take."""
+    """Where a command stands as a whole, beside the step at hand: how many of its steps are over, and about how long the others take.
 
-    def __init__(self, what: str = "", total: int = 0) -> None:
-        self.what, self.total, self.done, self.started = what, total, 0, time.monotonic()
+    Args:
+        what: is counted, such as "set".
+        work: of each step, in any unit.
+    """
+
+    def __init__(self, what: str = "", work: Sequence[float] = ()) -> None:
+        self.what, self.work, self.total, self.done = what, work, len(work), 0
+        self.started = self.since = time.monotonic()
 
     def advance(self) -> None:
         """One more step is over."""
         self.done += 1
+        self.since = time.monotonic()
 
     def __str__(self) -> str:
         if not self.total:
@@ -44,7 +51,10 @@ class Whole:
 
     @property
     def _left_s(self) -> float:
-        return (time.monotonic() - self.started) / max(self.done, 1) * (self.total - self.done)
+        """At the pace of the steps that are over; the step at hand may take longer than that."""
+        pace = (self.since - self.started) / max(sum(self.work[: self.done]), 1e-9)
+        now, later = sum(self.work[self.done : self.done + 1]), sum(self.work[self.done + 1 :])
+        return max(pace * now - (time.monotonic() - self.since), 0.0) + pace * later
 
 
 _whole = Whole()
@@ -52,10 +62,10 @@ _device: object = ""
 
 
 @contextmanager
-def whole(what: str, total: int) -> Iterator[Whole]:
-    """Let every `Track` meanwhile show where the command stands: `what` is counted, such as "set", and `total` how many there are."""
+def whole(what: str, work: Sequence[float]) -> Iterator[Whole]:
+    """Let every `Track` meanwhile show where the command stands; see `Whole`."""
     global _whole  # of the terminal, of which there is one
-    before, _whole = _whole, Whole(what, total)
+    before, _whole = _whole, Whole(what, work)
     try:
         yield _whole
     finally:

@@ -39,6 +39,7 @@ class Attack:
         stops: does no more to an image once it fools, and nothing to one that the target has wrong.
         random: another seed finds something else.
         repeat: which of the run's seeds it has, from 1.
+        runs: how often it makes its steps, on images that it cannot break.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Attack:
     stops: bool = False
     random: bool = True
     repeat: int = 1
+    runs: float = 1.0
 
     @property
     def bounded(self) -> bool:
@@ -161,6 +163,7 @@ ATTACKS: dict[str, Attack] = {
             "adaptive, from 2 eps",
             "Auto-PGD, DLR loss towards 9 classes: a quarter of the steps each, all of them towards the 2 that came nearest",
             "harness.attacks.apgd:apgd_t",
+            runs=9 / 4 + 2,
         ),
         Attack(
             "bpda",

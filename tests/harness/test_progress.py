@@ -25,21 +25,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_line_has_step_rate_survivors_and_the_time_left_of_the_whole_run(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with whole("set", 5) as steps:
-        for _ in range(3):
+    with whole("set", [20, 50, 50, 200, 40]) as steps:
+        for clock[0] in (50.0, 175.0, 300.0):  # 2.5 s for each part of the work
             steps.advance()
-        clock[0] = 300.0  # the two that are left take two thirds of what the three took
         with Track("S1 pgd on twin", 64) as track:
-            clock[0] = 316.0
-            track.advance(32, "robust 40.0%")
-    line = capsys.readouterr().err.splitlines()[0]
-    assert line == "S1 pgd on twin: 32/64 images, 2 images/s, 16 s left robust 40.0%, set 4 of 5, about 3.5 min left in all"
+            for clock[0], done in ((332.0, 32), (900.0, 8)):  # the second time, the step at hand has taken longer than its share
+                track.advance(done, "robust 40.0%")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "S1 pgd on twin: 32/64 images, 1 images/s, 32 s left robust 40.0%, set 4 of 5, about 9.5 min left in all"
+    assert lines[1].endswith("set 4 of 5, about 1.7 min left in all")
 
 
 def test_nothing_is_guessed_of_few_steps_and_nothing_said_where_nothing_is_counted(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with whole("set", 5), Track("step", 4) as track:
+    with whole("set", [1.0] * 5), Track("step", 4) as track:
         clock[0] = 20.0
         track.advance(2)
     with Track("step", 4) as track:
@@ -95,10 +95,9 @@ def test_a_terminal_of_80_columns_shows_where_the_run_and_its_device_stand(
     terminal = io.StringIO()
     made = partial(Console, file=terminal, force_terminal=True, width=80, no_color=no_color)
     monkeypatch.setattr(progress, "Console", lambda stderr: made())
-    with beside("54 °C 1.80 GHz"), whole("set", 21) as steps:
-        for _ in range(4):
+    with beside("54 °C 1.80 GHz"), whole("set", [1.0] * 21) as steps:
+        for clock[0] in (10.0, 20.0, 30.0, 40.0):
             steps.advance()
-        clock[0] = 40.0
         with Track("S4 square-warm on ort-int8-precise at 8/255", 1000) as track:
             clock[0] = 41.0
             track.advance(500, "robust 41.3%")
