@@ -184,12 +184,15 @@ class _Reader:
 
     def _steps(self, node: NodeProto) -> list[Instruction]:
         attributes = _attributes(node, self.name)
-        check_node(node, attributes, self.read, self.name)
+        stored = all(key in self.constants for key in node.input if key)
+        # Weights may be standardised by their own statistics, which PyTorch writes as a batch norm that trains.
+        unchecked = "training_mode" if stored and node.op_type == "BatchNormalization" else ""
+        check_node(node, {key: value for key, value in attributes.items() if key != unchecked}, self.read, self.name)
         if node.op_type == "MaxPool" and node.input[0] in self.padded:
             node, attributes = self._with_pads(node, attributes)
         attributes = {OPERATOR: node.op_type, OPSET: self.opset, OUTPUTS: len(node.output), **attributes}
         self._check_constants(node)
-        if all(key in self.constants for key in node.input if key):
+        if stored:
             self._fold(node, attributes)
             return []
         if (amounts := self._pads_of_pools(node, attributes)) is not None:

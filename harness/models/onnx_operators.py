@@ -98,9 +98,20 @@ def _prod(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     return x
 
 
+def cumulative_sum(attributes: Attributes, x: Tensor, axis: Size) -> Tensor:
+    """CumSum along an axis, from its end if `reverse`, less each element itself if `exclusive`."""
+    along = axis.item()
+    backwards = bool(attributes.get("reverse", 0))
+    total = (x.flip(along) if backwards else x).cumsum(along, dtype=x.dtype)
+    if attributes.get("exclusive", 0):
+        total = torch.cat([torch.zeros_like(total.narrow(along, 0, 1)), total.narrow(along, 0, x.shape[along] - 1)], along)
+    return total.flip(along) if backwards else total
+
+
 def batch_norm(attributes: Attributes, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """BatchNormalization, inference form."""
-    return F.batch_norm(x, mean, variance, scale, bias, False, 0.0, attributes.get("epsilon", 1e-5))
+    """BatchNormalization: by the stored statistics, or, in training mode, by those of x."""
+    training, epsilon = bool(attributes.get("training_mode", 0)), attributes.get("epsilon", 1e-5)
+    return F.batch_norm(x, None if training else mean, None if training else variance, scale, bias, training, 0.0, epsilon)
 
 
 def layer_norm(attributes: Attributes, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -432,6 +443,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "ReduceLogSum": reduction(lambda x, axes, keep: finite_gradient(x.sum(axes, keep)).log()),
     "ReduceLogSumExp": reduction(lambda x, axes, keep: x.logsumexp(axes, keep)),
     "ReduceProd": reduction(_prod),
+    "CumSum": cumulative_sum,
     # shape
     "Shape": shape_of,
     "Size": lambda attributes, x: as_size(x.numel()),

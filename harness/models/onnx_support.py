@@ -76,6 +76,7 @@ ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "Dropout": {"ratio": None, "seed": None},  # of training alone
     "Mod": {"fmod": None},
     **dict.fromkeys(REDUCTIONS, _REDUCTION),
+    "CumSum": {"exclusive": None, "reverse": None},
     "Shape": {"start": None, "end": None},
     "Flatten": _AXIS,
     "Reshape": {"allowzero": None},
@@ -100,6 +101,7 @@ ATTRIBUTES: dict[str, dict[str, Choices]] = {
 SIZE_INPUTS: dict[str, tuple[int, ...]] = {
     "Clip": (1, 2),
     "ConstantOfShape": (0,),
+    "CumSum": (1,),
     "Dropout": (1, 2),
     "Expand": (1,),
     "Gather": (1,),

@@ -81,3 +81,19 @@ def test_an_operator_that_means_something_else_here_is_refused(with_sizes: bool,
 def test_what_onnxruntime_does_not_run_is_not_judged(tmp_path: Path) -> None:
     """An even window of LRN is in the standard, and not in onnxruntime."""
     assert load_twin(save(tmp_path / "m.onnx", [N("LRN", ["x"], ["y"], size=4)], {})).classes == 5
+
+
+def test_weights_standardised_by_a_batch_norm_that_trains_are_no_network_in_training(tmp_path: Path) -> None:
+    """As PyTorch writes the weights of NF-ResNets and BiT (timm's StdConv2d), whatever mode the network is in."""
+    weight = RNG.standard_normal((4, 3, 2, 2)).astype(np.float32)
+    stored = {"w": weight.reshape(1, 4, 12), "g": np.ones(4, np.float32), "zero": np.zeros(4, np.float32), "shape": np.array(weight.shape)}
+    nodes = [
+        N("BatchNormalization", ["w", "g", "zero", "zero", "g"], ["n", "mean", "var"], training_mode=1, epsilon=1e-6),
+        N("Reshape", ["n", "shape"], ["k"]), N("Conv", ["x", "k"], ["c"]), N("Slice", ["c", "from", "to", "axis"], ["y"]),
+    ]  # fmt: skip
+    twin = load_twin(save(tmp_path / "m.onnx", nodes, {**stored, "from": np.array([0]), "to": np.array([3]), "axis": np.array([1])}))
+    rows = weight.reshape(4, -1)
+    standard = (rows - rows.mean(1, keepdims=True)) / np.sqrt(rows.var(1, keepdims=True) + 1e-6)
+    x = torch.rand(2, 3, SIDE, SIDE)
+    features = torch.nn.functional.conv2d(x, torch.tensor(standard.reshape(weight.shape)))[:, :3].mean((2, 3))
+    torch.testing.assert_close(twin.module(x), features @ torch.tensor(HEAD), rtol=1e-4, atol=1e-5)

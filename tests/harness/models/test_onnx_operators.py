@@ -155,6 +155,12 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     "Pow": [({}, [P, np.float32(1.5)]), ({}, [X, np.array(2, np.int64)]), ({}, [P, np.float32(0.5)]), ({}, [P, p(3, 1, 1)])],
     "Sin": [({}, [X])],
     "Cos": [({}, [X])],
+    "CumSum": [
+        ({}, [X, i(2).reshape(())]),
+        ({"reverse": 1}, [X, i(-1).reshape(())]),
+        ({"exclusive": 1}, [np.arange(12, dtype=np.int32).reshape(3, 4), i(0).reshape(())]),
+        ({"exclusive": 1, "reverse": 1}, [X, i(1).reshape(())]),
+    ],
     "Mod": [
         ({}, [i(7, -7, 9, 1), i(2, 4, 4, 5)]),
         ({"fmod": 1}, [i(7, -7, 9, 1), i(2, 4, -4, 5)]),
