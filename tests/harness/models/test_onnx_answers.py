@@ -87,8 +87,9 @@ def test_weights_standardised_by_a_batch_norm_that_trains_are_no_network_in_trai
     """As PyTorch writes the weights of NF-ResNets and BiT (timm's StdConv2d), whatever mode the network is in."""
     weight = RNG.standard_normal((4, 3, 2, 2)).astype(np.float32)
     stored = {"w": weight.reshape(1, 4, 12), "g": np.ones(4, np.float32), "zero": np.zeros(4, np.float32), "shape": np.array(weight.shape)}
+    stored |= {"old_mean": np.full(4, 3, np.float32), "old_var": np.full(4, 9, np.float32)}
     nodes = [
-        N("BatchNormalization", ["w", "g", "zero", "zero", "g"], ["n", "mean", "var"], training_mode=1, epsilon=1e-6),
+        N("BatchNormalization", ["w", "g", "zero", "old_mean", "old_var"], ["n", "mean", "var"], training_mode=1, epsilon=1e-6),
         N("Reshape", ["n", "shape"], ["k"]), N("Conv", ["x", "k"], ["c"]), N("Slice", ["c", "from", "to", "axis"], ["y"]),
     ]  # fmt: skip
     twin = load_twin(save(tmp_path / "m.onnx", nodes, {**stored, "from": np.array([0]), "to": np.array([3]), "axis": np.array([1])}))
