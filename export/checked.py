@@ -37,7 +37,7 @@ def load_checked(path: Path) -> ModelProto:
         model = inliner.inline_local_functions(model)
     _check_operators(model, path.name)
     _check_tensors(model, path.name)
-    _store_integers(model)
+    store_integers(model)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
@@ -178,10 +178,10 @@ def _check_opset(model: ModelProto, name: str) -> None:
         )
 
 
-def _store_integers(model: ModelProto) -> None:
+def store_integers(model: ModelProto) -> None:
     """Integers in Constant nodes become stored tensors before operator set 9, where that operator gives floats alone: PyTorch 0.4 wrote its
     sizes so, onnxruntime takes them, and the checker does not."""
-    opset = next(entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS)
+    opset = max((entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS), default=0)
     if opset >= MIN_INTEGER_CONSTANTS:
         return
     constants = [node for node in model.graph.node if node.op_type == "Constant" and len(node.attribute) == len(node.output) == 1]

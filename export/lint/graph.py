@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 from onnx.defs import OpSchema, SchemaError, get_schema
 
-from export.checked import STANDARD_DOMAINS, all_nodes, subgraphs
+from export.checked import STANDARD_DOMAINS, all_nodes, store_integers, subgraphs
 from export.errors import ExportError
 from export.lint.stored import read_external
 from export.quiet import quiet
@@ -229,7 +229,8 @@ def _constant(node: NodeProto) -> TensorProto | None:
 
 
 def _without_weights(model: ModelProto) -> ModelProto:
-    """A copy whose large weights are inputs of the same type and shape: small enough to check and to infer shapes on."""
+    """A copy whose large weights are inputs of the same type and shape: small enough to check and to infer shapes on. Integers of old
+    exporters are stored as the checker wants them."""
     light = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     graph, source = light.graph, model.graph
     graph.name = source.name or "graph"
@@ -243,4 +244,5 @@ def _without_weights(model: ModelProto) -> ModelProto:
             graph.initializer.append(tensor)
         elif tensor.name not in declared:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    store_integers(light)
     return light

@@ -12,7 +12,7 @@ from faults import FAULTS, Graph, prune
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutants import mutant
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from export.errors import ExportError
 from export.lint import TARGETS, Severity, lint
@@ -133,3 +133,15 @@ def test_rules_look_into_subgraphs(saved: Save) -> None:
     )  # fmt: skip
     found = lint(saved(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)), "tensorrt")
     assert ("TRT050", "hidden") in {(finding.rule, finding.node) for finding in found}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_integer_constants_of_old_exporters_are_no_fault(target: str, tmp_path: Path) -> None:
+    """PyTorch 0.4 wrote the sizes of a view so; runtimes take them."""
+    size = helper.make_node("Constant", [], ["size"], value=numpy_helper.from_array(np.array([-1, 12]), "size"))
+    nodes = [size, helper.make_node("Reshape", ["images", "size"], ["logits"])]
+    value = helper.make_tensor_value_info
+    images, logits = value("images", TensorProto.FLOAT, ["n", 3, 2, 2]), value("logits", TensorProto.FLOAT, ["n", 12])
+    graph = helper.make_graph(nodes, "old", [images], [logits])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 8)], ir_version=3), tmp_path / "old.onnx")
+    assert [str(found) for found in lint(tmp_path / "old.onnx", target) if found.severity is Severity.ERROR] == []
