@@ -32,6 +32,12 @@ FLOAT_OPERATORS = frozenset(
 )  # fmt: skip
 
 
+def _in_groups(model: ModelProto) -> set[str]:
+    """Names of transposed convolutions in groups, of whose channels the quantizer takes those of one group for all."""
+    transposed = (node for node in model.graph.node if node.op_type == "ConvTranspose")
+    return {node.name for node in transposed if any(entry.name == "group" and entry.i > 1 for entry in node.attribute)}
+
+
 def quantize_int8(model: ModelProto, calibration: Calibration, *, reduce_range: bool = False) -> ModelProto:
     """Quantize a float32 graph by `onnxruntime.quantization.quantize_static`.
 
@@ -70,7 +76,7 @@ def quantize_int8(model: ModelProto, calibration: Calibration, *, reduce_range: 
                     weight_type=QuantType.QInt8,
                     per_channel=True,
                     reduce_range=reduce_range,
-                    nodes_to_exclude=sorted(plan.floating),
+                    nodes_to_exclude=sorted({*plan.floating, *_in_groups(prepared_graph)}),
                     extra_options={
                         "ActivationSymmetric": False,
                         "WeightSymmetric": True,

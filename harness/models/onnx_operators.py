@@ -357,6 +357,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     # windows
     "Conv": windows.conv,
     "ConvInteger": windows.conv_integer,
+    "ConvTranspose": windows.conv_transpose,
     "MaxPool": windows.max_pool,
     "AveragePool": windows.average_pool,
     "GlobalAveragePool": windows.global_pool,

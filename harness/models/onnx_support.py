@@ -36,6 +36,7 @@ REDUCTIONS = (
 ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "Conv": {**_WINDOW, "dilations": None, "group": None},
     "ConvInteger": {**_WINDOW, "dilations": None, "group": None},
+    "ConvTranspose": {**_WINDOW, "auto_pad": ("NOTSET", "VALID"), "dilations": None, "group": None, "output_padding": None},
     "MaxPool": {**_WINDOW, "ceil_mode": None, "dilations": None, "storage_order": None},  # the order of the indices, which are refused
     "AveragePool": {**_WINDOW, "ceil_mode": None, "count_include_pad": None, "dilations": ([1], [1, 1], [1, 1, 1])},
     "Pad": {"mode": ("constant", "reflect", "edge"), "pads": None, "value": None},

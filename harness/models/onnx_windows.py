@@ -16,6 +16,7 @@ from harness.models.onnx_sizes import numbers
 from harness.models.onnx_support import KEPT, OPSET
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
@@ -58,6 +59,16 @@ def conv(attributes: dict[str, Any], x: Tensor, weight: Tensor, bias: Tensor | N
     convolve = CONVOLUTIONS[n]
     strides, dilations = attributes.get("strides", [1] * n), attributes.get("dilations", [1] * n)
     return convolve(x, weight, bias, strides, padding, dilations, attributes.get("group", 1))
+
+
+def conv_transpose(attributes: dict[str, Any], x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """ConvTranspose: x (n, c, *space), weight (c, out / groups, *kernel). Pads are cut off of what the windows reach."""
+    n = weight.ndim - 2
+    given = attributes.get("pads", [0] * 2 * n)
+    strides, dilations = attributes.get("strides", [1] * n), attributes.get("dilations", [1] * n)
+    more = attributes.get("output_padding", [0] * n)
+    whole = TRANSPOSED[n](x, weight, bias, strides, 0, more, attributes.get("group", 1), dilations)
+    return pad_spatial(whole, [-p for p in given[:n]], [-p for p in given[n:]]) if any(given) else whole
 
 
 def conv_integer(attributes: dict[str, Any], x: Tensor, weight: Tensor, x_zero: Tensor | None = None, zero: Tensor | None = None) -> Tensor:

@@ -94,3 +94,17 @@ def test_a_batch_norm_that_stands_alone_stays_in_float() -> None:
     assert {tensor.name for tensor in quantized.graph.initializer} >= set(norm.input[1:])
     found, exact = (open_session(part).run(None, {"images": to_input(x)})[0] for part in (quantized, graph))
     assert np.mean((found - exact) ** 2) < 0.01 * np.mean(exact**2)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_convolutions_are_taken_in_groups_too(groups: int) -> None:
+    """In float: onnxruntime's quantizer takes the scales of one group for all of its channels, and ends."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 8, 4, 2, 1, groups=groups), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 28 * 28, 5)
+    ).eval()
+    images = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
+    float_graph = export_onnx(network, (3, 16, 16))
+    integer = open_session(quantize_int8(float_graph, Calibration(images, "minmax"))).run(None, {"images": to_input(images)})[0]
+    exact = open_session(float_graph).run(None, {"images": to_input(images)})[0]
+    assert np.mean((integer - exact) ** 2) < 0.01 * np.mean(exact**2)

@@ -52,6 +52,11 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
         ({"auto_pad": "VALID"}, [X, f(4, 3, 2, 2)]),
         ({}, [f(2, 3, 9), f(4, 3, 3)]),
     ],
+    "ConvTranspose": [
+        ({"kernel_shape": [2, 2], "auto_pad": "VALID"}, [X, f(3, 4, 2, 2), f(4)]),
+        ({"strides": [2, 3], "pads": [1, 0, 2, 1], "output_padding": [1, 2]}, [X, f(3, 4, 3, 3)]),
+        ({"strides": [2, 2], "pads": [1, 1, 1, 1], "dilations": [2, 1], "group": 3}, [X, f(3, 2, 3, 4), f(6)]),
+    ],
     "MaxPool": [
         ({"kernel_shape": [2, 2], "strides": [2, 2]}, [X]),
         ({"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 0, 0, 1], "dilations": [1, 2], "storage_order": 1}, [X]),
@@ -305,8 +310,8 @@ def plain(result: Any) -> np.ndarray:
 
 
 # The reference takes the length of 10.5 pixels for 10, rounds the sizes of SAME_LOWER down, divides by another norm,
-# and takes images for channels.
-NOT_IN_REFERENCE = {"LRN", "Upsample", "Resize", "MaxPool", "LpNormalization"}
+# takes images for channels, and fails at groups that are transposed.
+NOT_IN_REFERENCE = {"LRN", "ConvTranspose", "Upsample", "Resize", "MaxPool", "LpNormalization"}
 FLAT = [(op, *case) for op, cases in CASES.items() for case in cases]
 
 
