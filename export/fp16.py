@@ -19,6 +19,9 @@ from export.onnx import strip
 from export.session import first_line
 
 LARGEST = float(np.finfo(np.float16).max)
+MASKING = frozenset({"Add", "Where"})  # whose low numbers keep an attention from what it must not see
+LOWEST = -3e38  # float32's own, as exporters write it, or -infinity
+MASKED = -LARGEST / 2  # a score that is added to it stays within the range
 INSTEAD = "Use trt-fp32 or trt-int8-fp32."
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "QuantizeLinear", "DequantizeLinear"})  # and where integers begin
 FLOAT32_INPUTS = {("Resize", 2)}  # the scales, which ONNX has in float32 alone
@@ -94,14 +97,17 @@ class _Converter:
                         self.cast.add(name)
                         yield _cast(name, _half(name), TensorProto.FLOAT16)
                 elif name in self.stored and (node.op_type, place) not in FLOAT32_INPUTS:
-                    node.input[place] = self._weight(self.stored[name])
+                    node.input[place] = self._weight(self.stored[name], mask=node.op_type in MASKING)
             _change_attributes(node)
         yield node
 
-    def _weight(self, tensor: TensorProto) -> str:
+    def _weight(self, tensor: TensorProto, *, mask: bool) -> str:
+        """The name of a stored tensor in float16; in a `mask` the lowest number of float32, or -infinity, is a low number of float16."""
         if tensor.data_type != TensorProto.FLOAT:
             return tensor.name
         values = numpy_helper.to_array(tensor)
+        if mask:
+            values = np.where(values <= LOWEST, np.float32(MASKED), values)
         if (top := float(np.abs(values).max(initial=0))) > LARGEST:
             raise ExportError(f"weight '{tensor.name}' reaches {top:.3g}; float16 ends at {LARGEST:,.0f}. {INSTEAD}")
         self.added[tensor.name] = numpy_helper.from_array(values.astype(np.float16), _half(tensor.name))

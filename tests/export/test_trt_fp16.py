@@ -58,6 +58,35 @@ def test_the_input_graph_is_not_changed(graph: ModelProto) -> None:
     assert graph.SerializeToString() == before
 
 
+class Masked(nn.Module):
+    """Every row of an image attends to those above it."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.head = how, nn.Linear(24, 3)
+        self.register_buffer("unseen", torch.ones(8, 8, dtype=torch.bool).triu(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.transpose(1, 2).flatten(2)
+        scores = self.head.weight.mean() + rows @ rows.transpose(1, 2)
+        unseen = self.get_buffer("unseen")
+        if self.how == "added":
+            scores = scores + torch.zeros(8, 8).masked_fill(unseen, torch.finfo(torch.float32).min)
+        else:
+            scores = scores.masked_fill(unseen, float("-inf") if self.how == "infinite" else torch.finfo(torch.float32).min)
+        logits: torch.Tensor = self.head((scores.softmax(-1) @ rows).mean(1))
+        return logits
+
+
+@pytest.mark.parametrize("how", ["added", "lowest", "infinite"])
+def test_masks_of_an_attention_are_low_numbers_of_half_precision(how: str) -> None:
+    torch.manual_seed(0)
+    graph = export_onnx(Masked(how).eval(), (3, 8, 8))
+    x = np.random.default_rng(0).random((4, 3, 8, 8), np.float32)
+    half, exact = (open_session(model).run(None, {"images": x})[0] for model in (to_fp16(graph, UNUSED), graph))
+    np.testing.assert_allclose(half, exact, atol=5e-3)
+
+
 def test_a_weight_beyond_the_range_is_refused() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(288, 5)).eval()
     module[1].weight.data[2, 3] = 7e4
