@@ -160,8 +160,9 @@ GATES: dict[str, Kind] = {
         guards=False,
     ),
     "own clock": Kind(
-        f"the nanoseconds that an engine with a clock of its own reports are at least {LIMITS.own_clock:.0%} of those that pass here",
-        "Do not use the latency: time whole calls, from the input to the answer, on a clock that runs as the wall's.",
+        f"the nanoseconds that an engine with a clock of its own reports are at least {LIMITS.own_clock:.0%} of those that pass here, and "
+        "of those that it takes where its answers are asked for",
+        "Do not use the latency: time whole calls, from the input to the answer of every image, on a clock that runs as the wall's.",
         guards=False,
     ),
     "steady latency": Kind(

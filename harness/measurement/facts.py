@@ -32,7 +32,8 @@ class Checks(Loose):
             by a clock of the engine's own.
         timed_outputs_equal_accuracy_outputs: it is within the limit of its gate.
         repeated_to_fresh_latency: of one input repeated / of inputs in turn, interleaved, fastest calls. Well below 1: answers are cached.
-        own_clock: what a user's own engine says of the time of a call / what passes here; None without a clock of its own.
+        own_clock: what a user's own engine says of the time of a call / what passes here, or where its answers are asked for, the smaller
+            one; None without a clock of its own.
         deterministic: `repeats` passes over the same images gave the same bits.
         graph_equal: the engine whose graph was written gives the same bits as the measured one; None without a graph.
     """

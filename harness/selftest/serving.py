@@ -6,6 +6,7 @@ The sessions that ask them are the real ones, and an engine of an artefact is se
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -95,13 +96,13 @@ class _Changed:
 def of_function(hello: dict[str, Any], answer: Answer, deploy: Deploy) -> Callable[[Wire], None]:
     """A user's own engine (protocol 1): `hello` is its first line, `deploy(answer)` answers.
 
-    With `"measure": true` it times itself, on a clock that runs `pace` times as fast as the true one.
+    With `"measure": true` it times itself, on a clock that runs `pace` times as fast as the true one, and computes a `part` of the images.
     """
 
     def run(wire: Wire) -> None:
         engine = deploy(answer)
         said = dict(hello)
-        pace = said.pop("pace", 1.0)
+        pace, part = said.pop("pace", 1.0), said.pop("part", 1.0)
         wire.send({"protocol": serve.PROTOCOL, "name": "own", "version": "1", "output": "logits", **said})
         last = np.zeros((1, *hello["shape"]), np.uint8)
         while (line := wire.line(serve.IDLE_LIMIT_S)) is not None:
@@ -109,7 +110,7 @@ def of_function(hello: dict[str, Any], answer: Answer, deploy: Deploy) -> Callab
             if request["op"] == "close":
                 return
             if request["op"] == "measure":
-                inputs = serve.to_input(last[np.arange(request["batch"]) % len(last)])
+                inputs = serve.to_input(last[np.arange(math.ceil(part * request["batch"])) % len(last)])
                 wire.send({"ns": [_timed(engine, inputs, pace) for _ in range(request["repeats"])]})
                 continue
             last = np.frombuffer(b"".join(wire.read(request["n"] * int(np.prod(hello["shape"])))), np.uint8).reshape(-1, *hello["shape"])
