@@ -109,7 +109,7 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.shape[1] < 3:
         return other - own
     ordered = logits.topk(3, dim=1).values
-    return (other - own) / (ordered[:, 0] - ordered[:, 2] + 1e-12)
+    return _ratio(other - own, ordered[:, 0] - ordered[:, 2] + 1e-12)
 
 
 def targeted_dlr(logits: Tensor, labels: Tensor, target: Tensor) -> Tensor:
@@ -117,7 +117,16 @@ def targeted_dlr(logits: Tensor, labels: Tensor, target: Tensor) -> Tensor:
     own = logits.gather(1, labels[:, None]).squeeze(1)
     aim = logits.gather(1, target[:, None]).squeeze(1)
     ordered = logits.topk(4, dim=1).values
-    return (aim - own) / (ordered[:, 0] - 0.5 * (ordered[:, 2] + ordered[:, 3]) + 1e-12)
+    return _ratio(aim - own, ordered[:, 0] - 0.5 * (ordered[:, 2] + ordered[:, 3]) + 1e-12)
+
+
+def _ratio(difference: Tensor, of: Tensor) -> Tensor:
+    """A ratio, (n,), whose gradient is that of the paper times `of`, image by image: its direction is what Auto-PGD takes.
+
+    Where logits nearly tie, the gradient as it is would be of any size, and overflow in a network that computes in float16.
+    """
+    ratio = difference / of
+    return ratio.detach() + (ratio - ratio.detach()) * of.detach()
 
 
 @dataclass(frozen=True)

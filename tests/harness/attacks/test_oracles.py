@@ -78,6 +78,22 @@ def test_large_logits_hide_the_gradient_of_the_cross_entropy_alone(name: str, fi
     assert record.zero_gradient_share > 0.5, "the gate sees it"
 
 
+@pytest.mark.parametrize("targeted", [False, True])
+def test_logits_that_nearly_tie_make_no_gradient_that_half_precision_cannot_hold(targeted: bool) -> None:
+    """The ratio's own gradient is one over the difference: a network that computes in float16 was refused for it."""
+    logits = torch.tensor([[1.0 + 3e-6, 1.0 + 2e-6, 1.0, 1.0 - 3e-6], [3.0, 2.0, 1.0, 0.0]], requires_grad=True)
+    labels, other = torch.tensor([0, 0]), torch.tensor([1, 1])
+    value = apgd.targeted_dlr(logits, labels, other) if targeted else apgd.dlr(logits, labels)
+    gradient = torch.autograd.grad(value.sum(), logits)[0]
+    assert gradient.half().isfinite().all() and (gradient.abs().amax(1) > 0.1).all()
+    own, ordered = logits[:, 0], logits.topk(4, dim=1).values
+    of = ordered[:, 0] - (ordered[:, 2:].mean(1) if targeted else ordered[:, 2]) + 1e-12
+    plain = (logits[:, 1] - own) / of
+    torch.testing.assert_close(value, plain)
+    expected = torch.autograd.grad(plain.sum(), logits)[0]
+    torch.testing.assert_close(torch.nn.functional.normalize(gradient), torch.nn.functional.normalize(expected))
+
+
 def test_noise_is_the_floor_and_not_an_attack(tmp_path: Path) -> None:
     model = linear_model(2)
     data = linear_data(model)
