@@ -25,8 +25,8 @@ def preflight(profile: DeviceProfile, say: Say, runtimes: Collection[str] = (), 
         loadgen: whether MLPerf LoadGen is to drive the engines too.
 
     Returns:
-        the profile as it turned out: with the machine, its extensions and the threads that the device has, without the runtimes that it
-        has not, and emulated where it shows itself to be.
+        the profile as it turned out: with the machine, its extensions, CPUs and the threads that the device has, without the runtimes
+        that it has not, and emulated where it shows itself to be.
 
     Raises:
         DeviceError: it cannot be reached, or is another kind of machine; the message names the remedy.
@@ -59,7 +59,8 @@ def preflight(profile: DeviceProfile, say: Say, runtimes: Collection[str] = (), 
         say(f"{profile.name} is not as declared, so {void}: {in_words(wrong)}")
     there = tuple(name for name in profile.runtimes if name not in facts.absent)
     seen = tuple(facts.state.get("isa_flags") or ())
-    return replace(profile, runtimes=there, machine=facts.machine, isa_flags=seen, cpu=_cpu(profile, facts, say))
+    cpus = max(facts.cpus, len(facts.allowed))
+    return replace(profile, runtimes=there, machine=facts.machine, isa_flags=seen, cpus=cpus, cpu=_cpu(profile, facts, say))
 
 
 def _cpu(profile: DeviceProfile, facts: Facts, say: Say) -> Cpu:

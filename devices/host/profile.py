@@ -185,6 +185,7 @@ class DeviceProfile:
         emulated_host: the machine at the other end of `ssh` is itself an emulator.
         machine: instruction set, as `uname -m` says; None: not known before it is reached.
         isa_flags: extensions of its CPU as they were seen (names of `environment.ISA_FLAGS`); none before it is reached.
+        cpus: that a process may use there; None: not known before it is reached.
         software: names of `SOFTWARE` -> range of versions, e.g. ">=36.2,<37".
         capabilities: those of `CAPABILITIES` that its units have in hardware.
         emulation: how its CPU is emulated; None where it is not.
@@ -204,6 +205,7 @@ class DeviceProfile:
     emulated_host: bool = False
     machine: str | None = None
     isa_flags: tuple[str, ...] = ()
+    cpus: int | None = None
     software: dict[str, str] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
     flavours: tuple[str, ...] = FLAVOURS

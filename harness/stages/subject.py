@@ -68,6 +68,7 @@ def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
         )
         check_simulated(settings.exported, profile)  # again: a device reached by SSH may turn out to be emulated
         _check_runtimes(settings, profile)
+        _check_threads(settings, profile)
     if not only_attacked:
         check_quantized_once(settings)
     ball_levels(settings.radius(None))  # refuses a wrong --eps before anything is loaded
@@ -136,6 +137,13 @@ def _check_runtimes(settings: Settings, profile: DeviceProfile) -> None:
             f"{profile.name} has no {' and no '.join(needed)} for {', '.join(absent)}; how to install it: harness devices probe "
             f"{profile.name}. Flavours that run there as it is: {', '.join(can) or 'none'}."
         )
+
+
+def _check_threads(settings: Settings, profile: DeviceProfile) -> None:
+    """Refuse more threads than CPUs: a runtime's threads spin while they wait for one that has no CPU, and a call takes minutes."""
+    threads, cpus = settings.threads, profile.cpus
+    if threads is not None and cpus is not None and threads > cpus and not profile.emulated:
+        raise UsageError(f"--threads {threads}: {profile.name} has {cpus} CPUs that a process may use; expected at most as many.")
 
 
 def describe_device(profile: DeviceProfile, observed: dict[str, object]) -> DeviceRecord:

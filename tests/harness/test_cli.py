@@ -93,6 +93,7 @@ WRONG = {
     "tier": ((*GOOD, "--tier", "quik"), ("tier", "quick")),
     "calibration": ((*GOOD, "--calibration", "max"), ("calibration", "minmax")),
     "threads": ((*GOOD, "--threads", "0"), ("--threads 0",)),
+    "more threads than CPUs": ((*GOOD, "--threads", "5000"), ("--threads 5000: host has", "at most as many")),
     "batch": ((*GOOD, "--batch", "0"), ("--batch 0",)),
     "seed": ((*GOOD, "--seed", "-1"), ("--seed -1",)),
     "large seed": ((*GOOD, "--seed", "99999999999999999999"), ("--seed 99999999999999999999", "at most 2,147,483,647")),
