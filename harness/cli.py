@@ -233,6 +233,8 @@ def export(
 
     if aot is not None:
         check_ahead(aot, builds, settings.flavour_names)
+    elif builds != 1:
+        raise UsageError(f"--builds {builds} is about engines built ahead of time. Add --aot, or leave it out.")
     exported = export_and_check(load_subject(settings), settings, out, say)
     plans = build_ahead(exported, aot, builds, out, say) if aot is not None else []
     if as_json:
@@ -271,6 +273,10 @@ def attack(
         samples=samples, seed=seed, plugins=plugin,
     )  # fmt: skip
     _look_up(settings)
+    from harness.attacks.table import resolve
+
+    if eps is not None and not resolve(attack).bounded:
+        raise UsageError(f"--eps {eps}: {attack} looks for the smallest distance and takes no radius. Leave it out.")
     from harness.audit.gates import undone_remark
     from harness.stages.attack import attack_once
 
@@ -279,7 +285,9 @@ def attack(
     if as_json:
         print(record.model_dump_json(indent=1))
     else:
-        print(f"{record.name} at {record.eps_exact}: the twin has {record.target_accuracy:.1%} of {record.n} images right")
+        limit = f" at {record.eps_exact}" if record.norm == "Linf" else ""
+        nearest = f"; of the others the median L2 distance is {record.l2_median:.3g}" if not limit and record.l2_median is not None else ""
+        print(f"{record.name}{limit}: the twin has {record.target_accuracy:.1%} of {record.n} images right{nearest}")
         print(out)
     if (remark := undone_remark({record.name: (record.undone_by_rounding, record.n_attacked)})) is not None:
         print(f"note: {remark}", file=sys.stderr)

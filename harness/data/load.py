@@ -22,6 +22,7 @@ from harness.errors import UsageError
 __all__ = ["NAMES", "check_data", "load_all", "load_data", "peek_shape", "stratified"]
 
 NAMES = ("cifar10-sample", "cifar10")
+OTHER_CHANNELS = {(1, 3): "Give the grey images three equal channels", (3, 1): "Make the images grey"}  # (theirs, the model's)
 
 
 def load_data(
@@ -140,9 +141,10 @@ def _check_size(data: Dataset, input_shape: tuple[int, int, int] | None) -> None
     h, w, c = data.images.shape[1:]
     if input_shape is not None and (c, h, w) != input_shape:
         expected = "x".join(map(str, input_shape))
+        remedy = OTHER_CHANNELS.get((c, input_shape[0]), "Resize the images")
         raise UsageError(
             f"{data.name} has images of {c}x{h}x{w}, the model takes {expected} (channels x height x width). "
-            "Resize the images, or choose data that fits."
+            f"{remedy}, or choose data that fits."
         )
 
 

@@ -234,6 +234,20 @@ def test_an_attack_says_where_rounding_undoes_it(files: Path, capsys: pytest.Cap
     assert code == 0 and "note: rounding to bytes undoes the success of fgsm of 1 of 40 images." in err
 
 
+def test_an_attack_without_a_radius_takes_none(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(files)
+    words = ("good.safetensors", "--arch", "resnet8", "--data", "good.npz", "--attack", "cw-l2-2", "--samples", "4", "--out", "a.npz")
+    code, _, err = run(capsys, monkeypatch, "attack", *words, "--eps", "4/255")
+    assert code == 2 and "--eps 4/255: cw-l2-2 looks for the smallest distance and takes no radius" in err
+    code, out, _ = run(capsys, monkeypatch, "attack", *words)
+    assert code == 0 and re.match(r"cw-l2-2: the twin has [\d.]+% of 4 images right", out), out
+
+
+def test_builds_are_about_engines_built_ahead_of_time(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, _, err = run(capsys, monkeypatch, "export", "resnet8", "--builds", "0", "--out", "artefacts")
+    assert code == 2 and "--builds 0 is about engines built ahead of time. Add --aot" in err
+
+
 @pytest.mark.parametrize("command", ["bench", "profile", "export", "attack", "train", "report", "devices", "models"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, _ = run(capsys, monkeypatch, command, "--help")

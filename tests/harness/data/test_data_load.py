@@ -195,7 +195,10 @@ BAD = {
     "a label out of range": (arrays(labels=LABELS + 1), "label 3 at index . is out of range; the model has 3 classes, 0..2"),
     "other classes": (arrays(class_names=["cat", "dog"]), "has 2 classes, the model 3"),
     "another size": (arrays(images=IMAGES[:, :4]), "images of 3x4x8, the model takes 3x8x8"),
-    "other channels": (arrays(images=IMAGES[..., :1]), "images of 1x8x8, the model takes 3x8x8"),
+    "other channels": (
+        arrays(images=IMAGES[..., :1]),
+        "takes 3x8x8 .*Give the grey images three equal channels",
+    ),
     "float calibration": (arrays(calibration_images=IMAGES / 255), "calibration_images are float64"),
     "calibration of another size": (arrays(calibration_images=IMAGES[:, :4]), "calibration images are"),
     "calibration on the test images": (arrays(calibration_images=IMAGES), "every calibration image is also a test image"),
