@@ -285,9 +285,12 @@ def attack(
     if as_json:
         print(record.model_dump_json(indent=1))
     else:
-        limit = f" at {record.eps_exact}" if record.norm == "Linf" else ""
-        nearest = f"; of the others the median L2 distance is {record.l2_median:.3g}" if not limit and record.l2_median is not None else ""
-        print(f"{record.name}{limit}: the twin has {record.target_accuracy:.1%} of {record.n} images right{nearest}")
+        right = f"the twin has {record.target_accuracy:.1%} of {record.n} images right"
+        if record.norm == "Linf":
+            print(f"{record.name} at {record.eps_exact}: {right}")
+        else:
+            nearest = "" if record.l2_median is None else f"; of the others the median L2 distance is {record.l2_median:.3g}"
+            print(f"{record.name}: {right}{nearest}")
         print(out)
     if (remark := undone_remark({record.name: (record.undone_by_rounding, record.n_attacked)})) is not None:
         print(f"note: {remark}", file=sys.stderr)

@@ -39,11 +39,11 @@ from harness.settings import TIERS, Settings, TierPlan
 from harness.spine import Ways, carry_out, open_record
 from harness.stages.attack import SETS
 from harness.stages.engines import Engine, Make, runtime_options
-from harness.stages.export import PARITY_IMAGES, Exported, export_and_check
+from harness.stages.export import FLOAT, PARITY_IMAGES, Exported, export_and_check
 from harness.stages.names import for_tier
 from harness.stages.subject import Subject
 
-FLOAT, SATURATION = "onnx-fp32", "saturation"
+SATURATION = "saturation"
 EPS = Fraction(8, 255)
 CLEAN, CALIBRATED = 400, 128  # pictures
 _TIER = TIERS["quick"]

@@ -13,8 +13,9 @@ from commandline import harness
 from harness.audit import gates
 from harness.records import Verdict
 from harness.selftest.deployment import HOLDS, REFUSED, Deployment, deployments, read
-from harness.selftest.run import FLOAT, alone, outcome, run
+from harness.selftest.run import alone, outcome, run
 from harness.selftest.table import line
+from harness.stages.export import FLOAT
 
 pytestmark = pytest.mark.slow(180)
 

@@ -61,6 +61,7 @@ def test_the_targeted_form_goes_all_the_way_towards_the_two_nearest_classes_alon
     apgd.apgd_t(search, steps=20)
     assert aims == [1, 2, 4, 3, 4, 2]
     assert search.queries.tolist() == [4 * (5 + 1) + 2 * (20 + 1)]
+    assert resolve("apgd-t").runs == apgd.MOST_TARGETS / apgd.SHORT + apgd.NEAREST
 
 
 @pytest.mark.parametrize(

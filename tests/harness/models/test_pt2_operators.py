@@ -106,14 +106,20 @@ class OfItsDay(nn.Module):
         return logits
 
 
+def read_back(module: nn.Module, decomposed: bool, path: Path) -> nn.Module:
+    """The network of a program saved for any number of images of 8 x 8."""
+    program = torch.export.export(module, (torch.rand(2, 3, 8, 8),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    torch.export.save(program.run_decompositions() if decomposed else program, path)
+    return read_pt2(path).network
+
+
 @pytest.mark.parametrize("decomposed", [False, True])
 def test_an_own_network_comes_back_as_it_was(decomposed: bool, tmp_path: Path) -> None:
     module = OfItsDay().eval()
-    program = torch.export.export(module, (torch.rand(2, 3, 8, 8),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    torch.export.save(program.run_decompositions() if decomposed else program, tmp_path / "own.pt2")
+    twin = read_back(module, decomposed, tmp_path / "own.pt2")
     x = torch.rand(3, 3, 8, 8)
     with torch.no_grad():
-        torch.testing.assert_close(read_pt2(tmp_path / "own.pt2").network(x), module(x))
+        torch.testing.assert_close(twin(x), module(x))
 
 
 class Assigning(nn.Module):
@@ -136,9 +142,7 @@ class Assigning(nn.Module):
 @pytest.mark.parametrize("decomposed", [False, True])
 def test_an_assignment_to_a_part_passes_the_gradient_on(decomposed: bool, tmp_path: Path) -> None:
     module = Assigning().eval()
-    program = torch.export.export(module, (torch.rand(2, 3, 8, 8),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    torch.export.save(program.run_decompositions() if decomposed else program, tmp_path / "assigning.pt2")
-    twin = read_pt2(tmp_path / "assigning.pt2").network
+    twin = read_back(module, decomposed, tmp_path / "assigning.pt2")
     gradients = []
     for network in (module, twin):
         x = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
