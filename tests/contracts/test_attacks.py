@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +23,23 @@ from harness.attacks.search import NearestSearch, Search
 from harness.attacks.sets import make_set
 from harness.attacks.table import ATTACKS, Attack, resolve
 from harness.data.dataset import Dataset, to_tensor
+from harness.records import AttackRecord
+from harness.stack import ImageStack
 
 pytestmark = pytest.mark.slow(75)
 
 EPS = Fraction(8, 255)
 INDEX = np.arange(3, 27)
-SHORT = {"autoattack": "autoattack-2"}  # the whole takes minutes
-NAMES = [*(SHORT.get(name, name) for name in ATTACKS), "apgd-ce-7", "pgd-3"]
+FEW = 20  # steps, where the table has more
+QUERIES = {"square": 100, "square-warm": 100, "square-l2": 120, "hopskipjump": 150, "autoattack": 2}  # fewer than this are no search
+
+
+def short(name: str) -> str:
+    attack = ATTACKS[name]
+    return attack.with_steps(min(attack.steps, QUERIES.get(name, FEW))).name
+
+
+NAMES = [*map(short, ATTACKS), "apgd-ce-7"]
 
 
 def subject(channels: int = 3, classes: int = 5) -> tuple[nn.Module, Dataset]:
@@ -51,9 +64,36 @@ def attack(request: pytest.FixtureRequest) -> Attack:
     return resolve(request.param)
 
 
-def test_a_set_keeps_to_the_contract(attack: Attack, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Made:
+    """A set of `subject()`, seed 0, in batches of ten."""
+
+    folder: Path
+    record: AttackRecord
+    images: ImageStack
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Attack], Made]:
+    """By each attack, made at the first question."""
+
+    @cache
+    def make(attack: Attack) -> Made:
+        folder = tmp_path_factory.mktemp("made") / "adversarial"
+        model, data = subject()
+        return Made(folder, *make_set(model, data, INDEX, attack, EPS, 0, source="S1", folder=folder, batch=10))
+
+    return make
+
+
+@pytest.fixture
+def made(attack: Attack, made_once: Callable[[Attack], Made]) -> Made:
+    return made_once(attack)
+
+
+def test_a_set_keeps_to_the_contract(attack: Attack, made: Made) -> None:
     model, data = subject()
-    record, stored = make_set(model, data, INDEX, attack, EPS, 0, source="S1", folder=tmp_path / "adversarial", batch=10)
+    record, stored = made.record, made.images
     images, clean, labels = stored[:], data.images[INDEX], data.labels[INDEX]
     moved = np.abs(images.astype(int) - clean.astype(int)).reshape(len(INDEX), -1)
 
@@ -76,11 +116,11 @@ def test_a_set_keeps_to_the_contract(attack: Attack, tmp_path: Path) -> None:
     assert record.queries.median >= 2 and record.queries.largest >= record.queries.median
     assert record.n_attacked * 2 <= record.queries.total <= record.n_attacked * record.queries.largest
 
-    again, index, stored_labels = load_set(tmp_path / record.file, record.set_sha256)
+    again, index, stored_labels = load_set(made.folder.parent / record.file, record.set_sha256)
     np.testing.assert_array_equal(again[:], images)
     np.testing.assert_array_equal(index, INDEX)
     np.testing.assert_array_equal(stored_labels, labels)
-    assert [path.name for path in (tmp_path / "adversarial").iterdir()] == [Path(record.file).name], "parts were left behind"
+    assert [path.name for path in made.folder.iterdir()] == [Path(record.file).name], "parts were left behind"
 
 
 class Binarized(nn.Module):
@@ -108,17 +148,17 @@ def test_a_network_without_any_gradient_is_attacked_and_its_gradient_is_zero(nam
     assert (record.n_attacked, record.zero_gradient_share) == (len(index), 1)
 
 
-def test_the_seed_decides(attack: Attack, tmp_path: Path) -> None:
+def test_the_seed_decides(attack: Attack, made: Made, tmp_path: Path) -> None:
     model, data = subject()
     hashes = []
-    for run, seed in enumerate((0, 0, 1)):
-        torch.manual_seed(run)  # must not matter
+    for seed in (0, 1):
+        torch.manual_seed(5 + seed)  # must not matter
         before = torch.random.get_rng_state()
-        record, _ = make_set(model, data, INDEX, attack, EPS, seed, source="S1", folder=tmp_path / str(run), batch=10)
+        record, _ = make_set(model, data, INDEX, attack, EPS, seed, source="S1", folder=tmp_path / str(seed), batch=10)
         assert torch.equal(torch.random.get_rng_state(), before), "the caller's random state was touched"
         hashes.append(record.set_sha256)
-    assert hashes[0] == hashes[1]
-    assert (hashes[0] != hashes[2]) == attack.random
+    assert hashes[0] == made.record.set_sha256
+    assert (hashes[0] != hashes[1]) == attack.random
 
 
 def test_the_module_is_left_as_it_was(attack: Attack) -> None:
@@ -146,12 +186,11 @@ def test_the_module_is_left_as_it_was(attack: Attack) -> None:
         assert torch.equal(tensor, state[name]), f"{name} changed (a batch norm in training mode?)"
 
 
-def test_a_model_in_training_mode_is_attacked_in_evaluation_mode(attack: Attack, tmp_path: Path) -> None:
+def test_a_model_in_training_mode_is_attacked_in_evaluation_mode(attack: Attack, made: Made, tmp_path: Path) -> None:
     model, data = subject()
-    quiet, _ = make_set(model, data, INDEX, attack, EPS, 0, source="S1", folder=tmp_path / "eval", batch=24)
     model.train()
-    loud, _ = make_set(model, data, INDEX, attack, EPS, 0, source="S1", folder=tmp_path / "train", batch=24)
-    assert loud.set_sha256 == quiet.set_sha256
+    loud, _ = make_set(model, data, INDEX, attack, EPS, 0, source="S1", folder=tmp_path, batch=10)
+    assert loud.set_sha256 == made.record.set_sha256
     assert all(part.training for part in model.modules())
 
 
@@ -181,16 +220,15 @@ def test_a_radius_of_zero_changes_no_byte(attack: Attack, tmp_path: Path) -> Non
     assert record.target_accuracy == (INDEX % 6 != 0).mean()
 
 
-def test_every_image_is_attacked_where_another_model_may_have_it_right(attack: Attack, tmp_path: Path) -> None:
+def test_every_image_is_attacked_where_another_model_may_have_it_right(attack: Attack, made: Made, tmp_path: Path) -> None:
     """Those the model has wrong are driven further from their label; a minimum-norm attack has found what it looks for there."""
     model, data = subject()
-    alone, _ = make_set(model, data, INDEX, attack, EPS, 0, source="S1", folder=tmp_path / "right", batch=10)
     panel = Panel((), np.zeros((len(INDEX), 0), np.bool_)) if attack.bounded else None
-    record, images = make_set(model, data, INDEX, attack, EPS, 0, source="S1", folder=tmp_path / "all", batch=10, panel=panel)
+    record, images = make_set(model, data, INDEX, attack, EPS, 0, source="S1", folder=tmp_path, batch=10, panel=panel)
     clean, labels, wrong = data.images[INDEX], data.labels[INDEX], INDEX % 6 == 0
     before, after = judge(model, clean, labels)[1], judge(model, images[:], labels)[1]
     assert (after <= before + 1e-5).all()
     assert record.n_attacked == (len(INDEX) if attack.bounded else (~wrong).sum())
     if attack.bounded and not attack.stops and not attack.continues:  # which have nothing here to go on from
         assert (after[wrong] < before[wrong]).all()
-    assert record.target_accuracy == pytest.approx(alone.target_accuracy, abs=0.1), "an image that was wrong at first counts as right"
+    assert record.target_accuracy == pytest.approx(made.record.target_accuracy, abs=0.1), "an image that was wrong at first counts as right"
