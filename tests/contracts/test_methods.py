@@ -1,6 +1,6 @@
 """What every compression method must do, in miniature, on photographs. A new line in `METHODS` is tested by being there.
 
-A method starts from a network as it is before its first training: pruned or rounded at once, or a fresh student. A few hundred steps must
+A method starts from a network as it is before its first training: pruned or rounded at once, or a fresh student. Some dozens of steps must
 carry it well beyond that start, on images that it was not trained on, by a margin that chance does not give. The network that comes out is
 plain: it is packed, loads again with the same logits, and exports.
 """
@@ -32,17 +32,23 @@ from harness.models.packed import pack, round_trip
 from harness.training.recipe import Stage
 from harness.training.regime import Regime
 
-pytestmark = pytest.mark.slow(100)
+pytestmark = pytest.mark.slow(60)
 
-SIGMAS = 5  # of the start's accuracy, as a share of n images: the least gain
-ARCH, SHAPE = "resnet8", (3, 32, 32)
+SIGMAS = 4  # of the start's accuracy, as a share of n images: the least gain
+ARCH, SIDE = "resnet8", 20  # pixels: it takes any number, and still has four of five photographs right by their middle
+SHAPE = (3, SIDE, SIDE)
 
 
 @cache
 def photographs() -> tuple[Dataset, Dataset]:
-    """(images to train on, others to judge by)."""
+    """The middle of (images to train on, others to judge by)."""
     images, others = load_data("cifar10-sample", input_shape=None, classes=None, seed=0)
-    return images.subset(stratified(images.labels, 560, 0)), others
+    return middle(images.subset(stratified(images.labels, 400, 0))), middle(others)
+
+
+def middle(data: Dataset) -> Dataset:
+    first = (data.images.shape[1] - SIDE) // 2
+    return Dataset(data.name, data.images[:, first : first + SIDE, first : first + SIDE].copy(), data.labels)
 
 
 @cache
@@ -67,11 +73,11 @@ class AtTheStart(Job):
 
 def plan(method: str) -> CompressionRecipe:
     def stage(name: str) -> Stage:
-        common = {"name": name, "batch": 20, "holdout": 20, "average": 0.8, "steps": 1, "eps": 2}
+        common = {"name": name, "holdout": 20, "average": 0.8, "steps": 1, "eps": 2}
         if METHODS[method].teachers:
-            return Stage(**common, objective="standard" if method == "kd" else "pgd-at", epochs=4, lr=0.1)
+            return Stage(**common, objective="standard" if method == "kd" else "pgd-at", batch=10, epochs=3, lr=0.02)
         lr = 0.05 if method == "hydra" else 0.02
-        return Stage(**common, objective="standard", epochs=1 if name in ("prune", "admm") else 2, lr=lr)
+        return Stage(**common, objective="standard", batch=20, epochs=1 if name in ("prune", "admm") else 2, lr=lr)
 
     return CompressionRecipe(description="a miniature", stages={name: stage(name) for name in METHODS[method].stages})
 
@@ -128,7 +134,7 @@ def test_it_improves_on_its_start(method: str, start: Job, compressed: Job) -> N
     _, others = photographs()
     before, after = right(start.network, others), right(compressed.network, others)
     if method == "ptq-int8":  # trains nothing: it must not lose anything either
-        assert abs(after - right(twin().module, others)) <= 0.01
+        assert abs(after - right(twin().module, others)) <= 0.02
     else:
         assert after - before > SIGMAS * np.sqrt(max(before, 0.1) * (1 - before) / len(others)), f"{before:.1%}, then {after:.1%}"
 
@@ -143,7 +149,13 @@ def test_the_network_is_plain(method: str, compressed: Job) -> None:
     assert all(p.requires_grad and p.isfinite().all() for p in compressed.network.parameters())
 
 
-def test_it_loads_again_with_the_same_logits_and_exports(method: str, compressed: Job, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def exported() -> set[str]:
+    """Architectures of networks that were exported: others of the same differ in numbers alone."""
+    return set()
+
+
+def test_it_loads_again_with_the_same_logits_and_exports(method: str, compressed: Job, exported: set[str], tmp_path: Path) -> None:
     network = copy.deepcopy(compressed.network)
     before = right(network, photographs()[1])
     network.load_state_dict(round_trip(network.state_dict()))
@@ -155,6 +167,9 @@ def test_it_loads_again_with_the_same_logits_and_exports(method: str, compressed
         assert torch.equal(network.eval().to(memory_format=torch.contiguous_format)(x), expected)
     assert abs(right(loaded.module, photographs()[1]) - before) <= 0.01, "float16 changed its answers"
 
+    if compressed.arch in exported:
+        return
+    exported.add(compressed.arch)
     artefact = export_flavour(
         loaded.module, "onnx-fp32", input_shape=SHAPE, source_sha256=loaded.sha256, calibration_images=photographs()[0].images[:8],
         calibration_method="minmax", folder=tmp_path,
