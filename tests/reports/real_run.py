@@ -5,36 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from nearest import make_nearest
 
 from harness.settings import Settings
 from harness.spine import bench
 
-CLASSES, SIDE, IMAGES = 4, 8, 160
-
 
 def make_case(folder: Path) -> Settings:
-    """Images around four centres, and the linear classifier that names the nearest one: its margins are wide of any rounding."""
-    rng = np.random.default_rng(0)
-    centres = 128 + rng.integers(-30, 31, (CLASSES, SIDE, SIDE, 3))
-    labels = np.arange(IMAGES) % CLASSES
-    blend = rng.uniform(0.0, 0.48, (IMAGES, 1, 1, 1))  # how far each leans towards another class
-    images = (1 - blend) * centres[labels] + blend * centres[(labels + 1) % CLASSES]
-    np.savez(folder / "four.npz", images=np.clip(images.round(), 0, 255).astype(np.uint8), labels=labels)
-    flat = centres.transpose(0, 3, 1, 2).reshape(CLASSES, -1) / 255
-    weight, bias = 4 * (flat - flat.mean(0)).T, -2 * ((flat - flat.mean(0)) * (flat + flat.mean(0))).sum(1)
-    graph = helper.make_graph(
-        [helper.make_node("Flatten", ["images"], ["flat"]), helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"])],
-        "nearest centre",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", CLASSES])],
-        [numpy_helper.from_array(a.astype(np.float32), name) for name, a in (("weight", weight), ("bias", bias))],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "nearest.onnx")
+    model, data = make_nearest(folder)
     return Settings(
-        model=str(folder / "nearest.onnx"), data=str(folder / "four.npz"), device="null", flavours=("onnx-fp32", "ort-int8-rr"),
+        model=str(model), data=str(data), device="null", flavours=("onnx-fp32", "ort-int8-rr"),
         attacks=("fgsm", "pgd-5"), eps="4/255", samples=64, batches=(1, 8), threads=1,
     )  # fmt: skip
 

@@ -81,7 +81,7 @@ def test_common_text_stays_as_it_is(name):
 
 
 if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).parent))
+    sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     from real_run import report as real_report
 
     with tempfile.TemporaryDirectory() as temporary:
