@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -77,6 +82,25 @@ class ExecuTorch:
 def _import() -> tuple[Any, Any]:
     """PyTorch and ExecuTorch's runtime. Raises RefusedError: one of them cannot be imported."""
     try:
-        return importlib.import_module("torch"), importlib.import_module("executorch.runtime")
+        with _without_compiler():
+            return importlib.import_module("torch"), importlib.import_module("executorch.runtime")
     except (ImportError, OSError, RuntimeError) as error:
         raise RefusedError(f"ExecuTorch's runtime is not here: {' '.join(str(error).split())}. {MISSING}") from error
+
+
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    """The runtime imports all of the compiler, two thirds of a start, for one kind of warning. An empty package lends that alone."""
+    compiler = "executorch.exir"
+    found = None if compiler in sys.modules else importlib.util.find_spec(compiler)
+    if found is None:  # it is there already, or another ExecuTorch has none
+        yield
+        return
+    lent = ModuleType(compiler)
+    lent.__path__ = list(found.submodule_search_locations or ())
+    sys.modules[compiler] = lent
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name == compiler or name.startswith(f"{compiler}.")]:
+            del sys.modules[name]  # whoever wants the compiler itself gets it
