@@ -106,6 +106,18 @@ def _remainder(x: float, y: Tensor) -> Tensor:
     return torch.remainder(torch.tensor(x, dtype=torch.result_type(x, y)), y)
 
 
+MOST_PARTS = 1 << 14  # that one operator may cut a tensor into
+
+
+def _tensor_split(x: Tensor, sections: int, dim: int = 0) -> Any:
+    if sections > MOST_PARTS:
+        raise ValueError(f"tensor_split cuts a tensor into {sections:,} parts; expected at most {MOST_PARTS:,}")
+    return torch.tensor_split(x, sections, dim)
+
+
+BOUNDED: dict[str, Callable[..., Any] | None] = {"tensor_split.sections": _tensor_split, "tensor_split.tensor_indices_or_sections": None}
+"""Overloads that take memory for as many parts as they are asked for before they cut -> the same within bounds; None: refused."""
+
 DIFFERENTIABLE: dict[str, Callable[..., Any]] = {"copy.default": _copy, "remainder.Scalar_Tensor": _remainder}
 """Overloads that PyTorch has no derivative of (2.14) -> the same numbers by operators that have one. An assignment to a part of a tensor,
 x[:, 0] = y, is such a copy in a decomposed program."""
@@ -150,8 +162,10 @@ def find_operator(target: str) -> Callable[..., Any] | None:
         return None
     if any("str" in kind for kind in kinds) and match[1] not in TEXT:
         return None
+    if (overload := f"{match[1]}.{match[2]}") in BOUNDED:
+        return BOUNDED[overload]
     replaced = STRAIGHT | DIFFERENTIABLE
-    return replaced.get(f"{match[1]}.{match[2]}") or (_scaled(found) if match[1].startswith("upsample_") else found)
+    return replaced.get(overload) or (_scaled(found) if match[1].startswith("upsample_") else found)
 
 
 @cache

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import flop_registry
 
 from harness.errors import UsageError
 from harness.models.interpreter import GraphInterpreter
+from harness.models.pt2_operators import MOST_PARTS
 
 LARGEST_BYTES = 1 << 28  # of one image's forward pass at once, beside the weights: some ten times what the largest classifiers hold
 
@@ -22,7 +23,6 @@ LARGEST_BYTES = 1 << 28  # of one image's forward pass at once, beside the weigh
 MOST_OPERATIONS = 1 << 41  # on one image: twice those of a ViT-H of 518 pixels; minutes on two cores
 PER_NUMBER = 32  # operations of a matrix product in the time that any other operator needs for one number
 MOST_CALLS = 30_000  # of operators, those that composed ones call too: several times those of the longest classifiers
-MOST_PARTS = 1 << 14  # that one operator may cut a tensor into
 POOLED = {"max_pool2d_with_indices": 2, "avg_pool2d": 2, "avg_pool3d": 3}  # operator -> axes of its window
 CONTRACTED = {"addbmm", "mv", "dot", "_trilinear"}  # beside those whose operations torch counts
 

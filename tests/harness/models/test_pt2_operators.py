@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,20 @@ import pytest
 import timm
 import torch
 import torchvision
+from timm.models import mobilevit
+from timm.models.byobnet import ByobNet
 from torch import Tensor, nn
+from torchvision.models.mobilenetv3 import InvertedResidualConfig
+from torchvision.models.resnet import BasicBlock
 
 from harness.errors import UsageError
+from harness.models import pt2_sizes
 from harness.models.interpreter import GraphInterpreter, Instruction, Ref
 from harness.models.pt2 import ASSERTIONS, read_pt2
 from harness.models.pt2_operators import IN_PLACE, NAMES, PUBLIC, check_kinds, checked_int, find_operator
 from harness.models.pt2_sizes import check_sizes
 
-pytestmark = pytest.mark.slow(60)
+pytestmark = pytest.mark.slow(50)
 
 # The targets in the exports of torchvision's and timm's classifiers, as saved and after run_decompositions().
 CALLED = (Path(__file__).parents[2] / "golden" / "pt2_operators.txt").read_text().split()
@@ -271,7 +278,19 @@ PARTS = {
 @pytest.mark.parametrize("case", PARTS)
 def test_a_tensor_is_not_cut_into_parts_without_end(case: str) -> None:
     hostile = network(("torch.ops.aten.full.default", ([1 << 24], 0.0)), PARTS[case])
-    with pytest.raises(UsageError, match=r"more than 30,000 calls|cuts a tensor into 16,777,216 parts"):
+    with pytest.raises(UsageError, match=r"cuts a tensor into (16,777,216|1,073,741,824) parts"):
+        check_sizes(Path("model.pt2"), hostile, (3, 16, 16))
+
+
+def test_a_number_of_parts_out_of_a_tensor_is_refused() -> None:
+    assert find_operator("torch.ops.aten.tensor_split.tensor_indices_or_sections") is None
+
+
+def test_calls_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as one operator makes by itself."""
+    monkeypatch.setattr(pt2_sizes, "MOST_CALLS", 300)  # each call up to the limit takes its time
+    hostile = network(("torch.ops.aten.tensor_split.sections", ("x", 1 << 12)))
+    with pytest.raises(UsageError, match=r"asks for more than 300 calls"):
         check_sizes(Path("model.pt2"), hostile, (3, 16, 16))
 
 
@@ -348,13 +367,32 @@ class Swap(nn.Module):
         return self.head(nn.functional.normalize(x.mean(1), dim=1))
 
 
+def small_mobilenet_v3() -> nn.Module:
+    """Three of its blocks, which have all that the eleven have: both activations, with and without squeeze and excitation."""
+    block = partial(InvertedResidualConfig, dilation=1, width_mult=1.0)
+    settings = [
+        block(16, 3, 16, 16, True, "RE", stride=2),
+        block(16, 3, 32, 24, False, "HS", stride=2),
+        block(24, 5, 48, 24, True, "HS", stride=1),
+    ]
+    return torchvision.models.MobileNetV3(settings, last_channel=32)
+
+
+def small_mobilevit() -> nn.Module:
+    """One block of each kind."""
+    full = mobilevit.model_cfgs["mobilevit_xxs"]
+    convolution, attention = full.blocks[2]
+    narrow = replace(attention, block_kwargs={**attention.block_kwargs, "transformer_depth": 1})
+    return ByobNet(replace(full, blocks=(full.blocks[0], (convolution, narrow))))
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "norms and attention": (Swap, 16),
-    "resnet18": (torchvision.models.resnet18, 32),
-    "mobilenet_v3_small": (torchvision.models.mobilenet_v3_small, 32),
-    "shufflenet_v2_x0_5": (torchvision.models.shufflenet_v2_x0_5, 32),
-    "timm vit": (lambda: timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2), 32),
-    "timm mobilevit": (lambda: timm.create_model("mobilevit_xxs"), 64),
+    "resnet": (lambda: torchvision.models.ResNet(BasicBlock, [1, 1, 1, 1]), 32),
+    "mobilenet_v3": (small_mobilenet_v3, 32),
+    "shufflenet_v2": (lambda: torchvision.models.ShuffleNetV2([2, 1, 1], [24, 48, 96, 192, 1024]), 32),
+    "timm vit": (lambda: timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1), 32),
+    "timm mobilevit": (small_mobilevit, 64),
 }
 
 
