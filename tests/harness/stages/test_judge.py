@@ -9,29 +9,50 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+import torch
+from torch import nn
 
 import harness.spine as spine
+from export.onnx import export_onnx
 from harness.answers import TWIN, Answers, Matrix
+from harness.data.dataset import to_tensor
 from harness.records import Claim, RunRecord, Step
 from harness.settings import Settings
 from harness.stages.judge import Evidence, _from_scratch, judge
 
-pytestmark = pytest.mark.slow(60)
+pytestmark = pytest.mark.slow(25)
 
 FIRST, SECOND, FLOAT = "ort-int8", "ort-int8-rr", "onnx-fp32"
-SETTINGS = Settings(
-    model="resnet8", device="null", flavours=(FIRST, SECOND, FLOAT), attacks=("fgsm",), eps="1/255", samples=48, batches=(1,), threads=1
-)
+CLASSES = 4
+
+
+def write_inputs(place: Path) -> None:
+    """A small network without training, and images whose labels are its own answers."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten()]
+    network = nn.Sequential(*layers, nn.Linear(128, CLASSES)).eval()
+    onnx.save(export_onnx(network, (3, 16, 16)), place / "small.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (48, 16, 16, 3), dtype=np.uint8)
+    with torch.no_grad():
+        labels = network(to_tensor(images)).argmax(1).numpy()
+    np.savez(place / "data.npz", images=images, labels=labels, calibration_images=255 - images[:16])
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunRecord, Evidence, Path]:
     """A bench of two INT8 engines and a float one: its record, and what it was judged from."""
-    folder, seen = tmp_path_factory.mktemp("judge") / "run", []
+    place, seen = tmp_path_factory.mktemp("judge"), []
+    folder = place / "run"
+    settings = Settings(
+        model=str(place / "small.onnx"), data=str(place / "data.npz"), device="null", flavours=(FIRST, SECOND, FLOAT),
+        attacks=("fgsm",), eps="1/255", samples=48, batches=(1,), threads=1,
+    )  # fmt: skip
+    write_inputs(place)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spine, "judge", lambda record, evidence, place: seen.append((record, evidence)) or judge(record, evidence, place))
-        record = spine.bench(SETTINGS, folder, ["harness", "bench"])
+        record = spine.bench(settings, folder, ["harness", "bench"])
     assert record.status is Step.FINISHED
     return *seen[0], folder
 
@@ -51,7 +72,7 @@ def judged(
         assert columns, aimed
         for column in columns:
             labels = matrix.labels[column.index] + (how == "wrong")
-            logits = np.eye(10, dtype=np.float32)[labels % 10]
+            logits = np.eye(CLASSES, dtype=np.float32)[labels % CLASSES]
             np.save(matrix.answers.folder / model / f"{column.record.set_sha256}.npy", logits)
     return judge(record, dataclasses.replace(evidence, matrix=matrix, **other), folder)
 
