@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from harness.training.recipe import Recipe, load_recipe
 from harness.training.regime import Regime
 from harness.training.train import Epoch, Training, correct, fit, learning_rate, moving_average, split, summary, train, warnings
 
-pytestmark = pytest.mark.slow(35)
+pytestmark = pytest.mark.slow(20)
 
 RECIPES = sorted((Path(__file__).parents[3] / "harness/training/recipes").rglob("*.toml"))
 
@@ -43,6 +44,12 @@ def fresh(plan: Recipe | None = None) -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def images() -> Dataset:
     return load_data("cifar10-sample", input_shape=None, classes=None, seed=0)[1]
+
+
+@pytest.fixture(scope="module")
+def small(images: Dataset) -> Dataset:
+    """The same photographs at a quarter of the pixels."""
+    return replace(images, images=images.images[:, ::2, ::2].copy())
 
 
 @pytest.fixture
@@ -124,8 +131,8 @@ def test_moving_average_forgets_the_start_then_decays() -> None:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_resume_gives_the_weights_of_an_uninterrupted_run(objective: str, images: Dataset, tmp_path: Path, one_thread: None) -> None:
-    plan = recipe(objective=objective, steps=2)
+def test_resume_gives_the_weights_of_an_uninterrupted_run(objective: str, small: Dataset, tmp_path: Path, one_thread: None) -> None:
+    plan, images = recipe(objective=objective, steps=2, holdout=20), small.subset(np.arange(120))
     straight, _ = train(plan, images, tmp_path / "straight")
 
     first = Training(plan, images, fresh(plan))
@@ -138,9 +145,9 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(objective: str, images
     assert resumed.read_bytes() == straight.read_bytes()
 
 
-def test_layers_that_draw_at_random_follow_the_seed(images: Dataset, tmp_path: Path, one_thread: None) -> None:
+def test_layers_that_draw_at_random_follow_the_seed(small: Dataset, tmp_path: Path, one_thread: None) -> None:
     """Dropout draws from torch's own generator: another state of it, or a resume, must not give other weights."""
-    plan = recipe(epochs=2)
+    plan, images = recipe(epochs=2, holdout=20), small.subset(np.arange(120))
 
     def started() -> torch.nn.Module:
         return torch.nn.Sequential(fresh(plan), torch.nn.Dropout(0.5))
@@ -234,8 +241,8 @@ def test_a_checkpoint_of_an_earlier_version_lacks_a_field(images: Dataset, tmp_p
         Training(recipe(milestones=(1,)), images, fresh()).restore(tmp_path / "checkpoint.pt")
 
 
-def test_training_learns(images: Dataset) -> None:
-    run = Training(recipe(epochs=12, holdout=60), images, fresh())
+def test_training_learns(small: Dataset) -> None:
+    run = Training(recipe(epochs=12, holdout=60), small, fresh())
     while len(run.history) < 12:
         run.epoch()
     assert run.history[-1].loss < run.history[0].loss - 0.3
