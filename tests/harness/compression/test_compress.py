@@ -25,7 +25,7 @@ from harness.models.load import load_twin
 from harness.run import RunFolder
 from harness.training.train import Training
 
-pytestmark = pytest.mark.slow(60)
+pytestmark = pytest.mark.slow(50)
 
 RECIPE = """
 description = "a test"
@@ -40,24 +40,31 @@ steps = 1
 """
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder: a network of ten classes and one of seven, images, recipes."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of ten classes and one of seven, images, recipes."""
+    folder = tmp_path_factory.mktemp("inputs")
     torch.manual_seed(0)
     for name, classes in (("mine", 10), ("seven", 7)):
-        save_file(build("resnet8", classes).state_dict(), tmp_path / f"{name}.safetensors")
+        save_file(build("resnet8", classes).state_dict(), folder / f"{name}.safetensors")
     images, others = load_data("cifar10-sample", input_shape=None, classes=None, seed=0)
-    np.savez(tmp_path / "few.npz", images=others.images[:160], labels=others.labels[:160])
-    np.savez(tmp_path / "small.npz", images=others.images[:160, ::2, ::2], labels=others.labels[:160])
-    np.savez(tmp_path / "eleven.npz", images=others.images[:160], labels=np.arange(160) % 11)
-    np.savez(tmp_path / "test.npz", images=images.images[:12], labels=images.labels[:12])
+    np.savez(folder / "few.npz", images=others.images[:80], labels=others.labels[:80])
+    np.savez(folder / "small.npz", images=others.images[:80, ::2, ::2], labels=others.labels[:80])
+    np.savez(folder / "eleven.npz", images=others.images[:80], labels=np.arange(80) % 11)
+    np.savez(folder / "test.npz", images=images.images[:12], labels=images.labels[:12])
     for name, stages, objective in (
         ("one", "finetune", "standard"), ("two", "prune]\n[finetune", "standard"), ("admm", "admm]\n[retrain", "standard"),
         ("distil", "distil", "pgd-at"),
     ):  # fmt: skip
-        (tmp_path / f"{name}.toml").write_text(RECIPE.format(stages=stages, objective=objective))
-    return tmp_path
+        (folder / f"{name}.toml").write_text(RECIPE.format(stages=stages, objective=objective))
+    return folder
+
+
+@pytest.fixture
+def here(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a copy of the inputs."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(inputs, tmp_path, dirs_exist_ok=True))
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
@@ -120,7 +127,7 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "data of other classes": (data("eleven.npz"), ("10 classes", "11")),
     "data of another size": (data("small.npz"), ("3x16x16", "3x32x32")),
     "missing data": (data("none.npz"), ("none.npz",)),
-    "too few images": ((*words("nm24"),), ("holds out 2000 images", "160")),
+    "too few images": ((*words("nm24"),), ("holds out 2000 images", "80")),
     "test of another size": (data("few.npz", "small.npz"), ("3x16x16",)),
     "model": (("resnet9", "--method", "nm24", *FILE), ("unknown model 'resnet9'",)),
     "no arch": (("mine.safetensors", "--method", "nm24", *DATA, *FILE), ("--arch",)),
@@ -302,8 +309,8 @@ def test_a_network_built_for_its_images_is_read_back_for_them(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A vision transformer's weights depend on the size of the images."""
-    save_file(build("vit_tiny_patch16_224", 10, 32).state_dict(), here / "vit.safetensors")
-    told = ("vit.safetensors", "--arch", "vit_tiny_patch16_224", "--image-size", "32")
+    save_file(build("timm/test_vit", 10, 32).state_dict(), here / "vit.safetensors")
+    told = ("vit.safetensors", "--arch", "timm/test_vit", "--image-size", "32")
     code, _, err = run(capsys, monkeypatch, *told, "--method", "ptq-int8", *DATA, *FILE)
     assert code == 0, err
     assert load_twin("out.safetensors").input_shape == (3, 32, 32)
@@ -341,11 +348,11 @@ def test_a_pruned_network_and_its_card(here: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_student_of_a_teacher_that_is_not_robust(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    code, _, err = run(capsys, monkeypatch, *words("ard", "distil.toml", "--student", "mobilenetv2-cifar-x0.25"))
+    code, _, err = run(capsys, monkeypatch, *words("ard", "distil.toml", "--student", "timm/test_resnet"))
     assert code == 0, err
     assert "warning: the teacher mine is not robust:" in err
     card = json.loads((here / "out.json").read_text())
-    assert card["arch"] == "mobilenetv2-cifar-x0.25"
+    assert card["arch"] == "timm/test_resnet"
     assert load_twin("out.safetensors", arch=card["arch"]).classes == 10
 
 
