@@ -266,7 +266,7 @@ def test_a_program_that_its_runtime_alone_can_read(place: Path, tmp_path: Path) 
         "--attack",
         "fgsm",
         "--samples",
-        "16",
+        "8",
         "--batch",
         "3",
         "--eps",

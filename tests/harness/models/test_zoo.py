@@ -1,5 +1,6 @@
 """The shipped networks are as accurate as their cards say, and as the project promises."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from export.session import open_session, to_input
 from harness.cards import command, nonzero
 from harness.compression.count import weight_bits
 from harness.data.load import load_data
-from harness.models.load import load_twin
+from harness.models.load import Twin, load_twin
 from harness.models.predictions import logits
 from harness.models.variants import QuantizedReLU
 from harness.models.zoo import WEIGHTS, cards
@@ -22,6 +23,12 @@ PROMISED = {  # least shares on cifar10-sample, all 1,000 images
     "resnet8": {"clean": 0.85},
     "resnet18x16-at": {"clean": 0.68, "pgd (20 steps of eps/4)": 0.38},
 }
+
+
+@cache
+def shipped(name: str) -> Twin:
+    """Read once for all that is asked of it."""
+    return load_twin(name)
 
 
 def test_the_promised_networks_are_shipped() -> None:
@@ -39,7 +46,7 @@ def test_the_card_meets_the_promise_with_n_and_interval(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(cards()))
 def test_the_clean_figure_of_the_card_is_what_the_weights_give(name: str) -> None:
-    twin = load_twin(name)
+    twin = shipped(name)
     test, _ = load_data("cifar10-sample", input_shape=twin.input_shape, classes=twin.classes, seed=0)
     right = int((logits(twin.module, test.images).argmax(1) == test.labels).sum())
     assert right == twin.card["measured"]["clean"]["correct"]
@@ -52,7 +59,7 @@ def test_the_page_of_the_zoo_is_what_the_cards_say() -> None:
 
 @pytest.mark.parametrize("name", sorted(cards()))
 def test_the_size_of_the_card_is_what_the_weights_give(name: str) -> None:
-    twin = load_twin(name)
+    twin = shipped(name)
     weights = [weight.detach() for weight in twin.module.parameters()]
     assert nonzero(twin.card) == sum(int(weight.count_nonzero()) for weight in weights)
     if (told := twin.card.get("size")) is None:
@@ -67,7 +74,7 @@ def test_what_gradients_overstate_is_marked_and_said() -> None:
     docs = Path(__file__).parents[3] / "docs"
     page, report = ((docs / name).read_text() for name in ("zoo.md", "reproduction.md"))
     marked = {line.split(" | ")[0].strip("| ") for line in page.splitlines() if "| ≤ " in line}
-    assert marked == {name for name, card in cards().items() if any(isinstance(m, QuantizedReLU) for m in load_twin(name).module.modules())}
+    assert marked == {name for name, card in cards().items() if any(isinstance(m, QuantizedReLU) for m in shipped(name).module.modules())}
     one_bit = next(line for line in report.splitlines() if line.startswith("| resnet18x16-at-lowbit-w1a1 |")).split(" | ")
     square = one_bit[6].split()[0]
     assert f"of 256 images it leaves resnet18x16-at-lowbit-w1a1 {square} %" in page
@@ -87,7 +94,7 @@ def test_the_zoo_is_small() -> None:
 
 
 def test_resnet8_keeps_mlperf_tinys_quality_target_as_int8(tmp_path: Path) -> None:
-    twin = load_twin("resnet8")
+    twin = shipped("resnet8")
     test, calibration = load_data("cifar10-sample", input_shape=twin.input_shape, classes=twin.classes, seed=0)
     artefact = export_flavour(
         twin.module,
