@@ -220,7 +220,7 @@ def test_extreme_samples_are_refused_or_lead_to_a_valid_record(run: Run, value: 
     with np.load(io.BytesIO(run.files["rest"]["telemetry"])) as stored:
         sampled = dict(stored)
     assert any(name.endswith("/time_ns") for name in sampled)
-    for number, clock in enumerate((False, True)):
+    for number, clock in enumerate((False, True) if np.isfinite(value) else (False,)):  # a clock has integers
         same = {
             name: np.full_like(values, value if values.dtype == np.float64 else np.clip(np.nan_to_num(value), -1e18, 1e18))
             for name, values in sampled.items()
@@ -238,7 +238,7 @@ def test_extreme_samples_are_refused_or_lead_to_a_valid_record(run: Run, value: 
 def test_extreme_timings_lead_to_a_valid_record(run: Run, ns: int, tmp_path: Path) -> None:
     timing = run.evidence.measured[0].timings[1]
     same = np.full(len(timing.latency_ns), ns)
-    for number, changed in enumerate(({"latency_ns": same}, {"start_ns": same}, {"warmup_ns": same[:5]}, {"parts_ns": {"a\x1b|b": same}})):
+    for number, changed in enumerate(({"latency_ns": same, "warmup_ns": same[:5]}, {"start_ns": same, "parts_ns": {"a\x1b|b": same}})):
         kept = examined(run, run.messages, {1: dataclasses.replace(timing, **changed)}, tmp_path / "checked")
         if kept is not None:
             carried_out(run, kept, tmp_path / f"run{number}")
