@@ -14,29 +14,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sshd
-import torch
 from commandline import harness
-from safetensors.torch import save_file
+from nearest import make_nearest
 
 from devices.host.errors import DeviceError
 from devices.host.profile import load_profile
 from devices.host.transports import connect
 from devices.worker.reader import ROOT
-from harness.models.zoo import ARCHITECTURES
 from harness.records import RunRecord, Step, Verdict
 
-pytestmark = pytest.mark.slow(130)
+pytestmark = pytest.mark.slow(50)
 
 
 @pytest.fixture
 def subject(tmp_path: Path) -> list[str]:
-    """A small network and 16 images, on the command line."""
-    torch.manual_seed(0)
-    save_file(ARCHITECTURES["resnet8"](4).state_dict(), tmp_path / "net.safetensors")
-    images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
-    np.savez(tmp_path / "data.npz", images=images, labels=np.arange(16) % 4)
-    model = ["--model", str(tmp_path / "net.safetensors"), "--arch", "resnet8", "--data", str(tmp_path / "data.npz")]
-    return [*model, "--attack", "fgsm", "--samples", "4", "--eps", "8/255"]
+    """A small network and its images, on the command line."""
+    model, data = make_nearest(tmp_path)
+    what = ("--attack", "fgsm", "--samples", "4", "--eps", "4/255", "--source", "S1", "--batch", "1")
+    return ["--model", str(model), "--data", str(data), *what]
 
 
 @pytest.fixture
@@ -176,12 +171,12 @@ def test_a_python_below_the_home_folder_serves_a_whole_job(
         own.mkdir(parents=True)
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
         board.start()
-        for number, python in enumerate((f"{launcher.name}/python", f"~/{launcher.name}/python", f"{launcher}/python")):
+        for number, python in enumerate((f"{launcher.name}/python", f"~/{launcher.name}/python")):
             (own / "bench-top.toml").write_text(
                 f'extends = "host"\nname = "bench-top"\ntransport = "ssh"\nhost = "board"\npython = "{python}"\n'
             )
-            out = ("--out", str(tmp_path / f"run{number}"))
-            assert harness("bench", *subject, "--device", "bench-top", "--flavour", "onnx-fp32", "--batch", "1", *out) in (0, 1, 3)
+            what = ("--flavour", "onnx-fp32", "--source", "S4", "--out", str(tmp_path / f"run{number}"))
+            assert harness("bench", *subject, "--device", "bench-top", *what) in (0, 1, 3)
             assert [engine.status for engine in RunRecord.load(tmp_path / f"run{number}").engines] == ["ok"]
     finally:
         shutil.rmtree(launcher)
@@ -260,23 +255,3 @@ def test_probe_says_what_is_there_and_what_is_missing(
     assert len(seen["missing"]) == 1
     assert seen["missing"][0].startswith("onnxruntime cannot be imported: ")
     assert f"{sys.executable} -m pip install" in seen["missing"][0]
-
-
-def test_two_devices_in_one_run_one_of_them_behind_ssh(
-    board: sshd.Board, subject: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One adversarial set, this computer and a board side by side: the board's worker really runs behind the SSH server."""
-    own = tmp_path / "config" / "edge-harness" / "devices"
-    own.mkdir(parents=True)
-    profile = f'extends = "null"\nname = "far"\ntransport = "ssh"\nhost = "{sshd.HOST}"\npython = "{sys.executable}"\n'
-    (own / "far.toml").write_text(profile)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    board.start()
-    out = tmp_path / "run"
-    code = harness("bench", *subject, "--device", "null", "--device", "far", "--flavour", "onnx-fp32", "--batch", "1", "--out", str(out))
-    runs = [RunRecord.load(out / name) for name in ("null", "far")]
-    assert code == max(run.verdict.exit_code for run in runs if run.verdict is not None)
-    assert [run.engines[0].status for run in runs] == ["ok", "ok"]
-    assert runs[0].attacks == runs[1].attacks
-    assert f"| null – far | onnx-fp32 | the same | {runs[0].data.n_clean} | 0 | " in (out / "report.md").read_text()
-    assert sshd.processes(board.cache) == []

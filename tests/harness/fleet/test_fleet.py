@@ -2,12 +2,15 @@
 
 import json
 import shutil
-import subprocess
-import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import sshd
+from commandline import harness
+from nearest import make_nearest
 from typer.testing import CliRunner
 
 from devices.host.errors import DeviceError
@@ -21,9 +24,8 @@ from harness.run import RunFolder
 from harness.settings import Settings
 from reports.compare import render_comparison
 
-pytestmark = pytest.mark.slow(100)
+pytestmark = pytest.mark.slow(60)
 
-COMMON = Settings(model="resnet8", attacks=("fgsm",), samples=12, batches=(1,))
 PROFILES = Path(__file__).parents[3] / "devices/host/profiles"
 
 
@@ -38,24 +40,50 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.fixture(scope="module")
+def common(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A small network on two engines, attacked by every source."""
+    model, data = make_nearest(tmp_path_factory.mktemp("nearest"))
+    return Settings(model=str(model), data=str(data), eps="4/255", attacks=("fgsm",), samples=12, batches=(1,))
+
+
 @pytest.fixture(autouse=True)
 def user(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(config))
 
 
+@dataclass
+class Finished:
+    """A fleet that the command line ran: its folder, its record, and what was printed on the two streams."""
+
+    folder: Path
+    record: fleet.FleetRecord
+    code: int
+    out: str
+    err: str
+
+
 @pytest.fixture(scope="module")
-def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, fleet.FleetRecord]:
-    with pytest.MonkeyPatch.context() as patch:
+def finished(config: Path, common: Settings, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    asked, folder = tmp_path_factory.mktemp("asked"), tmp_path_factory.mktemp("fleet") / "run"
+    (asked / "fleet.toml").write_text('[[device]]\nname = "null"\n[[device]]\nname = "null-two"\nthreads = 1\n')
+    (asked / "q.toml").write_text('artefact = { at_most = "1 GB" }\nlatency = { percentile = "p50", batch = 1, at_most = "1 s" }\n')
+    subject = ("--model", common.model, "--data", common.data, "--eps", "4/255", "--attack", "fgsm", "--samples", "12", "--batch", "1")
+    what = ("--requirements", str(asked / "q.toml"), "--out", str(folder), "--json")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(StringIO()) as out,
+        redirect_stderr(StringIO()) as err,
+    ):
         patch.setenv("XDG_CONFIG_HOME", str(config))
-        folder = tmp_path_factory.mktemp("fleet") / "run"
-        members = [Member(name="null"), Member(name="null-two", threads=1)]
-        asked = tmp_path_factory.mktemp("asked") / "qualification.toml"
-        asked.write_text('artefact = { at_most = "1 GB" }\nlatency = { percentile = "p50", batch = 1, at_most = "1 s" }\n')
-        return folder, fleet.bench(members, COMMON, folder, ["harness", "bench"], asked)
+        code = harness("bench", "--fleet", str(asked / "fleet.toml"), *subject, *what)
+    return Finished(
+        folder, fleet.FleetRecord.model_validate_json((folder / "fleet.json").read_text()), code, out.getvalue(), err.getvalue()
+    )
 
 
-def test_every_device_has_a_finished_run_of_its_own(finished: tuple[Path, fleet.FleetRecord]) -> None:
-    folder, record = finished
+def test_every_device_has_a_finished_run_of_its_own(finished: Finished) -> None:
+    folder, record = finished.folder, finished.record
     runs = {entry.folder: RunRecord.load(folder / entry.folder) for entry in record.members}
     assert {name: run.device.name for name, run in runs.items()} == {"null": "null", "null-two": "null-two"}
     assert all(run.status == Step.FINISHED for run in runs.values())
@@ -63,22 +91,22 @@ def test_every_device_has_a_finished_run_of_its_own(finished: tuple[Path, fleet.
     assert record.exit_code == 3
 
 
-def test_every_member_is_held_against_the_requirements(finished: tuple[Path, fleet.FleetRecord]) -> None:
-    folder, record = finished
+def test_every_member_is_held_against_the_requirements(finished: Finished) -> None:
+    folder, record = finished.folder, finished.record
     for entry in record.members:
         rows = RunRecord.load(folder / entry.folder).requirements
         assert [(row.kind, row.outcome) for row in rows] == [("artefact", "PASS"), ("latency", "NOT MEASURED")]
 
 
-def test_requirements_that_a_member_cannot_answer_are_refused_before_any_work(tmp_path: Path) -> None:
+def test_requirements_that_a_member_cannot_answer_are_refused_before_any_work(common: Settings, tmp_path: Path) -> None:
     (tmp_path / "q.toml").write_text('throughput = { batch = 7, at_least = "1 images/s" }')
     with pytest.raises(UsageError, match=r"line 1: batch 7 is not timed in this run \(1\)"):
-        fleet.bench([Member(name="null")], COMMON, tmp_path / "run", [], tmp_path / "q.toml")
+        fleet.bench([Member(name="null")], common, tmp_path / "run", [], tmp_path / "q.toml")
     assert not (tmp_path / "run").exists()
 
 
-def test_the_sets_are_made_once(finished: tuple[Path, fleet.FleetRecord]) -> None:
-    folder, _ = finished
+def test_the_sets_are_made_once(finished: Finished) -> None:
+    folder = finished.folder
     first, second = (RunRecord.load(folder / name) for name in ("null", "null-two"))
     assert [a.set_sha256 for a in first.attacks] == [a.set_sha256 for a in second.attacks]
     shared = [attack for attack in first.attacks if attack.source != "S4"]  # which asks the device's own engines
@@ -87,44 +115,31 @@ def test_the_sets_are_made_once(finished: tuple[Path, fleet.FleetRecord]) -> Non
         assert (folder / "null" / attack.file).samefile(folder / "null-two" / attack.file)
 
 
-def test_the_report_compares_the_devices(finished: tuple[Path, fleet.FleetRecord]) -> None:
-    text = (finished[0] / "report.md").read_text()
+def test_the_report_compares_the_devices(finished: Finished) -> None:
+    text = (finished.folder / "report.md").read_text()
     assert "| null | " in text and "| null-two | " in text
     rows = [line.split("|")[2:-1] for line in text.splitlines() if line.startswith("| null – null-two")]
     assert [[cell.strip() for cell in row] for row in rows] == [
-        [flavour, "the same", "1,000", "0", "192", "0", "0"] for flavour in ("onnx-fp32", "ort-int8")
+        [flavour, "the same", "128", "0", "192", "0", "0"] for flavour in ("onnx-fp32", "ort-int8")
     ]  # sixteen sets of twelve images on the same machine
-    assert "<html" in (finished[0] / "report.html").read_text()
+    assert "<html" in (finished.folder / "report.html").read_text()
 
 
-def test_a_resumed_fleet_repeats_nothing_and_finishes_what_is_missing(finished: tuple[Path, fleet.FleetRecord], tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(finished[0], folder)
-    record = finished[1].model_copy(deep=True)
-    record.members[1].exit_code = None
-    record.save(folder)
-    shutil.rmtree(folder / "null-two")
-    before = (folder / "null" / "record.json").stat().st_mtime_ns
-    again = fleet.resume(folder)
-    assert [entry.exit_code for entry in again.members] == [3, 3]
-    assert (folder / "null" / "record.json").stat().st_mtime_ns == before
-    assert RunRecord.load(folder / "null-two").status == Step.FINISHED
-
-
-def test_a_device_that_cannot_be_reached_stops_no_other_and_is_tried_again(
-    config: Path, board: sshd.Board, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_device_that_cannot_be_reached_stops_no_other_and_is_tried_again_alone(
+    config: Path, common: Settings, board: sshd.Board, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     own = Path(shutil.copytree(config / "edge-harness" / "devices", tmp_path / "config" / "edge-harness" / "devices"))
     remote = f'extends = "null"\nname = "null-lost"\ntransport = "ssh"\nhost = "{sshd.HOST}"\npython = "{board.python}"\n'
     (own / "null-lost.toml").write_text(remote)
+    few = common.model_copy(update={"flavours": ("onnx-fp32",), "sources": ("S1",)})
     lost_first = [Member(name="null-lost"), Member(name="null")]
 
     with pytest.raises(DeviceError, match=r"none of the devices can be used: null-lost: board cannot be reached"):
-        fleet.bench(lost_first[:1], COMMON, tmp_path / "run", [])
+        fleet.bench(lost_first[:1], few, tmp_path / "run", [])
     assert not (tmp_path / "run").exists()
 
-    record = fleet.bench(lost_first, COMMON, tmp_path / "run", [])
+    record = fleet.bench(lost_first, few, tmp_path / "run", [])
     assert record.exit_code == DEVICE_FAILED
     assert [entry.exit_code for entry in record.members] == [DEVICE_FAILED, 3]
     assert "null-lost | not reached, the others go on: board cannot be reached" in capsys.readouterr().err
@@ -133,12 +148,18 @@ def test_a_device_that_cannot_be_reached_stops_no_other_and_is_tried_again(
     report = (tmp_path / "run" / "report.md").read_text()
     assert "Devices without a finished run" in report and "Connection refused" in report and "| null | " in report
 
+    finished = (tmp_path / "run" / "null" / "record.json").stat().st_mtime_ns
     board.start()
     again = fleet.resume(tmp_path / "run")
     assert [(entry.exit_code, entry.fault) for entry in again.members] == [(3, None), (3, None)]
-    sets = [RunRecord.load(tmp_path / "run" / name).attacks for name in ("null-lost", "null")]
-    assert (tmp_path / "run" / "null-lost" / sets[0][0].file).samefile(tmp_path / "run" / "null" / sets[1][0].file)
-    assert "Devices without" not in (tmp_path / "run" / "report.md").read_text()
+    assert (tmp_path / "run" / "null" / "record.json").stat().st_mtime_ns == finished, "it was made again"
+    far, near = (RunRecord.load(tmp_path / "run" / name) for name in ("null-lost", "null"))
+    assert [run.engines[0].status for run in (far, near)] == ["ok", "ok"]
+    assert far.attacks == near.attacks
+    assert (tmp_path / "run" / "null-lost" / far.attacks[0].file).samefile(tmp_path / "run" / "null" / near.attacks[0].file)
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "Devices without" not in report and f" | onnx-fp32 | the same | {near.data.n_clean} | 0 | " in report
+    assert sshd.processes(board.cache) == []
 
 
 def test_the_gravest_exit_code_is_the_fleets() -> None:
@@ -183,33 +204,18 @@ def test_wrong_usage_is_found_before_any_work(arguments: list[str], words: str, 
     assert not (tmp_path / "run").exists()
 
 
-def test_the_command_line_prints_the_comparison_and_its_exit_code(config: Path, tmp_path: Path) -> None:
-    (tmp_path / "fleet.toml").write_text("[[device]]\nname = 'null'\n[[device]]\nname = 'null-two'\n")
-    command = [
-        sys.executable,
-        "-m",
-        "harness.cli",
-        "bench",
-        "--fleet",
-        str(tmp_path / "fleet.toml"),
-        "--model",
-        "resnet8",
-        "--samples",
-        "8",
-    ]
-    command += ["--attack", "fgsm", "--flavour", "onnx-fp32", "--batch", "1", "--out", str(tmp_path / "run"), "--json"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 3, ran.stderr
-    assert [member["exit_code"] for member in json.loads(ran.stdout)["members"]] == [3, 3]
-    assert "null-two | " in ran.stderr
+def test_the_command_line_prints_the_comparison_and_its_exit_code(finished: Finished) -> None:
+    assert finished.code == 3, finished.err
+    assert [member["exit_code"] for member in json.loads(finished.out)["members"]] == [3, 3]
+    assert "null-two | " in finished.err
 
 
-def test_unlike_runs_are_named_and_their_answers_not_compared(finished: tuple[Path, fleet.FleetRecord], tmp_path: Path) -> None:
+def test_unlike_runs_are_named_and_their_answers_not_compared(finished: Finished, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    shutil.copytree(finished[0] / "null", other)
+    shutil.copytree(finished.folder / "null", other)
     record = RunRecord.load(other)
     record.model_copy(update={"seed": 1}).save(other)
-    render_comparison({"one": finished[0] / "null", "other": other}, tmp_path)
+    render_comparison({"one": finished.folder / "null", "other": other}, tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "The runs differ in the seed (one: 0; other: 1)." in text
     assert "Not compared" in text
@@ -219,7 +225,7 @@ def stored(folder: Path, **members: str) -> Path:
     """`fleet.json` with these members: device -> run folder."""
     entries = [fleet.Entry(member=Member(name=name.replace("_", "-")), folder=place) for name, place in members.items()]
     folder.mkdir(exist_ok=True)
-    fleet.FleetRecord(created="", command=[], settings=COMMON.model_dump(mode="json"), members=entries).save(folder)
+    fleet.FleetRecord(created="", command=[], settings={}, members=entries).save(folder)
     return folder
 
 
@@ -234,7 +240,7 @@ def test_a_stored_fleet_says_nowhere_else_to_write(place: str, tmp_path: Path) -
 def test_a_device_s_name_is_a_plain_name_too(tmp_path: Path) -> None:
     entry = fleet.Entry(member=Member(name="../null"), folder="../null")
     folder = stored(tmp_path / "run")
-    record = fleet.FleetRecord(created="", command=[], settings=COMMON.model_dump(mode="json"), members=[entry])
+    record = fleet.FleetRecord(created="", command=[], settings={}, members=[entry])
     record.save(folder)
     with pytest.raises(UsageError, match="one plain name"):
         fleet.resume(folder)
