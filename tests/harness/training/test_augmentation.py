@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from harness.training.card import remarks, train_with_card
 from harness.training.recipe import Recipe, Stage
 from harness.training.train import Training, allowed
 
-pytestmark = pytest.mark.slow(30)
+pytestmark = pytest.mark.slow(80)
 
 STAGE = Stage(name="s", objective="standard", epochs=1, lr=0.1, holdout=100)
 
@@ -40,7 +41,7 @@ def squares(kind: str, n: int, seed: int = 0) -> Dataset:
 def test_a_variation_that_changes_the_label_is_left_out_and_said(
     kind: str, flip: bool, crop: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = allowed([STAGE], squares(kind, 500))
+    found = allowed([STAGE], squares(kind, 300))
     assert (found.flip, found.crop) == (flip, crop)
     said = capsys.readouterr().err
     assert ("mirrored images do not keep their label" in said, "shifted images do not keep" in said) == (not flip, not crop)
@@ -50,8 +51,8 @@ def test_a_variation_that_changes_the_label_is_left_out_and_said(
 def test_one_class_among_many_is_enough() -> None:
     """Eight classes that mirroring leaves alone, and two that it exchanges."""
     rng = np.random.default_rng(0)
-    labels = np.arange(600) % 10
-    images = rng.integers(20, 60, (600, 32, 32, 3))
+    labels = np.arange(400) % 10
+    images = rng.integers(20, 60, (400, 32, 32, 3))
     for image, label in zip(images, labels, strict=True):
         if label < 8:
             image[4 * label : 4 * label + 4, 4:28] += 150
@@ -80,6 +81,8 @@ def test_a_few_images_that_mirroring_gives_to_another_class_are_enough() -> None
 @pytest.mark.parametrize("judge", ["resnet8", None])
 def test_photographs_may_be_mirrored_and_shifted(judge: str | None) -> None:
     held, train = load_data("cifar10-sample", input_shape=None, classes=None, seed=0)
+    if judge is None:  # a network of the check's own takes a quarter of the pixels too
+        held, train = (replace(data, images=data.images[:, ::2, ::2].copy()) for data in (held, train))
     network = None if judge is None else load_twin(judge).module
     found = check([STAGE], train, held, network, "it")
     assert (found.flip, found.crop, found.findings) == (True, 4, ())
