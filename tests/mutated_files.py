@@ -17,16 +17,16 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zipfile import ZipFile
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from safetensors.torch import save_file
-from torch import nn
+
+if TYPE_CHECKING:
+    from torch import nn  # most formats need no torch, which takes longer to import than their files to read
 
 sys.path.insert(0, str(Path(__file__).parent / "reports"))
 
@@ -106,6 +106,9 @@ class Kind(NamedTuple):
 
 
 def _network() -> nn.Module:
+    import torch
+    from torch import nn
+
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
 
@@ -151,12 +154,16 @@ def _make_onnx(folder: Path) -> Path:
 
 
 def _make_pt2(folder: Path) -> Path:
+    import torch
+
     free = ({0: torch.export.Dim("n")},)
     torch.export.save(torch.export.export(_network().eval(), (torch.rand(2, 3, 8, 8),), dynamic_shapes=free), folder / "model.pt2")
     return folder / "model.pt2"
 
 
 def _make_safetensors(folder: Path) -> Path:
+    from safetensors.torch import save_file
+
     from harness.models.architectures import build
 
     save_file(build("mobilenetv2-cifar-x0.25", 3).state_dict(), folder / "model.safetensors")
@@ -368,7 +375,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
     kind = KINDS[asked.kind]
     path = kind.make(asked.folder)
     content = path.read_bytes()

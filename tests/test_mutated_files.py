@@ -13,7 +13,7 @@ from mutated_files import KINDS
 EACH = 150
 
 
-@pytest.mark.slow(30)
+@pytest.mark.slow(70)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_file_is_read_or_refused_in_a_line(kind: str, tmp_path: Path) -> None:
     words = [sys.executable, mutated_files.__file__, kind, str(tmp_path), str(EACH)]
