@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from statistics import median
@@ -150,6 +150,17 @@ class Mismatch(Part):
     remedy: str
 
 
+def hardware(seen: Mapping[str, Any]) -> str:
+    """Which machine it is, as it says itself: CPU, GPU, power mode, CPUs to use, the instruction sets that choose kernels.
+
+    Args:
+        seen: of `devices.worker.environment.describe_machine` there, and of the device's probe.
+    """
+    named = [str(seen[key]) for key in ("cpu_model", "gpu", "power_mode") if seen.get(key)]
+    cpus = seen.get("quota_cpus") or len(seen.get("affinity") or ()) or seen.get("cpus")
+    return ", ".join(filter(None, [*named, f"{cpus:g} CPUs" if cpus else "", " ".join(seen.get("isa_flags") or ())]))
+
+
 class DeviceRecord(Part):
     """The device a run measured. `synthetic`: its clock is made up. `emulated`: its latency is withheld."""
 
@@ -165,6 +176,13 @@ class DeviceRecord(Part):
     recorded_from: str | None = Field(
         default=None, description="the state was read from recorded files in this folder, not from the device"
     )
+
+    @property
+    def timed_on(self) -> str:
+        """The hardware that its times are of, since one name may stand for many machines (`host` is every computer); of an emulated CPU or
+        a made-up clock none.
+        """
+        return "" if self.emulated or self.synthetic else hardware({**self.before, **self.observed})
 
 
 class ModelRecord(Part):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from harness.records import EngineRecord, Qualification, Requirement, RunRecord, Step
+from harness.records import DeviceRecord, EngineRecord, Qualification, Requirement, RunRecord, Step
 from reports.elements import Cell, Section, Table, table
 from reports.format import NONE, WITHHELD, clean, count, estimated, milliseconds, points, several, size
 from reports.html import page
@@ -87,7 +87,8 @@ def compare(folders: Mapping[str, Path]) -> Comparison:
         if run.record.status != Step.FINISHED
     ]
     judged = otherwise_judged({name: run.record for name, run in runs.items() if run.record.claims})
-    paragraphs = [f"{several(len(runs), 'run')} of {', '.join(models)}.", *unfinished, *unlike, *judged]
+    elsewhere = otherwise_timed({name: run.record.device for name, run in runs.items()})
+    paragraphs = [f"{several(len(runs), 'run')} of {', '.join(models)}.", *unfinished, *unlike, *judged, *elsewhere]
     sections = [
         Section("verdict", "Verdicts", paragraphs, [_verdicts(runs)] if runs else []),
         Section("engines", "Engines side by side", [], [_engines(runs)] if runs else []),
@@ -130,6 +131,15 @@ def otherwise_judged(records: Mapping[str, RunRecord]) -> Iterator[str]:
             shared = frozenset.intersection(*values.values())
             listed = "; ".join(f"{name}: {', '.join(sorted(value - shared)) or 'no other'}" for name, value in values.items())
             yield f"The runs differ in the {what} ({listed}): their gaps and verdicts answer different questions."
+
+
+def otherwise_timed(devices: Mapping[str, DeviceRecord]) -> Iterator[str]:
+    """Where one name of a device stands for several machines, a sentence each: what each run was timed on."""
+    for device in dict.fromkeys(device.name for device in devices.values()):
+        places = {name: place for name, one in devices.items() if one.name == device and (place := one.timed_on)}
+        if len(set(places.values())) > 1:
+            listed = "; ".join(f"{name}: {place}" for name, place in places.items())
+            yield f"{device} is not one machine ({listed}): times and memory are of different hardware."
 
 
 def _question(record: RunRecord) -> dict[str, frozenset[str]]:

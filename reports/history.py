@@ -1,7 +1,8 @@
 """One figure over many runs: what a release's robustness, time or memory was, and since which run it is otherwise.
 
 Only runs that are alike are joined: of one network (by name: its weights may change, that is what a history shows), on one device, of the
-same images, tier and seed. A figure that its own report withholds is a gap in the line, with the reason in the table.
+same images, tier and seed; times and memory on the same hardware too. A figure that its own report withholds is a gap in the line, with the
+reason in the table.
 """
 
 from __future__ import annotations
@@ -194,9 +195,10 @@ def series_of(records: dict[str, RunRecord], metric: Metric) -> list[Series]:
     names: dict[tuple[object, ...], tuple[str, str]] = {}
     for name, record in records.items():
         for subject, value in metric.values(record):
-            key = (*_alike(record), subject)
+            where = record.device.timed_on if metric.noise else ""
+            key = (*_alike(record), where, subject)
             found.setdefault(key, []).append((name, record.created, value))
-            names[key] = (_about(record), subject)
+            names[key] = (_about(record, where), subject)
     return [Series(*names[key], tuple(runs)) for key, runs in found.items()]
 
 
@@ -205,10 +207,11 @@ def _alike(record: RunRecord) -> tuple[object, ...]:
     return record.model.name, device.name, device.emulated, record.data.sha256, record.data.n, record.tier, record.seed
 
 
-def _about(record: RunRecord) -> str:
+def _about(record: RunRecord, hardware: str) -> str:
     kind = ", emulated" if record.device.emulated else ", made-up clock" if record.device.synthetic else ""
     where = f"{record.model.name} on {record.device.name}{kind}"
-    return clean(f"{where}; {record.data.name}, n = {record.data.n:,}, tier {record.tier}, seed {record.seed}")
+    on = f" ({hardware})" if hardware else ""
+    return clean(f"{where}{on}; {record.data.name}, n = {record.data.n:,}, tier {record.tier}, seed {record.seed}")
 
 
 def _history(folder: Path, metrics: Sequence[str]) -> tuple[str, str, Section, list[Section], dict[str, list[Figure]]]:

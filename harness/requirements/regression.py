@@ -112,7 +112,8 @@ def regressions(runs: Mapping[str, Run], limits: Sequence[Limit], *, unlike: boo
 def _check_alike(base: str, before: Run, name: str, after: Run, change: Change, unlike: bool) -> None:
     one, other = before.raw, after.raw
     if change.timed:
-        pairs = {} if unlike else {"device": (one.device.name, other.device.name)}
+        sides = one.device, other.device
+        pairs = {} if unlike else {"device": tuple(side.name for side in sides), "hardware": tuple(side.timed_on for side in sides)}
         hint = " --unlike compares them all the same."
     else:
         pairs = {"data": (one.data.sha256[:12], other.data.sha256[:12]), "number of attacked images": (str(one.data.n), str(other.data.n))}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Protocol
 
 from devices.worker.environment import describe_machine
-from devices.worker.quota import usable_cpus
+from harness.records import hardware
 from harness.sweep.cache import Cache
 from harness.sweep.tasks import Outcome, Task, attempt
 
 
 def machine() -> str:
-    """The computer, as far as it decides a latency: CPU model and the number of CPUs this process may use."""
-    return f"{describe_machine()['cpu_model']} x{usable_cpus()}"
+    """The computer, as far as it decides a latency."""
+    return hardware(describe_machine())
 
 
 class Executor(Protocol):

@@ -88,6 +88,18 @@ def test_runs_that_are_not_alike_are_never_joined(tmp_path, other):
         assert all(len(series.runs) == 1 for series in series_of(records, metric))
 
 
+def test_times_of_other_hardware_are_never_joined_and_answers_are(tmp_path):
+    def other(record):
+        record["device"]["observed"]["cpu_model"] = "Another CPU"
+
+    changed(tmp_path / "a", created="2026-01-01T00:00:00Z")
+    changed(tmp_path / "b", created="2026-02-01T00:00:00Z", _=other)
+    records, _ = read_records(tmp_path)
+    for name, runs in (("latency", 1), ("memory", 1), ("robust", 2), ("size", 2)):
+        assert all(len(series.runs) == runs for series in series_of(records, METRICS[name])), name
+    assert any("Another CPU" in series.about for series in series_of(records, METRICS["latency"]))
+
+
 def test_other_weights_of_one_name_are_joined(tmp_path):
     changed(tmp_path / "a", created="2026-01-01T00:00:00Z")
     changed(tmp_path / "b", created="2026-02-01T00:00:00Z", _=lambda record: record["model"].update(sha256="1" * 64))

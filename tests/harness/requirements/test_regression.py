@@ -190,6 +190,29 @@ def test_runs_that_are_unlike_are_refused_unless_told_so(before, tmp_path, capsy
         assert "their data is" in capsys.readouterr().err
 
 
+def test_one_name_of_a_device_may_stand_for_other_machines(before, tmp_path, capsys):
+    """`host` is every computer: a slower one is no slower release."""
+    seen = {"cpu_model": "Example CPU", "isa_flags": ["avx2"], "affinity": [0, 1]}
+    here = later(before, tmp_path / "here", changed(device={"observed": seen}))
+    for other, words in (
+        ({"cpu_model": "Another CPU"}, "Another CPU, 2 CPUs, avx2"),
+        ({"isa_flags": ["avx2", "avx512_vnni"]}, "Example CPU, 2 CPUs, avx2 avx512_vnni"),
+        ({"quota_cpus": 1.5}, "Example CPU, 1.5 CPUs, avx2"),
+    ):
+        there = later(before, tmp_path / words, changed(device={"observed": {**seen, **other}}))
+        for limit in ("latency:5%", "memory:5%"):
+            assert command(here, there, "--fail-on", limit) == 3
+            said = capsys.readouterr().err
+            assert "their hardware is Example CPU, 2 CPUs, avx2 (" in said and f"and {words} (" in said and "--unlike" in said
+        assert command(here, there, "--fail-on", "latency:5%", "--unlike") == 0
+        said = capsys.readouterr().out
+        assert f": {words}): times and memory are of different hardware" in said
+        assert command(here, there, "--fail-on", "robust:2pt") == 0
+    capsys.readouterr()
+    assert command(here, later(here, tmp_path / "again", lambda _: None), "--fail-on", "latency:5%") == 0
+    assert "different hardware" not in capsys.readouterr().out
+
+
 def test_another_model_is_what_a_release_is(before, tmp_path):
     after = later(before, tmp_path, changed(model={"sha256": "0" * 64}))
     assert command(before, after, "--fail-on", "latency:5%,clean:1pt,robust:2pt") == 0

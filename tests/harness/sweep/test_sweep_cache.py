@@ -12,6 +12,7 @@ import pytest
 
 from harness.compression.compress import Request
 from harness.models.zoo import cards, weights_file
+from harness.sweep import executors
 from harness.sweep.cache import Cache
 from harness.sweep.keys import ATTACKING, BENCHING, EVALUATING, ROOTS, TRAINING, Code, code, meaning, network_key, sources
 
@@ -168,3 +169,13 @@ def test_a_result_travels_whole_and_replaces_what_was_begun(tmp_path: Path) -> N
     added = here.add_files({"x.safetensors": b"weights", "x.json": b"card"})
     assert (added.name, added.read_bytes(), added.with_suffix(".json").read_bytes()) == ("x.safetensors", b"weights", b"card")
     assert here.add_files({"x.safetensors": b"weights"}) != added, "without its card it is another input"
+
+
+def test_computers_of_one_cpus_name_with_other_kernels_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = set()
+    for flags in (["avx2"], ["avx2", "avx512_vnni"]):
+        monkeypatch.setattr(
+            executors, "describe_machine", lambda flags=flags: {"cpu_model": "Example", "affinity": [0], "isa_flags": flags}
+        )
+        places.add(executors.machine())
+    assert places == {"Example, 1 CPUs, avx2", "Example, 1 CPUs, avx2 avx512_vnni"}
