@@ -53,7 +53,7 @@ QUICK = replace(
     attacks=("pgd", "apgd-dlr"),
     exhaustive=True,
     apgd_steps=25,
-    bpda_steps=20,
+    bpda_steps=10,
     queries=30,
     measure_s=0.2,
     warmup_s=0.05,
@@ -64,6 +64,7 @@ WITHOUT_ENGINE_ATTACKS = {
     "artefact parity", "calibration disjoint", "calibration images", "clean parity", "determinism", "distinct images", "engine parity",
     "file fidelity", "fresh answers", "logits", "own clock", "precision evidence", "rebuild spread", "repeated inputs", "steady latency",
 }  # fmt: skip
+FEW = 96  # images
 FULL = replace(_TIER, exhaustive=False, measure_s=0.5, warmup_s=0.1)
 
 
@@ -152,15 +153,15 @@ def run(deployment: Deployment, folder: Path, *, quick: bool, store: Path | None
     ).model_copy(update=dict(deployment.settings))
     if quick and deployment.expected in WITHOUT_ENGINE_ATTACKS:
         settings = settings.model_copy(update={"sources": ("S0", "S1")})
-    sound = subject = sound_subject(settings)
-    if deployment.subject is not None:
-        subject = deployment.subject(sound)
-    if deployment.attack is not None:
-        subject = replace(subject, attacks=(deployment.attack,))
+    sound, subject = _subjects(deployment, settings)
+    parts = ("twin", "test", "attacks", "index", "eps")
+    own = deployment.other_attacks or any(getattr(subject, part) is not getattr(sound, part) for part in parts)
+    if quick and own and deployment.faulty:  # all its sets have to be made, and a fault is seen on fewer images than HOLDS takes
+        settings = settings.model_copy(update={"samples": FEW})
+        sound, subject = _subjects(deployment, settings)
     if store is not None:
-        same = all(getattr(subject, part) is getattr(sound, part) for part in ("twin", "test", "attacks", "index", "eps"))
-        twin = same and not deployment.other_attacks
-        _take(store, folder, twin=twin, graph=twin and subject.calibration is sound.calibration and deployment.graph is None)
+        graph = not own and subject.calibration is sound.calibration and deployment.graph is None
+        _take(store, folder, twin=not own, graph=graph)
     ways = Ways(export=_exporter(deployment), where=_here(deployment))
     with _known(deployment.attack), RunFolder(folder) as place:
         record = carry_out(place, place.save(open_record(subject, settings, ["harness", "selftest"])), subject, settings, ways)
@@ -181,6 +182,16 @@ def _known(attack: Attack | None) -> Iterator[None]:
         yield
     finally:
         del ATTACKS[attack.name]
+
+
+def _subjects(deployment: Deployment, settings: Settings) -> tuple[Subject, Subject]:
+    """The sound deployment's and this one's."""
+    sound = subject = sound_subject(settings)
+    if deployment.subject is not None:
+        subject = deployment.subject(sound)
+    if deployment.attack is not None:
+        subject = replace(subject, attacks=(deployment.attack,))
+    return sound, subject
 
 
 def sound_subject(settings: Settings) -> Subject:
