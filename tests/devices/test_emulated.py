@@ -121,8 +121,8 @@ def test_avx2_saturates_and_says_what_it_is(answer: Callable[..., Answer]) -> No
 @x86
 @pytest.mark.parametrize(
     ("device", "weight", "session"),
-    [("x86-avx2", 64, {}), ("x86-avx2", 127, PRECISE), ("x86-sse4", 127, {}), ("x86-sse4", 64, {})],
-    ids=["avx2, 7-bit weights", "avx2, x64quantprecision", "sse4", "sse4, 7-bit weights"],
+    [("x86-avx2", 64, {}), ("x86-avx2", 127, PRECISE), ("x86-sse4", 127, {})],
+    ids=["avx2, 7-bit weights", "avx2, x64quantprecision", "sse4"],
 )
 def test_the_others_are_exact(answer: Callable[..., Answer], device: str, weight: int, session: dict[str, Any]) -> None:
     np.testing.assert_allclose(answer(device, weight, **session).logits, exact(weight), rtol=1e-6)

@@ -36,7 +36,7 @@ from harness.stack import ImageStack
 
 ray = pytest.importorskip("ray", reason="ray is not installed (pip install 'edge-harness[sweep]')")
 
-pytestmark = pytest.mark.slow(90)
+pytestmark = pytest.mark.slow(60)
 
 EPS = Fraction(8, 255)
 INDEX = np.arange(5, 85)
@@ -227,7 +227,8 @@ def test_what_a_worker_finds_wrong_is_one_clear_line(on_ray: Executor, tmp_path:
 
 
 def test_a_bench_on_ray_has_the_sets_of_one_here(on_ray: Executor, tmp_path: Path) -> None:
-    here = Settings(model="resnet8", device="null", attacks=("fgsm",), samples=16, eps="1/255", batches=(), threads=1)
+    few = {"flavours": ("ort-int8",), "attacks": ("fgsm",), "samples": 4, "batches": ()}
+    here = Settings(model="resnet8", device="null", eps="1/255", threads=1, **few)
     there = here.model_copy(update={"executor": "ray"})
     local, ray_ = (bench(settings, tmp_path / settings.executor, ["harness"]) for settings in (here, there))
     assert ray_.attacks == local.attacks and {attack.source for attack in local.attacks} >= {"S0", "S1", "S3", "gate"}
