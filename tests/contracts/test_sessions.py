@@ -27,7 +27,7 @@ from devices.host.transports import TRANSPORTS
 from devices.worker.files import sha256_file
 from devices.worker.reader import ROOT
 
-pytestmark = pytest.mark.slow(40)
+pytestmark = pytest.mark.slow(55)
 
 A, B, OTHER = EngineId("a", 0), EngineId("a", 1), EngineId("b")
 NAN, REFUSED = EngineId("nan"), EngineId("refused")
@@ -147,7 +147,6 @@ def test_other_images_are_the_callers_mistake(device: Place) -> None:
                 session.logits(images)
 
 
-@unemulated
 def test_calls_are_timed_as_often_as_asked_and_their_answers_are_right(device: Place) -> None:
     pool = some_images(7)
     with device.open() as session:
@@ -207,7 +206,6 @@ def test_memory_evidence_and_rest_are_told(device: Place, tmp_path: Path) -> Non
         assert rest.after.keys() == session.loaded.before.keys()
 
 
-@unemulated
 def test_engines_are_open_side_by_side_two_builds_of_one_flavour_too(device: Place) -> None:
     images = some_images(5)
     with device.open(A) as first, device.open(B) as second, device.open(OTHER) as other:
@@ -287,7 +285,6 @@ def test_logits_that_are_not_finite_are_their_own_status(device: Place) -> None:
         assert caught.value.status == "nan"
 
 
-@unemulated
 def test_an_interrupt_in_the_middle_of_an_answer_leaves_nothing(device: Place) -> None:
     images = some_images(20_000)
 
