@@ -153,7 +153,7 @@ def test_hydra_learns_another_mask_and_leaves_the_weights(make_job: Callable[...
     assert norms, "batch norms' scale and shift learn with the scores, as in the published code"
 
 
-@pytest.mark.parametrize("rate", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("rate", [0.3, 0.9])
 @pytest.mark.parametrize("arch", ["resnet8", "mobilenetv2-cifar-x0.25", "wrn-28-1"])
 def test_channels_are_really_removed(arch: str, rate: float) -> None:
     torch.manual_seed(0)
