@@ -35,6 +35,7 @@ test = "test.npz"
 device = "null"
 data = "test.npz"
 attacks = ["fgsm"]
+sources = ["S1"]
 samples = 8
 batches = [1]
 flavours = ["onnx-fp32"]

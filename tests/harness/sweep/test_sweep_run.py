@@ -39,7 +39,7 @@ from reports.markdown import document
 from reports.run import Run
 from reports.sweep import sections
 
-pytestmark = pytest.mark.slow(150)
+pytestmark = pytest.mark.slow(100)
 
 PARENT, CHILD = "resnet8", "resnet8-hydra-0.5-tiny-s0"
 
@@ -161,11 +161,11 @@ def test_the_figures_are_those_of_the_runs(story: Story) -> None:
 
 
 def test_gamma_is_counted_on_images_of_the_same_size(tmp_path: Path, spec_file: Path) -> None:
-    """resnet18 is published at 224 pixels; this one is for 32."""
+    """squeezenet1_1 is published at 224 pixels; this one is for 32."""
     torch.manual_seed(0)
-    save_file(build("resnet18", 10).state_dict(), tmp_path / "mine.safetensors")
+    save_file(build("squeezenet1_1", 10).state_dict(), tmp_path / "mine.safetensors")
     hydra = 'name = "hydra"\nrates = [0.5]\nrecipe = "tiny.toml"'
-    model = 'models = [{model = "mine.safetensors", arch = "resnet18", normalize = "imagenet"}]'
+    model = 'models = [{model = "mine.safetensors", arch = "squeezenet1_1", normalize = "imagenet"}]'
     text = spec_file.read_text().replace(hydra, 'name = "ptq-int8"').replace('models = ["resnet8"]', model)
     spec_file.write_text(text.replace('attacks = ["fgsm"]', "attacks = []"))
     cache = Cache(tmp_path / "cache")
@@ -174,7 +174,7 @@ def test_gamma_is_counted_on_images_of_the_same_size(tmp_path: Path, spec_file: 
     assert (parent.status, child.status) == ("finished", "finished"), child.error
     assert parent.size is not None and child.gamma is not None
     assert child.gamma["macs"] == child.gamma["parameters"] == 1
-    assert parent.size.macs == probe.macs(build("resnet18", 10), (3, 32, 32))
+    assert parent.size.macs == probe.macs(build("squeezenet1_1", 10), (3, 32, 32))
 
 
 def test_nothing_is_made_twice(story: Story) -> None:
