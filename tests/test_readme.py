@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from devices.host.saturation import saturates
 from devices.worker.environment import describe_machine
 
-pytestmark = pytest.mark.slow(110)
+pytestmark = pytest.mark.slow(200)
 
 ROOT = Path(__file__).parents[1]
 # Their commands run here, in this order; those of the other pages have tests of their own.
