@@ -18,6 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from devices.worker.engines import ENGINES, Engine, Loaded, NotRunError, RefusedError, make_engine
 from devices.worker.spec import RuntimeOptions
 
+pytestmark = pytest.mark.slow(20)
+
 SHAPE, CLASSES = (3, 5, 7), 4
 WEIGHT = np.random.default_rng(0).normal(size=(105, CLASSES)).astype(np.float32)
 BIAS = np.random.default_rng(1).normal(size=CLASSES).astype(np.float32)

@@ -17,6 +17,8 @@ from devices.host.channel import Channel, Exit
 from devices.host.errors import DeviceError
 from devices.host.profile import load_profile
 
+pytestmark = pytest.mark.slow(20)
+
 ANSWER = {
     "found": {"python": "3.10.12", "machine": "aarch64", "system": "Ubuntu", "numpy": "1.26.4", "onnxruntime": "1.20", "tensorrt": "10.3"},
     "system": {"name": "Ubuntu 22.04", "machine": "aarch64", "l4t": "# R36", "managed": False, "venv": False, "home": "/home/me"},

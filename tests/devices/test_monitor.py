@@ -26,6 +26,8 @@ from harness.measurement.conditions import judge
 from harness.measurement.energy import energy
 from harness.measurement.latency import windows_ns
 
+pytestmark = pytest.mark.slow(20)
+
 HOST = load_profile("host")
 BOARD = Path(__file__).parent / "fixtures" / "jetson-orin"
 BATCH = 1024  # calls that are long enough for turns of several samples

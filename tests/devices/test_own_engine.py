@@ -17,7 +17,7 @@ from devices.host.errors import DeviceError
 from devices.host.session import EngineError, EngineSession, Limits
 from devices.host.station import own_engine
 
-pytestmark = pytest.mark.slow(30)
+pytestmark = pytest.mark.slow(20)
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 LIMITS = Limits(load_s=5.0, answer_s=1.0)

@@ -29,6 +29,8 @@ from harness.compression.methods.lowbit import DoReFaWeight, SymmetricWeight
 from harness.models.onnx_graph import OnnxGraph
 from harness.models.variants import QuantizedReLU
 
+pytestmark = pytest.mark.slow(70)
+
 
 class LowBit(nn.Module):
     """A block with a shortcut and one whose shortcut has a convolution of its own, every activation on the levels of `bits`.

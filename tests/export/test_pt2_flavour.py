@@ -25,6 +25,8 @@ from harness.settings import Settings
 from harness.spine import bench
 from harness.stages.names import check_names
 
+pytestmark = pytest.mark.slow(30)
+
 FLAVOUR = "torch-trt"
 SHAPE, CLASSES = (3, 32, 32), 7
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)

@@ -22,6 +22,8 @@ from harness.run import RunFolder
 from harness.settings import TIERS, Settings, check_output, make_settings
 from harness.stages import attack as attack_stage
 
+pytestmark = pytest.mark.slow(50)
+
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["harness", *words])

@@ -21,6 +21,8 @@ from harness.ending import end_well
 from harness.errors import UntrustedError, UsageError
 from harness.fleet.run import Entry, FleetRecord, Member
 
+pytestmark = pytest.mark.slow(30)
+
 CODES = {
     "usage": (UsageError("no"), 2),
     "export": (ExportError("no"), 2),

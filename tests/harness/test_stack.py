@@ -14,6 +14,8 @@ from harness.data.stored import StoredImages
 from harness.errors import UsageError
 from harness.stack import Chosen, Mixed, pieces
 
+pytestmark = pytest.mark.slow(40)
+
 IMAGES = np.random.default_rng(0).integers(0, 256, (23, 5, 4, 3), dtype=np.uint8)
 OF_ONE = IMAGES.shape[1:]
 

@@ -17,7 +17,7 @@ from harness.audit.statistics import share
 from harness.validate import differential, int8, one_bit, precisions, tiny
 from harness.validate.table import CHECKS
 
-pytestmark = pytest.mark.slow(60)
+pytestmark = pytest.mark.slow(20)
 OUTCOMES = {"confirmed", "refuted", "undecided", "not comparable", "not run"}
 
 

@@ -15,6 +15,8 @@ from harness.records import Verdict
 from reports.compare import render_comparison, to_text
 from reports.render import render
 
+pytestmark = pytest.mark.slow(20)
+
 
 def changed(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     """A synthetic run in `folder`, whose record was changed."""

@@ -15,6 +15,8 @@ from harness.records import RunRecord
 from reports.render import render
 from reports.salvage import salvage
 
+pytestmark = pytest.mark.slow(30)
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:

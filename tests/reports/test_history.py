@@ -13,6 +13,8 @@ from harness.errors import UsageError
 from harness.records import SCHEMA
 from reports.history import METRICS, read_records, render_history, series_of, to_text
 
+pytestmark = pytest.mark.slow(20)
+
 
 def changed(folder, **parts):
     """Make a run and change its record: `created`, or a function of the whole record."""

@@ -16,6 +16,8 @@ from reports.render import render
 from reports.run import Run
 from reports.sections import sections
 
+pytestmark = pytest.mark.slow(20)
+
 VARIANTS = ["plain", "hostile", "synthetic", "emulated", "alike", "unfinished", "bare"]
 INLINE = {"a", "span", "code"}
 VOID = {"meta", "link", "img", "path", "use", "rect"}

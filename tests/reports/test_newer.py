@@ -21,6 +21,8 @@ from reports.render import render
 from reports.run import Run
 from reports.salvage import Salvaged, salvage
 
+pytestmark = pytest.mark.slow(50)
+
 Change = Callable[[dict[str, Any]], object]
 
 

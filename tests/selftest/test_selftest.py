@@ -17,7 +17,7 @@ from harness.selftest.run import alone, outcome, run
 from harness.selftest.table import line
 from harness.stages.export import FLOAT
 
-pytestmark = pytest.mark.slow(180)
+pytestmark = pytest.mark.slow(420)
 
 ALL = {one.name: one for one in deployments()}
 PAGE = Path(__file__).parents[2] / "docs/selftest.md"

@@ -14,7 +14,7 @@ from harness.compression.table import METHODS
 from harness.models.probe import parameters
 from harness.training.train import Epoch, Training
 
-pytestmark = pytest.mark.slow(15)
+pytestmark = pytest.mark.slow(40)
 
 OVERHEAD = 200_000  # bytes of a checkpoint's names and headers
 

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from harness.compute.precision import arithmetic, native_bf16
 
+pytestmark = pytest.mark.slow(20)
+
 needs_bf16 = pytest.mark.skipif(not native_bf16(), reason="this CPU has no bfloat16 arithmetic")
 IMAGES = torch.linspace(-1, 1, 2 * 4 * 8 * 8).reshape(2, 4, 8, 8)
 

@@ -23,6 +23,8 @@ from harness.fleet.members import Member, read_fleet
 from harness.records import RECORD
 from harness.settings import FLEET, Settings
 
+pytestmark = pytest.mark.slow(40)
+
 COMMON = Settings(model="resnet8", attacks=("fgsm",), samples=12, batches=(1,), threads=1)
 DEVICES = ("null", "host")
 ABSENT = object()

@@ -26,6 +26,8 @@ from harness.models.load import load_twin
 from harness.models.normalisation import parse_normalisation
 from harness.models.resnet import resnet8
 
+pytestmark = pytest.mark.slow(20)
+
 
 @lru_cache
 def network() -> nn.Module:

@@ -30,6 +30,8 @@ from harness.models.onnx_graph import OnnxGraph, read_onnx
 from harness.models.onnx_quantize import dequantize, quantize
 from harness.models.resnet import resnet8
 
+pytestmark = pytest.mark.slow(40)
+
 
 def settled(network: nn.Module, size: int) -> nn.Module:
     """The network after its batch norms saw some images: an untrained one returns next to nothing."""

@@ -24,6 +24,8 @@ from harness.models.onnx_operators import OPERATORS
 from harness.models.onnx_sizes import SIZE_OPERATORS, as_size, can_be_size, on_sizes
 from harness.models.onnx_support import ATTRIBUTES, OPSET, OUTPUTS, SIZE_INPUTS
 
+pytestmark = pytest.mark.slow(50)
+
 RNG = np.random.default_rng(0)
 
 

@@ -20,6 +20,8 @@ from harness.models.pt2 import read_pt2
 from harness.models.pt2_operators import find_operator
 from harness.models.resnet import resnet8
 
+pytestmark = pytest.mark.slow(20)
+
 
 class Mixed(nn.Module):
     """One of each kind of argument and weight: in-place, symbolic sizes, lists, text, a constant, a buffer, several outputs."""

@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 from harness.models.zoo import ARCHITECTURES
 from harness.records import Outcome, RunRecord
 
+pytestmark = pytest.mark.slow(50)
+
 MET = 'engines = ["ort-int8"]\nmemory = { at_most = "1 GB" }\nclean-accuracy = { at_least = "1 %" }\n'
 MISSED = MET + 'artefact = { at_most = "1 B" }\n'
 LEFT_OPEN = MET + 'latency = { percentile = "p50", batch = 64, at_most = "1 s" }\n'

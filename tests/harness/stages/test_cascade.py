@@ -31,6 +31,8 @@ from harness.sources.planned import Context
 from harness.stages.attack import Cascade
 from harness.stages.judge import _seeded
 
+pytestmark = pytest.mark.slow(40)
+
 EPS = Fraction(8, 255)
 BETWEEN = {"graph-ort-int8": 0.3, "simulated-ort-int8": 0.15, "parent": 0.6}  # how far each is from the twin
 ENGINE = "ort-int8"

@@ -20,7 +20,7 @@ from harness.training import processes
 from harness.training.recipe import Stage
 from harness.training.train import Training
 
-pytestmark = pytest.mark.slow(25)
+pytestmark = pytest.mark.slow(60)
 
 COMPRESS = """
 description = "a test"
