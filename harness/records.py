@@ -157,7 +157,7 @@ def hardware(seen: Mapping[str, Any]) -> str:
         seen: of `devices.worker.environment.describe_machine` there, and of the device's probe.
     """
     named = [str(seen[key]) for key in ("cpu_model", "gpu", "power_mode") if seen.get(key)]
-    cpus = seen.get("quota_cpus") or len(seen.get("affinity") or ()) or seen.get("cpus")
+    cpus = min(filter(None, (seen.get("quota_cpus"), len(seen.get("affinity") or ()) or seen.get("cpus"))), default=None)
     return ", ".join(filter(None, [*named, f"{cpus:g} CPUs" if cpus else "", " ".join(seen.get("isa_flags") or ())]))
 
 

@@ -198,6 +198,7 @@ def test_one_name_of_a_device_may_stand_for_other_machines(before, tmp_path, cap
         ({"cpu_model": "Another CPU"}, "Another CPU, 2 CPUs, avx2"),
         ({"isa_flags": ["avx2", "avx512_vnni"]}, "Example CPU, 2 CPUs, avx2 avx512_vnni"),
         ({"quota_cpus": 1.5}, "Example CPU, 1.5 CPUs, avx2"),
+        ({"quota_cpus": 4.0, "affinity": [0]}, "Example CPU, 1 CPUs, avx2"),  # a quota above what it may run on
     ):
         there = later(before, tmp_path / words, changed(device={"observed": {**seen, **other}}))
         for limit in ("latency:5%", "memory:5%"):
