@@ -88,7 +88,7 @@ def compare(folders: Mapping[str, Path]) -> Comparison:
     ]
     judged = otherwise_judged({name: run.record for name, run in runs.items() if run.record.claims})
     elsewhere = otherwise_timed({name: run.record.device for name, run in runs.items()})
-    paragraphs = [f"{several(len(runs), 'run')} of {', '.join(models)}.", *unfinished, *unlike, *judged, *elsewhere]
+    paragraphs = [*map(clean, (f"{several(len(runs), 'run')} of {', '.join(models)}.", *unfinished, *unlike, *judged, *elsewhere))]
     sections = [
         Section("verdict", "Verdicts", paragraphs, [_verdicts(runs)] if runs else []),
         Section("engines", "Engines side by side", [], [_engines(runs)] if runs else []),

@@ -210,6 +210,9 @@ def test_one_name_of_a_device_may_stand_for_other_machines(before, tmp_path, cap
         assert f": {words}): times and memory are of different hardware" in said
         assert command(here, there, "--fail-on", "robust:2pt") == 0
     capsys.readouterr()
+    hostile = later(before, tmp_path / "hostile", changed(device={"observed": {**seen, "cpu_model": "Evil\x1b[31m"}}))
+    command(here, hostile)
+    assert "\x1b" not in capsys.readouterr().out
     assert command(here, later(here, tmp_path / "again", lambda _: None), "--fail-on", "latency:5%") == 0
     assert "different hardware" not in capsys.readouterr().out
 
