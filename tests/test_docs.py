@@ -14,7 +14,7 @@ from harness.compression.recipe import load_recipe
 from harness.compression.table import METHODS
 from harness.models.load import load_twin
 from harness.models.packed import unpack
-from harness.models.zoo import weights_file
+from harness.models.shipped import weights_file
 from harness.sweep.spec import TABLES, Spec, load_spec
 
 PAGE = (Path(__file__).parents[1] / "docs" / "recipes-and-sweeps.md").read_text()

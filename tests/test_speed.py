@@ -55,6 +55,8 @@ def test_help_and_wrong_usage_answer_at_once() -> None:
     assert spent_s("bench", "--smaples", "64", expected=2) <= 1
     assert spent_s("bench", "--tier", "quik", expected=2) <= 1
     assert spent_s("report", "no such folder", expected=2) <= 1
+    assert spent_s("bench", "--model", "resnet18x61-at", expected=2) <= 1.5
+    assert spent_s("models", "list") <= 1.5
 
 
 @pytest.mark.parametrize("name", ["absent.onnx", "text.onnx", "text.safetensors", "text.pt2", "text.pth", "weights.safetensors"])

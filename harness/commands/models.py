@@ -18,7 +18,7 @@ def list_models(
     markdown: Annotated[bool, typer.Option("--markdown", help="a page with every figure and command, as Markdown")] = False,
 ) -> None:
     """The shipped networks."""
-    from harness.models.zoo import cards
+    from harness.models.shipped import cards
 
     found = cards()
     if as_json:
@@ -49,7 +49,7 @@ def list_models(
 def show_model(name: Annotated[str, typer.Argument(help="a zoo name")]) -> None:
     """One model card, as JSON."""
     from harness.errors import unknown
-    from harness.models.zoo import cards
+    from harness.models.shipped import cards
 
     found = cards()
     if name not in found:

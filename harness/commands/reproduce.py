@@ -36,7 +36,7 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Print the paper's tables 3 to 8 beside ours, mark where they do not hold, and answer the paper's three claims."""
-    from harness.models.zoo import WEIGHTS
+    from harness.models.shipped import WEIGHTS
     from harness.reproduce.run import ReproduceOptions, Reproduction
     from harness.reproduce.run import reproduce as run
     from harness.sweep.cache import Cache

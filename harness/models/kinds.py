@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.models.shipped import cards
 
 READABLE = (".safetensors", ".pt2", ".onnx")
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib", ".tar"}
@@ -17,6 +18,7 @@ SAVE = (
 )  # the one way that asks for nothing but the network itself
 SAVE_AGAIN = "Save it again with torch.export.save of PyTorch 2.9 or newer, or give the weights as .safetensors with --arch"
 MOST_LOOKED_AT = 10_000  # entries of a folder
+TYPO, LIKE = 0.9, 0.5  # how alike a name is to one that is there, where it is surely meant, and where it may be (difflib)
 READ_AT_ONCE = 64 << 20  # bytes: a larger ONNX file is read once, when it is loaded
 
 
@@ -29,7 +31,7 @@ def check_kind(path: Path) -> None:
     """Refuse what is no model's file.
 
     Raises:
-        UsageError: a pickle, a file that is not there, or one of another kind.
+        UsageError: a pickle, a file that is not there or of another kind, or a slip of a network's name in the zoo.
         ExportError: no ONNX file, by its name one.
     """
     if kind_of(path) in PICKLES:
@@ -44,6 +46,17 @@ def check_kind(path: Path) -> None:
         _check_content(path)
     elif path.exists():
         raise UsageError(f"{path} is of no known kind. Expected a zoo name or a file {', '.join(READABLE)}.")
+    elif str(path) not in (zoo := cards()) and difflib.get_close_matches(str(path), zoo, cutoff=TYPO):
+        raise unknown_model(str(path))
+
+
+def unknown_model(name: str) -> UsageError:
+    """The error for what is neither a network of the zoo nor a file."""
+    zoo = cards()
+    near = difflib.get_close_matches(name, zoo, n=2, cutoff=LIKE)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    shipped = ", ".join(zoo) or "none in this installation"
+    return UsageError(f"unknown model '{name}'.{hint} Zoo: {shipped}. Files: {', '.join(READABLE)}. A network of your own: {SAVE}.")
 
 
 def _check_content(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -19,14 +18,14 @@ from harness.data.picture import Resize
 from harness.errors import UsageError
 from harness.models import probe
 from harness.models.architectures import image_size_of, is_architecture, published_resize
-from harness.models.kinds import READABLE, SAVE, check_kind, kind_of, without_arch
+from harness.models.kinds import READABLE, SAVE, check_kind, kind_of, unknown_model, without_arch
 from harness.models.normalisation import given_twice, with_normalisation
 from harness.models.onnx_answers import check_answers
 from harness.models.onnx_graph import read_onnx
 from harness.models.pt2 import read_pt2
 from harness.models.pt2_sizes import check_sizes
+from harness.models.shipped import cards, weights_file
 from harness.models.weights import network_from
-from harness.models.zoo import cards, weights_file
 
 Source = Literal["zoo", "safetensors", "pt2", "onnx"]
 Shape = tuple[int, int, int]
@@ -125,7 +124,7 @@ def _load(model: str, options: LoadOptions, normalize: str | None) -> Twin:
         network, _ = _safetensors(weights_file(model), stored)
         shape = cast(Shape, tuple(card["input_shape"]))
         return _finish(model, "zoo", card["arch"], network, weights_file(model), shape, classes, card)
-    read = _reader(model, path, found)
+    read = _reader(model, path)
     if arch is not None and kind_of(path) != ".safetensors":
         raise UsageError(f"--arch {arch} is for .safetensors weights; {path.name} describes its own network")
     card = card_beside(path, arch)
@@ -208,7 +207,7 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256("".join(map(sha256_file, (path, *beside))).encode()).hexdigest()
 
 
-def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, LoadOptions], tuple[nn.Module, Shape]]:
+def _reader(model: str, path: Path) -> Callable[[Path, LoadOptions], tuple[nn.Module, Shape]]:
     """The function that reads this kind of file.
 
     Raises:
@@ -222,10 +221,7 @@ def _reader(model: str, path: Path, zoo: dict[str, Any]) -> Callable[[Path, Load
             f"'{model}' is an architecture without weights. Expected its weights too: --model WEIGHTS.safetensors --arch {model}. "
             f"Without a file of weights: {SAVE}."
         )
-    near = difflib.get_close_matches(model, zoo, n=2, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    shipped = ", ".join(zoo) or "none in this installation"
-    raise UsageError(f"unknown model '{model}'.{hint} Zoo: {shipped}. Files: {', '.join(READERS)}. A network of your own: {SAVE}.")
+    raise unknown_model(model)
 
 
 def _safetensors(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:

@@ -14,7 +14,7 @@ from harness.compression import rate
 from harness.compression.compress import Request
 from harness.compression.table import METHODS
 from harness.errors import UsageError
-from harness.models import zoo
+from harness.models import shipped
 from harness.models.weights import read_weights
 from harness.reproduce.paper import Ours, Paper
 
@@ -85,7 +85,7 @@ def networks(folders: Sequence[Path]) -> list[Network]:
         if not folder.is_dir():
             raise UsageError(f"--networks {folder}: there is no such folder")
         try:
-            cards = zoo.cards(folder)
+            cards = shipped.cards(folder)
         except ValueError as error:
             raise UsageError(f"--networks {folder}: a card there is damaged: {error}") from error
         for name, card in cards.items():

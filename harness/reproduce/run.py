@@ -20,7 +20,7 @@ from harness.cards import nonzero
 from harness.data.dataset import Dataset
 from harness.data.load import load_data, stratified
 from harness.errors import UsageError
-from harness.models.zoo import WEIGHTS
+from harness.models.shipped import WEIGHTS
 from harness.records import AttackRecord, Gate
 from harness.reproduce import claims
 from harness.reproduce.arithmetic import faults

@@ -16,7 +16,7 @@ from harness.answers import Images, Logits
 from harness.attacks.target import ModuleTarget
 from harness.errors import UsageError
 from harness.models.load import Twin, load_twin
-from harness.models.zoo import cards
+from harness.models.shipped import cards
 from harness.sources import PARENT, simulated_name
 
 READ_HERE = (".onnx", ".pt2")  # files that the workstation itself can compute

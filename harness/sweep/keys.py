@@ -19,7 +19,7 @@ from harness.compression.compress import Request
 from harness.compression.recipe import load_recipe
 from harness.compression.table import find_method
 from harness.models.load import card_beside
-from harness.models.zoo import cards, weights_file
+from harness.models.shipped import cards, weights_file
 
 ROOTS = {"harness": Path(harness.__file__).parent, "export": Path(export.__file__).parent}
 ROOTS["devices"] = ROOTS["harness"].parent / "devices"

@@ -19,7 +19,7 @@ from devices.host.errors import DeviceError
 from export.errors import ExportError
 from harness.compression.compress import Request, compress
 from harness.errors import HarnessError
-from harness.models.zoo import cards
+from harness.models.shipped import cards
 from harness.records import RECORD
 from harness.settings import Settings
 from harness.spine import bench, resume

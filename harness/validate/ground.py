@@ -20,7 +20,7 @@ from harness.data.load import load_data, stratified
 from harness.errors import UsageError
 from harness.models.load import load_twin
 from harness.models.predictions import logits
-from harness.models.zoo import WEIGHTS
+from harness.models.shipped import WEIGHTS
 from harness.records import RECORD, RunRecord, Share, Step
 from harness.reproduce.evaluate import Bench, Evaluation, Loaded
 from harness.reproduce.networks import Network, networks

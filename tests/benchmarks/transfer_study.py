@@ -21,7 +21,7 @@ from machine import machine_line
 
 from harness.answers import TWIN
 from harness.audit.paired import Paired, pair
-from harness.models.zoo import cards
+from harness.models.shipped import cards
 from harness.records import Claim, RunRecord, Step
 from harness.sources import deciding
 from reports.run import Run

@@ -20,7 +20,8 @@ from torchvision import models
 from export.artefact import sha256_file
 from export.onnx import export_onnx
 from harness.errors import UsageError
-from harness.models import probe, zoo
+from harness.models import probe
+from harness.models import shipped as shipped_networks
 from harness.models.architectures import build, family, head_keys, image_size_of
 from harness.models.load import load_twin
 from harness.models.normalisation import parse_normalisation
@@ -81,17 +82,17 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     card = {"arch": "resnet8", "classes": 7, "input_shape": [3, 32, 32], "eps": "8/255"}
     for name in ("little", "card-alone"):
         (folder / f"{name}.json").write_text(json.dumps(card))
-    monkeypatch.setattr(zoo, "WEIGHTS", folder)
+    monkeypatch.setattr(shipped_networks, "WEIGHTS", folder)
     return card
 
 
 def test_a_zoo_name_loads_with_its_card(shipped: dict[str, Any]) -> None:
-    assert zoo.cards() == {"little": shipped}
+    assert shipped_networks.cards() == {"little": shipped}
     twin = load_twin("little")
     assert (twin.name, twin.source, twin.arch, twin.card) == ("little", "zoo", "resnet8", shipped)
 
 
-@pytest.mark.parametrize("name", sorted(zoo.cards()))
+@pytest.mark.parametrize("name", sorted(shipped_networks.cards()))
 def test_every_network_shipped_loads_and_is_what_its_card_says(name: str) -> None:
     twin = load_twin(name)
     assert (twin.sha256, twin.parameters, twin.macs) == tuple(twin.card[key] for key in ("sha256", "parameters", "macs"))

@@ -13,8 +13,8 @@ from harness.compression.count import weight_bits
 from harness.data.load import load_data
 from harness.models.load import Twin, load_twin
 from harness.models.predictions import logits
+from harness.models.shipped import WEIGHTS, cards
 from harness.models.variants import QuantizedReLU
-from harness.models.zoo import WEIGHTS, cards
 from reports.zoo import zoo_page
 
 pytestmark = pytest.mark.slow(55)

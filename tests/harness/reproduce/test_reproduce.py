@@ -19,7 +19,7 @@ from harness.compression.compress import Request, compress
 from harness.data.load import load_data
 from harness.errors import UsageError
 from harness.models.load import load_twin
-from harness.models.zoo import WEIGHTS
+from harness.models.shipped import WEIGHTS
 from harness.records import AttackRecord
 from harness.reproduce.claims import Attacked
 from harness.reproduce.evaluate import TEMPERED, Bench, Evaluation, Loaded, Tempered, digits

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.compression.compress import Request
-from harness.models.zoo import cards, weights_file
+from harness.models.shipped import cards, weights_file
 from harness.sweep import executors
 from harness.sweep.cache import Cache
 from harness.sweep.keys import ATTACKING, BENCHING, EVALUATING, ROOTS, TRAINING, Code, code, meaning, network_key, sources
