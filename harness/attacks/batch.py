@@ -91,8 +91,8 @@ def attack_batch(
         seeds: of each image's random start.
         wanted: bool (n,), the survivors of earlier attacks.
         panel: lets an image leave at the attack's checkpoints as soon as all of it is fooled.
-        first: images inside the ball, where the first run starts instead of at random; where that does not fool, a random start follows,
-            but of an attack that continues others.
+        first: images inside the ball, where an attack on nearly the same network left off: gone on from there with fewer steps
+            (`Attack.nearby`). Where that does not fool, the attack follows from random starts, but one that continues others.
         clean: what the module answers to `images`; None: it is asked.
 
     Raises:
@@ -131,7 +131,7 @@ def attack_batch(
 
             search = kind(form, x, y, (levels or 0) / 255, [seeds[i] for i in where[rows]], first=begin, look=look if best.judged else None)
             with frozen_eval(form):
-                attack.function(search)
+                (attack if start is None else attack.nearby()).function(search)
             for found in search.results():
                 best.offer(rows, found.cpu())
             near = best.right[rows] & (not attack.bounded or search.margin.cpu().numpy() < CLOSE * margin[where[rows]])

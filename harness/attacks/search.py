@@ -47,7 +47,7 @@ class Search:
         best: (all, c, h, w), the best iterate of every row of the batch; at first the clean image.
         margin: (all,), its margin; infinite before anything was asked.
         queries: int64 (all,), how often the module was asked about a version of the image.
-        warm: the next run starts at `first`.
+        warm: runs start at `first`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Search:
             module: float images (n, c, h, w) to logits (n, classes).
             images, labels, eps: as the attributes, all rows of the batch.
             seeds: of the random start of each row.
-            first: where the first run starts instead of at random, (n, c, h, w) inside the ball.
+            first: where runs start instead of at random, (n, c, h, w) inside the ball.
             look: see `Look`.
         """
         self.module, self.images, self.labels, self.eps = module, images, labels, eps
@@ -107,17 +107,17 @@ class Search:
     @property
     def warm(self) -> bool:
         """See the class."""
-        return self._first is not None and self._starts == 0
+        return self._first is not None
 
     def start(self, *, touching: bool = False) -> Tensor:
-        """Where a run begins, (n, c, h, w): `first` for the first one, else at random, uniform in the ball.
+        """Where a run begins, (n, c, h, w): at `first`, or without it at random, uniform in the ball.
 
         Args:
             touching: scale the random start so that its largest entry is `eps`, as Auto-PGD does.
         """
-        warm, self._starts = self.warm, self._starts + 1
-        if warm and self._first is not None:
+        if self._first is not None:
             return self._first[self.rows]
+        self._starts += 1
         shape = tuple(self.images.shape[1:])
         noise = torch.stack([_uniform(self.seeds[row], self._starts, shape) for row in self.rows.tolist()]).to(self.images.device)
         if touching:

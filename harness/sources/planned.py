@@ -37,6 +37,12 @@ class Planned:
     index: NDArray[np.int64] | None = None
     warm: tuple[str, ...] = ()
 
+    @property
+    def work(self) -> float:
+        """About how many steps an image costs that it cannot break."""
+        before = self.attack.nearby().steps if self.warm and not self.attack.continues else 0
+        return (before + self.attack.steps) * self.attack.runs
+
 
 @dataclass(frozen=True, eq=False)
 class Context:

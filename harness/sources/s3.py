@@ -1,7 +1,8 @@
 """S3: the same attacks on each quantized engine's own graph, read back into PyTorch with straight-through gradients.
 
-They begin where the attacks on the twin ended: the two graphs differ by a percent. Beyond tier `quick`, once more with the logits divided
-by a temperature, on the cross-entropy and on the margin of the probabilities: the logits of a quantized network can saturate both.
+They begin where the attacks on the twin ended, for a quarter of their steps, since the two graphs differ by a percent; then come whole
+runs from random starts. Beyond tier `quick`, once more with the logits divided by a temperature, on the cross-entropy and on the margin of
+the probabilities: the logits of a quantized network can saturate both.
 """
 
 from __future__ import annotations

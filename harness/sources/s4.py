@@ -1,7 +1,8 @@
 """S4: attacks on each engine itself, and on the twin with the same attacks, starts and budgets.
 
-First along gradients: the engine's own margin, and the gradient of its graph read back, or of the twin where it has no quantizers (BPDA).
-Beyond tier `quick`, also near the boundary between the clean image and the best failure of all before.
+First along gradients: the engine's own margin, and the gradient of its graph read back, or of the twin where it has no quantizers (BPDA),
+for a quarter of the steps from the best failure of all before, then whole from a random start. Beyond tier `quick`, also near the boundary
+between the clean image and that failure.
 Then by queries alone, so that nothing rests on those gradients: from scratch, and from the best failure of all before; where the run
 measures L2 distances, for these too.
 """

@@ -74,7 +74,7 @@ class Cascade:
         self.answers.begin(subject.test.labels, subject.index)
         self._ask_all(subject.test.sha256, subject.test.images)
         every = list(self._planned())
-        with whole("set", [planned.attack.steps * planned.attack.runs for planned in every]) as sets:
+        with whole("set", [planned.work for planned in every]) as sets:
             for planned in every:
                 self._make(planned)
                 sets.advance()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from fractions import Fraction
 from types import ModuleType
 
@@ -48,6 +49,24 @@ def test_images_that_bfloat16_leaves_near_the_boundary_are_attacked_again_in_flo
     else:
         assert len(calls) == 1, "a float32 form needs no second look"
     np.testing.assert_array_equal(made.right, made.attacked & judge(model, made.images, data.labels)[0])
+
+
+def test_where_an_earlier_attack_left_off_it_is_gone_on_from_with_fewer_steps_before_a_whole_random_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing can be won from the clean images with a gradient of zero: every image gets both runs. With `continues`, the first alone."""
+    model = linear_model(2)
+    data = linear_data(model, wrong=0)
+    calls: list[tuple[bool, int, bool]] = []
+
+    def spy(search: Search, *, steps: int) -> None:
+        begun = [search.start() for _ in range(2)]
+        calls.append((search.warm, steps, all(bool((x == search.images).all()) for x in begun)))
+
+    monkeypatch.setattr(pgd_module, "pgd", spy)
+    for attack in (resolve("pgd"), dataclasses.replace(resolve("pgd"), continues=True)):
+        attack_batch(model, model, data.images, data.labels, attack, 4, range(len(data)), np.ones(len(data), bool), first=data.images)
+    assert calls == [(True, 5, True), (False, 20, False), (True, 20, True)]
 
 
 def test_an_attack_that_returns_nonsense_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
