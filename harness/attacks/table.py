@@ -35,6 +35,7 @@ class Attack:
         path: `module:function`, imported at the first use; a module without a dot is one of this package.
         bf16: may work on a bfloat16 form of the module. Not where it measures distances to the boundary, or takes no gradient.
         access: what it needs of its target.
+        takes_start: begins its runs where the search says, and not where it chooses itself.
         continues: goes on where earlier sets left an image, and makes no random start after that.
         stops: does no more to an image once it fools, and nothing to one that the target has wrong.
         random: another seed finds something else.
@@ -51,6 +52,7 @@ class Attack:
     path: str
     bf16: bool = True
     access: Access = Access.GRADIENT
+    takes_start: bool = True
     continues: bool = False
     stops: bool = False
     random: bool = True
@@ -61,6 +63,11 @@ class Attack:
     def bounded(self) -> bool:
         """Whether the attack takes a radius."""
         return self.norm == "Linf"
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it may begin where an attack of the same radius, on nearly the same network, left off."""
+        return self.takes_start and self.bounded
 
     @property
     def function(self) -> AttackFunction:
@@ -110,7 +117,15 @@ ATTACKS: dict[str, Attack] = {
             bf16=False,
         ),
         Attack(
-            "fgsm", "foolbox", "Linf", 1, "eps", "one step along the gradient's sign", "harness.attacks.foolbox_attacks:fgsm", random=False
+            "fgsm",
+            "foolbox",
+            "Linf",
+            1,
+            "eps",
+            "one step along the gradient's sign",
+            "harness.attacks.foolbox_attacks:fgsm",
+            takes_start=False,
+            random=False,
         ),
         Attack(
             "bim",
@@ -120,6 +135,7 @@ ATTACKS: dict[str, Attack] = {
             "eps/5",
             "iterated FGSM from the clean image",
             "harness.attacks.foolbox_attacks:bim",
+            takes_start=False,
             random=False,
         ),
         Attack("pgd", "harness", "Linf", 20, "eps/4", "projected gradient descent, random start", "harness.attacks.pgd:pgd"),
@@ -141,6 +157,7 @@ ATTACKS: dict[str, Attack] = {
             "Carlini & Wagner",
             "harness.attacks.foolbox_attacks:cw_l2",
             bf16=False,
+            takes_start=False,
             random=False,
         ),
         Attack("apgd-ce", "harness", "Linf", 50, "adaptive, from 2 eps", "Auto-PGD, cross-entropy", "harness.attacks.apgd:apgd_ce"),
@@ -226,6 +243,7 @@ ATTACKS: dict[str, Attack] = {
             "harness.attacks.square:square_l2",
             bf16=False,
             access=Access.SCORES,
+            takes_start=False,
         ),
         Attack(
             "bisect",
@@ -249,6 +267,7 @@ ATTACKS: dict[str, Attack] = {
             "harness.attacks.autoattack:autoattack",
             bf16=False,
             stops=True,
+            takes_start=False,
         ),
         Attack(
             "hopskipjump",
@@ -261,6 +280,7 @@ ATTACKS: dict[str, Attack] = {
             bf16=False,
             access=Access.LABELS,
             stops=True,
+            takes_start=False,
         ),
     )
 }

@@ -38,9 +38,14 @@ class Planned:
     warm: tuple[str, ...] = ()
 
     @property
+    def goes_on(self) -> bool:
+        """Whether it begins where others left off: its attack must be able to."""
+        return bool(self.warm) and self.attack.can_go_on
+
+    @property
     def work(self) -> float:
         """About how many steps an image costs that it cannot break."""
-        before = self.attack.nearby().steps if self.warm and not self.attack.continues else 0
+        before = self.attack.nearby().steps if self.goes_on and not self.attack.continues else 0
         return (before + self.attack.steps) * self.attack.runs
 
 

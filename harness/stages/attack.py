@@ -164,7 +164,7 @@ class Cascade:
             made_on=planned.target.id,
             folder=self.folder / SETS,
             panel=panel,
-            first=self._warm(planned, index) if planned.warm and len(index) else None,
+            first=self._warm(planned, index) if planned.goes_on and len(index) else None,
             executor=self.executor if isinstance(planned.target, ModuleTarget) else None,
             forms=self._forms_of(planned.target),
         )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.access import Access
-from harness.attacks.batch import Panel
+from harness.attacks.batch import Panel, attack_batch
 from harness.attacks.clean import judge
 from harness.attacks.gradient import frozen_eval
 from harness.attacks.parts import load_set
@@ -121,6 +121,21 @@ def test_a_set_keeps_to_the_contract(attack: Attack, made: Made) -> None:
     np.testing.assert_array_equal(index, INDEX)
     np.testing.assert_array_equal(stored_labels, labels)
     assert [path.name for path in made.folder.iterdir()] == [Path(record.file).name], "parts were left behind"
+
+
+def test_its_entry_says_whether_it_begins_where_it_is_told(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not begin there would make a shorter search for nothing, and what it found by that be kept."""
+    model, data = subject()
+    told: list[bool] = []
+
+    def start(self: Search, *, touching: bool = False) -> Tensor:
+        told.append(True)
+        return self.images
+
+    monkeypatch.setattr(Search, "start", start)
+    few = slice(1, 4)
+    attack_batch(model, model, data.images[few], data.labels[few], attack, 8, range(3), np.ones(3, np.bool_), first=data.images[few])
+    assert bool(told) == attack.takes_start
 
 
 class Binarized(nn.Module):
