@@ -291,6 +291,16 @@ class EngineSession:
         arrays = {name: np.array(part, np.int64) for name, part in calls.parts.items()}
         return Calls(np.array(calls.ns, np.int64), np.array(calls.start_ns, np.int64), arrays)
 
+    def check_like(self, first: Hello) -> None:
+        """Refuse an engine that takes other images, or answers in another form, than it said when it was first opened.
+
+        Raises:
+            EngineError: `crashed`; the session is closed.
+        """
+        before, now = ((list(hello.shape), hello.classes, hello.output) for hello in (first, self.hello))
+        if before != now:
+            self._fail("crashed", f"opened again, it says that it takes {_form(self.hello)}; before it said {_form(first)}")
+
     def set_pool(self, images: Images) -> None:
         """The images that timed calls take in turn, uint8 (n, h, w, c)."""
         self._pool = images
@@ -443,7 +453,8 @@ class EngineSession:
         try:
             return step()
         except ClosedError as error:
-            before = self.hello.loaded.plan_sha256
+            first = self.hello
+            before = first.loaded.plan_sha256
             self._after_loss(error)
             self._connect()
             if (now := self.hello.loaded.plan_sha256) != before:
@@ -452,6 +463,7 @@ class EngineSession:
                     f"after a lost connection another plan runs ({now[:12]}…, {before[:12]}… before): its answers must not be mixed with "
                     f"those of the first. Run again; keep the plan on the device.",
                 )
+            self.check_like(first)
             try:
                 self._send_pool()
                 return step()
@@ -500,6 +512,12 @@ class EngineSession:
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.end() if wait else channel.end(0.0)
+
+
+def _form(hello: Hello) -> str:
+    """What an engine takes and gives, in words."""
+    height, width, channels = hello.shape
+    return f"images of {height}x{width}x{channels} and answers {hello.output} of {hello.classes} classes"
 
 
 def _how_it_ended(ended: Exit, error: str) -> str:

@@ -69,6 +69,7 @@ def _fresh(session: EngineSession, images: Images, timed: Sequence[int]) -> dict
 def _asked(session: EngineSession, images: Images, sizes: Sequence[int]) -> dict[int, Logits]:
     """The answers of a new session, by the images in a request; the last request is filled up. Raises EngineError."""
     with replace(session, batch=max(sizes), cost=Cost()) as fresh:
+        fresh.check_like(session.hello)
         found = {}
         for size in sizes:
             rows = np.arange(-(-len(images) // size) * size) % len(images)
