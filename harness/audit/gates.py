@@ -23,6 +23,7 @@ Logits = NDArray[np.floating]
 Margins = NDArray[np.floating]
 
 HALF = 0.5
+PROBABILITY_SUMS, PROBABILITY_END = 0.05, 0.02  # that rounding may move a row's sum by, and the end of a sigmoid that has saturated
 TINY = 1e-9  # of an image, in products of limits and counts
 DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
 NOT_TIMED = "nothing was timed"
@@ -234,10 +235,18 @@ def artefact_parity(engine: str, parity: Parity, *, given: bool = False) -> Gate
 
 
 def logits_not_probabilities(logits: Logits, engine: str | None = None) -> Gate:
-    """Softmax detected: every row, float (n, classes), is >= 0 and sums to 1. Log-probabilities pass: they are valid logits."""
-    sums = logits.sum(axis=1)
-    probabilities = bool(np.all(logits >= 0) and np.allclose(sums, 1, atol=1e-3))
-    return _gate("logits", not probabilities, f"rows sum to {sums.min():.3g} … {sums.max():.3g}, smallest value {logits.min():.3g}", engine)
+    """Probabilities detected, of float (n, classes). Log-probabilities pass: they are valid logits.
+
+    Of a softmax every row is >= 0 and sums to 1; in another unit (percent, bytes), or rounded, the rows sum nearly to one number, which a
+    single class of some row nearly has. Of a sigmoid for each class all lie in [0, 1], most of them at its ends.
+    """
+    low, high, sums = float(logits.min()), float(logits.max()), logits.sum(axis=1, dtype=np.float64)
+    whole = bool(np.allclose(sums, 1, atol=1e-3))
+    alike = float(sums.max() - sums.min()) <= PROBABILITY_SUMS * sums.mean() and high >= (1 - PROBABILITY_SUMS) * sums.mean()
+    ends = high <= 1 and float(np.mean((logits < PROBABILITY_END) | (logits > 1 - PROBABILITY_END))) > HALF
+    probabilities = bool(low >= 0 and high > 0 and (whole or alike or (ends and high > 1 - PROBABILITY_END)))
+    observed = f"rows sum to {sums.min():.3g} … {sums.max():.3g}, smallest value {low:.3g}" + f", largest {high:.3g}" * probabilities
+    return _gate("logits", not probabilities, observed, engine)
 
 
 def clean_parity(engine: str, labels: Labels, twin_clean: Labels, engine_clean: Labels) -> Gate:

@@ -361,8 +361,38 @@ def test_log_probabilities_are_logits() -> None:
     assert gates.logits_not_probabilities(np.log(softmax(LOGITS))).passed
 
 
-def test_logits_that_happen_to_sum_to_one_are_logits() -> None:
-    assert gates.logits_not_probabilities(LOGITS - LOGITS.mean(axis=1, keepdims=True) + 0.1).passed
+CENTRED = LOGITS - LOGITS.mean(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        CENTRED + np.float32(0.1),
+        CENTRED + np.float32(1000),
+        CENTRED[:, :2] - CENTRED[:, :2].mean(axis=1, keepdims=True) + np.float32(100),
+        np.maximum(LOGITS, 0),
+        0.5 + CENTRED / np.float32(2.1 * np.abs(CENTRED).max()),
+        np.zeros_like(LOGITS),
+    ],
+    ids=["sum to one", "sum to a constant", "two classes that do", "a ReLU at the end", "all in [0, 1], as a cosine", "all alike"],
+)
+def test_what_looks_like_probabilities_in_one_way_alone_are_logits(logits: np.ndarray) -> None:
+    assert gates.logits_not_probabilities(logits).passed
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        100 * softmax(5 * LOGITS),
+        np.round(255 * softmax(5 * LOGITS)),
+        np.round(softmax(5 * LOGITS), 2),
+        100 * np.eye(10)[LOGITS.argmax(1)],
+        1 / (1 + np.exp(-20 * LOGITS)),
+    ],
+    ids=["percent", "bytes", "rounded", "one class has all", "a sigmoid for each class"],
+)
+def test_probabilities_in_another_unit_or_rounded_are_no_logits(logits: np.ndarray) -> None:
+    assert gates.logits_not_probabilities(logits.astype(np.float32)).passed is False
 
 
 @pytest.mark.parametrize(
