@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, ValueInfoProto, inliner
 
 from export.checked import refuse_external_data
 from export.errors import ExportError
@@ -37,17 +37,23 @@ def macs(path: Path) -> int:
 
 
 def mac_nodes(path: Path) -> list[MacNode]:
-    """The same, node by node, in graph order. Reads standard operators, float or Q/DQ: an artefact, not onnxruntime's optimised graph.
+    """The same, node by node, in graph order, those of local functions too. A graph may hold none.
+
+    Reads standard operators, float or Q/DQ: an artefact, not onnxruntime's optimised graph.
 
     Raises:
         ExportError: the file cannot be read or run.
     """
     try:
         model = onnx.load(path, load_external_data=False)
+        if model.functions:
+            model = inliner.inline_local_functions(model)
     except Exception as error:
         raise ExportError(f"cannot read {path}: {first_line(error)}") from error
     refuse_external_data(model, path.name)
     nodes = [node for node in model.graph.node if node.op_type in WEIGHT]
+    if not nodes:
+        return []
     shapes = _shapes(model, {name for node in nodes for name in _sides(node)})
     producers = {name: node for node in model.graph.node for name in node.output}
     return [MacNode(node.name, _count(node, shapes), _initialisers(node.input[WEIGHT[node.op_type]], model, producers)) for node in nodes]

@@ -15,8 +15,9 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 
 from devices.worker.engines.tensorrt import PLANS
 from export.artefact import UNKNOWN, Artefact, load_artefact
-from export.checked import external_files, load_external_data, parse_onnx
+from export.checked import all_nodes, external_files, load_external_data, parse_onnx
 from export.errors import ExportError
+from export.evidence import INTEGER_KERNELS
 from export.flavours import write_file
 from export.identity import module_sha256
 from export.onnx import BATCH
@@ -31,7 +32,7 @@ from harness.settings import FILE, engine_name
 RUNTIMES = {".onnx": "onnxruntime", **dict.fromkeys(PLANS, "tensorrt"), ".pte": "executorch"}
 PTE_MARK = slice(4, 6), b"ET"  # of ExecuTorch's FlatBuffers schema: "ET12"
 CLOSED = "its graph cannot be read back from the file, so that it cannot be attacked through it (S3): its claim can fail, but not hold"
-INTEGER = frozenset({"ConvInteger", "MatMulInteger", "MatMulNBits", "QGemm", "QAttention", "QuantizeLinear", "DequantizeLinear"})
+INTEGER = INTEGER_KERNELS | {"MatMulNBits", "QuantizeLinear", "DequantizeLinear"}
 RECIPE = "Export the float model with a free batch (dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)) and quantize that."
 
 
@@ -41,8 +42,8 @@ def file_of(flavour: str) -> Path:
 
 
 def quantized_nodes(model: ModelProto) -> Counter[str]:
-    """The operators of a graph that compute in integers, or lead there and back, and how many there are of each."""
-    found = (node.op_type for node in model.graph.node)
+    """The operators that compute in integers, or lead there and back, and how many there are of each, in subgraphs and functions too."""
+    found = (node.op_type for body in (model.graph, *model.functions) for node in all_nodes(body))
     return Counter(name for name in found if name in INTEGER or name.startswith(("QLinear", "Dynamic")))
 
 

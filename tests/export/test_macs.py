@@ -83,3 +83,20 @@ def test_unreadable_file(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"not onnx")
     with pytest.raises(ExportError, match="cannot read"):
         macs(tmp_path / "bad.onnx")
+
+
+def test_a_graph_without_products_has_none(tmp_path: Path) -> None:
+    """Such as a classifier by distances: nothing is there to be counted, and nothing is wrong."""
+    path = one_layer(helper.make_node("Sub", ["images", "w"], ["logits"]), (3, 4, 4), (3, 4, 4), tmp_path / "distance.onnx")
+    assert mac_nodes(path) == []
+
+
+def test_products_in_a_local_function_count(tmp_path: Path) -> None:
+    product = helper.make_node("MatMul", ["x", "y"], ["z"], name="product")
+    function = helper.make_function("mine", "Net", ["x", "y"], ["z"], [product], [helper.make_opsetid("", 20)])
+    path = one_layer(helper.make_node("Net", ["images", "w"], ["logits"], domain="mine"), (4, 6), (6, 5), tmp_path / "function.onnx")
+    model = onnx.load(path)
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    onnx.save(model, path)
+    assert macs(path) == 4 * 6 * 5

@@ -23,7 +23,7 @@ from export.artefact import sha256_file
 from export.quiet import quiet
 from export.session import open_session, to_input
 from harness.errors import UntrustedError, UsageError
-from harness.models.engine_file import check_engine_file, take_in
+from harness.models.engine_file import check_engine_file, quantized_nodes, take_in
 from harness.models.load import Twin, load_twin
 from harness.records import RunRecord
 
@@ -217,6 +217,18 @@ def test_a_file_of_another_model_is_refused(made: Callable[[], onnx.ModelProto],
     onnx.save(made(), tmp_path / "other.onnx")
     with pytest.raises(UsageError, match=message):
         take_in(tmp_path / "other.onnx", twin, tmp_path / "artefacts")
+
+
+def test_quantizers_are_found_in_functions_and_branches_too() -> None:
+    """Else a quantized engine would be called float, and hold without an attack on its own graph."""
+    pair = [helper.make_node("QuantizeLinear", ["x", "s"], ["q"]), helper.make_node("DequantizeLinear", ["q", "s"], ["y"])]
+    function = helper.make_function("mine", "Net", ["x", "s"], ["y"], pair, [helper.make_opsetid("", 20)])
+    called = graph([helper.make_node("Net", ["x", "s"], ["y"], domain="mine")], ["n", 3, 16, 16], ["n", 4])
+    called.functions.append(function)
+    branch = helper.make_graph(pair, "branch", [], [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)])
+    chosen = graph([helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)], ["n", 3, 16, 16], ["n", 4])
+    assert quantized_nodes(called) == {"QuantizeLinear": 1, "DequantizeLinear": 1}
+    assert quantized_nodes(chosen) == {"QuantizeLinear": 2, "DequantizeLinear": 2}
 
 
 def test_a_folder_is_no_engine_file(tmp_path: Path) -> None:
