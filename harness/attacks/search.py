@@ -24,9 +24,12 @@ Look = Callable[["Search"], Tensor]
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """logit[y] - the largest other logit, per image: (n, classes) and (n,) -> (n,). Negative where the image fools."""
-    own = F.one_hot(labels, logits.shape[1]).bool()
-    return logits[own] - logits.masked_fill(own, -torch.inf).amax(1)
+    """logit[y] - the largest other logit, per image: (n, classes) and (n,) -> (n,). Negative where the image fools.
+
+    Finite for finite logits: the difference of two near the ends of their type is beyond it, and attacks multiply margins by 0.
+    """
+    own, ends = F.one_hot(labels, logits.shape[1]).bool(), torch.finfo(logits.dtype)
+    return (logits[own] - logits.masked_fill(own, -torch.inf).amax(1)).clamp(ends.min, ends.max)
 
 
 def image_seed(seed: int, attack: str, image: int) -> int:

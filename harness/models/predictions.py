@@ -27,8 +27,10 @@ def _classes(module: nn.Module, images: NDArray[np.uint8]) -> int:
 
 
 def margins(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """logit[y] - largest other logit, (n,): positive where the prediction is right."""
-    rows = np.arange(len(scores))
+    """logit[y] - largest other logit, (n,): positive where the prediction is right, and finite, see `attacks.search.margins`."""
+    rows, ends = np.arange(len(scores)), np.finfo(np.float32)
     others = scores.copy()
     others[rows, labels] = -np.inf
-    return np.asarray(scores[rows, labels] - others.max(axis=1), dtype=np.float32)
+    with np.errstate(over="ignore"):
+        margin = scores[rows, labels] - others.max(axis=1)
+    return np.asarray(margin.clip(ends.min, ends.max), dtype=np.float32)

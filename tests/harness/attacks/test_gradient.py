@@ -18,6 +18,7 @@ from harness.compute.placement import CPU, device
 from harness.compute.precision import native_bf16
 from harness.data.dataset import Dataset, to_tensor
 from harness.errors import UsageError
+from harness.models.predictions import margins as stored_margins
 
 
 def test_the_fast_form_answers_like_the_module(trained: tuple[nn.Module, Dataset]) -> None:
@@ -125,6 +126,15 @@ def test_held_puts_everything_back_after_an_error() -> None:
 def test_the_margin(rows: list[list[float]], label: int) -> None:
     found = margins(torch.tensor(rows), torch.full((len(rows),), label))
     assert found.tolist() == [float(np.float32(row[label]) - np.float32(max(row[:label] + row[label + 1 :]))) for row in rows]
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+def test_the_margin_of_finite_logits_is_finite(kind: torch.dtype) -> None:
+    end = torch.finfo(kind).max
+    found = margins(torch.tensor([[end, -end, -end], [-end, end, 0.0]], dtype=kind), torch.tensor([0, 0]))
+    assert found.tolist() == [end, -end]
+    if kind is torch.float32:
+        assert stored_margins(np.array([[end, -end, -end], [-end, end, 0.0]], np.float32), np.array([0, 0])).tolist() == [end, -end]
 
 
 def test_a_search_keeps_the_iterate_with_the_smallest_margin() -> None:

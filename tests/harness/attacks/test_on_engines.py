@@ -266,3 +266,21 @@ def test_labels_come_out_on_top_of_the_guides_logits() -> None:
     assert torch.equal(found[0], guided[0])
     assert found[1, 1] > 3.0 and found[1, 1] == pytest.approx(3.0, abs=0.01)
     assert found[2, 0] == pytest.approx(2.0, abs=0.01) and guided[2, 0] == -50.0
+
+
+class Extreme(nn.Module):
+    """A model whose logits are all at the ends of float32, as of an engine that saturates: their differences lie beyond."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of the same classes."""
+        return (1e45 * self.model(x).double()).clamp(-3.4e38, 3.4e38).float()
+
+
+def test_logits_at_the_ends_of_their_type_are_attacked_by_queries(tmp_path: Path) -> None:
+    model, data, robust = subject()
+    right, _ = attack(ModuleTarget(Extreme(model)), data, "square-20", tmp_path / "sets")
+    assert right[robust].all() and not right.all()
