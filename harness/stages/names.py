@@ -14,6 +14,7 @@ from devices.host.transports import SSH
 from devices.host.transports.openssh import check_host
 from export.flavours import FLAVOURS
 from harness import plugins
+from harness.answers import TWIN
 from harness.attacks.executors import check_executor
 from harness.attacks.table import ALIASES, Attack, resolve
 from harness.data.load import check_data
@@ -21,7 +22,7 @@ from harness.errors import UsageError, unknown
 from harness.measurement.simulation import check_simulated, is_simulated
 from harness.models.kinds import check_arch, check_kind
 from harness.settings import FILE, OWN, Settings, check_numbers, engine_name, is_own
-from harness.sources import find_source
+from harness.sources import PARENT, find_source, graph_name, simulated_name
 
 ADAPTIVE_STEPS = ("apgd-ce", "apgd-dlr", "apgd-t")
 
@@ -57,6 +58,12 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     names = Counter(map(engine_name, dict.fromkeys(settings.flavour_names)))
     if twice := [name for name, count in names.items() if count > 1]:
         raise UsageError(f"two engines would be called {twice[0]}; give the files other names")
+    rows = {TWIN, PARENT, *map(graph_name, names), *map(simulated_name, names)}
+    if taken := [name for name in names if name in rows]:
+        raise UsageError(
+            f"an engine would be called {taken[0]}, and so is another model of this run, whose answers would be mixed with the engine's; "
+            "give it another name"
+        )
     for source in settings.sources:
         find_source(source)
     attacks = {attack.name: attack for attack in (for_tier(name, settings) for name in settings.attack_names)}
