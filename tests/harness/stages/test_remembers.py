@@ -1,0 +1,44 @@
+"""Whether a user's own engine remembers answers is told from the time of its requests, whichever comes after which."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from quick_engines import silent
+
+from devices.host.station import own_engine
+from harness.limits import LIMITS
+from harness.stages.measure import _remembers
+
+# Images of 2x2x1 and 3 classes. A request takes 2 ms longer where the condition holds: `turn` counts requests, `known` says that the image
+# was shown before.
+ENGINE = """
+import json, sys, time
+say = lambda message: (sys.stdout.buffer.write(message), sys.stdout.buffer.flush())
+say(json.dumps({"protocol": 1, "name": "m", "version": "1", "shape": [2, 2, 1], "classes": 3, "output": "logits"}).encode() + b"\\n")
+turn, seen = 0, set()
+while (line := sys.stdin.buffer.readline()) and (request := json.loads(line))["op"] != "close":
+    image = sys.stdin.buffer.read(4 * request["n"])
+    known = image in seen
+    seen.add(image)
+    time.sleep(0.002 * (CONDITION))
+    turn += 1
+    say(json.dumps({"n": request["n"]}).encode() + b"\\n" + bytes(12 * request["n"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("condition", "remembers"),
+    [("turn % 2", False), ("not turn % 2", False), ("not known", True)],
+    ids=["every second request is slow", "every second one is quick", "what is new is slow"],
+)
+def test_only_an_engine_that_remembers_is_quicker_where_it_is_asked_again(condition: str, remembers: bool, tmp_path: Path) -> None:
+    (tmp_path / "engine.py").write_text(ENGINE.replace("CONDITION", condition))
+    pool = np.random.default_rng(0).integers(0, 256, (9, 2, 2, 1), np.uint8)
+    with own_engine("mine", [sys.executable, str(tmp_path / "engine.py")], silent) as session:
+        session.logits(pool[:1])
+        session.logits(pool[:1])
+        assert (_remembers(session, pool) < LIMITS.repeated_speed) is remembers
