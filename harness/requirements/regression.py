@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-from harness.answers import Right
+from harness.answers import Column, Right
 from harness.audit.statistics import welch_bounds
 from harness.errors import UntrustedError, UsageError, unknown
 from harness.records import EngineRecord, Outcome, Qualification, Requirement
@@ -215,10 +215,36 @@ def _robust(both: Both) -> Reading:
     eps = Fraction(str(radii[0]))
 
     def worst(question: Question) -> Right:
-        matrix, name = question.run.matrix, question.its.name
-        return matrix.worst_case(name, deciding(matrix.columns, name, eps))
+        return question.run.matrix.worst_case(question.its.name, _sets(question, eps))
 
-    return _lost(both, worst, "attacked")
+    reading = _lost(both, worst, "attacked")
+    if reading.value is None:
+        return reading
+    before, after = ({_title(column) for column in _sets(question, eps)} for question in (both.before, both.after))
+    return _as_attacked(reading, gone=sorted(before - after), new=sorted(after - before))
+
+
+def _sets(question: Question, eps: Fraction) -> list[Column]:
+    return deciding(question.run.matrix.columns, question.its.name, eps)
+
+
+def _title(column: Column) -> str:
+    return f"{column.record.source} {column.record.name} on {column.record.target} at {column.eps}"
+
+
+def _as_attacked(reading: Reading, *, gone: Sequence[str], new: Sequence[str]) -> Reading:
+    """Fewer attacks leave more images right and more attacks fewer: without those of before nothing passes, and with others nothing fails."""
+    if reading.bounds is None or not (gone or new):
+        return reading
+    both_sides = reading.bounds
+
+    def bounds(confidence: float) -> Bounds:
+        low, high = both_sides(confidence)
+        return (None if new else low, None if gone else high)
+
+    parts = (("lacks attacks of the first", gone), ("has others than the first", new))
+    said = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
+    return replace(reading, bounds=bounds, more=None, reason=f"The later run {said}. Run both with the same attacks, sources and tier.")
 
 
 def _lost(both: Both, right: Callable[[Question], Right], what: str) -> Reading:

@@ -131,6 +131,26 @@ def test_accuracy_is_paired_image_by_image(sets, before, tmp_path):
     assert row.interval == pytest.approx((plain[0], shared[1]))
 
 
+def without_attacks(folder: Path) -> None:
+    """Of the sets that count for the engine only the first is left."""
+    record = RunRecord.load(folder)
+    kept = [a for a in record.attacks if a.source == "S1"][:1]
+    assert len(kept) < len([a for a in record.attacks if a.source in ("S1", "S3")])
+    record.model_copy(update={"attacks": kept}).save(folder)
+
+
+def test_a_run_with_fewer_attacks_is_not_shown_to_be_as_robust_nor_one_with_more_to_be_worse(before, tmp_path):
+    after = later(before, tmp_path, without_attacks)
+    (fewer,) = rows(before, after, "robust:2pt")
+    assert fewer.outcome == Outcome.INCONCLUSIVE and fewer.interval[1] is None and "lacks attacks of the first: S" in fewer.reason
+    assert command(before, after, "--fail-on", "robust:2pt") == 3
+    worse_answers(before_again := later(before, tmp_path / "more", lambda _: None), 0.1, "robust")
+    (more,) = rows(after, before_again, "robust:2pt")
+    assert more.outcome == Outcome.INCONCLUSIVE and more.interval[0] is None and "has others than the first: S" in more.reason
+    worse_answers(after, 0.5, "robust")
+    assert rows(before, after, "robust:2pt")[0].outcome == Outcome.FAIL  # lost more under less
+
+
 def n(sets: str, run: Path) -> int:
     data = RunRecord.load(run).data
     return data.n_clean if sets == "clean" else data.n
