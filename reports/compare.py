@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.records import DeviceRecord, EngineRecord, Qualification, Requirement, RunRecord, Step
 from reports.elements import Cell, Section, Table, table
-from reports.format import NONE, WITHHELD, clean, count, estimated, milliseconds, points, several, size
+from reports.format import NONE, WITHHELD, allowed, clean, count, estimated, milliseconds, points, several, size
 from reports.html import page
 from reports.markdown import document
 from reports.run import Run
@@ -146,7 +146,7 @@ def _question(record: RunRecord) -> dict[str, frozenset[str]]:
     """What the claims of a run rest on. Of the attacks those on the twin, which every flavour has."""
     return {
         "radius": frozenset(claim.eps_exact for claim in record.claims),
-        "margin": frozenset(points(claim.margin).lstrip("+") for claim in record.claims),
+        "margin": frozenset(allowed(claim.margin) for claim in record.claims),
         "attacks": frozenset(f"{one.source} {one.name}" for one in record.attacks if one.target == TWIN and one.source not in NO_ATTACK),
     }
 
@@ -164,8 +164,8 @@ def _verdicts(runs: Mapping[str, Run]) -> Table:
             claim.eps_exact,
             estimated(claim.twin_robust),
             estimated(claim.engine_robust),
-            points(claim.gap),
-            NONE if claim.lower is None else f"[{points(claim.lower)}, {points(claim.upper)}]",
+            points(claim.gap, claim.margin),
+            NONE if claim.lower is None else f"[{points(claim.lower, claim.margin)}, {points(claim.upper, claim.margin)}]",
             count(claim.n),
         )
         for name, run in runs.items()

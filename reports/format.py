@@ -46,12 +46,17 @@ def counted(share: Share | None) -> str:
     return NONE if share is None else f"{estimate(share.accuracy, share.ci95)}, n = {share.n:,}"
 
 
-def points(share: float | None) -> str:
-    """A difference of two shares in percentage points, with its sign: 0.012 -> `+1.2`."""
+def points(share: float | None, margin: float | None = None) -> str:
+    """A difference of two shares in percentage points, with its sign: 0.012 -> `+1.2`.
+
+    Beside a `margin` to one decimal, or to as many, up to three, as keep it on its own side of zero and of the margin: 0.0204 -> `+2.04`.
+    """
     if share is None:
         return NONE
-    text = f"{100 * share:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+    edges = [] if margin is None else [edge for edge in (0.0, margin) if edge != share]
+    digits = next((d for d in (1, 2, 3) if all(round(100 * share, d) != round(100 * edge, d) for edge in edges)), 3)
+    text = f"{100 * share:+.{digits}f}"
+    return text[1:] if not float(text) else text.replace("-", "−")
 
 
 def allowed(share: float) -> str:
@@ -60,14 +65,15 @@ def allowed(share: float) -> str:
     return text[:-1] if text.endswith("0") else text
 
 
-def significant(value: float | None) -> str:
-    """Three significant digits, never in exponent form: 0.4368 -> `0.437`, 1234 -> `1,230`."""
+def significant(value: float | None, finer: int = 0) -> str:
+    """Three significant digits, never in exponent form: 0.4368 -> `0.437`, 1234 -> `1,230`. `finer`: so many digits more."""
     if value is None:
         return NONE
-    rounded = float(f"{value:.3g}")
+    digits = 3 + finer
+    rounded = float(f"{value:.{digits}g}")
     if abs(rounded) >= 100:
-        return f"{rounded:,.0f}"
-    return f"{rounded:#.3g}" if abs(rounded) >= 1e-3 or rounded == 0 else f"{rounded:.3g}"
+        return f"{rounded:,.{max(digits - len(str(int(abs(rounded)))), 0)}f}"
+    return f"{rounded:#.{digits}g}" if abs(rounded) >= 1e-3 or rounded == 0 else f"{rounded:.{digits}g}"
 
 
 def milliseconds(value: float | None) -> str:
@@ -75,8 +81,8 @@ def milliseconds(value: float | None) -> str:
     return NONE if value is None else f"{significant(value)} ms"
 
 
-def size(count: int | None) -> str:
-    """Bytes for people, in powers of 1024: 2,900,000 -> `2.77 MiB`."""
+def size(count: int | None, finer: int = 0) -> str:
+    """Bytes for people, in powers of 1024: 2,900,000 -> `2.77 MiB`. `finer`: as of `significant`."""
     if count is None:
         return NONE
     value, unit = float(count), "B"
@@ -84,7 +90,7 @@ def size(count: int | None) -> str:
         if value < 1024:
             break
         value, unit = value / 1024, larger
-    return f"{count} B" if unit == "B" else f"{significant(value)} {unit}"
+    return f"{count} B" if unit == "B" else f"{significant(value, finer)} {unit}"
 
 
 def count(value: int | None) -> str:
@@ -92,30 +98,30 @@ def count(value: int | None) -> str:
     return NONE if value is None else f"{value:,}"
 
 
-def _short(value: float, unit: str) -> str:
+def _short(value: float, unit: str, finer: int) -> str:
     """Two decimals at most: 0.0156 -> `1.56`."""
-    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    text = f"{value:.{2 + finer}f}".rstrip("0").rstrip(".")
     text = "0" if text == "-0" else text
     return f"{text} {unit.removesuffix('s') if text == '1' else unit}".replace("-", "−")
 
 
-# Unit of a figure in the record -> how people read it.
-FIGURES: dict[str, Callable[[Any], str]] = {
-    "ms": milliseconds,
-    "B": lambda value: size(round(value)),
-    "images/s": lambda value: f"{significant(value)} images/s",
-    "mJ": lambda value: f"{significant(value)} mJ",
-    "share": lambda value: _short(100 * value, "%"),
-    "points": lambda value: _short(100 * value, "points"),
-    "count": lambda value: count(round(value)),
-    "names": lambda value: ", ".join(value) or "none",
-    "truth": lambda value: "yes" if value else "no",
+# Unit of a figure in the record -> how people read it; the second argument: how many digits more than usual.
+FIGURES: dict[str, Callable[[Any, int], str]] = {
+    "ms": lambda value, finer: f"{significant(value, finer)} ms",
+    "B": lambda value, finer: size(round(value), finer),
+    "images/s": lambda value, finer: f"{significant(value, finer)} images/s",
+    "mJ": lambda value, finer: f"{significant(value, finer)} mJ",
+    "share": lambda value, finer: _short(100 * value, "%", finer),
+    "points": lambda value, finer: _short(100 * value, "points", finer),
+    "count": lambda value, _: count(round(value)),
+    "names": lambda value, _: ", ".join(value) or "none",
+    "truth": lambda value, _: "yes" if value else "no",
 }
 
 
-def figure(value: float | Sequence[str] | bool | None, unit: str) -> str:
-    """A figure of the record in a unit of `FIGURES`; nothing known is a dash."""
-    return NONE if value is None else FIGURES[unit](value)
+def figure(value: float | Sequence[str] | bool | None, unit: str, finer: int = 0) -> str:
+    """A figure of the record in a unit of `FIGURES`, with so many digits more than usual; nothing known is a dash."""
+    return NONE if value is None else FIGURES[unit](value, finer)
 
 
 def several(number: int, noun: str) -> str:

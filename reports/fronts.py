@@ -60,8 +60,8 @@ def _table(front: Front) -> Table:
                 point.name,
                 significant(point.cost),
                 estimate(point.robust.accuracy, point.robust.ci95),
-                points(point.given_up),
-                points(point.given_up_at_most),
+                points(point.given_up, front.delta),
+                points(point.given_up_at_most, front.delta),
                 f"{point.robust.n:,}",
                 Cell(kind(point, front), TONES[kind(point, front)]),
             )

@@ -33,7 +33,7 @@ DEPTH = ("*", "*/*")  # a run lies in the folder, or a device's run in that of i
 
 
 class Value(NamedTuple):
-    """A figure of one run: `figure` None where it does not count, for the reason `why`; `low` and `high` are its 95 % interval."""
+    """A figure of one run: `figure` None where it does not count, for the reason `why`; `low` and `high` are its interval."""
 
     figure: float | None
     low: float | None = None
@@ -51,6 +51,7 @@ class Metric:
         less: whether less is better.
         text: a figure as text.
         values: a record -> what each figure is of, and the figure.
+        interval: what `low` and `high` of its values are.
         noise: the share by which a figure without an interval differs from run to run for no reason; runs are not timed in turns.
     """
 
@@ -59,6 +60,7 @@ class Metric:
     less: bool
     text: Callable[[float | None], str]
     values: Callable[[RunRecord], Iterator[tuple[str, Value]]]
+    interval: str = "95 % interval"
     noise: float = 0.0
 
 
@@ -126,7 +128,7 @@ def _failed(engine: EngineRecord) -> str:
 
 METRICS: dict[str, Metric] = {
     "robust": Metric("Robust accuracy of the engine, worst case", "%", False, percent, _robust),
-    "gap": Metric("Twin less engine, worst case", "points", True, points, _gap),
+    "gap": Metric("Twin less engine, worst case", "points", True, points, _gap, interval="one-sided 95 % bounds"),
     "clean": Metric("Accuracy on clean images", "%", False, percent, _clean),
     "latency": Metric("Median latency", "ms", True, significant, _latency, noise=0.1),
     "memory": Metric("Peak memory", "MiB", True, significant, _memory, noise=0.05),
@@ -268,7 +270,7 @@ def _table(series: Series, metric: Metric) -> Table:
         for (name, created, value), step in zip(series.runs, ["", *_steps(series, metric)], strict=True)
     ]
     return table(
-        f"{series.subject}: {series.about}", ("Run", "Made", f"Value, {metric.unit}", "95 % interval", "Change"), rows, numbers=(2, 3, 4)
+        f"{series.subject}: {series.about}", ("Run", "Made", f"Value, {metric.unit}", metric.interval, "Change"), rows, numbers=(2, 3, 4)
     )
 
 
@@ -293,7 +295,7 @@ def _figure(series: Series, metric: Metric) -> Figure | None:
     if len(places) < 2:
         return None
     scale = 100 if metric.unit in SHARES else 1
-    caption = f"{series.subject}: {series.about}. Runs from the oldest to the latest, evenly spaced; bars are 95 % intervals."
+    caption = f"{series.subject}: {series.about}. Runs from the oldest to the latest, evenly spaced; bars: {metric.interval}."
     text = "; ".join(f"{clean(series.runs[place][0])}: {metric.text(value.figure)}" for place, value in places)
 
     def draw(axes: Axes) -> None:

@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.records import Claim, EngineRecord, Outcome, RunRecord, Verdict
-from reports.format import NONE, WITHHELD, allowed, clean, count, figure, milliseconds, percent, points, significant, size
+from reports.format import NONE, WITHHELD, allowed, clean, count, milliseconds, percent, points, significant, size
 from reports.naming import brief, named
-from reports.sections.requirements import OUTCOMES, bounds, counts, limit, worst
+from reports.sections.requirements import OUTCOMES, bounds, counts, limit, reading, worst
 from reports.sections.roofline import told
 from reports.sections.telemetry import INVALID
 from reports.sections.verdict import TONES, called, caveat, headline, more_images
@@ -67,7 +67,7 @@ def _requirements(record: RunRecord) -> Table:
     several = len({row.engine for row in record.requirements if row.engine}) > 1
     for row in record.requirements:
         engine = f" ({brief(clean(row.engine))})" if row.engine and several else ""
-        figures = (f"{clean(row.name)}{engine}", clean(limit(row)), clean(figure(row.observed, row.unit)), clean(bounds(row)))
+        figures = (f"{clean(row.name)}{engine}", clean(limit(row)), clean(reading(row)), clean(bounds(row)))
         result.add_row(*map(Text, figures), Text(row.outcome, style=STYLES[OUTCOMES[row.outcome]]))
     return result
 
@@ -152,13 +152,13 @@ def _claims(record: RunRecord) -> Table:
 
 
 def _claim(claim: Claim) -> list[Text]:
-    bounds = NONE if claim.lower is None else f"[{points(claim.lower)}, {points(claim.upper)}]"
+    bounds = NONE if claim.lower is None else f"[{points(claim.lower, claim.margin)}, {points(claim.upper, claim.margin)}]"
     figures = [
         brief(called(claim)),
         claim.eps_exact,
         percent(claim.twin_robust.accuracy if claim.twin_robust else None),
         percent(claim.engine_robust.accuracy if claim.engine_robust else None),
-        points(claim.gap),
+        points(claim.gap, claim.margin),
         bounds,
         allowed(claim.margin),
         count(claim.n),

@@ -233,7 +233,7 @@ def _title(column: Column) -> str:
 
 
 def _as_attacked(reading: Reading, *, gone: Sequence[str], new: Sequence[str]) -> Reading:
-    """Fewer attacks leave more images right and more attacks fewer: without those of before nothing passes, and with others nothing fails."""
+    """Fewer attacks leave more images right, more leave fewer: without those of before nothing passes, with others nothing fails."""
     if reading.bounds is None or not (gone or new):
         return reading
     both_sides = reading.bounds

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from harness.audit.metrics import Right
 from harness.audit.paired import pair
 from harness.sweep.record import Axis, Front, Point
+from reports.format import points
 
 RULE = (
     "Of the candidates whose robust accuracy is less than {delta:g} points below that of the most robust one (paired on the same images, "
@@ -45,7 +46,7 @@ def recommend(candidates: Sequence[Candidate], axis: Axis, what: str, unit: str,
     gaps = {c.name: pair(best.right, c.right, delta) for c in candidates}
     allowed = [c for c in candidates if c is best or gaps[c.name].upper < delta]
     chosen = min(allowed, key=lambda c: (c.cost, -int(c.right.sum()), c.name))
-    points = [
+    places = [
         Point(
             name=c.name,
             cost=c.cost,
@@ -57,16 +58,17 @@ def recommend(candidates: Sequence[Candidate], axis: Axis, what: str, unit: str,
         for c in sorted(candidates, key=lambda c: (c.cost, c.name))
     ]
     found = gaps[chosen.name]
+    gap, upper = (points(value, delta).removeprefix("+") for value in (found.gap, found.upper))
     cheaper = any(c.cost < best.cost for c in candidates)
     reason = (
         f"{chosen.name} is the most robust of {len(candidates)} candidates, and "
         + (f"no cheaper one is shown to be within {100 * delta:g} points." if cheaper else "none is cheaper.")
         if chosen is best
         else f"{chosen.name} needs {best.cost / chosen.cost:.3g} times less than {best.name}, the most robust, and gives up "
-        f"{100 * found.gap:.1f} points, at most {100 * found.upper:.1f} with 95 % confidence (n = {found.n:,})."
+        f"{gap} points, at most {upper} with 95 % confidence (n = {found.n:,})."
     )
     rule = RULE.format(delta=100 * delta)
-    return Front(axis=axis, eps=eps, unit=unit, what=what, delta=delta, points=points, recommended=chosen.name, rule=rule, reason=reason)
+    return Front(axis=axis, eps=eps, unit=unit, what=what, delta=delta, points=places, recommended=chosen.name, rule=rule, reason=reason)
 
 
 def dominates(one: Candidate, other: Candidate) -> bool:

@@ -46,8 +46,8 @@ def _claims(record: RunRecord) -> list[dict[str, str]]:
             "ε": claim.eps_exact,
             "Twin": estimated(claim.twin_robust),
             "Engine, robust": estimated(claim.engine_robust),
-            "Gap": points(claim.gap),
-            "Bounds": NONE if claim.lower is None else f"[{points(claim.lower)}, {points(claim.upper)}]",
+            "Gap": points(claim.gap, claim.margin),
+            "Bounds": NONE if claim.lower is None else f"[{points(claim.lower, claim.margin)}, {points(claim.upper, claim.margin)}]",
             "n": f"{claim.n:,}",
             "Verdict": str(claim.verdict),
         }

@@ -50,5 +50,5 @@ def _decided(record: RunRecord) -> Table:
 
 def gap(claim: Claim) -> str:
     """The gap with its bounds: `+1.6 [−0.3, +4.1]`."""
-    bounds = "" if claim.lower is None else f" [{points(claim.lower)}, {points(claim.upper)}]"
-    return points(claim.gap) + bounds
+    bounds = "" if claim.lower is None else f" [{points(claim.lower, claim.margin)}, {points(claim.upper, claim.margin)}]"
+    return points(claim.gap, claim.margin) + bounds

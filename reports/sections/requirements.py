@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ from reports.run import Run
 OUTCOMES: dict[Outcome, Tone] = {Outcome.PASS: "good", Outcome.FAIL: "bad", Outcome.INCONCLUSIVE: "warn", Outcome.NOT_MEASURED: "warn"}
 WORST_FIRST = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.NOT_MEASURED, Outcome.PASS)
 MOST_ROWS = 10
+MOST_DIGITS = 5  # more than usual
+ROUNDING = 1e-4  # of a limit, which 120 MB in MiB would else have without end
 SIDES = {"at_most": "at most {}", "at_least": "at least {}", "all_of": "all of {}", "may_fail": "may fail: {}", "real": "{}"}
 
 
@@ -47,8 +50,7 @@ def rows_tables(title: str, requirements: Sequence[Requirement], qualification: 
 
 def _table(title: str, requirements: Sequence[Requirement], note: str) -> Table:
     rows = [
-        (row.name, _whose(row), Cell(row.outcome, OUTCOMES[row.outcome]), limit(row), figure(row.observed, row.unit), bounds(row))
-        for row in requirements
+        (row.name, _whose(row), Cell(row.outcome, OUTCOMES[row.outcome]), limit(row), reading(row), bounds(row)) for row in requirements
     ]
     return table(title, ("Requirement", "Of", "Result", "Limit", "Observed", "Bounds"), rows, numbers=(4, 5), note=note)
 
@@ -73,21 +75,44 @@ def rule(qualification: Qualification) -> str:
 
 
 def limit(row: Requirement) -> str:
-    """The limit in words: `at most 20.0 ms`."""
-    return SIDES[row.side].format(figure(row.limit, row.unit))
+    """The limit in words, as it was asked for: `at most 20.0 ms`."""
+    return SIDES[row.side].format(figure(row.limit, row.unit, _finer(row)))
+
+
+def reading(row: Requirement) -> str:
+    """The figure alone."""
+    return figure(row.observed, row.unit, _finer(row))
 
 
 def observed(row: Requirement) -> str:
     """The figure, with its bounds where it has some."""
-    return f"{figure(row.observed, row.unit)} {bounds(row)}".removesuffix(f" {NONE}")
+    return f"{reading(row)} {bounds(row)}".removesuffix(f" {NONE}")
 
 
 def bounds(row: Requirement) -> str:
     """Its interval, the unit told once: `[16.5, 24.4] ms`; a bound that too few values have is a dash."""
     if row.interval is None:
         return NONE
-    texts = [figure(bound, row.unit).partition(" ") for bound in row.interval]
+    texts = [figure(bound, row.unit, _finer(row)).partition(" ") for bound in row.interval]
     return f"[{', '.join(number for number, _, _ in texts)}] {max((unit for _, _, unit in texts), key=len)}".rstrip()
+
+
+def _finer(row: Requirement) -> int:
+    """How many digits more a row needs: its limit is to be read as it was asked for, and nothing else as equal to it that is not."""
+    if not isinstance(row.limit, float) or row.unit == "count":
+        return 0
+    others = [value for value in (row.observed, *(row.interval or ())) if isinstance(value, float) and value != row.limit]
+    exact = _number(figure(row.limit, row.unit, MOST_DIGITS))
+    for finer in range(MOST_DIGITS):
+        text = figure(row.limit, row.unit, finer)
+        as_asked = math.isclose(_number(text), exact, rel_tol=ROUNDING)
+        if as_asked and all(figure(value, row.unit, finer) != text for value in others):
+            return finer
+    return MOST_DIGITS
+
+
+def _number(text: str) -> float:
+    return float(text.partition(" ")[0].replace(",", "").replace("−", "-"))
 
 
 def counts(rows: Sequence[Requirement]) -> str:

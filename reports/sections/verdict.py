@@ -117,11 +117,11 @@ def in_words(claim: Claim) -> str:
     """The figures of a claim as one sentence."""
     if claim.twin_robust is None or claim.engine_robust is None or claim.gap is None:
         return f"{claim.engine} at {claim.eps_exact}: {claim.reason}"
-    bounds = "" if claim.lower is None else f" (95 % bounds {points(claim.lower)} and {points(claim.upper)})"
+    bounds = "" if claim.lower is None else f" (95 % bounds {points(claim.lower, claim.margin)} and {points(claim.upper, claim.margin)})"
     return (
         f"{claim.engine} at {claim.eps_exact}: under the strongest attack on each image "
         f"the twin keeps {percent(claim.twin_robust.accuracy)} and the engine {percent(claim.engine_robust.accuracy)}. "
-        f"The gap is {points(claim.gap)} points{bounds}; {allowed(claim.margin)} are allowed. n = {claim.n:,}."
+        f"The gap is {points(claim.gap, claim.margin)} points{bounds}; {allowed(claim.margin)} are allowed. n = {claim.n:,}."
     )
 
 

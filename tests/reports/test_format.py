@@ -114,3 +114,14 @@ def test_a_class_without_a_name_is_numbered():
 )
 def test_a_figure_is_written_in_its_unit(value, unit, text):
     assert written.figure(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "margin", "text"),
+    [
+        (0.0204, 0.02, "+2.04"), (0.02, 0.02, "+2.0"), (0.0196, 0.02, "+1.96"), (0.012, 0.02, "+1.2"), (0.019996, 0.02, "+2.000"),
+        (0.0004, 0.02, "+0.04"), (-0.0004, 0.02, "−0.04"), (0.0, 0.02, "0.0"), (0.0204, None, "+2.0"),
+    ],
+)  # fmt: skip
+def test_points_are_as_fine_as_keeps_them_on_their_side_of_zero_and_of_a_margin(share, margin, text):
+    assert written.points(share, margin) == text

@@ -141,6 +141,11 @@ def test_the_page_has_a_figure_for_each_line_that_says_its_values(runs, tmp_path
     assert 'aria-label="Median latency. ' in page and "<script" not in page
 
 
+def test_the_bounds_of_a_gap_are_not_called_a_95_percent_interval(runs):
+    gap, robust = (to_text(runs, [name]) for name in ("gap", "robust"))
+    assert "| one-sided 95 % bounds |" in gap and "95 % interval" not in gap and "| 95 % interval |" in robust
+
+
 def test_hostile_names_are_cleaned(tmp_path):
     make_run(tmp_path / "a", hostile=True)
     make_run(tmp_path / "b", hostile=True)
