@@ -19,7 +19,9 @@ STANDARD = "autoattack"  # the attack whose figure RobustBench calls autoattack_
 
 
 def to_robustbench(run: Run) -> str:
-    """A JSON list of entries: the twin's first, then one per claim. `unreliable` is true where the verdict is not sound."""
+    """A JSON list of entries: the twin's first, then one per claim. `unreliable` is true where the verdict is not sound; of the twin only
+    where that of every claim is not and a gate of the whole run failed, since an engine's own gates say nothing of it.
+    """
     record = run.record
     twin = clean_right(run)
     clean_accuracy = None if twin is None else float(twin.mean())
@@ -29,7 +31,9 @@ def to_robustbench(run: Run) -> str:
 
 def _of_twin(record: RunRecord, claim: Claim, clean_accuracy: float | None) -> dict[str, Any]:
     robust = claim.twin_robust.accuracy if claim.twin_robust else None
-    return _entry(record, claim, record.model.name, clean_accuracy, robust, "The PyTorch model.")
+    run_wide = any(gate.passed is False and gate.engine is None for gate in record.gates)
+    unreliable = run_wide and not any(claim.verdict.sound for claim in record.claims)
+    return _entry(record, claim, record.model.name, clean_accuracy, robust, "The PyTorch model.", unreliable=unreliable)
 
 
 def _of_engine(record: RunRecord, claim: Claim) -> dict[str, Any]:
@@ -43,10 +47,13 @@ def _of_engine(record: RunRecord, claim: Claim) -> dict[str, Any]:
         engine.clean.accuracy if engine.clean else None,
         claim.engine_robust.accuracy if claim.engine_robust else None,
         footnote,
+        unreliable=not claim.verdict.sound,
     )
 
 
-def _entry(record: RunRecord, claim: Claim, name: str, clean: float | None, robust: float | None, footnote: str) -> dict[str, Any]:
+def _entry(
+    record: RunRecord, claim: Claim, name: str, clean: float | None, robust: float | None, footnote: str, *, unreliable: bool
+) -> dict[str, Any]:
     counted = counting(record, claim)
     standard = record.model.classes >= 4 and any(attack.name == STANDARD for attack in counted)
     attacks, idle = attacks_of(record, claim)
@@ -65,7 +72,7 @@ def _entry(record: RunRecord, claim: Claim, name: str, clean: float | None, robu
         "reported": None,
         **({"autoattack_acc": _percent(robust)} if standard else {"external": _percent(robust)}),
         "footnote": " ".join(filter(None, (footnote, caveat(record), over, none_left(idle)))),
-        "unreliable": not claim.verdict.sound,
+        "unreliable": unreliable,
     }
 
 

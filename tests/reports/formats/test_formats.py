@@ -10,8 +10,11 @@ import pandas as pd
 import pytest
 from jsonschema import Draft7Validator
 from referencing import Registry, Resource
+from synthetic import make_run
 
-from harness.records import RunRecord
+from harness.records import Gate, RunRecord, Verdict
+from reports.formats.robustbench import to_robustbench
+from reports.run import Run
 from reports.tables import COLUMNS, load_run
 
 VARIANTS = ["plain", "hostile", "emulated", "unrun", "unfinished", "bare"]
@@ -117,3 +120,23 @@ def test_robustbench_has_the_twin_and_every_claim(rendered, variant):
         assert entry["unreliable"] is not claim.verdict.sound
         assert entry["external"] == (f"{100 * claim.engine_robust.accuracy:.2f}" if claim.engine_robust else None)
         assert "autoattack_acc" not in entry, "AutoAttack's standard version was not run"
+
+
+def gate(engine):
+    return Gate(name="twin fidelity", engine=engine, passed=False, observed="no", limit="yes", remedy="mend it")
+
+
+@pytest.mark.parametrize(
+    ("gates", "verdicts", "unreliable"),
+    [
+        ([gate("ort-int8")], [Verdict.UNTRUSTED, Verdict.HOLDS], False),
+        ([gate("ort-int8")], [Verdict.UNTRUSTED, Verdict.ENGINE_FAILED], False),
+        ([gate(None)], [Verdict.UNTRUSTED, Verdict.UNTRUSTED], True),
+    ],
+)
+def test_robustbench_does_not_doubt_the_twin_for_an_engines_gate(gates, verdicts, unreliable, tmp_path):
+    record = make_run(tmp_path)
+    claims = [record.claims[0].model_copy(update={"verdict": verdict}) for verdict in verdicts]
+    changed = record.model_copy(update={"gates": gates, "claims": claims})
+    twin, *engines = json.loads(to_robustbench(Run(tmp_path, changed)))
+    assert twin["unreliable"] is unreliable and [one["unreliable"] for one in engines] == [not verdict.sound for verdict in verdicts]
