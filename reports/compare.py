@@ -270,7 +270,7 @@ def _differing(one: str, other: str, first: Run, second: Run) -> Iterator[tuple[
         kinds = (is_clean, ~is_clean & shown[part.index])
         counts = [(int(kind.sum()), int((part["differs"] & kind).sum())) for kind in kinds]
         files = {e.artefact_sha256 for run in (first, second) for e in run.record.engines if e.name == engine}
-        artefact = "the same" if len(files) == 1 else "another"
+        artefact = "not known" if None in files else "the same" if len(files) == 1 else "another"
         yield (f"{one} – {other}", str(engine), artefact, *(count(number) for pair in counts for number in pair), count(len(unlike)))
 
 

@@ -104,6 +104,18 @@ def test_another_artefact_is_said(first: Path, tmp_path: Path) -> None:
     assert "by the same artefact" not in text
 
 
+def without_artefact(raw: dict[str, Any]) -> None:
+    for engine in raw["engines"]:
+        if engine["flavour"] == "ort-int8":
+            engine["artefact_sha256"] = None
+
+
+def test_of_engines_without_a_file_it_is_not_said_that_they_are_the_same(tmp_path: Path) -> None:
+    """A command of the user's own has no file here, and may be another one each time."""
+    runs = {name: changed(tmp_path / name, without_artefact) for name in ("a", "b")}
+    assert row(to_text(runs), "ort-int8")[2] == "not known"
+
+
 def unfinished(raw: dict[str, Any]) -> None:
     raw.update(status="attacked", engines=[], claims=[], verdict=None)
 
