@@ -33,8 +33,11 @@ def off_grid(text: str) -> str | None:
     levels = parse_eps(text) * 255
     if levels.denominator == 1:
         return None
+    seen = f"{float(levels):.4g}"
+    if Fraction(seen).denominator == 1:  # 0.03137254901960784, as Python writes 8/255, is less than 8 levels: 7 fit into it
+        seen = f"just {'below' if levels < Fraction(seen) else 'above'} {seen}"
     return (
-        f"--eps {text} is {float(levels):.4g} levels of 1/255. Images are bytes: {int(levels)} levels fit into it, as into "
+        f"--eps {text} is {seen} levels of 1/255. Images are bytes: {int(levels)} levels fit into it, as into "
         f"{int(levels)}/255. Is {max(1, round(levels))}/255 meant?"
     )
 

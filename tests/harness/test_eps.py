@@ -28,7 +28,17 @@ def test_a_whole_number_gets_the_likely_fraction() -> None:
         parse_eps("8")
 
 
-@pytest.mark.parametrize(("text", "said"), [("0.031", "7.905 levels of 1/255"), ("0.2", None), ("8/255", None), ("0.0314", "8.007 levels")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0.031", "7.905 levels of 1/255"),
+        ("0.2", None),
+        ("8/255", None),
+        ("0.0314", "8.007 levels"),
+        ("0.03137254901960784", "just below 8 levels of 1/255. Images are bytes: 7 levels fit into it"),
+        ("0.0313726", "just above 8 levels of 1/255. Images are bytes: 8 levels fit into it"),
+    ],
+)
 def test_a_radius_off_the_grid_of_bytes_says_its_levels(text: str, said: str | None) -> None:
     note = off_grid(text)
     assert note is None if said is None else note is not None and said in note and "255 meant" in note
