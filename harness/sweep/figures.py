@@ -103,7 +103,7 @@ def engine_row(engine: EngineRecord, record: RunRecord) -> EngineRow:
         latency_ms={} if record.device.emulated else timed,
         latency_invalid=next((reason for latency in engine.latency.values() for reason in latency.invalid), None),
         memory_bytes=engine.memory.peak_bytes if engine.memory.device_bytes is None else engine.memory.device_bytes,
-        artefact_bytes=engine.memory.artefact_bytes or 0,
+        artefact_bytes=engine.memory.artefact_bytes,
         simulated=engine.simulated is not None,
     )
 

@@ -52,7 +52,7 @@ class EngineRow(Part):
     latency_ms: dict[str, float] = Field(description="batch size -> median; measurements that do not count are left out")
     latency_invalid: str | None = Field(default=None, description="why a measurement was left out, with its remedy")
     memory_bytes: int | None
-    artefact_bytes: int
+    artefact_bytes: int | None = Field(description="None: no file of it is known")
     simulated: bool
     against_parent: AgainstParent | None = Field(default=None, description="None for the parent itself, or where its engine did not run")
 

@@ -143,7 +143,7 @@ def _fronts(rows: Sequence[CellRow], delta: float, batch: str, eps: str) -> list
     engines = [(row, engine) for row in rows if row.run is not None for engine in row.engines if engine.sound]
     right = {row.label: survivors(Run.open(Path(row.run))) for row, _ in engines if row.run is not None}
     costs: dict[Axis, tuple[str, str, dict[tuple[str, str], float | None]]] = {
-        "size": ("artefact size", "KiB", {_of(r, e): e.artefact_bytes / 1024 for r, e in engines}),
+        "size": ("artefact size", "KiB", {_of(r, e): e.artefact_bytes / 1024 if e.artefact_bytes else None for r, e in engines}),
         "latency": (f"median latency at batch {batch}", "ms", {_of(r, e): e.latency_ms.get(batch) for r, e in engines}),
         "memory": ("peak memory", "MiB", {_of(r, e): e.memory_bytes / 2**20 if e.memory_bytes else None for r, e in engines}),
     }

@@ -97,8 +97,21 @@ def test_figures_that_are_not_to_be_relied_on_are_no_candidates(verdict: Verdict
         assert "masked" not in one.recommended
 
 
-def engine(verdict: Verdict | None, size: int) -> EngineRow:
+def test_an_engine_of_which_no_file_is_known_is_not_the_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = Survivors(np.ones(100, np.bool_), {"ort-int8": np.ones(100, np.bool_)})
+    monkeypatch.setattr(run.Run, "open", lambda folder: folder.name)
+    monkeypatch.setattr(run, "survivors", lambda name: answers)
+    rows = [
+        CellRow(label=name, parent="p", status="finished", eps="8/255", run=f"/runs/{name}", engines=[engine(Verdict.HOLDS, 2, size)])
+        for name, size in (("unknown", None), ("small", 2), ("large", 3))
+    ]
+    by_axis = {front.axis: front for front in run.fronts(rows, 0.05, "1")}
+    assert {point.name for point in by_axis["size"].points} == {"small, ort-int8", "large, ort-int8"}
+    assert len(by_axis["latency"].points) == 3
+
+
+def engine(verdict: Verdict | None, size: int, file: int | None = 1) -> EngineRow:
     return EngineRow(
         flavour="ort-int8", status="ok", error=None, precision="int8", clean=None, robust=None, verdict=verdict,
-        latency_ms={"1": float(size)}, memory_bytes=size, artefact_bytes=size, simulated=False,
+        latency_ms={"1": float(size)}, memory_bytes=size, artefact_bytes=file, simulated=False,
     )  # fmt: skip
