@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Self
 
 from devices.host.channel import Channel
+from devices.host.errors import DeviceError
 from devices.host.pack import worker_archive
 from devices.host.profile import DeviceProfile
-from devices.host.session import ANSWER_S, EngineId, EngineSession, Limits, Progress
+from devices.host.session import ANSWER_S, EngineError, EngineId, EngineSession, Limits, Progress
 from devices.host.transports import Say, Transport, connect
 from devices.worker.spec import BATCH, EngineSpec, RuntimeOptions, lay_out
 
@@ -104,5 +105,15 @@ class Station:
 
 
 def own_engine(name: str, command: list[str], progress: Progress, batch: int = BATCH, limits: Limits = OWN_LIMITS) -> EngineSession:
-    """A session with the user's own engine: any program that speaks protocol 1 on its pipes (docs/engines-of-your-own.md)."""
-    return EngineSession(EngineId(name), lambda: Channel(command, None), batch, limits, progress)
+    """A session with the user's own engine: any program that speaks protocol 1 on its pipes (docs/engines-of-your-own.md).
+
+    One that cannot be started is refused, as one that will not load is: other engines of the run go on.
+    """
+
+    def start() -> Channel:
+        try:
+            return Channel(command, None)
+        except DeviceError as error:
+            raise EngineError("refused", str(error)) from error
+
+    return EngineSession(EngineId(name), start, batch, limits, progress)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from quick_engines import left, processes, silent
 
-from devices.host.errors import DeviceError
 from devices.host.session import EngineError, EngineSession, Limits
 from devices.host.station import own_engine
 
@@ -200,8 +199,9 @@ def test_one_that_does_not_load_is_a_result(name: str, engine_of: Callable[..., 
 
 @pytest.mark.parametrize("command", ["no-such-engine", "/no/such/engine", "/etc/passwd", "/tmp"])
 def test_a_command_that_cannot_be_run_is_named(command: str) -> None:
-    with pytest.raises(DeviceError, match=f"cannot run {command}: "), own_engine("none", [command], silent):
+    with pytest.raises(EngineError, match=f"cannot run {command}: ") as caught, own_engine("none", [command], silent):
         pass
+    assert caught.value.status == "refused"
 
 
 # Those that answer wrong

@@ -48,3 +48,15 @@ def test_an_engine_that_is_another_one_when_it_is_opened_anew_is_a_result(other:
         with pytest.raises(EngineError) as caught:
             _fresh(session, np.zeros((5, 2, 2, 1), np.uint8), (1,))
     assert (caught.value.status, str(caught.value)) == ("crashed", f"opened again, it says that it takes {says}; {BEFORE}")
+
+
+def test_a_program_that_can_be_started_once_alone_is_a_result(tmp_path: Path) -> None:
+    (tmp_path / "engine.py").write_text(ENGINE)
+    program = tmp_path / "engine"
+    program.write_text(f"#!/bin/sh\nrm {program}\nexec {sys.executable} {tmp_path / 'engine.py'} {tmp_path / 'was-opened'} {{}}\n")
+    program.chmod(0o755)
+    with own_engine("mine", [str(program)], silent) as session:
+        session.logits(np.zeros((2, 2, 2, 1), np.uint8))
+        with pytest.raises(EngineError, match=f"cannot run {program}: No such file") as caught:
+            _fresh(session, np.zeros((5, 2, 2, 1), np.uint8), (1,))
+    assert caught.value.status == "refused"
