@@ -162,7 +162,7 @@ GATES: dict[str, Kind] = {
     ),
     "own clock": Kind(
         f"the nanoseconds that an engine with a clock of its own reports are at least {LIMITS.own_clock:.0%} of those that pass here, and "
-        "of those that it takes where its answers are asked for",
+        f"of those that it takes where its answers are asked for, and at most {1 / LIMITS.own_clock:.2f} times those that pass here",
         "Do not use the latency: time whole calls, from the input to the answer of every image, on a clock that runs as the wall's.",
         guards=False,
     ),
@@ -577,7 +577,8 @@ def calibration_images(covered: float, distances: Mapping[str, float], n: int) -
 
 def own_clock(engine: str, share: float) -> Gate:
     """What an engine's own clock says of the time of a call, as a share of what passed here."""
-    return _gate("own clock", share >= LIMITS.own_clock, f"it reports {share:.2f} of the time that a call takes here", engine)
+    sound = LIMITS.own_clock <= share <= 1 / LIMITS.own_clock
+    return _gate("own clock", sound, f"it reports {share:.2f} of the time that a call takes here", engine)
 
 
 def steady_latency(engine: str, rounds_ns: Mapping[int, Sequence[float]]) -> Gate:

@@ -268,7 +268,10 @@ def _checks(session: EngineSession, pool: Images, answers: Logits, timings: Mapp
     if not timings:
         return Checks(deterministic=same, repeats=REPEATS)
     if own:
-        clock = min(_own_clock(session, timings), _own_work(session, pool)) if session.hello.measure else None
+        clock = None
+        if session.hello.measure:
+            clock = _own_clock(session, timings)
+            clock = clock if clock > 1 else min(clock, _own_work(session, pool))
         found = Checks(repeated_to_fresh_latency=_remembers(session, pool), own_clock=clock, deterministic=same, repeats=REPEATS)
         if not session.timed:  # its own clock's calls give no answers
             return found
@@ -320,7 +323,10 @@ def _remembers(session: EngineSession, pool: Images) -> float:
 
 
 def _own_clock(session: EngineSession, timings: Mapping[int, Timing]) -> float:
-    """What an engine's own clock says of its calls, over what passes here: the time of more calls, less that of fewer, in one request."""
+    """What an engine's own clock says of its calls, over what passes here: the time of more calls, less that of fewer, in one request.
+
+    The largest of some, at most 1, as other work makes time pass here; where even the smallest is too large, that one.
+    """
     batch = min(timings)
     calls = max(PAIR_CALLS, min(round(CLOCKED_NS / float(np.median(timings[batch].latency_ns))), MOST_CLOCKED))
     shares = []
@@ -331,7 +337,7 @@ def _own_clock(session: EngineSession, timings: Mapping[int, Timing]) -> float:
             told.append(int(session.measure(batch, repeats).ns.sum()))
             passed.append(time.perf_counter_ns() - start)
         shares.append((told[1] - told[0]) / max(passed[1] - passed[0], 1))
-    return max(shares)
+    return min(shares) if min(shares) > 1 / LIMITS.own_clock else min(max(shares), 1.0)
 
 
 def _own_work(session: EngineSession, pool: Images) -> float:

@@ -357,6 +357,11 @@ def test_two_classes_pass_because_a_margin_loss_took_the_place_of_dlr() -> None:
     assert gate.observed == "2 classes: a margin loss took the place of DLR in apgd-dlr"
 
 
+def test_a_clock_that_counts_more_than_passes_is_no_clock() -> None:
+    """Such as one of picoseconds: its engine would be called a thousand times slower than it is."""
+    assert [gates.own_clock("e", share).passed for share in (1.3, 1.5, 1000.0)] == [True, False, False]
+
+
 def test_log_probabilities_are_logits() -> None:
     assert gates.logits_not_probabilities(np.log(softmax(LOGITS))).passed
 

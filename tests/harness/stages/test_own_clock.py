@@ -1,0 +1,39 @@
+"""The clock of a user's own engine against the one here: it may count neither less nor more than what passes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from quick_engines import silent
+
+from devices.host.rounds import Timing
+from devices.host.station import own_engine
+from harness.audit.gates import own_clock
+from harness.stages.measure import _own_clock
+
+# Each call takes 2 ms, of which the engine tells FACTOR times as many nanoseconds.
+ENGINE = """
+import json, sys, time
+hello = {"protocol": 1, "name": "m", "version": "1", "shape": [2, 2, 1], "classes": 3, "output": "logits", "measure": True}
+say = lambda message: print(json.dumps(message), flush=True)
+say(hello)
+while (line := sys.stdin.readline()) and (request := json.loads(line))["op"] != "close":
+    ns = []
+    for _ in range(request["repeats"]):
+        start = time.perf_counter_ns()
+        time.sleep(0.002)
+        ns.append(int((time.perf_counter_ns() - start) * FACTOR))
+    say({"ns": ns})
+"""
+
+
+@pytest.mark.parametrize(("factor", "sound"), [(1, True), (1000, False)])
+def test_a_clock_of_another_unit_is_seen(factor: int, sound: bool, tmp_path: Path) -> None:
+    (tmp_path / "engine.py").write_text(ENGINE.replace("FACTOR", str(factor)))
+    with own_engine("mine", [sys.executable, str(tmp_path / "engine.py")], silent) as session:
+        ns, none = session.measure(1, 3).ns, np.zeros(0, np.int64)
+        share = _own_clock(session, {1: Timing(ns, np.zeros(3, np.int64), none, True, {}, none)})
+    assert own_clock("mine", share).passed is sound
