@@ -241,7 +241,7 @@ def logits_not_probabilities(logits: Logits, engine: str | None = None) -> Gate:
     single class of some row nearly has. Of a sigmoid for each class all lie in [0, 1], most of them at its ends.
     """
     low, high, sums = float(logits.min()), float(logits.max()), logits.sum(axis=1, dtype=np.float64)
-    whole = bool(np.allclose(sums, 1, atol=1e-3))
+    whole = any(np.allclose(sums, total, rtol=1e-3, atol=0) for total in (1, 100))
     alike = float(sums.max() - sums.min()) <= PROBABILITY_SUMS * sums.mean() and high >= (1 - PROBABILITY_SUMS) * sums.mean()
     ends = high <= 1 and float(np.mean((logits < PROBABILITY_END) | (logits > 1 - PROBABILITY_END))) > HALF
     probabilities = bool(low >= 0 and high > 0 and (whole or alike or (ends and high > 1 - PROBABILITY_END)))

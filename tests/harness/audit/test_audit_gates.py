@@ -388,7 +388,7 @@ def test_what_looks_like_probabilities_in_one_way_alone_are_logits(logits: np.nd
 @pytest.mark.parametrize(
     "logits",
     [
-        100 * softmax(5 * LOGITS),
+        100 * softmax(LOGITS),
         np.round(255 * softmax(5 * LOGITS)),
         np.round(softmax(5 * LOGITS), 2),
         100 * np.eye(10)[LOGITS.argmax(1)],
