@@ -42,11 +42,6 @@ LIBRARIES: dict[str, Callable[[], Iterable[str]]] = {
 }
 
 
-def is_architecture(name: str) -> bool:
-    """Whether that is the name of one."""
-    return any(_homes(split(name)[0]))
-
-
 def family(arch: str) -> str:
     """Where an architecture comes from: `zoo`, `torchvision` or `timm`; see `find`."""
     return find(arch)[0]

@@ -18,7 +18,7 @@ SAVE = (
 )  # the one way that asks for nothing but the network itself
 SAVE_AGAIN = "Save it again with torch.export.save of PyTorch 2.9 or newer, or give the weights as .safetensors with --arch"
 MOST_LOOKED_AT = 10_000  # entries of a folder
-TYPO, LIKE = 0.9, 0.5  # how alike a name is to one that is there, where it is surely meant, and where it may be (difflib)
+LIKE = 0.5  # to a name that is there, where that may be meant (difflib)
 READ_AT_ONCE = 64 << 20  # bytes: a larger ONNX file is read once, when it is loaded
 
 
@@ -27,13 +27,16 @@ def kind_of(path: Path) -> str:
     return path.suffix.lower()
 
 
-def check_kind(path: Path) -> None:
-    """Refuse what is no model's file.
+def check_kind(model: str) -> None:
+    """Refuse what is neither a network of the zoo nor a model's file. A network of the zoo goes before a file or folder of its name.
 
     Raises:
-        UsageError: a pickle, a file that is not there or of another kind, or a slip of a network's name in the zoo.
+        UsageError: a pickle, a file that is not there or of another kind, or a name that no network of the zoo has.
         ExportError: no ONNX file, by its name one.
     """
+    path, zoo = Path(model), cards()
+    if model in zoo:
+        return
     if kind_of(path) in PICKLES:
         raise UsageError(
             f"{path} is a pickle by its name, and pickles run code when loaded: refused. Convert it where you trust it: "
@@ -46,17 +49,13 @@ def check_kind(path: Path) -> None:
         _check_content(path)
     elif path.exists():
         raise UsageError(f"{path} is of no known kind. Expected a zoo name or a file {', '.join(READABLE)}.")
-    elif str(path) not in (zoo := cards()) and difflib.get_close_matches(str(path), zoo, cutoff=TYPO):
-        raise unknown_model(str(path))
-
-
-def unknown_model(name: str) -> UsageError:
-    """The error for what is neither a network of the zoo nor a file."""
-    zoo = cards()
-    near = difflib.get_close_matches(name, zoo, n=2, cutoff=LIKE)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    shipped = ", ".join(zoo) or "none in this installation"
-    return UsageError(f"unknown model '{name}'.{hint} Zoo: {shipped}. Files: {', '.join(READABLE)}. A network of your own: {SAVE}.")
+    else:
+        near = difflib.get_close_matches(model, zoo, n=2, cutoff=LIKE)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(
+            f"unknown model '{model}'.{hint} Zoo: {', '.join(zoo) or 'none in this installation'}. Files: {', '.join(READABLE)}. If it is "
+            f"an architecture, give its weights too: --model WEIGHTS.safetensors --arch {model}. A network of your own: {SAVE}."
+        )
 
 
 def _check_content(path: Path) -> None:

@@ -17,8 +17,8 @@ from export.checked import external_files, parse_onnx
 from harness.data.picture import Resize
 from harness.errors import UsageError
 from harness.models import probe
-from harness.models.architectures import image_size_of, is_architecture, published_resize
-from harness.models.kinds import READABLE, SAVE, check_kind, kind_of, unknown_model, without_arch
+from harness.models.architectures import image_size_of, published_resize
+from harness.models.kinds import READABLE, check_kind, kind_of, without_arch
 from harness.models.normalisation import given_twice, with_normalisation
 from harness.models.onnx_answers import check_answers
 from harness.models.onnx_graph import read_onnx
@@ -124,7 +124,8 @@ def _load(model: str, options: LoadOptions, normalize: str | None) -> Twin:
         network, _ = _safetensors(weights_file(model), stored)
         shape = cast(Shape, tuple(card["input_shape"]))
         return _finish(model, "zoo", card["arch"], network, weights_file(model), shape, classes, card)
-    read = _reader(model, path)
+    check_kind(model)
+    read = READERS[kind_of(path)]
     if arch is not None and kind_of(path) != ".safetensors":
         raise UsageError(f"--arch {arch} is for .safetensors weights; {path.name} describes its own network")
     card = card_beside(path, arch)
@@ -205,23 +206,6 @@ def _sha256(path: Path) -> str:
     if not beside:
         return sha256_file(path)
     return hashlib.sha256("".join(map(sha256_file, (path, *beside))).encode()).hexdigest()
-
-
-def _reader(model: str, path: Path) -> Callable[[Path, LoadOptions], tuple[nn.Module, Shape]]:
-    """The function that reads this kind of file.
-
-    Raises:
-        UsageError: a pickle, an unknown kind of file, or neither a zoo name nor a file.
-    """
-    check_kind(path)
-    if kind_of(path) in READERS:
-        return READERS[kind_of(path)]
-    if is_architecture(model):
-        raise UsageError(
-            f"'{model}' is an architecture without weights. Expected its weights too: --model WEIGHTS.safetensors --arch {model}. "
-            f"Without a file of weights: {SAVE}."
-        )
-    raise unknown_model(model)
 
 
 def _safetensors(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:

@@ -36,7 +36,7 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
     """
     plugins.load(settings.plugins)
     check_numbers(settings)
-    check_kind(Path(settings.model))
+    check_kind(settings.model)
     check_data(settings.data)
     check_arch(Path(settings.model), settings.arch)
     check_executor(settings.executor, settings.address)

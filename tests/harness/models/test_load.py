@@ -23,6 +23,7 @@ from harness.errors import UsageError
 from harness.models import probe
 from harness.models import shipped as shipped_networks
 from harness.models.architectures import build, family, head_keys, image_size_of
+from harness.models.kinds import check_kind
 from harness.models.load import load_twin
 from harness.models.normalisation import parse_normalisation
 from harness.models.resnet import resnet8
@@ -90,6 +91,16 @@ def test_a_zoo_name_loads_with_its_card(shipped: dict[str, Any]) -> None:
     assert shipped_networks.cards() == {"little": shipped}
     twin = load_twin("little")
     assert (twin.name, twin.source, twin.arch, twin.card) == ("little", "zoo", "resnet8", shipped)
+
+
+def test_a_folder_of_a_shipped_networks_name_does_not_hide_it(
+    shipped: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "little").mkdir()
+    monkeypatch.chdir(tmp_path)
+    check_kind("little")
+    with pytest.raises(UsageError, match=r"no known kind"):
+        check_kind("./little")
 
 
 @pytest.mark.parametrize("name", sorted(shipped_networks.cards()))
