@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -110,7 +111,7 @@ def attack(
     labels: Labels,
     attack: str = "apgd-ce",
     *,
-    eps: str = "8/255",
+    eps: str | float | Fraction = "8/255",
     seed: int = 0,
     **options: Any,
 ) -> Attacked:
@@ -121,7 +122,7 @@ def attack(
         images: uint8 (n, h, w, c).
         labels: int (n,).
         attack: a name, as `harness attack --attack`.
-        eps: the radius; an attack of minimum norm takes none.
+        eps: the radius, such as "8/255" or 8 / 255; an attack of minimum norm takes none.
         seed: of random starts.
         options: arch, classes, normalize, image_size: what a file of weights does not say itself.
 
@@ -133,7 +134,7 @@ def attack(
     from harness.eps import parse_eps
     from harness.models.predictions import logits
 
-    chosen, radius = resolve(attack), parse_eps(eps)
+    chosen, radius = resolve(attack), parse_eps(str(eps))
     data = Dataset("images", images, checked_labels("labels", np.asarray(labels), len(images)))
     with tempfile.TemporaryDirectory(prefix="edge-harness-attack-") as place:
         twin = _twin(model, data, Path(place), options)
@@ -176,7 +177,8 @@ def _options(options: dict[str, Any]) -> dict[str, Any]:
     for name in options:
         if name not in Settings.model_fields.keys() - taken:
             raise unknown("option", name, Settings.model_fields.keys() - taken)
-    return options
+    eps = options.get("eps")
+    return options if eps is None else {**options, "eps": str(eps)}  # 8 / 255 is its text: see `harness.eps`
 
 
 def _model_file(model: nn.Module | str | Path, images: Images | str | Path, place: Path) -> str:

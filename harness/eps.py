@@ -13,6 +13,9 @@ _FORM = re.compile(r"\d+/[1-9]\d*|\d*\.?\d+")
 def parse_eps(text: str) -> Fraction:
     """Read a radius on the [0, 1] scale, written as a fraction (`8/255`) or a decimal (`0.03`).
 
+    A decimal that is the floating-point number of whole levels means these: 0.03137254901960784, as Python writes 8/255, is below 8/255,
+    and only 7 levels would fit into it.
+
     Raises:
         UsageError: not a number of that form, or not in [0, 1).
     """
@@ -25,7 +28,8 @@ def parse_eps(text: str) -> Fraction:
             if text.isdigit() and value <= 255
             else f"--eps {text} is not below 1."
         )
-    return value
+    levels = round(255 * value)
+    return Fraction(levels, 255) if float(value) == levels / 255 else value
 
 
 def off_grid(text: str) -> str | None:
@@ -34,7 +38,7 @@ def off_grid(text: str) -> str | None:
     if levels.denominator == 1:
         return None
     seen = f"{float(levels):.4g}"
-    if Fraction(seen).denominator == 1:  # 0.03137254901960784, as Python writes 8/255, is less than 8 levels: 7 fit into it
+    if Fraction(seen).denominator == 1:
         seen = f"just {'below' if levels < Fraction(seen) else 'above'} {seen}"
     return (
         f"--eps {text} is {seen} levels of 1/255. Images are bytes: {int(levels)} levels fit into it, as into "

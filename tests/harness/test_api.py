@@ -166,7 +166,7 @@ def test_attack_gives_arrays_in_the_order_of_the_images():
     clean = labels_only(IMAGES[:12]) == LABELS[:12]
     assert found.right.tolist() == (clean & (labels_only(found.images) == LABELS[:12])).tolist()
     assert (found.images[~clean] == IMAGES[:12][~clean]).all()
-    again = harness.attack(network(), IMAGES[:12], LABELS[:12], "pgd", eps="4/255")
+    again = harness.attack(network(), IMAGES[:12], LABELS[:12], "pgd", eps=4 / 255)
     assert (again.images == found.images).all()
 
 

@@ -17,6 +17,12 @@ def test_pixel_fractions_are_exact(k: int) -> None:
     assert Fraction(slug(eps).replace("-", "/")) == eps
 
 
+@given(st.integers(3, 254))
+def test_a_decimal_that_python_writes_for_whole_levels_means_these(k: int) -> None:
+    """Half of them lie below, where a level less would fit. From 3 on, since a radius has no exponent."""
+    assert parse_eps(repr(k / 255)) == Fraction(k, 255) and off_grid(repr(k / 255)) is None
+
+
 @pytest.mark.parametrize("text", ["8", "0.03.1", "", "-1/255", "8/0", "eps", "1", "300/255", "8/255 ", "1e-2", "nan", "½"])
 def test_what_is_not_a_radius(text: str) -> None:
     with pytest.raises(UsageError, match="--eps"):
@@ -35,7 +41,7 @@ def test_a_whole_number_gets_the_likely_fraction() -> None:
         ("0.2", None),
         ("8/255", None),
         ("0.0314", "8.007 levels"),
-        ("0.03137254901960784", "just below 8 levels of 1/255. Images are bytes: 7 levels fit into it"),
+        ("0.0313725", "just below 8 levels of 1/255. Images are bytes: 7 levels fit into it"),
         ("0.0313726", "just above 8 levels of 1/255. Images are bytes: 8 levels fit into it"),
     ],
 )
