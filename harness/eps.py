@@ -22,14 +22,16 @@ def parse_eps(text: str) -> Fraction:
     if not _FORM.fullmatch(text):
         raise UsageError(f"--eps '{text}' is not a radius. Expected a fraction such as 8/255 or a decimal such as 0.03.")
     value = Fraction(text)
+    levels = round(255 * value)
+    if value < 1 and float(value) == levels / 255:
+        value = Fraction(levels, 255)
     if value >= 1:
         raise UsageError(
             f"--eps {text} does not fit images in [0, 1]. Did you mean {text}/255?"
             if text.isdigit() and value <= 255
             else f"--eps {text} is not below 1."
         )
-    levels = round(255 * value)
-    return Fraction(levels, 255) if float(value) == levels / 255 else value
+    return value
 
 
 def off_grid(text: str) -> str | None:

@@ -1,4 +1,4 @@
-"""S2: the same attacks on the twin without its quantizers, where it has any. They begin where the attacks on the twin ended."""
+"""S2: the same attacks on the twin without its quantizers, where it has any. They begin as those of S3 do."""
 
 from __future__ import annotations
 

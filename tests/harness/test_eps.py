@@ -23,7 +23,9 @@ def test_a_decimal_that_python_writes_for_whole_levels_means_these(k: int) -> No
     assert parse_eps(repr(k / 255)) == Fraction(k, 255) and off_grid(repr(k / 255)) is None
 
 
-@pytest.mark.parametrize("text", ["8", "0.03.1", "", "-1/255", "8/0", "eps", "1", "300/255", "8/255 ", "1e-2", "nan", "½"])
+@pytest.mark.parametrize(
+    "text", ["8", "0.03.1", "", "-1/255", "8/0", "eps", "1", "0.99999999999999999999", "300/255", "8/255 ", "1e-2", "nan", "½"]
+)
 def test_what_is_not_a_radius(text: str) -> None:
     with pytest.raises(UsageError, match="--eps"):
         parse_eps(text)
