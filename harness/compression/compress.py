@@ -31,7 +31,7 @@ from harness.models.normalisation import without_normalisation
 from harness.models.packed import pack
 from harness.models.probe import parameters, takes
 from harness.run import RunFolder, check_space
-from harness.settings import check_output, check_seed
+from harness.settings import NEVER_BEGUN, check_output, check_seed
 from harness.training import processes
 from harness.training.card import identity, measured, remarks, source, training
 from harness.training.recipe import Stage
@@ -42,6 +42,7 @@ CLAIM = "8/255"  # of a model whose card names no radius
 HALF = "0.5"  # the rate of 2:4
 TEACHER_IMAGES = 500
 ROBUST = 0.2  # a teacher below this accuracy under a short PGD is not robust
+NOTE, TEMPORARY_NOTE = "request.json", "request.tmp"  # of whose checkpoints lie in a folder
 COPIES = 8  # of the network in a checkpoint, at most: weights, average, momentum and best, each with a mask, scores or ADMM's variables
 
 
@@ -110,6 +111,8 @@ def compress(request: Request, out: Path, work: Path | None = None, *, resume: b
     files = len(recipe.stages) + 1  # one of a stage, and the one that is being written beside it
     check_space(folder, files * COPIES * 4 * parameters(job.network)[0])
     with RunFolder(folder) if processes.rank() == 0 else nullcontext():  # only who holds the folder may remove it
+        if work is None and processes.rank() == 0:
+            check_own(folder)
         try:
             if processes.rank() == 0:
                 claim_folder(folder, request, recipe, ready.networks)
@@ -186,6 +189,21 @@ def prepare(request: Request, recipe: CompressionRecipe, twin: Twin, data: Datas
 def trained(folder: Path) -> bool:
     """Whether some stage left a checkpoint."""
     return any(folder.rglob(CHECKPOINT))
+
+
+def check_own(folder: Path) -> None:
+    """Refuse a folder that a compression did not make: it would be removed at the end.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    others = sorted(path.name for path in folder.iterdir() if path.name not in (*NEVER_BEGUN, TEMPORARY_NOTE))
+    if others and not (folder / NOTE).exists() and not trained(folder):
+        raise UsageError(
+            f"{folder}, where the checkpoints would lie and which is removed at the end, holds {', '.join(others[:3])}"
+            f"{', …' if len(others) > 3 else ''} already: expected no such folder, or that of an interrupted compression. Choose another "
+            "--out, or a folder for the checkpoints with --work."
+        )
 
 
 def card_of(out: Path) -> Path:
@@ -312,7 +330,7 @@ def claim_folder(folder: Path, request: Request, recipe: CompressionRecipe, netw
         "networks": [twin.sha256 for twin in networks],
         "recipe": recipe.model_dump(mode="json"),
     }
-    note = folder / "request.json"
+    note = folder / NOTE
     if note.exists() and trained(folder):
         try:
             then = dict(json.loads(note.read_text()))
@@ -326,7 +344,7 @@ def claim_folder(folder: Path, request: Request, recipe: CompressionRecipe, netw
         was, is_now = (dict(leaves({key: values.get(key) for key in now})) for values in (then, now))
         if other := [f"{key} {was.get(key)} then, {is_now.get(key)} now" for key in was | is_now if was.get(key) != is_now.get(key)]:
             raise UntrustedError(f"{folder} holds the checkpoints of another request: {'; '.join(other)}. Delete it, or choose another.")
-    temporary = note.with_suffix(".tmp")
+    temporary = folder / TEMPORARY_NOTE
     temporary.write_text(json.dumps(now, indent=1) + "\n")
     temporary.replace(note)
 

@@ -326,6 +326,16 @@ def test_a_second_start_leaves_the_first_ones_folder(
         assert (here / "out.stages" / "half-written").exists()
 
 
+def test_a_folder_that_only_has_the_name_of_the_checkpoints_is_not_removed(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "out.stages").mkdir()
+    (here / "out.stages" / "thesis.txt").write_text("a year's work")
+    code, _, err = run(capsys, monkeypatch, *words("ptq-int8"))
+    assert (here / "out.stages" / "thesis.txt").read_text() == "a year's work"
+    assert code == 2 and "holds thesis.txt already" in err and "--work" in err
+
+
 def test_a_pruned_network_and_its_card(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = run(capsys, monkeypatch, *words("magnitude", "one.toml", "--rate", "8x", "--json"))
     assert code == 0, err
