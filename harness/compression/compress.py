@@ -21,9 +21,9 @@ from harness.compression.count import denormals, ratios, size
 from harness.compression.job import Job
 from harness.compression.recipe import CompressionRecipe, load_recipe
 from harness.compression.table import Method, find_method
-from harness.data.dataset import Dataset
+from harness.data.dataset import Dataset, check_numbering
 from harness.data.load import load_all, load_data, peek_shape, stratified
-from harness.data.split import common
+from harness.data.split import refuse_common
 from harness.errors import UntrustedError, UsageError
 from harness.models.architectures import build, family
 from harness.models.load import Twin, load_twin, square
@@ -170,12 +170,11 @@ def prepare(request: Request, recipe: CompressionRecipe, twin: Twin, data: Datas
         raise UsageError(f"{twin.name} ({twin.source}) has no named architecture to save weights for; give FILE.safetensors with --arch")
     if data is not None:
         check_data(data, twin, recipe)
-    test, _ = load_data(request.test, input_shape=twin.input_shape, classes=twin.classes, seed=request.seed, resize=twin.resize)
-    if data is not None and (copies := common(test, data)):
-        raise UsageError(
-            f"{copies} of the {len(test)} images of --test {test.name} are in --data {data.name} too: figures on them would be of images "
-            "that the network was trained on. Choose others."
-        )
+    names = twin.class_names or (data.class_names if data is not None else ())
+    told: dict[str, Any] = {"input_shape": twin.input_shape, "classes": twin.classes, "resize": twin.resize}
+    test, _ = load_data(request.test, seed=request.seed, class_names=names, **told)
+    if data is not None:
+        refuse_common(test, data)
     network, arch = start(request, twin, method)
     found = teachers(request, twin, method)
     modules = {role: teacher.module for role, teacher in found.items()}
@@ -252,10 +251,11 @@ def check_data(data: Dataset, twin: Twin, recipe: CompressionRecipe) -> None:
     """The training images must be what the model classifies, and enough for every stage.
 
     Raises:
-        UsageError: other classes, another size, or too few.
+        UsageError: other classes, or numbered otherwise, another size, or too few.
     """
     if data.classes > twin.classes or (data.class_names and data.classes != twin.classes):
         raise UsageError(f"{twin.name} has {twin.classes} classes, {data.name} has {data.classes}")
+    check_numbering(data.name, data.class_names, twin.name, twin.class_names)
     if (shape := (data.images.shape[3], *data.images.shape[1:3])) != twin.input_shape:
         raise UsageError(f"{twin.name} takes images of {twin.input_shape}, {data.name} has {shape} (channels, height, width)")
     for stage in recipe.stages.values():
@@ -285,7 +285,7 @@ def teachers(request: Request, twin: Twin, method: Method) -> dict[str, Twin]:
     """The networks to learn from, by role.
 
     Raises:
-        UsageError: the standard teacher has other classes or takes other images.
+        UsageError: the standard teacher has other classes, numbers them otherwise, or takes other images.
     """
     if not method.teachers:
         return {}
@@ -300,6 +300,7 @@ def teachers(request: Request, twin: Twin, method: Method) -> dict[str, Twin]:
             raise UsageError(
                 f"--standard-teacher {standard.name} takes images of {standard.input_shape}, {twin.name} of {twin.input_shape}"
             )
+        check_numbering(f"--standard-teacher {standard.name}", standard.class_names, twin.name, twin.class_names)
         found["standard"] = standard
     return found
 
@@ -375,11 +376,12 @@ def make_card(request: Request, job: Job, parent: Twin, test: Dataset, packed: P
     options: dict[str, Any] = {"arch": job.arch, "classes": parent.classes, "image_size": square(job.input_shape), "normalize": normalize}
     twin = load_twin(str(packed), **options, data_shape=job.input_shape)
     claim = parent.card.get("eps", CLAIM)
+    names = test.class_names or (job.data.class_names if job.data is not None else ()) or parent.class_names
     before = size(parent.module.cpu(), parent.input_shape)
     after = size(twin.module, twin.input_shape)
     figures = measured(twin.module, test, claim, request.seed)
     return {
-        **identity(twin, packed.stem, describe(request, job, parent), claim, test.class_names, packed),
+        **identity(twin, packed.stem, describe(request, job, parent), claim, names, packed),
         "normalize": normalize,
         **({key: parent.card.get(key) for key in ("data", "licence")} if job.data is None else source(job.data)),
         "method": {

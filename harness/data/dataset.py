@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MOST_CLASSES = 1_000_000
+SHOWN = 10  # class names in an error
 
 
 class Source(Protocol):
@@ -115,6 +118,32 @@ def checked_labels(name: str, labels: NDArray[Any], n: int) -> NDArray[np.int64]
     if n and labels.max() > MOST_CLASSES:
         raise UsageError(f"{name}: label {labels.max()} at index {labels.argmax()} is no class; expected 0 to {MOST_CLASSES:,} at most")
     return labels.astype(np.int64)
+
+
+def check_numbering(name: str, names: Sequence[str], other: str, others: Sequence[str]) -> None:
+    """Two lists of class names, each in the order of its labels, must give a name that both have one number. Capitals make no difference;
+    a name that a list has twice tells nothing.
+
+    Raises:
+        UsageError: they do not; `name` and `other` say whose they are.
+    """
+    mine, theirs = _numbers(names), _numbers(others)
+    for key, number in mine.items():
+        if (elsewhere := theirs.get(key, number)) != number:
+            raise UsageError(
+                f"{name}: class {number} is '{names[number]}', which is class {elsewhere} of {other}: the two number their classes "
+                f"otherwise, and figures would be of wrong labels. Number the labels as {other} does ({_some(others)}); of a folder, name "
+                "the class folders so that they sort in that order (00, 01 …)."
+            )
+
+
+def _numbers(names: Sequence[str]) -> dict[str, int]:
+    count = Counter(map(str.casefold, names))
+    return {key: number for number, name in enumerate(names) if count[key := name.casefold()] == 1}
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(f"{number} {name}" for number, name in enumerate(names[:SHOWN])) + (", …" if len(names) > SHOWN else "")
 
 
 def to_bytes(images: Tensor) -> NDArray[np.uint8]:

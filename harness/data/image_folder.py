@@ -94,6 +94,8 @@ def open_folder(folder: Path, shape: tuple[int, int, int] | None, resize: Resize
     remarks = *order_remarks(names), *nesting_remarks(inside, files)
     if left_out:
         remarks = *remarks, f"{left_out:,} links lead out of {folder} and were left out"
+    if hidden := sum(entry.is_dir() and entry.name.startswith(".") for entry in folder.iterdir()):
+        others["hidden folders beside the class folders"] = hidden
     if loose := sum(path.suffix.lower() in SUFFIXES and path.is_file() for path in folder.iterdir()):
         others["beside the class folders"] = loose
     if others:
@@ -104,8 +106,10 @@ def open_folder(folder: Path, shape: tuple[int, int, int] | None, resize: Resize
 def _pictures(folder: Path, others: Counter[str]) -> list[Path]:
     """The images in a class folder and the folders in it, by name; `others` counts what is left out."""
     found = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink()):
+        if not path.is_file():
+            others["links to folders, or to nothing"] += 1
+        elif any(part.startswith(".") for part in path.relative_to(folder).parts):
             others["hidden"] += 1
         elif path.suffix.lower() in SUFFIXES:
             found.append(path)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from devices.host.sysroot import cache_folder
 from harness.data import cifar10, sample
-from harness.data.dataset import Dataset, Source
+from harness.data.dataset import Dataset, Source, check_numbering
 from harness.data.image_folder import open_folder
 from harness.data.npz import images_shape, open_npz
 from harness.data.picture import Resize
@@ -33,6 +33,7 @@ def load_data(
     seed: int,
     choose: Choose | None = None,
     resize: Resize | None = None,
+    class_names: Sequence[str] = (),
 ) -> tuple[Dataset, Dataset]:
     """Load `--data`. What a user should know of it before believing a figure is told on standard error.
 
@@ -43,6 +44,7 @@ def load_data(
         seed: chooses the calibration slice where the data does not bring its own.
         choose: from the labels of the test images to the positions of those that are wanted; the others are not read. All if None.
         resize: how the images of a folder are scaled; without it until they just cover the input.
+        class_names: of the model's logits, where they are known.
 
     Returns:
         (test, calibration): no image is in both, not even as a copy.
@@ -56,6 +58,7 @@ def load_data(
     _check_size(test, input_shape)
     _check_size(calibration, input_shape)
     _check_labels(test, classes)
+    check_numbering(test.name, test.class_names, "the model", class_names)
     test = replace(test, remarks=(*test.remarks, *remarks_of(test, classes)))
     for remark in test.remarks:
         print(f"harness: {test.name}: {remark}", file=sys.stderr)

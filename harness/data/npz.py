@@ -237,12 +237,16 @@ def open_npz(path: Path) -> tuple[Npz, Npz | None]:
             if archive.header("class_names").nbytes > NAMES_BYTES:
                 raise UsageError(f"{path}: class_names hold more than {NAMES_BYTES >> 20} MiB; expected one name per class")
             with _readable(path):
-                names = tuple(str(name) for name in archive.array("class_names").ravel())
+                names = tuple(_text(name) for name in archive.array("class_names").ravel())
         data = _labelled(archive, "images", "labels", path.stem, names)
         data = replace(data, remarks=tuple(label_remarks(data.labels)))
         if "calibration_images" not in archive.names:
             return data, None
         return data, _labelled(archive, "calibration_images", "calibration_labels", f"{path.stem} (calibration)", names)
+
+
+def _text(name: np.generic) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def _check_names(path: Path, names: list[str]) -> None:

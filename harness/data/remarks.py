@@ -63,4 +63,4 @@ def order_remarks(names: Sequence[str]) -> list[str]:
 
 
 def _numbers_as_numbers(name: str) -> list[tuple[int, int, str]]:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]{1,18})", name) if part]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]{1,18})", name) if part]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from harness.data.dataset import Dataset, Source
 from harness.errors import UsageError
 
 CALIBRATION = 512
+SHARED = 0.001  # of the test images may be training images too
 CALIBRATION_SHARE = 5  # of user data, one image in this many is set aside
 
 Choose = Callable[[NDArray[np.int64]], NDArray[np.intp]]
@@ -60,6 +62,20 @@ def contents(images: Iterable[NDArray[np.uint8]]) -> NDArray[np.bytes_]:
 def common(test: Dataset, training: Dataset) -> int:
     """How many images of `test` occur in `training`, pixel for pixel."""
     return int(np.isin(contents(test.images), contents(training.images)).sum())
+
+
+def refuse_common(test: Dataset, training: Dataset) -> None:
+    """Refuse test images that a network was trained on. One in a thousand is told and left, as published sets may share a few.
+
+    Raises:
+        UsageError: there are more.
+    """
+    if not (copies := common(test, training)):
+        return
+    found = f"{copies:,} of the {len(test):,} test images of {test.name} are in the training images {training.name} too"
+    if copies > SHARED * len(test):
+        raise UsageError(f"{found}: figures on them would be of images that the network was trained on. Choose others.")
+    print(f"warning: {found}", file=sys.stderr)
 
 
 def without_copies(calibration: Dataset, test: Dataset) -> Dataset:

@@ -67,6 +67,11 @@ class Twin:
     resize: Resize | None = None
     remarks: tuple[str, ...] = ()
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of its logits, in their order, as its card tells them; empty where it does not."""
+        return tuple(self.card.get("class_names", ()))
+
 
 @dataclass(frozen=True)
 class LoadOptions:
@@ -154,6 +159,7 @@ class _Card(BaseModel):
     input_shape: Shape
     normalize: str | None = None
     sha256: str
+    class_names: tuple[str, ...] = ()
 
 
 def card_beside(path: Path, arch: str | None) -> dict[str, Any]:

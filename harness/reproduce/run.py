@@ -17,7 +17,7 @@ from harness.audit import gates
 from harness.audit.metrics import Right
 from harness.audit.statistics import share
 from harness.cards import nonzero
-from harness.data.dataset import Dataset
+from harness.data.dataset import Dataset, check_numbering
 from harness.data.load import load_data, stratified
 from harness.errors import UsageError
 from harness.models.shipped import WEIGHTS
@@ -100,6 +100,7 @@ class Reproduction:
                 raise UsageError(f"--data {data.name} has images of {shape} (channels, height, width), {network.name} takes {wanted}")
             if data.classes > network.card["classes"] or (data.class_names and data.classes != network.card["classes"]):
                 raise UsageError(f"--data {data.name} has {data.classes} classes, {network.name} {network.card['classes']}")
+            check_numbering(f"--data {data.name}", data.class_names, network.name, network.card.get("class_names", ()))
 
     def check(self) -> None:
         """Everything that can be wrong, before any attack.

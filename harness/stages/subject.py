@@ -90,7 +90,13 @@ def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
 
     shape, choose = twin.input_shape, attacked if only_attacked else None
     test, calibration = load_data(
-        settings.data, input_shape=shape, classes=twin.classes, seed=settings.seed, choose=choose, resize=twin.resize
+        settings.data,
+        input_shape=shape,
+        classes=twin.classes,
+        seed=settings.seed,
+        choose=choose,
+        resize=twin.resize,
+        class_names=twin.class_names,
     )
     index = np.arange(len(test)) if only_attacked else attacked(test.labels)
     eps = settings.radius(twin.card.get("eps"))

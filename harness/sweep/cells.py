@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from torch import nn
 
@@ -18,6 +19,7 @@ from harness.compression.recipe import load_recipe
 from harness.compression.table import find_method
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data, peek_shape
+from harness.data.split import refuse_common
 from harness.errors import UsageError
 from harness.models.load import Twin, load_twin
 from harness.settings import DEFAULT_EPS
@@ -52,7 +54,7 @@ def cells(spec: Spec) -> list[Cell]:
         UsageError: an unknown method, model, device, …, or a rate that cannot be reached: all that can be known before training.
     """
     check_names(spec.bench.settings(spec.models[0], spec.bench.eps or DEFAULT_EPS))
-    twins = {model: parent_twin(model, spec) for model in spec.models}
+    twins = {model: load_model(model, spec) for model in spec.models}
     found = []
     for model, twin in twins.items():
         eps = spec.bench.eps or str(twin.card.get("eps", DEFAULT_EPS))
@@ -65,6 +67,8 @@ def cells(spec: Spec) -> list[Cell]:
         if one.request and other.request and identity(one.request) == identity(other.request):
             raise UsageError(f"{one.label} and {other.label} are the same network: its rate is written in two ways")
     data = load_all(spec.compress.data) if any(find_method(wanted.name).stages for wanted in spec.methods) else None
+    for twin in twins.values():
+        check_images(twin, spec, data)
     for cell in numbered:
         if cell.request is not None:
             try:
@@ -79,11 +83,16 @@ def load_model(model: Model, spec: Spec) -> Twin:
     return load_twin(**model.model_dump(), data_shape=peek_shape(spec.bench.data))
 
 
-def parent_twin(model: Model, spec: Spec) -> Twin:
-    """The parent, checked against the images of the bench. Raises UsageError as `load_twin` and `load_data`."""
-    twin = load_model(model, spec)
-    load_data(spec.bench.data, input_shape=twin.input_shape, classes=twin.classes, seed=spec.bench.seed, resize=twin.resize)
-    return twin
+def check_images(twin: Twin, spec: Spec, data: Dataset | None) -> None:
+    """The images of the bench must be the parent's, and none that networks of the sweep are trained on (`data`).
+
+    Raises:
+        UsageError: as `load_data` and `refuse_common`.
+    """
+    told: dict[str, Any] = {"input_shape": twin.input_shape, "classes": twin.classes, "resize": twin.resize}
+    test, _ = load_data(spec.bench.data, seed=spec.bench.seed, class_names=twin.class_names, **told)
+    if data is not None:
+        refuse_common(test, data)
 
 
 def identity(request: Request) -> tuple[Request, object]:

@@ -21,6 +21,7 @@ from harness.audit.statistics import no_information_rate, share
 from harness.compute import placement
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data
+from harness.data.split import refuse_common
 from harness.errors import UsageError
 from harness.models.load import Twin, load_twin
 from harness.models.probe import parameters
@@ -45,8 +46,8 @@ def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path
         The card's path; None in every process but the first.
 
     Raises:
-        UsageError: images that are not in colour, test images of another size or with other classes, too little space, or another
-            training into `out` at work.
+        UsageError: images that are not in colour, test images of another size, with other classes or trained on, too little space, or
+            another training into `out` at work.
         UntrustedError: see `harness.training.train.fit`.
     """
     processes.join()
@@ -57,7 +58,8 @@ def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path
         data = load_all(data_name)
         if (shape := shape_of(data))[0] != CHANNELS:
             raise UsageError(f"{data.name} has images of {shape} (channels, height, width); the networks take {CHANNELS} channels")
-        test, _ = load_data(test_name, input_shape=shape, classes=data.classes, seed=recipe.seed)
+        test, _ = load_data(test_name, input_shape=shape, classes=data.classes, seed=recipe.seed, class_names=data.class_names)
+        refuse_common(test, data)
     network = initial(recipe, data.classes)
     check_space(out, 2 * COPIES * 4 * parameters(network)[0])  # a checkpoint, and the one that is being written beside it
     with RunFolder(out) if processes.rank() == 0 else nullcontext():

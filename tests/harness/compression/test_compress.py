@@ -51,6 +51,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "few.npz", images=others.images[:80], labels=others.labels[:80])
     np.savez(folder / "small.npz", images=others.images[:80, ::2, ::2], labels=others.labels[:80])
     np.savez(folder / "eleven.npz", images=others.images[:80], labels=np.arange(80) % 11)
+    names = [images.class_names[number] for number in (1, 0, *range(2, 10))]
+    np.savez(folder / "mixed.npz", images=others.images[:80], labels=others.labels[:80], class_names=names)
+    np.savez(folder / "mixed-test.npz", images=images.images[:12], labels=images.labels[:12], class_names=names)
     np.savez(folder / "test.npz", images=images.images[:12], labels=images.labels[:12])
     for name, stages, objective in (
         ("one", "finetune", "standard"), ("two", "prune]\n[finetune", "standard"), ("admm", "admm]\n[retrain", "standard"),
@@ -116,7 +119,7 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "objective of a loss of its own": (words("kd", "distil.toml"), ("objective pgd-at", "expected objective standard")),
     "a seed below zero": (words("nm24", "one.toml", "--seed", "-1"), ("--seed -1", "at least 0")),
     "a file to work in": (words("nm24", "one.toml", "--work", "few.npz"), ("--work few.npz is a file",)),
-    "test images that are trained on": (data("few.npz", "few.npz"), ("of --test few are in --data few too",)),
+    "test images that are trained on": (data("few.npz", "few.npz"), ("test images of few are in the training images few too",)),
     "nothing to go on from": (words("nm24", "one.toml", "--resume"), ("--resume: no epoch was finished in out.stages",)),
     "no second teacher": (words("iad-2", "distil.toml"), ("iad-2 needs --standard-teacher",)),
     "second teacher without a card": (
@@ -125,6 +128,14 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "second teacher": (words("ard", "distil.toml", "--standard-teacher", "resnet8"), ("ard has no --standard-teacher",)),
     "data of other classes": (data("eleven.npz"), ("10 classes", "11")),
+    "data numbered otherwise": (
+        ("resnet8", *data("mixed.npz")[3:]),
+        ("mixed: class 0 is 'automobile', which is class 1 of resnet8",),
+    ),
+    "test images numbered otherwise": (
+        ("resnet8", *data("few.npz", "mixed-test.npz")[3:]),
+        ("mixed-test: class 0 is 'automobile', which is class 1 of the model",),
+    ),
     "data of another size": (data("small.npz"), ("3x16x16", "3x32x32")),
     "missing data": (data("none.npz"), ("none.npz",)),
     "too few images": ((*words("nm24"),), ("holds out 2000 images", "80")),

@@ -8,6 +8,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,30 @@ def test_an_npz_s_own_calibration_images_are_used_less_the_test_images_among_the
     assert np.array_equal(test.images, IMAGES)
     assert np.array_equal(calibration.images, 255 - IMAGES[:5])
     assert test.class_names == ("a", "b", "c")
+
+
+def test_class_names_in_bytes_are_text(tmp_path: Path) -> None:
+    test, _ = load(npz(tmp_path, images=IMAGES, labels=LABELS, class_names=np.array(["a", "é".encode(), b"c"], "S")))
+    assert test.class_names == ("a", "é", "c")
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("cat bee ant", "mine: class 0 is 'ant', which is class 2 of the model"),
+        ("ant Cat dog", "mine: class 2 is 'cat', which is class 1 of the model"),
+        ("ANT bee cat", None),
+        ("wasp bee cat", None),  # another word for it may be meant
+        ("cat cat ant", "mine: class 0 is 'ant', which is class 2 of the model"),
+        ("cat cat bee", "mine: class 1 is 'bee', which is class 2 of the model"),
+        ("cat dog cat", None),
+        ("", None),
+    ],
+)
+def test_a_name_that_is_another_class_of_the_model_is_refused(model: str, words: str | None, tmp_path: Path) -> None:
+    name = npz(tmp_path, images=IMAGES, labels=LABELS, class_names=["ant", "bee", "cat"])
+    with pytest.raises(UsageError, match=words) if words else nullcontext():
+        load_data(name, input_shape=(3, 8, 8), classes=3, seed=0, class_names=model.split())
 
 
 def test_grey_images_stay_grey(tmp_path: Path) -> None:
@@ -294,6 +319,18 @@ def test_links_that_leave_the_folder_are_left_out(tmp_path: Path) -> None:
     assert any(remark.startswith("2 links lead out of") for remark in test.remarks)
 
 
+def test_links_to_folders_and_hidden_classes_are_left_out_and_told(tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "zoo")
+    (root / "ant" / "more").symlink_to(root / "bee")
+    (root / "bee" / "gone.png").symlink_to(root / "nothing.png")
+    (root / "cat" / "round").symlink_to(root)
+    (root / ".net").mkdir()
+    Image.new("RGB", (8, 8)).save(root / ".net" / "0.png")
+    test, calibration = load(str(root))
+    assert len(test) + len(calibration) == 15
+    assert "files left out: 3 links to folders, or to nothing, 1 hidden folders beside the class folders" in test.remarks
+
+
 def test_files_that_are_left_out_are_told(tmp_path: Path) -> None:
     root = folder_of(tmp_path / "zoo")
     picture = Image.new("RGB", (8, 8), (1, 2, 3))
@@ -328,6 +365,7 @@ REMARKS: dict[str, tuple[tuple[str, ...], str | None]] = {
     "padded numbers": (("00", "01", "02"), None),
     "names with numbers": (("class1", "class10", "class2"), r"class 1 is 'class10', by numbers it would be 'class2'"),
     "padded names": (("n01", "n02", "n10"), None),
+    "digits that are no numbers": (("m", "m²", "²"), None),
     "plain names": (("ant", "bee", "train"), None),  # a train is a class too, where its images are in it
 }
 

@@ -48,6 +48,7 @@ def write_inputs(folder: Path) -> Path:
     """Images, recipe and SPEC.toml; returns the spec's path."""
     test, calibration = load_data("cifar10-sample", input_shape=None, classes=None, seed=0)
     np.savez(folder / "train.npz", images=calibration.images[:60], labels=calibration.labels[:60])
+    np.savez(folder / "few.npz", images=calibration.images[:8], labels=calibration.labels[:8])
     held = slice(60, 80)
     np.savez(folder / "test.npz", images=test.images[:8], labels=test.labels[:8], calibration_images=calibration.images[held])
     (folder / "tiny.toml").write_text(RECIPE)

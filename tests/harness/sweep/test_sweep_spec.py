@@ -33,7 +33,12 @@ WRONG = {
     "student of a pruning": ("[0.5]", '[0.5]\nstudents = ["resnet8"]', "--student resnet8"),
     "no such recipe": ('"tiny.toml"', '"huge.toml"', "huge.toml"),
     "recipe of another method": ('name = "hydra"\nrates = [0.5]', 'name = "radmm"\nrates = [0.5]', "prune: Extra inputs are not permitted"),
-    "too few images": ('data = "train.npz"', 'data = "test.npz"', "holds out 20 images"),
+    "too few images": ('data = "train.npz"', 'data = "few.npz"', "holds out 20 images"),
+    "benched on what it was trained on": (
+        'device = "null"\ndata = "test.npz"',
+        'device = "null"\ndata = "train.npz"',
+        "48 of the 48 test images of train are in the training images train too",
+    ),
     "no such data": ('data = "train.npz"', 'data = "trian.npz"', "trian.npz"),
     "twice the same, written otherwise": (
         "rates = [0.5]",

@@ -94,14 +94,29 @@ def test_images_that_do_not_fit_are_told_before_any_training(
     assert not (tmp_path / "out").exists()
 
 
+def write_recipe(path: Path) -> Path:
+    """One epoch."""
+    plan = recipe(epochs=1, holdout=24).model_dump(exclude={"schedule"}, exclude_none=True)
+    lines = (f"{key} = {json.dumps(list(value) if isinstance(value, tuple) else value)}" for key, value in plan.items())
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_images_that_are_trained_on_are_no_test(tmp_path: Path) -> None:
+    images, labels = np.random.default_rng(0).integers(0, 256, (200, 16, 16, 3), np.uint8), np.arange(200) % 10
+    np.savez(tmp_path / "training.npz", images=images[:160], labels=labels[:160])
+    np.savez(tmp_path / "some.npz", images=images[150:], labels=labels[150:])
+    with pytest.raises(UsageError, match="of the 40 test images of some are in the training images training too"):
+        train_with_card(write_recipe(tmp_path / "r.toml"), str(tmp_path / "training.npz"), str(tmp_path / "some.npz"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_card_tells_size_and_count_as_they_were(images: Dataset, tmp_path: Path) -> None:
     """Small images of seven classes, of which not all divide the held-out count: nothing on the card is CIFAR-10's."""
     few = np.flatnonzero(images.labels < 7)[:150]
-    np.savez(tmp_path / "mine.npz", images=images.images[few, ::2, ::2], labels=images.labels[few])
-    plan = recipe(epochs=1, holdout=24).model_dump(exclude={"schedule"}, exclude_none=True)
-    lines = (f"{key} = {json.dumps(list(value) if isinstance(value, tuple) else value)}" for key, value in plan.items())
-    (tmp_path / "tiny.toml").write_text("\n".join(lines))
-    path = train_with_card(tmp_path / "tiny.toml", str(tmp_path / "mine.npz"), str(tmp_path / "mine.npz"), tmp_path / "out")
+    for name, part in (("mine", few), ("others", np.flatnonzero(images.labels < 7)[150:250])):
+        np.savez(tmp_path / f"{name}.npz", images=images.images[part, ::2, ::2], labels=images.labels[part])
+    path = train_with_card(write_recipe(tmp_path / "tiny.toml"), str(tmp_path / "mine.npz"), str(tmp_path / "others.npz"), tmp_path / "out")
     assert path is not None
     card = json.loads(path.read_text())
     assert (card["input_shape"], card["classes"], card["licence"], card["held_out"]["n"]) == ([3, 16, 16], 7, None, 21)
