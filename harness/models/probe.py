@@ -40,11 +40,11 @@ def probe(network: nn.Module, input_shape: tuple[int, int, int], name: str, sour
 
     Raises:
         UsageError: it does not run, its output is not finite logits of shape (n, classes), looks like probabilities, changes from call
-            to call, or depends on the batch an image is in.
+            to call, or depends on the batch an image is in, or it changes its own weights or buffers.
     """
     images = torch.rand(PROBES, *input_shape, generator=torch.Generator().manual_seed(0))
     fixed = f"the batch is fixed in the network.{DYNAMIC.get(source, '')}"
-    untouched = images.clone()
+    untouched, held = images.clone(), _held(network)
     with torch.no_grad():
         logits = _run(network, images, name, fixed)
         if not torch.equal(images, untouched):
@@ -64,8 +64,21 @@ def probe(network: nn.Module, input_shape: tuple[int, int, int], name: str, sour
         raise UsageError(
             f"{name}: an image's logits depend on the rest of its batch. Export it in eval mode (batch norm with stored statistics)."
         )
+    if changed := [key for key, (tensor, writes) in _held(network).items() if held[key][0] is not tensor or held[key][1] != writes]:
+        raise UsageError(
+            f"{name} changes its own {changed[0]} whenever it answers, so that its answers may depend on what it was asked before. Take "
+            "that (a counter, statistics of what it saw) out of its forward, and export it again in eval mode."
+        )
     _check_logits(logits, name)
     return int(logits.shape[1])
+
+
+def _held(network: nn.Module) -> dict[str, tuple[Tensor, int]]:
+    """Every parameter and buffer by name: the tensor, and how often it was written to."""
+    return {
+        name: (tensor, 0 if tensor.is_inference() else tensor._version)
+        for name, tensor in (*network.named_parameters(), *network.named_buffers())
+    }
 
 
 def _run(network: nn.Module, images: Tensor, name: str, fixed: str) -> Tensor:

@@ -46,6 +46,10 @@ DTYPES = {
     12: torch.bool,
     13: torch.bfloat16,
 }
+OTHER_DTYPES = {
+    9: "complex32", 10: "complex64", 11: "complex128", 28: "uint16", 29: "float8_e4m3fn", 30: "float8_e5m2", 31: "float8_e4m3fnuz",
+    32: "float8_e5m2fnuz", 33: "float8_e8m0fnu", 34: "uint32", 35: "uint64",
+}  # fmt: skip
 MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
 
 PROBABILITIES = {"softmax", "_softmax", "sigmoid", "sigmoid_"}
@@ -152,7 +156,7 @@ def _view(raw: bytearray, meta: dict[str, Any], largest: int, name: str) -> Tens
     Raises:
         UsageError: of more than `largest` bytes. A stride of 0, or no byte at all, would let a small file allocate anything.
     """
-    dtype = DTYPES[meta["dtype"]]
+    dtype = _dtype(meta["dtype"], name)
     size, stride = ([item["as_int"] for item in meta[key]] for key in ("sizes", "strides"))
     if (needed := math.prod(size) * dtype.itemsize) > largest:
         raise UsageError(
@@ -162,6 +166,18 @@ def _view(raw: bytearray, meta: dict[str, Any], largest: int, name: str) -> Tens
         return torch.zeros(size, dtype=dtype)
     flat = torch.frombuffer(raw, dtype=dtype)
     return flat.as_strided(size, stride, meta["storage_offset"]["as_int"]).clone(memory_format=torch.contiguous_format)
+
+
+def _dtype(number: int, what: str) -> torch.dtype:
+    """The type of that number in a file.
+
+    Raises:
+        UsageError: `what` is of one that no tensor may have here.
+    """
+    if number in OTHER_DTYPES:
+        expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES.values())
+        raise UsageError(f"{what} is of type {OTHER_DTYPES[number]}, which is not read from a .pt2; expected {expected}.")
+    return DTYPES[number]
 
 
 def _read(archive: Archive) -> Program:
@@ -237,10 +253,9 @@ def _output(archive: Archive, specs: list[dict[str, Any]]) -> str:
 def _input_sizes(archive: Archive, meta: dict[str, Any]) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
     """(c, h, w) of the saved input, where a size is symbolic the one it was traced with; and which of them are not symbolic."""
     sizes = [item["as_int"] if "as_int" in item else item["as_expr"]["hint"]["as_int"] for item in meta["sizes"]]
-    if len(sizes) != 4 or DTYPES[meta["dtype"]] != torch.float32:
-        raise UsageError(
-            f"{archive.path} takes {DTYPES[meta['dtype']]} {tuple(sizes)}; expected float32 images (n, channels, height, width)"
-        )
+    dtype = _dtype(meta["dtype"], f"{archive.path}: the input")
+    if len(sizes) != 4 or dtype != torch.float32:
+        raise UsageError(f"{archive.path} takes {dtype} {tuple(sizes)}; expected float32 images (n, channels, height, width)")
     channels, height, width = ("as_int" in item for item in meta["sizes"][1:])
     return (sizes[1], sizes[2], sizes[3]), (channels, height, width)
 
@@ -313,7 +328,7 @@ def _argument(argument: dict[str, Any]) -> Any:
         case "as_sym_ints" | "as_sym_floats":
             return [_symbol(item) for item in value]
         case "as_scalar_type":
-            return DTYPES[value]
+            return _dtype(value, "an operator's result")
         case "as_memory_format":
             return MEMORY_FORMATS[value]
         case "as_layout":

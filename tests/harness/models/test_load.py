@@ -253,6 +253,18 @@ class InPlace(Returns):
         return super().forward(x.mul_(2))
 
 
+class Counts(Returns):
+    """Answers a little otherwise each time: by its ten thousandth answer everything is of the first class."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda z: z)
+        self.register_buffer("asked", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Any:
+        self.asked += 1
+        return super().forward(x) + 1e-7 * self.asked
+
+
 BAD_NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "softmax": (lambda: Returns(lambda z: z.softmax(1)), "returns probabilities .* Remove the softmax"),
     "a map": (
@@ -266,6 +278,7 @@ BAD_NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a fixed batch": (lambda: Returns(lambda z: z.reshape(1, -1)), r"returns float32 \(1, 15\) for 3 images; the batch is fixed"),
     "dropout on": (lambda: Returns(lambda z: nn.functional.dropout(z, 0.5, True)), "answers differently each time"),
     "input changed in place": (lambda: InPlace(), r"changes the images that it is given.*x\.clone\(\)"),
+    "a counter": (Counts, "changes its own asked whenever it answers"),
     "batch statistics": (lambda: Returns(lambda z: z - z.mean(0)), "logits depend on the rest of its batch"),
     "another input": (
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(10, 5)),

@@ -254,6 +254,14 @@ def integer_input(model: Any) -> None:
     model["graph_module"]["graph"]["tensor_values"]["x"]["dtype"] = 5
 
 
+def complex_weight(config: Any) -> None:
+    next(iter(config["config"].values()))["tensor_meta"]["dtype"] = 10
+
+
+def complex_input(model: Any) -> None:
+    model["graph_module"]["graph"]["tensor_values"]["x"]["dtype"] = 11
+
+
 LAYOUT = {
     "target": "torch.ops.aten.zeros_like.default",
     "inputs": [{"name": "self", "arg": {"as_tensor": {"name": "x"}}, "kind": 1}, {"name": "layout", "arg": {"as_int": 16}, "kind": 2}],
@@ -272,6 +280,11 @@ DAMAGED: dict[str, tuple[Callable[[Records], None], str]] = {
     "another schema": (change_model(lambda m: m["schema_version"].update(major=7)), r"has schema 7\.\d+; this version reads 8"),
     "two outputs": (change_model(two_outputs), "returns user_output, user_output; expected the logits alone"),
     "an integer input": (change_model(integer_input), "expected float32 images"),
+    "a complex weight": (
+        lambda r: edit(r, WEIGHTS, complex_weight),
+        r"'[\w.]+' is of type complex64, which is not read from a .pt2; expected uint8",
+    ),
+    "a complex input": (change_model(complex_input), "the input is of type complex128"),
     "a layout by its number": (
         change_model(lambda m: m["graph_module"]["graph"]["nodes"].insert(0, LAYOUT)),
         r"is damaged: ValueError .*layout of torch\.ops\.aten\.zeros_like\.default is 16; expected a layout",
