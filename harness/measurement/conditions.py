@@ -31,6 +31,7 @@ def conditions(telemetry: Telemetry, window_ns: tuple[int, int], unit: str = "cp
     temperatures = list(_courses(telemetry, "temperature_c:", window_ns))
     course = _clock(telemetry, window_ns, unit)
     first_hz, last_hz, drop = (None, None, None) if course is None else _drop(course)
+    throttled = sorted(_throttled(telemetry, window_ns))
     return Conditions(
         others_share=load[0],
         steal_share=load[1],
@@ -40,7 +41,7 @@ def conditions(telemetry: Telemetry, window_ns: tuple[int, int], unit: str = "cp
         clock_first_hz=first_hz,
         clock_last_hz=last_hz,
         clock_drop=drop,
-        throttled=sorted(_throttled(telemetry, window_ns)) if _watched(telemetry) else None,
+        throttled=throttled if throttled or _watched(telemetry, window_ns) else None,
         **_quota(telemetry, window_ns),
     )
 
@@ -109,13 +110,13 @@ def _shares(telemetry: Telemetry, window_ns: tuple[int, int]) -> tuple[float | N
 
 
 def _courses(telemetry: Telemetry, kind: str, window_ns: tuple[int, int]) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Every channel of a kind within the window: name and float64 (n,), n >= 1, without NaN."""
+    """Every channel of a kind within the window: name and float64 (n,), n >= 1, without NaN. What stopped meanwhile is none."""
     for series in telemetry.series.values():
         inside = (series.time_ns >= window_ns[0]) & (series.time_ns <= window_ns[1])
         for channel, values in series.values.items():
-            course = values[inside & ~np.isnan(values)]
-            if channel.startswith(kind) and len(course):
-                yield channel.removeprefix(kind), course
+            known = ~np.isnan(values)
+            if channel.startswith(kind) and (known & inside).any() and _reach(telemetry, series.time_ns[known], window_ns):
+                yield channel.removeprefix(kind), values[known & inside]
 
 
 def _clock(telemetry: Telemetry, window_ns: tuple[int, int], unit: str) -> NDArray[np.float64] | None:
@@ -135,9 +136,19 @@ def _drop(course: NDArray[np.float64]) -> tuple[float, float, float]:
     return first, last, (first - last) / first if first > 0 else 0.0
 
 
-def _watched(telemetry: Telemetry) -> bool:
-    """Whether anything tells of throttling."""
-    return any(channel.startswith(("events:", "throttled:")) for series in telemetry.series.values() for channel in series.values)
+def _watched(telemetry: Telemetry, window_ns: tuple[int, int]) -> bool:
+    """Whether anything told of throttling, all the time."""
+    return any(
+        channel.startswith(("events:", "throttled:")) and _reach(telemetry, series.time_ns[~np.isnan(values)], window_ns)
+        for series in telemetry.series.values()
+        for channel, values in series.values.items()
+    )
+
+
+def _reach(telemetry: Telemetry, time_ns: NDArray[np.int64], window_ns: tuple[int, int]) -> bool:
+    """Whether samples, int64 (n,), reach over the window, give or take two of them."""
+    slack_ns = 2 * telemetry.period_ms * 1_000_000
+    return len(time_ns) > 0 and bool(time_ns[0] <= window_ns[0] + slack_ns and time_ns[-1] >= window_ns[1] - slack_ns)
 
 
 def _quota(telemetry: Telemetry, window_ns: tuple[int, int]) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def energy(telemetry: Telemetry, rails: Sequence[str], windows_ns: Sequence[tupl
         inferences: images in all calls of the windows.
 
     Returns:
-        None where no sensor, or not every rail, was sampled over the whole window: no figure is made up.
+        None where no sensor, or not every rail, was sampled over the whole window, where a counter did not grow in one, or what was drawn
+        is not above 0, since the sensor did not tell then: no figure is made up.
     """
     found = _find(telemetry, rails)
     if found is None:
@@ -70,7 +71,7 @@ def energy(telemetry: Telemetry, rails: Sequence[str], windows_ns: Sequence[tupl
     idle_ns = max(telemetry.idle_ns[0], int(series.time_ns[0])), telemetry.idle_ns[1]  # the first sample comes a moment after rest begins
     rest = [measure(series.time_ns, series.values[channel], *idle_ns) for channel in channels]
     joules = sum(value for value in drawn if value is not None)
-    if None in drawn:
+    if None in drawn or joules <= 0 or (measure is difference and min(value or 0.0 for value in drawn) <= 0):
         return None
     seconds, idle_s = sum(end - start for start, end in windows_ns) / 1e9, (idle_ns[1] - idle_ns[0]) / 1e9
     idle_w = None if None in rest or idle_s <= 0 else sum(value for value in rest if value is not None) / idle_s

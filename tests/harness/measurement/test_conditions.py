@@ -147,6 +147,20 @@ def test_what_no_sensor_tells_is_said_to_be_unchecked() -> None:
     assert len(unchecked(conditions(Telemetry(100, 0.0, (0, S)), WINDOW))) == 6
 
 
+@pytest.mark.parametrize("last", [S, 3 * S], ids=["before the window", "within it"])
+def test_a_sensor_that_stopped_does_not_say_that_all_was_well(last: int) -> None:
+    stopped = np.where(last >= TIMES, 0.0, np.nan)
+    seen = conditions(told(events__oc1=stopped, throttled__firmware=stopped), WINDOW)
+    assert (seen.throttled, unchecked(seen)) == (None, ["the CPU quota", "throttling"])
+    course = np.where(last >= TIMES, 45.0, np.nan)
+    cold = conditions(told(temperature_c__tj=course, frequency_hz__cpu0=course, frequency_hz__cpu1=course), WINDOW)
+    assert (cold.start_temperature_c, cold.temperature_rise_c, cold.clock_drop) == (None, None, None)
+    until = TIMES[last >= TIMES]
+    ended = Telemetry(100, 0.0, (0, S), {"throttle": Series(until, {"throttled:firmware": np.zeros(len(until))})})
+    assert conditions(ended, WINDOW).throttled is None
+    assert conditions(told(throttled__firmware=np.where(TIMES <= 3 * S, 4.0, np.nan)), WINDOW).throttled, "what it saw counts"
+
+
 def test_a_quota_that_stopped_nothing_is_no_fault() -> None:
     _, wrong = judge(ORIN, told(**{name.replace(":", "__"): values for name, values in quota(0.5, np.full(N, 7.0)).items()}), WINDOW)
     assert wrong == []

@@ -121,3 +121,20 @@ def test_energy_of_several_turns_is_that_of_their_windows_alone() -> None:
     assert found is not None
     assert found.mean_w == pytest.approx(1.0)
     assert found.gross_mj == pytest.approx(1e3 * 1.4 / 10)
+
+
+TWO_TURNS = [(2 * S, 4 * S), (6 * S, 8 * S)]
+SENSELESS = {
+    "a counter that stands": ("energy_j:package-0", np.full(len(TIMES), 7.0)),
+    "a counter that stops": ("energy_j:package-0", np.minimum(30.0 * TIMES / S, 150.0)),
+    "a counter that begins again, at a number that nobody told": ("energy_j:package-0", 30.0 * TIMES / S - 150.0 * (TIMES > 7 * S)),
+    "no power": ("power_w:gpu", np.zeros(len(TIMES))),
+    "less than no power": ("power_w:gpu", np.full(len(TIMES), -0.2)),
+}
+
+
+@pytest.mark.parametrize("what", SENSELESS)
+def test_no_energy_and_less_is_no_figure(what: str) -> None:
+    """No computation is free: such a figure would pass every limit."""
+    channel, values = SENSELESS[what]
+    assert energy(telemetry(rapl={channel: values}), (), TWO_TURNS, 8) is None
