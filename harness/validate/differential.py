@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from harness.audit.statistics import share
 from harness.validate.check import Check, Finding
 from harness.validate.ground import EPS, ROBUST, Ground, shown
@@ -17,7 +19,7 @@ def answer(ground: Ground) -> Finding:
         batches=(), exhaustive=True,
     )  # fmt: skip
     at_full = [t for t in record.transfer if t.eps_exact == str(EPS) and t.engine == FLAVOUR]
-    counts = {t.attack.rpartition("-")[0] or t.attack: (t.flips.twin_only, t.n) for t in at_full}
+    counts = {re.sub(r"-\d+$", "", t.attack): (t.flips.twin_only, t.n) for t in at_full}  # without steps; `diva-reverse` is another one
     if not {"diva", "pgd"} <= counts.keys():
         return Finding("not run", "–", f"the run has no such sets: {', '.join(sorted(counts)) or 'none at all'}")
     diva, pgd = share(*counts["diva"]), share(*counts["pgd"])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.audit.statistics import mcnemar_p
+from harness.audit.statistics import ALPHA, holm, mcnemar_p
 from harness.validate.check import Check, Finding
 from harness.validate.ground import Ground
 
 BITS = {bits: f"resnet18x16-at-lowbit-{bits}" for bits in ("w8a8", "w4a4", "w2a2")}
-ALPHA = 0.05
 
 
 def answer(ground: Ground) -> Finding:
@@ -23,23 +24,25 @@ def answer(ground: Ground) -> Finding:
     clean = {bits: ground.right(name, ground.attacked.images) for bits, name in BITS.items()}
     right = {(of, on): clean[on] & ground.right(BITS[on], sets[of]) for of in BITS for on in BITS}
     pairs = [(on, of) for on in BITS for of in BITS if of != on]
-    ahead = {(on, of): _ahead(right[on, on], right[of, on]) for on, of in pairs}
+    ahead = dict(zip(pairs, _ahead([(right[on, on], right[of, on]) for on, of in pairs]), strict=True))
     table = "; ".join(f"{on} under sets of {', '.join(f'{of} {100 * right[of, on].mean():.1f} %' for of in BITS)}" for on in BITS)
     ours = f"{table}; n = {ground.samples}"
     if against := [pair for pair, sign in ahead.items() if sign < 0]:
         on, of = against[0]
-        return Finding("refuted", ours, f"{on} is weaker under the set made on {of} than under its own (McNemar, 5 %)")
+        return Finding("refuted", ours, f"{on} is weaker under the set made on {of} than under its own (McNemar, 5 %, Holm)")
     stronger = sum(sign > 0 for sign in ahead.values())
-    why = (
-        f"a network's own set is the stronger one by more than chance in {stronger} of {len(pairs)} pairs (McNemar, 5 %), never the weaker"
-    )
+    by_chance = f"in {stronger} of {len(pairs)} pairs (McNemar, 5 %, Holm), never the weaker"
+    why = f"a network's own set is the stronger one by more than chance {by_chance}"
     return Finding("confirmed" if stronger == len(pairs) else "undecided", ours, why)
 
 
-def _ahead(own: NDArray[np.bool_], other: NDArray[np.bool_]) -> int:
-    """1 where fewer survive the network's own set than another's by more than chance, -1 for the reverse, 0 for neither."""
-    first, second = int((other & ~own).sum()), int((own & ~other).sum())
-    return 0 if mcnemar_p(first, second) >= ALPHA else 1 if first > second else -1
+def _ahead(pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> list[int]:
+    """Of each pair (under its own set, under another's), who survives: 1 where fewer survive the network's own set than another's by more
+    than chance, -1 for the reverse, 0 for neither.
+    """
+    counts = [(int((other & ~own).sum()), int((own & ~other).sum())) for own, other in pairs]
+    adjusted = holm([mcnemar_p(*count) for count in counts])
+    return [0 if p >= ALPHA else 1 if first > second else -1 for p, (first, second) in zip(adjusted, counts, strict=True)]
 
 
 CHECK = Check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -45,12 +46,16 @@ def answer(ground: Ground) -> Finding:
 
 
 def _alone(here: dict[str, Asked]) -> Finding:
+    if why := _no_answer({flavour: here[flavour] for flavour in (PLAIN, EXACT[0])}):
+        return Finding("not run", "–", why)
     others = _others(here[PLAIN], here[EXACT[0]])
     why = "this CPU saturates: the same file in a session with exact kernels"
     return Finding("confirmed" if others else "refuted", f"{PLAIN}: other logits on {others} of {SHOWN} images", why)
 
 
 def _side_by_side(here: dict[str, Asked], there: dict[str, Asked]) -> Finding:
+    if why := _no_answer(here) or _no_answer(there):
+        return Finding("not run", "–", why)
     counts = {flavour: _others(here[flavour], there[flavour]) for flavour in (PLAIN, *EXACT)}
     ours = "; ".join(f"{flavour}: other logits on {others} of {SHOWN} images" for flavour, others in counts.items())
     removed = all(counts[flavour] == 0 for flavour in EXACT)
@@ -60,11 +65,14 @@ def _side_by_side(here: dict[str, Asked], there: dict[str, Asked]) -> Finding:
     )
 
 
+def _no_answer(asked: Mapping[str, Asked]) -> str:
+    """Which engines gave no answers, and why; empty: all did. What is not there is not another answer."""
+    return "; ".join(f"{flavour} gave no answers: {found}" for flavour, found in asked.items() if isinstance(found, str))
+
+
 def _others(one: Asked, other: Asked) -> int:
-    """Images with another logit. An engine that gave none counts as all of them."""
-    if isinstance(one, str) or isinstance(other, str):
-        return SHOWN
-    return int((np.abs(one[0] - other[0]).max(axis=1) > 0).sum())
+    """Images with another logit."""
+    return int((np.abs(np.subtract(one[0], other[0])).max(axis=1) > 0).sum())
 
 
 CHECK = Check(

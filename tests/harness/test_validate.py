@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from harness import cli
 from harness.audit.statistics import share
-from harness.validate import differential, int8, one_bit, precisions, tiny
+from harness.validate import differential, int8, one_bit, precisions, saturation, tiny
 from harness.validate.table import CHECKS
 
 pytestmark = pytest.mark.slow(20)
@@ -91,12 +91,20 @@ def survives(count: int, n: int = 100) -> Any:
     return SimpleNamespace(survives=np.arange(n) < count)
 
 
-@pytest.mark.parametrize(("pgd", "others", "outcome"), [(50, 10, "confirmed"), (50, 50, "undecided"), (50, 49, "undecided")])
-def test_one_bit(pgd, others, outcome):
-    ground = Ground(evaluation=lambda name, attack, source: survives(pgd if attack == "FB_pgd_at" else others))
-    assert one_bit.answer(ground).outcome == outcome
-    many = Ground(evaluation=lambda name, attack, source: survives(500, 1000))
-    assert one_bit.answer(many).outcome == "refuted"
+@pytest.mark.parametrize(
+    ("n", "pgd", "auto", "others", "outcome"),
+    [
+        (100, 50, 50, 10, "confirmed"),
+        (100, 50, 50, 50, "undecided"),
+        (100, 50, 50, 49, "undecided"),
+        (1000, 500, 500, 500, "refuted"),
+        (1000, 500, 500, 495, "refuted"),  # above 0 by more than chance, and less than what would be something
+        (1000, 550, 400, 400, "refuted"),  # Auto-PGD is stronger than Foolbox's PGD on every network
+    ],
+)
+def test_one_bit(n, pgd, auto, others, outcome):
+    left = {("FB_pgd_at", "S1"): pgd, ("apgd-ce", "S1"): auto, ("apgd-ce", "S1-T"): others, ("square", "S1"): others}
+    assert one_bit.answer(Ground(evaluation=lambda _, attack, source: survives(left[attack, source], n))).outcome == outcome
 
 
 @pytest.mark.parametrize(("own", "other", "outcome"), [(10, 60, "confirmed"), (60, 10, "refuted"), (30, 31, "undecided")])
@@ -112,6 +120,17 @@ def test_precisions(own, other, outcome):
     assert f"w8a8 under sets of w8a8 {own}.0 %, w4a4 {other}.0 %" in finding.ours
 
 
+def test_precisions_are_not_refuted_by_one_chance_in_six():
+    """Seven images of one pair, none the other way: p = 1.6 %, and 9.4 % among six."""
+    weak = precisions.BITS["w8a8"], precisions.BITS["w4a4"]
+    ground = Ground(
+        attacked=SimpleNamespace(images="clean"),
+        set_against=lambda name, attack: name,
+        right=lambda name, images: np.arange(100) < (53 if (name, images) == weak else 100 if images == "clean" else 60),
+    )
+    assert precisions.answer(ground).outcome == "undecided"
+
+
 @pytest.mark.parametrize(
     ("diva", "pgd", "outcome"), [(40, 15, "confirmed"), (5, 40, "refuted"), (12, 10, "undecided"), (0, 0, "undecided")]
 )
@@ -120,8 +139,10 @@ def test_differential(diva, pgd, outcome):
         flips = SimpleNamespace(twin_only=count)
         return SimpleNamespace(attack=attack, eps_exact="8/255", engine=int8.FLAVOUR, n=100, flips=flips)
 
-    rows = [row("diva-20", diva), row("pgd", pgd)]
+    rows = [row("diva-20", diva), row("pgd", pgd), row("diva-reverse-20", 70)]
     assert differential.answer(Ground(run=lambda name, **_: SimpleNamespace(transfer=rows))).outcome == outcome
+    quick = [row("diva", diva), row("diva-reverse", 70), row("pgd", pgd)]  # as they are called where their steps are the usual ones
+    assert differential.answer(Ground(run=lambda name, **_: SimpleNamespace(transfer=quick))).outcome == outcome
     assert differential.answer(Ground(run=lambda name, **_: SimpleNamespace(transfer=rows[1:]))).outcome == "not run"
 
 
@@ -129,3 +150,44 @@ def test_differential(diva, pgd, outcome):
 def test_tiny(correct, outcome):
     engine = SimpleNamespace(clean=share(correct, 1000))
     assert tiny.answer(Ground(run=lambda name, **_: SimpleNamespace(engines=[engine]))).outcome == outcome
+
+
+def logits(other: int) -> Any:
+    """Of 32 images, so many with another logit."""
+    found = np.zeros((32, 10), np.float32)
+    found[:other] += 1
+    return (found,)
+
+
+FAILED = "crashed: no memory"
+
+
+@pytest.mark.parametrize(
+    ("plain", "precise", "rr", "outcome"),
+    [
+        (32, 0, 0, "confirmed"),
+        (0, 0, 0, "refuted"),
+        (32, 1, 0, "refuted"),
+        (FAILED, 0, 0, "not run"),
+        (32, FAILED, 0, "not run"),
+        (32, 0, FAILED, "not run"),
+    ],
+)
+def test_saturation(plain, precise, rr, outcome):
+    """An engine that fails gives no other logits: it gives none."""
+    names = ("ort-int8", "ort-int8-precise", "ort-int8-rr")
+    there = {name: found if isinstance(found, str) else logits(found) for name, found in zip(names, (plain, precise, rr), strict=True)}
+    here = dict.fromkeys(names, logits(0))
+    for finding in (saturation._side_by_side(here, there), saturation._side_by_side(there, here)):
+        assert finding.outcome == outcome
+        assert (FAILED in finding.why) == (outcome == "not run")
+
+
+@pytest.mark.parametrize(
+    ("plain", "precise", "outcome"), [(3, 0, "confirmed"), (0, 0, "refuted"), (FAILED, 0, "not run"), (0, FAILED, "not run")]
+)
+def test_saturation_where_this_cpu_saturates(plain, precise, outcome):
+    here = {
+        name: found if isinstance(found, str) else logits(found) for name, found in (("ort-int8", plain), ("ort-int8-precise", precise))
+    }
+    assert saturation._alone(here).outcome == outcome
