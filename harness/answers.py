@@ -159,12 +159,15 @@ class Matrix:
         """A cell; of the clean images where no column is named.
 
         Raises:
-            UntrustedError: it was never finished.
+            UntrustedError: it was never finished, or is about other images.
         """
         found = self.answers.get(model, self.clean if column is None else column.record.set_sha256)
         if found is None:
             what = "the clean images" if column is None else f"{column.record.source} {column.record.name}"
             raise UntrustedError(f"the answers of {model} to {what} are missing. Go on with --resume, or run again.")
+        if len(found) != (n := len(self.labels if column is None else column.index)):
+            what = "the clean images" if column is None else column.record.file
+            raise UntrustedError(f"the answers of {model} to {what} are {len(found)}, of {n} images: a file was changed. Run again.")
         return found
 
     def right(self, model: str, column: Column | None = None) -> Right:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from harness.answers import Answers, Column, Matrix
 from harness.errors import NO_ARRAYS, UntrustedError
-from harness.records import RECORD, EngineRecord, Latency, RunRecord
+from harness.records import RECORD, AttackRecord, EngineRecord, Latency, RunRecord
+from reports.agreement import check_counts
 from reports.naming import named, names
 from reports.salvage import salvage
 
@@ -133,10 +135,12 @@ class Run:
         """Everyone's answers.
 
         Raises:
-            UntrustedError: a set is damaged.
+            UntrustedError: a set is damaged, or sets or answers are not those that the record was made of.
         """
-        columns = [Column(a, index) for a in self.raw.attacks if (index := self.positions(a.file)) is not None]
-        return Matrix(Answers(self.folder), self.raw.data.sha256, columns)
+        columns = [Column(a, index) for a in self.raw.attacks if (index := self._of_set(a)) is not None]
+        found = Matrix(Answers(self.folder), self.raw.data.sha256, columns)
+        check_counts(found, self.raw, self.folder)
+        return found
 
     @cached_property
     def missing(self) -> list[str]:
@@ -212,6 +216,17 @@ class Run:
         """Which images a stored file of images holds, int64 (n,); None where it is absent."""
         arrays = self._arrays(name, "index")
         return None if arrays is None else arrays["index"]
+
+    def _of_set(self, attack: AttackRecord) -> NDArray[np.int64] | None:
+        """Which images a set holds, int64 (n,); None where it is absent. Raises UntrustedError: its file says that it is another one."""
+        if (index := self.positions(attack.file)) is None:
+            return None
+        path = self._path(attack.file)
+        with _undamaged(path), np.load(path, allow_pickle=False) as stored:
+            found = json.loads(str(stored["record"]))["set_sha256"] if "record" in stored.files else attack.set_sha256
+        if found != attack.set_sha256:
+            raise UntrustedError(f"{path} is another set ({found[:12]}…) than the record's ({attack.set_sha256[:12]}…). Run again.")
+        return index
 
     def image(self, name: str, position: int) -> NDArray[np.uint8] | None:
         """One image, uint8 (h, w, c), of a stored file; None where the file is absent or does not hold it. The others are not kept."""

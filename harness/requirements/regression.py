@@ -136,7 +136,16 @@ def _readings(before: Run, after: Run, limits: Sequence[Limit]) -> Iterator[tupl
                 if engine.name not in later:
                     yield label, limit, absent(f"The later run has no engine {engine.name}; it has {', '.join(later) or 'none'}.")
                     continue
-                yield label, limit, change.read(Both(_question(before, engine, batch), _question(after, later[engine.name], batch)))
+                both = Both(_question(before, engine, batch), _question(after, later[engine.name], batch))
+                yield label, limit, _read(change, both)
+
+
+def _read(change: Change, both: Both) -> Reading:
+    """The figure; absent where a file that it needs is damaged, or another than the record's."""
+    try:
+        return change.read(both)
+    except UntrustedError as error:
+        return absent(str(error))
 
 
 def _question(run: Run, engine: EngineRecord, batch: int | None) -> Question:
@@ -252,10 +261,7 @@ def _lost(both: Both, right: Callable[[Question], Right], what: str) -> Reading:
     sides = (both.before, both.after)
     if reason := next(filter(None, (no_answer(question.its) for question in sides)), ""):
         return absent(reason)
-    try:
-        before, after = map(right, sides)
-    except UntrustedError as error:
-        return absent(str(error))
+    before, after = map(right, sides)
     return paired_loss(before, after, what, of_answers(both.before) or of_answers(both.after))
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from synthetic import make_run
 
@@ -96,6 +97,37 @@ def test_a_damaged_file_costs_what_is_drawn_from_it_and_is_named(run, name):
     page = rendered_though_damaged(run, name.rpartition("/")[2])
     assert "NOT REFUTED BY TRANSFER" in page and "The numbers that decide" in page and "Gates and warnings" in page
     assert f"{name} is" in page.replace("missing or damaged", "damaged")
+
+
+def test_answers_that_were_swapped_are_named(run):
+    """A whole row of another model's answers, or the labels, under the same names."""
+    shutil.copytree(run / "answers/twin", run / "answers/ort-int8", dirs_exist_ok=True)
+    page = rendered_though_damaged(run, r"twin and ort-int8 under S0 noise at 8/255, .*: 50, 1, 0 in the record, 51, 0, 0 by the answers")
+    assert "was changed since the run" in page
+
+
+def test_labels_that_were_changed_are_named(run):
+    with np.load(run / "answers/images.npz") as stored:
+        arrays = dict(stored)
+    np.savez(run / "answers/images.npz", labels=np.roll(arrays["labels"], 1), index=arrays["index"])
+    rendered_though_damaged(run, r"onnx-fp32, right on the clean images: \d+ in the record, \d+ by the answers")
+
+
+def test_a_row_of_one_set_that_was_swapped_is_named(run):
+    attack = next(attack for attack in RunRecord.load(run).attacks if attack.source == "S1")
+    shutil.copy(run / f"answers/twin/{attack.set_sha256}.npy", run / f"answers/ort-int8/{attack.set_sha256}.npy")
+    rendered_though_damaged(run, f"twin and ort-int8 under S1 {attack.name}")
+
+
+def test_a_set_of_another_run_is_named(run):
+    """The file says itself which set it is; one that does not is known by its images."""
+    path = run / next(attack.file for attack in RunRecord.load(run).attacks if attack.source == "S1")
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    np.savez(path, **arrays, record=np.array(json.dumps({"set_sha256": "5e" * 32})))
+    assert f"{path.name} is another set (5e5e" in rendered_though_damaged(run, "another set")
+    np.savez(path, **{name: array[:-2] for name, array in arrays.items()})
+    rendered_though_damaged(run, rf"the answers of \S+ to adversarial/{path.name} are 64, of 62 images")
 
 
 def test_a_folder_of_answers_that_is_gone_costs_the_worst_cases_alone(run):

@@ -12,10 +12,11 @@ from commandline import harness
 from scipy.stats import ttest_ind
 from synthetic import make_run
 
-from harness.answers import TWIN, Answers
-from harness.audit.statistics import tango, welch_bounds
+from harness.answers import TWIN, Answers, Column, Matrix
+from harness.audit.metrics import flips
+from harness.audit.statistics import share, tango, welch_bounds
 from harness.errors import UsageError
-from harness.records import Outcome, RunRecord
+from harness.records import Outcome, RunRecord, Transfer
 from harness.requirements.regression import CHANGES, parse_limits, regressions
 from reports.run import Run
 
@@ -64,6 +65,24 @@ def worse_answers(folder: Path, share: float, sets: str) -> None:
             lost = which % round(1 / share) == 0
             cell[lost] = np.roll(np.eye(10, dtype=np.float32), 1, axis=1)[labels[which[lost]]]
             np.save(folder / "answers" / ENGINE / f"{sha256}.npy", cell)
+    counted_again(folder)
+
+
+def counted_again(folder: Path) -> None:
+    """The record as it would count these answers."""
+    record = RunRecord.load(folder)
+    columns = {(a.source, a.target, a.name, a.eps_exact): Column(a, np.arange(a.n)) for a in record.attacks}
+    matrix = Matrix(Answers(folder), record.data.sha256, list(columns.values()))
+
+    def flipped(told: Transfer) -> Transfer:
+        column = columns.get((told.source, told.target, told.attack, told.eps_exact))
+        if column is None:
+            return told
+        twin, engine = (matrix.right(model)[column.index] & matrix.right(model, column) for model in (TWIN, told.engine))
+        return told.model_copy(update={"flips": flips(twin, engine)})
+
+    engines = [one.model_copy(update={"clean": share(int(matrix.right(one.name).sum()), len(matrix.labels))}) for one in record.engines]
+    record.model_copy(update={"engines": engines, "transfer": [flipped(told) for told in record.transfer]}).save(folder)
 
 
 @pytest.mark.parametrize(
@@ -282,3 +301,15 @@ def test_welchs_bounds_are_scipys():
     expected = ttest_ind(other, one, equal_var=False, alternative="greater").confidence_interval(0.95).low
     assert welch_bounds(other, one, 0.95)[0] == pytest.approx(expected)
     assert welch_bounds(other[:1], one, 0.95) == (None, None)
+
+
+def test_answers_that_were_swapped_are_no_figures(before, tmp_path):
+    """The twin's answers in place of the engine's, as from the run of another network: nothing can be lost."""
+
+    def swap(folder: Path) -> None:
+        for cell in (folder / "answers" / TWIN).glob("*.npy"):
+            shutil.copy(cell, folder / "answers" / ENGINE)
+
+    for row in rows(before, later(before, tmp_path, swap), "clean:2pt,robust:2pt"):
+        assert row.outcome == Outcome.NOT_MEASURED
+        assert "was changed since the run" in row.reason
