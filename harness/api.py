@@ -26,7 +26,7 @@ from harness.data.dataset import Dataset, checked_labels
 from harness.errors import UsageError, unknown
 from harness.models.kinds import kind_of
 from harness.records import RECORD, AttackRecord, RunRecord
-from harness.settings import FILE, GIVEN, Settings, check_output, make_settings
+from harness.settings import FILE, GIVEN, Settings, check_output, check_seed, make_settings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,6 +91,8 @@ def bench(
     """
     from harness import spine
 
+    if not isinstance(out, str | Path):
+        raise UsageError(f"out is {_kind(out)}; expected a folder, new or empty")
     folder = Path(out)
     check_output(folder)
     flavours, openers = _engines(engines)
@@ -134,14 +136,20 @@ def attack(
     from harness.eps import parse_eps
     from harness.models.predictions import logits
 
+    if not isinstance(attack, str):
+        raise UsageError(f"the attack is {type(attack).__name__}; expected a name such as 'apgd-ce'")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise UsageError(f"the seed is {seed!r}; expected a whole number")
+    check_seed(int(seed))
     chosen, radius = resolve(attack), parse_eps(str(eps))
+    _check_array(images)
     data = Dataset("images", images, checked_labels("labels", np.asarray(labels), len(images)))
     with tempfile.TemporaryDirectory(prefix="edge-harness-attack-") as place:
         twin = _twin(model, data, Path(place), options)
         if int(data.labels.max()) >= twin.classes:
             raise UsageError(f"label {data.labels.max()} is out of range; the model has {twin.classes} classes, 0..{twin.classes - 1}")
         index = np.arange(len(data))
-        record, stored = make_set(twin.module, data, index, chosen, radius, seed, source="S1", folder=Path(place) / "adversarial")
+        record, stored = make_set(twin.module, data, index, chosen, radius, int(seed), source="S1", folder=Path(place) / "adversarial")
         found = stored[:]
     right = [logits(twin.module, part).argmax(1) == data.labels for part in (images, found)]
     return Attacked(found, right[0] & right[1], record.model_copy(update={"file": ""}))
@@ -187,6 +195,8 @@ def _model_file(model: nn.Module | str | Path, images: Images | str | Path, plac
         return str(model)
     import torch
 
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(f"the model is {_kind(model)}; expected a torch.nn.Module, a name or a file")
     if not isinstance(images, np.ndarray):
         raise UsageError("a module is exported for images of one size: give them as an array, uint8 (n, height, width, channels)")
     _, height, width, channels = Dataset("images", images, np.zeros(len(images), np.int64)).images.shape
@@ -207,11 +217,24 @@ def _model_file(model: nn.Module | str | Path, images: Images | str | Path, plac
     return str(path.absolute())
 
 
+def _check_array(images: object) -> None:
+    """Raise UsageError unless it is an array."""
+    if not isinstance(images, np.ndarray):
+        raise UsageError(f"the images are {_kind(images)}; expected an array, uint8 (n, height, width, channels)")
+
+
+def _kind(thing: object) -> str:
+    """What something is that was expected to be another thing; of a class, that it is one."""
+    return f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__
+
+
 def _data_file(images: Images | str | Path, labels: Labels | None, calibration: Images | None, place: Path) -> str:
     """The images as `--data` takes them."""
     if not isinstance(images, np.ndarray):
         if labels is not None or calibration is not None:
             raise UsageError("labels and calibration images go with an array of images; named data has its own")
+        if not isinstance(images, str | Path):
+            _check_array(images)
         return str(images)
     if labels is None:
         raise UsageError("images without labels; expected labels, integers (n,)")

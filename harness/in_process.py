@@ -36,7 +36,7 @@ class _InProcess(Channel):
             self._classes = classes if self._labels or sample.ndim != 2 else sample.shape[1]
             hello = {"protocol": 1, "name": name, "version": "Python function", "shape": list(shape), "classes": self._classes}
             self._put({**hello, "output": "labels" if self._labels else "logits"})
-        except Exception as error:  # noqa: BLE001 - whatever a function of somebody else raises is that engine's result
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a function of somebody else raises is that engine's result
             self._put({"status": "crashed", "error": f"{type(error).__name__}: {error}"})
 
     def send(self, raw: bytes, limit_s: float) -> None:
@@ -49,16 +49,19 @@ class _InProcess(Channel):
         try:
             rows = as_array(self._function(images))
             self._check(rows, len(images))
-        except Exception as error:  # noqa: BLE001 - as above
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
             self._put({"status": "crashed", "error": f"{type(error).__name__}: {error}"})
             return
         self._put({"n": len(rows)})
         self._answer += rows.astype("<i4" if self._labels else "<f4").tobytes()
 
     def _check(self, rows: NDArray[Any], n: int) -> None:
-        expected = (n,) if self._labels else (n, self._classes)
+        expected, kinds = ((n,), "iu") if self._labels else ((n, self._classes), "iuf")
         if rows.shape != expected:
             raise ValueError(f"the function returns {rows.shape} for {n} images; expected {expected}")
+        if rows.dtype.kind not in kinds:
+            wanted = "whole numbers, as for its first image" if self._labels else "real numbers"
+            raise ValueError(f"the function returns {rows.dtype} for {n} images; expected {wanted}")
 
     def _put(self, message: dict[str, Any]) -> None:
         self._answer += json.dumps(message).encode() + b"\n"

@@ -16,10 +16,10 @@ def check_counts(matrix: Matrix, record: RunRecord, folder: Path) -> None:
     Raises:
         UntrustedError: a count is another one.
     """
-    for engine in record.engines:
-        if engine.clean is not None and matrix.has(engine.name):
-            right = matrix.right(engine.name)
-            _same(folder, f"{engine.name}, right on the clean images", (engine.clean.correct,), (int(right.sum()),))
+    for one in record.engines:
+        if one.clean is not None and matrix.has(one.name):
+            right = int(matrix.right(one.name).sum())
+            _same(folder, f"{one.name}, right on the clean images", (one.clean.correct,), (right,))
     columns = {_key(column): column for column in matrix.columns}
     for told in record.transfer:
         column = columns.get((told.source, told.target, told.attack, told.eps_exact))

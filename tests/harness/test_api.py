@@ -185,6 +185,16 @@ WRONG = {
     "attack": (lambda _: harness.attack(network(), IMAGES, LABELS, "pdg"), "unknown attack 'pdg'"),
     "attack's labels": (lambda _: harness.attack(network(), IMAGES[:4], LABELS[:4] + 4, "fgsm"), "out of range"),
     "attack's option": (lambda _: harness.attack(network(), IMAGES, LABELS, "fgsm", steps=3), "options are arch"),
+    "images in a list": (lambda _: harness.attack(network(), list(IMAGES[:4]), LABELS[:4]), "the images are list; expected an array"),
+    "a generator": (lambda _: harness.attack(network(), (i for i in IMAGES), LABELS), "the images are generator; expected an array"),
+    "a list of data": (lambda out: harness.bench("resnet8", list(IMAGES[:4]), out=out), "the images are list; expected an array"),
+    "no model": (lambda out: harness.bench(None, IMAGES, LABELS, out=out), "the model is NoneType; expected a torch.nn.Module"),
+    "a function": (lambda out: harness.bench(logits, IMAGES, LABELS, out=out), "the model is function; expected a torch.nn.Module"),
+    "a class": (lambda _: harness.attack(torch.nn.Linear, IMAGES, LABELS), "the model is the class Linear; expected a torch.nn.Module"),
+    "nowhere to write": (lambda _: harness.bench(network(), IMAGES, LABELS, out=None), "out is NoneType; expected a folder"),
+    "no attack": (lambda _: harness.attack(network(), IMAGES, LABELS, None), "the attack is NoneType; expected a name"),
+    "attack's seed": (lambda _: harness.attack(network(), IMAGES, LABELS, "pgd", seed=1.5), "the seed is 1.5; expected a whole number"),
+    "a seed below 0": (lambda _: harness.attack(network(), IMAGES, LABELS, "pgd", seed=-1), "--seed -1: expected a whole number"),
     "attack's eps": (lambda _: harness.attack(network(), IMAGES, LABELS, "fgsm", eps="8"), "8/255"),
 }  # fmt: skip
 
@@ -216,13 +226,39 @@ def test_an_engine_given_from_python_is_refused_where_it_is_not(tmp_path):
     assert engine.status == "refused" and "Call harness.bench again" in engine.error
 
 
-@pytest.mark.parametrize("answer", [np.full((5, 4), np.nan), np.zeros((4, 4)), np.zeros((5, 4, 1)), np.arange(5), "nonsense"], ids=str)
+ANSWERS = [
+    np.full((5, 4), np.nan), np.zeros((4, 4)), np.zeros((5, 4, 1)), np.arange(5), "nonsense", np.full((5, 4), 1 + 2j),
+    np.full((5, 4), "1"), np.full((5, 4), "no number"), np.zeros((5, 4), np.bool_),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=str)
 def test_what_a_function_returns_is_checked(answer):
     from devices.host.session import EngineError
 
     session = EngineSession(EngineId("f"), function_session("f", lambda i: logits(i) if len(i) == 1 else answer, (32, 32, 3), 4).open, 8)
     with session, pytest.raises(EngineError):
         session.logits(IMAGES[:5])
+
+
+def ends(images: np.ndarray) -> np.ndarray:
+    if len(images) > 1:
+        sys.exit(3)
+    return np.zeros((1, 4))
+
+
+def labels_at_first(images: np.ndarray) -> np.ndarray:
+    """Labels, and 1.7 for what is no blank image: cut off, it would be the label 1."""
+    return np.full(len(images), 1.7) if images.any() else np.zeros(len(images), np.int64)
+
+
+@pytest.mark.parametrize("function", [ends, labels_at_first])
+def test_a_function_that_ends_the_program_or_changes_its_mind_is_that_engines_result(function):
+    from devices.host.session import EngineError
+
+    with function_session("f", function, (32, 32, 3), 4) as session, pytest.raises(EngineError) as raised:
+        session.logits(IMAGES[:5])
+    assert raised.value.status == "crashed"
 
 
 def test_importing_harness_imports_nothing_heavy_and_names_are_there():
