@@ -217,7 +217,7 @@ def _model_file(model: nn.Module | str | Path, images: Images | str | Path, plac
     return str(path.absolute())
 
 
-def _check_array(images: object) -> None:
+def _check_array(images: Any) -> None:
     """Raise UsageError unless it is an array."""
     if not isinstance(images, np.ndarray):
         raise UsageError(f"the images are {_kind(images)}; expected an array, uint8 (n, height, width, channels)")
@@ -233,7 +233,7 @@ def _data_file(images: Images | str | Path, labels: Labels | None, calibration: 
     if not isinstance(images, np.ndarray):
         if labels is not None or calibration is not None:
             raise UsageError("labels and calibration images go with an array of images; named data has its own")
-        if not isinstance(images, str | Path):
+        if not isinstance(images, str | Path):  # neither, whatever the types promise
             _check_array(images)
         return str(images)
     if labels is None:

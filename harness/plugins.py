@@ -6,6 +6,7 @@ a module that is named is imported, and adds what it has to add: `ATTACKS["mine"
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib import import_module
@@ -24,13 +25,16 @@ TABLES = {
     "requirements": "harness.requirements.kinds:KINDS",
     "sections": "reports.sections:SECTIONS",
 }
+NAMED = {"attacks": "name", "sources": "id", "flavours": "name"}
+"""Tables whose entries say themselves what they are called -> the field."""
 
 
 def load(modules: Iterable[str]) -> None:
     """Add what installed packages and the named modules have; a table without entries from outside is not imported.
 
     Raises:
-        UsageError: a module or an entry cannot be imported, or an entry would replace another.
+        UsageError: a module or an entry cannot be imported, or an entry would replace another, is of another kind than its table's, or
+            is called otherwise than its key: the report would name another one.
     """
     installed = entry_points()  # every package's, read once: it opens a file of each of them
     for group, path in TABLES.items():
@@ -39,8 +43,39 @@ def load(modules: Iterable[str]) -> None:
             found = _imported(entry.value, entry.load)
             if table.setdefault(entry.name, found) is not found:
                 raise UsageError(f"the entry point {entry.name} = {entry.value} would replace an entry of {group}; give it another name")
+            _check(f"the entry point {entry.name} = {entry.value}", group, table, entry.name)
     for name in modules:
-        _imported(f"--plugin {name}", partial(import_module, name))
+        _add(name)
+
+
+def _add(name: str) -> None:
+    """Import a module that adds to the tables itself; where it does more than that, they are as before."""
+    tables = {group: _table(path) for group, path in TABLES.items()}
+    before = {group: dict(table) for group, table in tables.items()}
+    what = f"--plugin {name}"
+    try:
+        _imported(what, partial(import_module, name))
+        for group, table in tables.items():
+            if lost := [key for key, entry in before[group].items() if table.get(key) is not entry]:
+                raise UsageError(f"{what} would replace or remove {', '.join(map(repr, lost))} of {group}; give its entry another name")
+            for key in table.keys() - before[group].keys():
+                _check(what, group, table, key)
+    except UsageError:
+        for group, table in tables.items():
+            table.clear()
+            table.update(before[group])
+        sys.modules.pop(name, None)  # else it would be taken for one that was imported well
+        raise
+
+
+def _check(what: str, group: str, table: dict[str, Any], key: str) -> None:
+    """Raise UsageError unless an entry is of the kind of those before it, and called as its key says."""
+    kind, entry = type(next(iter(table.values()))), table[key]
+    if type(entry) is not kind:
+        raise UsageError(f"{what}: the entry {key!r} of {group} is {type(entry).__name__}; expected {kind.__name__}")
+    own = getattr(entry, NAMED[group], key) if group in NAMED else key
+    if own != key:
+        raise UsageError(f"{what}: the entry {key!r} of {group} calls itself {own!r}; expected one name for both")
 
 
 def _table(path: str) -> dict[str, Any]:
@@ -52,5 +87,5 @@ def _table(path: str) -> dict[str, Any]:
 def _imported(name: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
-    except Exception as error:  # whatever the module of somebody else raises
+    except (Exception, SystemExit) as error:  # whatever the module of somebody else raises
         raise UsageError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from devices.host.errors import DeviceError
+from devices.host.session import EngineError
 from harness.answers import Model
 from harness.attacks.access import Access
 from harness.attacks.clean import Clean, Images, Labels, Margins, Mask, answers_to_clean, judge, judge_floats
@@ -19,6 +21,7 @@ from harness.attacks.search import NearestSearch, Search
 from harness.attacks.table import Attack
 from harness.attacks.target import answers_for
 from harness.data.dataset import to_tensor
+from harness.errors import HarnessError, UsageError
 
 Rows = NDArray[np.intp]
 
@@ -131,7 +134,7 @@ def attack_batch(
 
             search = kind(form, x, y, (levels or 0) / 255, [seeds[i] for i in where[rows]], first=begin, look=look if best.judged else None)
             with frozen_eval(form):
-                (attack if start is None else attack.nearby()).function(search)
+                _let_search(attack if start is None else attack.nearby(), search)
             for found in search.results():
                 best.offer(rows, found.cpu())
             near = best.right[rows] & (not attack.bounded or search.margin.cpu().numpy() < CLOSE * margin[where[rows]])
@@ -150,6 +153,18 @@ def attack_batch(
         result[where], still[where], undone[where] = best.images, best.right, best.right & in_floats
         queries[where] += best.queries
     return Attacked(result, attacked, still, zero, undone, queries)
+
+
+def _let_search(attack: Attack, search: Search) -> None:
+    """Run an attack. Raises UsageError: one from outside this program ended with an error of its own."""
+    try:
+        attack.function(search)
+    except (HarnessError, EngineError, DeviceError):
+        raise
+    except Exception as error:
+        if attack.path.startswith("harness."):
+            raise
+        raise UsageError(f"the attack {attack.name} ({attack.path}) failed: {type(error).__name__}: {error}") from error
 
 
 def _fools_in_floats(module: nn.Module, clean: Images, found: Tensor, labels: Labels, levels: int | None) -> Mask:

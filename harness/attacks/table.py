@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 from harness.attacks.access import Access
-from harness.errors import unknown
+from harness.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from harness.attacks.search import Search
@@ -74,9 +74,15 @@ class Attack:
         """What asks a `harness.attacks.search.Search` for logits, which keeps each image's best iterate.
 
         Iterates are not promised to lie in the ball, on the uint8 grid, or to fool: `harness.attacks.batch` sees to that.
+
+        Raises:
+            UsageError: there is no such function.
         """
         module, _, function = self.path.partition(":")
-        return partial(getattr(import_module(module), function), steps=self.steps)
+        try:
+            return partial(getattr(import_module(module), function), steps=self.steps)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UsageError(f"the attack {self.name} has no function {self.path}: {error}") from error
 
     def with_steps(self, steps: int) -> Attack:
         """The same attack with another number of steps, named NAME-STEPS."""

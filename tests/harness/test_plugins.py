@@ -188,3 +188,69 @@ def test_a_module_that_cannot_be_imported_is_told(text: str, words: str, tmp_pat
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UsageError, match=words):
         plugins.load(["broken_toy"])
+
+
+ENTRY = "from harness.attacks.table import ATTACKS, Attack\n"
+TOY = 'Attack("{}", "toys", "Linf", 1, "none", "does nothing", "spoiling_toy:{}")'
+SPOILING = {
+    "an end": ("import sys; sys.exit(0)", "SystemExit: 0"),
+    "another PGD": (f'{ENTRY}ATTACKS["pgd"] = {TOY.format("pgd", "idle")}', "would replace or remove 'pgd' of attacks"),
+    "one less": (f'{ENTRY}del ATTACKS["pgd"]', "would replace or remove 'pgd' of attacks"),
+    "a borrowed name": (f'{ENTRY}ATTACKS["idle"] = {TOY.format("pgd", "idle")}', "the entry 'idle' of attacks calls itself 'pgd'"),
+    "a function": (f'{ENTRY}ATTACKS["idle"] = lambda search: None', "the entry 'idle' of attacks is function; expected Attack"),
+    "no path": (
+        "from reports.sections import SECTIONS\nSECTIONS['idle'] = print",
+        "of sections is builtin_function_or_method; expected str",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SPOILING)
+def test_a_module_that_spoils_a_table_is_refused(what: str, tables: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attack that does nothing under the name of PGD leaves every image right."""
+    text, words = SPOILING[what]
+    before = [dict(plugins._table(path)) for path in plugins.TABLES.values()]
+    (tmp_path / "spoiling_toy.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(UsageError, match=words):
+            plugins.load(["spoiling_toy"])
+        assert [dict(plugins._table(path)) for path in plugins.TABLES.values()] == before
+
+
+def test_the_second_of_two_modules_does_not_replace_what_the_first_added(
+    tables: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("one_toy", "other_toy"):
+        (tmp_path / f"{name}.py").write_text(f'{ENTRY}ATTACKS["idle"] = {TOY.format("idle", name)}')
+    plugins.load(["one_toy", "one_toy"])
+    with pytest.raises(UsageError, match="--plugin other_toy would replace or remove 'idle'"):
+        plugins.load(["one_toy", "other_toy"])
+    sys.modules.pop("one_toy")
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("missing", "the attack idle has no function spoiling_toy:missing"),
+        ("stepless", r"the attack idle \(spoiling_toy:stepless\) failed: TypeError: stepless\(\)"),
+        ("fails", r"the attack idle \(spoiling_toy:fails\) failed: ValueError: my own"),
+    ],
+)
+def test_an_attack_that_fails_is_not_a_fault_of_this_program(
+    function: str, words: str, tables: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import api
+
+    functions = "def stepless(search): ...\ndef fails(search, *, steps): raise ValueError('my own')\n"
+    (tmp_path / "spoiling_toy.py").write_text(f'{ENTRY}{functions}ATTACKS["idle"] = {TOY.format("idle", function)}')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugins.load(["spoiling_toy"])
+    model, data = make_nearest(tmp_path)
+    sample = np.load(data)
+    try:
+        with pytest.raises(UsageError, match=words):
+            api.attack(model, sample["images"][:4], sample["labels"][:4], "idle", eps="2/255")
+    finally:
+        sys.modules.pop("spoiling_toy")
