@@ -217,9 +217,9 @@ def _model_file(model: nn.Module | str | Path, images: Images | str | Path, plac
     return str(path.absolute())
 
 
-def _check_array(images: Any) -> None:
-    """Raise UsageError unless it is an array."""
-    if not isinstance(images, np.ndarray):
+def _check_array(images: Any, *others: type) -> None:
+    """Raise UsageError unless it is an array, or of another type that is taken too."""
+    if not isinstance(images, (np.ndarray, *others)):
         raise UsageError(f"the images are {_kind(images)}; expected an array, uint8 (n, height, width, channels)")
 
 
@@ -230,11 +230,10 @@ def _kind(thing: object) -> str:
 
 def _data_file(images: Images | str | Path, labels: Labels | None, calibration: Images | None, place: Path) -> str:
     """The images as `--data` takes them."""
+    _check_array(images, str, Path)
     if not isinstance(images, np.ndarray):
         if labels is not None or calibration is not None:
             raise UsageError("labels and calibration images go with an array of images; named data has its own")
-        if not isinstance(images, str | Path):  # neither, whatever the types promise
-            _check_array(images)
         return str(images)
     if labels is None:
         raise UsageError("images without labels; expected labels, integers (n,)")
