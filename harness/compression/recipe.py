@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from harness.toml.read import read_toml
 from harness.training.recipe import Stage, faults
 
 RECIPES = Path(__file__).parent / "recipes"
+SHARES = ("alpha", "alpha_1", "alpha_2", "warmup_share")  # of a loss or of the epochs
+COUNTS = ("every", "norm")
+DIVISORS = ("temperature", "growth")
+PARTS = {"alpha_1": 0.5, "alpha_2": 0.25}  # of one loss, by default; the labels have the rest
 NOTHING = "cpu"  # the recipe of a method that trains nothing and ships none
 
 
@@ -56,7 +61,24 @@ def load_recipe(recipe: str, method: str, stages: tuple[str, ...], seed: int, co
         raise UsageError(f"recipe {path} lacks the stage{'s' * (len(missing) > 1)} {', '.join(missing)} of {method}")
     if strange := [name for name in found.options if name not in constants]:
         raise UsageError(f"recipe {path}: {method} has no constant {', '.join(strange)}; it has {', '.join(constants) or 'none'}")
+    _check_constants(found.options, path)
     return found
+
+
+def _check_constants(options: dict[str, float], path: Path) -> None:
+    """A constant out of its range turns a loss round, or makes it NaN."""
+    for name, value in options.items():
+        good, expected = math.isfinite(value) and value >= 0, "at least 0"
+        if name in SHARES:
+            good, expected = 0 <= value <= 1, "0 to 1"
+        elif name in COUNTS:
+            good, expected = value >= 1 and value % 1 == 0, "1, 2, 3 …"
+        elif name in DIVISORS:
+            good, expected = math.isfinite(value) and value > 0, "above 0"
+        if not good:
+            raise UsageError(f"recipe {path}: {name} = {value:g}; expected {expected}")
+    if PARTS.keys() & options.keys() and (both := sum(options.get(name, usual) for name, usual in PARTS.items())) > 1:
+        raise UsageError(f"recipe {path}: alpha_1 + alpha_2 = {both:g}; expected 1 at most, of which the labels have the rest")
 
 
 def _table(value: object, name: str, path: Path) -> dict[str, Any]:

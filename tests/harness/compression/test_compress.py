@@ -18,6 +18,7 @@ from export.onnx import export_onnx
 from harness import cli
 from harness.compression.compress import Request, prepare
 from harness.compression.recipe import load_recipe
+from harness.compression.table import METHODS
 from harness.data.load import load_data
 from harness.errors import UsageError
 from harness.models.architectures import build
@@ -203,6 +204,28 @@ def test_bad_recipes_are_one_clear_line(case: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         load_recipe(str(tmp_path / "bad.toml"), "magnitude", ("finetune",), 0)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "words"),
+    [
+        ("kd", "alpha = 3", "alpha = 3; expected 0 to 1"),
+        ("kd", "temperature = -4", "temperature = -4; expected above 0"),
+        ("ard", "temperature = inf", "temperature = inf; expected above 0"),
+        ("ard", "kl_weight = -1", "kl_weight = -1; expected at least 0"),
+        ("iad-1", "beta = nan", "beta = nan; expected at least 0"),
+        ("iad-2", "alpha_1 = 0.9", r"alpha_1 \+ alpha_2 = 1\.15; expected 1 at most"),
+        ("radmm", "growth = 0", "growth = 0; expected above 0"),
+        ("radmm", "every = 0", "every = 0; expected 1, 2, 3"),
+        ("filters", "norm = 1.5", r"norm = 1\.5; expected 1, 2, 3"),
+    ],
+)
+def test_a_constant_that_would_turn_the_loss_round_is_refused(method: str, options: str, words: str, tmp_path: Path) -> None:
+    known = METHODS[method]
+    text = RECIPE.format(objective=known.objective or "standard", stages="]\n[".join(known.stages))
+    (tmp_path / "r.toml").write_text(f"{text}\n[options]\n{options}\n")
+    with pytest.raises(UsageError, match=words):
+        load_recipe(str(tmp_path / "r.toml"), method, known.stages, 0, known.constants)
 
 
 def test_no_disk_space_is_told_before_any_work(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
