@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -70,8 +71,8 @@ class Request(BaseModel):
     def command(self, out: str) -> str:
         """The command line that asks for this."""
         fields = self.model_dump(exclude_defaults=True, exclude={"model"})
-        options = (f"--{name.replace('_', '-')} {value}" for name, value in fields.items())
-        return " ".join([f"harness compress {self.model}", *options, f"--out {out}"])
+        options = (word for name, value in fields.items() for word in (f"--{name.replace('_', '-')}", str(value)))
+        return shlex.join(["harness", "compress", self.model, *options, "--out", out])
 
 
 def compress(request: Request, out: Path, work: Path | None = None, *, resume: bool = False) -> Path | None:

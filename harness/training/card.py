@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -32,6 +33,7 @@ from harness.training.recipe import Recipe, load_recipe
 from harness.training.train import CHECKPOINT, Fitted, allowed, initial, nothing_to_resume, selection_attacks, train
 
 CHANNELS = 3  # of the architectures that are trained
+DATA, TEST = "cifar10", "cifar10-sample"  # where the command names no other
 CARD_ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
 LICENCES = {"cifar10": "Apache-2.0 (weights); CIFAR-10: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"}  # by data
 COPIES = 4  # of the network in a checkpoint: weights, average, momentum and best
@@ -69,11 +71,18 @@ def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path
             return None
         card = weights.with_suffix(".json")
         content = {
-            "command": f"harness train {recipe_file} --out {out.name}",
+            "command": command(recipe_file, data_name, test_name, out),
             **make_card(recipe, data, test, weights, fitted, augmentation),
         }
         card.write_text(json.dumps(content, indent=1) + "\n")
     return card
+
+
+def command(recipe_file: Path, data_name: str, test_name: str, out: Path) -> str:
+    """The command line that trains the same network again."""
+    told = (("--data", data_name, DATA), ("--test", test_name, TEST))
+    options = (word for option, given, usual in told if given != usual for word in (option, given))
+    return shlex.join(["harness", "train", str(recipe_file), *options, "--out", out.name])
 
 
 def shape_of(data: Dataset) -> tuple[int, int, int]:

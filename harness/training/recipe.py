@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from harness.eps import parse_eps
@@ -31,7 +31,7 @@ class Stage(BaseModel):
         default="one-cycle", description="cosine and steps begin at the peak; steps divide it by ten at each milestone"
     )
     warmup: float = Field(default=0.25, gt=0, lt=1, description="share of the one-cycle schedule spent rising")
-    milestones: tuple[int, ...] = Field(
+    milestones: tuple[PositiveInt, ...] = Field(
         default=(), description="epochs after which `steps` divides the rate by ten, of each period where there is one"
     )
     period: int | None = Field(default=None, gt=0, description="epochs after which `steps` begins again at the peak")
@@ -48,6 +48,12 @@ class Stage(BaseModel):
     flip: bool | None = Field(default=None, description="mirror every second image; left out: where mirrored images keep their label")
     crop: int | None = Field(default=None, ge=0, le=64, description="zero padding of random crops, 0: none; left out: 4, or 0 as for flip")
     bf16: bool = Field(default=True, description="autocast, where the hardware has it")
+
+    @model_validator(mode="after")
+    def _has_steps(self) -> Stage:
+        if self.schedule != "steps" and (self.milestones or self.period is not None):
+            raise ValueError(f"milestones and period are of the schedule steps, and this is {self.schedule}: say schedule = 'steps'")
+        return self
 
 
 class Recipe(Stage):
@@ -82,7 +88,7 @@ def load_recipe(path: Path) -> Recipe:
 
 def faults(error: ValidationError) -> str:
     """Every field that is wrong, on one line; of one that is not known, the nearest that is."""
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}{_nearest(e)}" for e in error.errors())
+    return "; ".join(": ".join([*([".".join(map(str, e["loc"]))] if e["loc"] else []), f"{e['msg']}{_nearest(e)}"]) for e in error.errors())
 
 
 def _nearest(fault: ErrorDetails) -> str:

@@ -195,6 +195,12 @@ BAD_RECIPES = {
 }
 
 
+def test_the_command_on_a_card_can_be_given_to_a_shell() -> None:
+    told = Request(model="my nets/a.safetensors", method="nm24", data="its images.npz", seed=3)
+    wanted = "harness compress 'my nets/a.safetensors' --method nm24 --data 'its images.npz' --seed 3 --out b.safetensors"
+    assert told.command("b.safetensors") == wanted
+
+
 @pytest.mark.parametrize("case", BAD_RECIPES)
 def test_bad_recipes_are_one_clear_line(case: str, tmp_path: Path) -> None:
     content, message = BAD_RECIPES[case]

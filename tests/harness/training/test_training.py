@@ -120,7 +120,8 @@ def test_a_card_tells_size_and_count_as_they_were(images: Dataset, tmp_path: Pat
     assert path is not None
     card = json.loads(path.read_text())
     assert (card["input_shape"], card["classes"], card["licence"], card["held_out"]["n"]) == ([3, 16, 16], 7, None, 21)
-    assert card["command"] == f"harness train {tmp_path / 'tiny.toml'} --out out"
+    told = f"--data {tmp_path / 'mine.npz'} --test {tmp_path / 'others.npz'}"
+    assert card["command"] == f"harness train {tmp_path / 'tiny.toml'} {told} --out out"
 
 
 def test_augment_moves_each_image_by_its_own_shift_and_flip() -> None:
@@ -249,13 +250,13 @@ def test_learning_rates(changes: dict[str, object], expected: dict[int, float]) 
 
 def test_a_checkpoint_of_an_earlier_version_lacks_a_field(images: Dataset, tmp_path: Path) -> None:
     """A field that a stage gained since counts with its default: hours of training are not thrown away."""
-    state = Training(recipe(), images, fresh()).state()
+    state = Training(recipe(schedule="steps"), images, fresh()).state()
     stage = json.loads(state["stage"])
     assert stage.pop("milestones") == []
     torch.save({**state, "stage": json.dumps(stage)}, tmp_path / "checkpoint.pt")
-    Training(recipe(), images, fresh()).restore(tmp_path / "checkpoint.pt")
+    Training(recipe(schedule="steps"), images, fresh()).restore(tmp_path / "checkpoint.pt")
     with pytest.raises(UntrustedError, match=r"another stage: milestones \(\) then, \(1,\) now"):
-        Training(recipe(milestones=(1,)), images, fresh()).restore(tmp_path / "checkpoint.pt")
+        Training(recipe(schedule="steps", milestones=(1,)), images, fresh()).restore(tmp_path / "checkpoint.pt")
 
 
 def test_training_learns(small: Dataset) -> None:
@@ -339,6 +340,8 @@ def test_bad_recipes(text: str | None, words: str, tmp_path: Path) -> None:
         ({"name": "../mine"}, "name: String should match pattern"),
         ({"name": ""}, "name: String should match pattern"),
         ({"name": "mine\\n"}, "name: String should match pattern"),
+        ({"milestones": [1]}, r"r\.toml: Value error, milestones and period are of the schedule steps, and this is one-cycle"),
+        ({"milestones": [-1], "schedule": "steps"}, "milestones.0: Input should be greater than 0"),
     ],
 )
 def test_values_that_would_fail_after_training_are_refused_before(changes: dict[str, str], words: str, tmp_path: Path) -> None:
