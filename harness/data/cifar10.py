@@ -13,6 +13,7 @@ from harness.data.dataset import Dataset
 from harness.data.split import CALIBRATION, stratified, without_copies
 from harness.errors import UsageError
 
+TRAINING = "cifar10 (training set)"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -31,7 +32,7 @@ def read(folder: Path, *, train: bool, download: bool = False) -> Dataset:
         reason = str(getattr(error, "reason", error)).splitlines()[0]
         remedy = "Connect to the network once, or use the shipped cifar10-sample or your own .npz."
         raise UsageError(f"cannot get CIFAR-10 into {folder}: {reason}. {remedy}") from error
-    return Dataset("cifar10" if not train else "cifar10 (training set)", half.data, np.asarray(half.targets), CLASSES)
+    return Dataset(TRAINING if train else "cifar10", half.data, np.asarray(half.targets), CLASSES)
 
 
 def load(seed: int) -> tuple[Dataset, Dataset]:

@@ -20,6 +20,7 @@ from harness.attacks.worst_case import worst_case
 from harness.audit.gates import undone_remark
 from harness.audit.statistics import no_information_rate, share
 from harness.compute import placement
+from harness.data import cifar10
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data
 from harness.data.split import refuse_common
@@ -35,7 +36,8 @@ from harness.training.train import CHECKPOINT, Fitted, allowed, initial, nothing
 CHANNELS = 3  # of the architectures that are trained
 DATA, TEST = "cifar10", "cifar10-sample"  # where the command names no other
 CARD_ATTACKS = ("pgd", "apgd-ce", "apgd-dlr")
-LICENCES = {"cifar10": "Apache-2.0 (weights); CIFAR-10: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"}  # by data
+CIFAR = "Apache-2.0 (weights); CIFAR-10: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+LICENCES = dict.fromkeys((cifar10.TRAINING, "cifar10"), CIFAR)  # by data: torchvision's, and cifar10.npz
 COPIES = 4  # of the network in a checkpoint: weights, average, momentum and best
 
 

@@ -16,7 +16,7 @@ from harness.errors import UntrustedError, UsageError
 from harness.models.load import load_twin
 from harness.models.zoo import ARCHITECTURES
 from harness.training.augmentation import Augmentation, augment
-from harness.training.card import train_with_card
+from harness.training.card import source, train_with_card
 from harness.training.objectives import OBJECTIVES
 from harness.training.recipe import Recipe, load_recipe
 from harness.training.regime import Regime
@@ -122,6 +122,12 @@ def test_a_card_tells_size_and_count_as_they_were(images: Dataset, tmp_path: Pat
     assert (card["input_shape"], card["classes"], card["licence"], card["held_out"]["n"]) == ([3, 16, 16], 7, None, 21)
     told = f"--data {tmp_path / 'mine.npz'} --test {tmp_path / 'others.npz'}"
     assert card["command"] == f"harness train {tmp_path / 'tiny.toml'} {told} --out out"
+
+
+@pytest.mark.parametrize(("name", "said"), [("cifar10 (training set)", "CIFAR-10: Krizhevsky"), ("cifar10", "CIFAR-10"), ("mine", None)])
+def test_a_card_names_whose_images_they_were(name: str, said: str | None, images: Dataset) -> None:
+    licence = source(replace(images, name=name))["licence"]
+    assert licence is None if said is None else said in licence
 
 
 def test_augment_moves_each_image_by_its_own_shift_and_flip() -> None:
