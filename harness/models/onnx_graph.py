@@ -145,7 +145,7 @@ def _check_end(graph: GraphProto, name: str) -> None:
     """Refuse a graph that ends in probabilities, scaled ones too: where they are near 0 or 1 they have no gradient to attack with.
 
     Raises:
-        UsageError: names the node to remove and the value to return in its place.
+        UsageError: names the node, and the lines of Python that take it out.
     """
     made = {output: node for node in graph.node for output in node.output if node.op_type != "Constant"}
     node = made.get(graph.output[0].name)
@@ -154,8 +154,9 @@ def _check_end(graph: GraphProto, name: str) -> None:
         node = sources[0] if len(sources) == 1 else None  # of two factors one may be a gate
     if node is not None and node.op_type in ("Softmax", "Sigmoid"):
         raise UsageError(
-            f"{name} ends in probabilities ({title(node)}); expected logits, whose gradients attacks need. Return '{node.input[0]}' in "
-            f"place of '{graph.output[0].name}': onnx.utils.extract_model(path, new, ['{_input(graph, name)[0]}'], ['{node.input[0]}'])."
+            f"{name} ends in probabilities ({title(node)}); expected logits, whose gradients attacks need. Let it pass them on: "
+            f"model = onnx.load(path); node = next(n for n in model.graph.node if '{node.output[0]}' in n.output); "
+            "node.op_type = 'Identity'; node.ClearField('attribute'); onnx.save(model, new)."
         )
 
 

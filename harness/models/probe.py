@@ -101,7 +101,9 @@ def _run(network: nn.Module, images: Tensor, name: str, fixed: str) -> Tensor:
 def _check_output(output: Tensor, n: int, name: str, fixed: str) -> None:
     got = f"{str(output.dtype).removeprefix('torch.')} {tuple(output.shape)}"
     if output.ndim != 2:
-        raise UsageError(f"{name} returns {got} for {n} images; expected logits ({n}, classes). Is it a classifier?")
+        one_pixel = output.ndim > 2 and output[0].numel() == output.shape[1]
+        what_to_do = "Flatten them at its end." if one_pixel else "Is it a classifier?"
+        raise UsageError(f"{name} returns {got} for {n} images; expected logits ({n}, classes). {what_to_do}")
     if output.shape[0] != n:
         raise UsageError(f"{name} returns {got} for {n} images; {fixed}")
     if output.shape[1] < 2 or output.dtype != torch.float32:

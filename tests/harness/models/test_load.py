@@ -269,7 +269,7 @@ BAD_NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "softmax": (lambda: Returns(lambda z: z.softmax(1)), "returns probabilities .* Remove the softmax"),
     "a map": (
         lambda: Returns(lambda z: z[:, :, None, None]),
-        r"returns float32 \(3, 5, 1, 1\) for 3 images; expected logits \(3, classes\)",
+        r"returns float32 \(3, 5, 1, 1\) for 3 images; expected logits \(3, classes\)\. Flatten them at its end",
     ),
     "one logit": (lambda: Returns(lambda z: z[:, :1]), "at least two classes"),
     "integers": (lambda: Returns(lambda z: z.long()), "returns int64"),
