@@ -165,7 +165,16 @@ def parse_onnx(path: Path) -> ModelProto:
         raise ExportError(f"{path.name} is not an ONNX file, or a truncated one ({size:,} bytes): {error}") from error
     if model.ir_version == 0 or not model.graph.node or not model.graph.output:
         raise ExportError(f"{path.name} is not an ONNX file: it holds no graph ({size:,} bytes)")
+    free_negative_sizes(model.graph)
     return model
+
+
+def free_negative_sizes(graph: GraphProto) -> None:
+    """A negative size becomes one that may be anything: so PaddlePaddle's exporter writes a free batch, and so onnxruntime reads it."""
+    for value in chain(graph.input, graph.output, graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
 
 
 def _check_opset(model: ModelProto, name: str) -> None:

@@ -7,10 +7,9 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-import onnx
 from onnx import ModelProto, NodeProto, ValueInfoProto, inliner
 
-from export.checked import refuse_external_data
+from export.checked import parse_onnx, refuse_external_data
 from export.errors import ExportError
 from export.session import first_line, open_session
 
@@ -44,12 +43,9 @@ def mac_nodes(path: Path) -> list[MacNode]:
     Raises:
         ExportError: the file cannot be read or run.
     """
-    try:
-        model = onnx.load(path, load_external_data=False)
-        if model.functions:
-            model = inliner.inline_local_functions(model)
-    except Exception as error:
-        raise ExportError(f"cannot read {path}: {first_line(error)}") from error
+    model = parse_onnx(path)
+    if model.functions:
+        model = inliner.inline_local_functions(model)
     refuse_external_data(model, path.name)
     nodes = [node for node in model.graph.node if node.op_type in WEIGHT]
     if not nodes:

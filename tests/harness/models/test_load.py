@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from torchvision import models
 
 from export.artefact import sha256_file
+from export.macs import macs
 from export.onnx import export_onnx
 from harness.errors import UsageError
 from harness.models import probe
 from harness.models import shipped as shipped_networks
 from harness.models.architectures import build, family, head_keys, image_size_of
+from harness.models.engine_file import take_in
 from harness.models.kinds import check_kind
 from harness.models.load import load_twin
 from harness.models.normalisation import parse_normalisation
@@ -204,6 +206,23 @@ def test_a_size_that_an_onnx_file_leaves_open_is_the_data_s(tmp_path: Path) -> N
     assert load_twin(path, data_shape=(3, 20, 24), image_size=16).input_shape == (3, 16, 16)
     with pytest.raises(UsageError, match="leaves its input size open"):
         load_twin(path)
+
+
+def test_a_negative_size_of_an_onnx_file_is_an_open_one(tmp_path: Path) -> None:
+    """As PaddlePaddle's exporter writes it; the file is an engine and is counted like any other."""
+    path = open_onnx(tmp_path)
+    model = onnx.load(path)
+    images = model.graph.input[0].type.tensor_type.shape.dim
+    for place in (0, 2, 3):
+        images[place].dim_value = -1
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = -1
+    onnx.save(model, path)
+    twin = load_twin(path, data_shape=(3, 20, 24))
+    assert twin.input_shape == (3, 20, 24)
+    assert twin.module(torch.rand(5, 3, 20, 24)).shape == (5, twin.classes)
+    engine = take_in(Path(path), twin, tmp_path / "artefacts")
+    assert "freed_batch" not in engine.options
+    assert macs(engine.path) == macs(Path(open_onnx(tmp_path)))
 
 
 def test_a_pt2_of_a_free_size_takes_another(tmp_path: Path) -> None:
