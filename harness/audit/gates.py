@@ -673,14 +673,16 @@ def conditions(engine: str, invalid: Mapping[str, Sequence[str]], unchecked: Map
 
 
 def _worst(name: str, limit: float, counts: Mapping[str, tuple[int, int]]) -> Gate:
-    """A gate on a share of the attacked images: that of the worst set, by its name (images, images attacked)."""
+    """A gate on a share of the attacked images, by a set's name (images, images attacked): fails where one set does, and shows the worst of
+    the sets that decide, so that a large share of few images hides no smaller one of many.
+    """
     tried = {one: found for one, found in counts.items() if found[1]}
     if not tried:
         return not_tested(name, "no image was attacked")
-    worst = max(tried, key=lambda one: tried[one][0] / tried[one][1])
+    passed = {one: _at_most(limit, count, n) for one, (count, n) in tried.items()}
+    worst = max(tried, key=lambda one: (passed[one] is False, passed[one] is None, tried[one][0] / tried[one][1]))
     count, n = tried[worst]
-    passed = _at_most(limit, count, n)
-    return _gate(name, passed, f"at most {count / n:.1%} of {n} attacked images ({worst})" + _undecided(passed))
+    return _gate(name, passed[worst], f"at most {count / n:.1%} of {n} attacked images ({worst})" + _undecided(passed[worst]))
 
 
 def _at_most(limit: float, count: int, n: int) -> bool | None:

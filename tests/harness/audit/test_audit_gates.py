@@ -472,3 +472,12 @@ def test_a_file_of_the_users_own_is_not_told_to_calibrate_another_way_with_this_
     exported, own = (gates.artefact_parity("e", parity(False), given=given) for given in (False, True))
     assert "--calibration" in exported.remedy and "--calibration" not in own.remedy
     assert (own.passed, own.observed, own.limit) == (exported.passed, exported.observed, exported.limit)
+
+
+@pytest.mark.parametrize("gate", [gates.zero_gradient, gates.rounding])
+def test_a_larger_share_of_few_images_hides_no_set_that_fails(gate: Callable[[dict[str, tuple[int, int]]], Gate]) -> None:
+    few, many = {"S1 apgd-dlr": (1, 8)}, {"S1 pgd": (20, 256)}
+    assert gate(few).passed is None
+    found = gate(few | many)
+    assert found.passed is False
+    assert "7.8% of 256 attacked images (S1 pgd)" in found.observed
