@@ -292,7 +292,7 @@ def attack(
             nearest = "" if record.l2_median is None else f"; of the others the median L2 distance is {record.l2_median:.3g}"
             print(f"{record.name}: {right}{nearest}")
         print(out)
-    if (remark := undone_remark({record.name: (record.undone_by_rounding, record.n_attacked)})) is not None:
+    if (remark := undone_remark([(record.name, record.undone_by_rounding, record.n_attacked)])) is not None:
         print(f"note: {remark}", file=sys.stderr)
 
 

@@ -21,6 +21,7 @@ from harness.records import Gate, Mismatch, Parity, PrecisionEvidence, Share
 
 Logits = NDArray[np.floating]
 Margins = NDArray[np.floating]
+Counted = tuple[str, int, int]  # a set in words, images of it that are counted, images attacked
 
 HALF = 0.5
 PROBABILITY_SUMS, PROBABILITY_END = 0.05, 0.02  # that rounding may move a row's sum by, and the end of a sigmoid that has saturated
@@ -344,8 +345,8 @@ def large_radius(twin_right: Right, led: Right | None = None, fallen: Right | No
     return _gate("large radius", passed, observed + _undecided(passed))
 
 
-def zero_gradient(counts: Mapping[str, tuple[int, int]]) -> Gate:
-    """The worst of the attacks by its name: (images whose gradient is zero at the start, images attacked)."""
+def zero_gradient(counts: Sequence[Counted]) -> Gate:
+    """The worst of the sets made along gradients, by the images whose gradient is zero at the start."""
     if not counts:
         return not_tested("zero gradient", "no gradient attack ran")
     return _worst("zero gradient", LIMITS.zero_gradient, counts)
@@ -376,18 +377,17 @@ def noise_floor(draws: Margins, attack_margin: Margins, attack: str) -> Gate:
     return _gate("noise floor", passed, f"{observed}; it lowers the margin of {lower} below that under noise" + _undecided(passed))
 
 
-def rounding(undone: Mapping[str, tuple[int, int]]) -> Gate:
-    """The worst of the sets by its name: (images that its attack fooled in floats and no bytes do, images attacked)."""
+def rounding(undone: Sequence[Counted]) -> Gate:
+    """The worst of the sets, by the images that its attack fooled in floats and no bytes do."""
     return _worst("rounding", LIMITS.undone_by_rounding, undone)
 
 
-def undone_remark(undone: Mapping[str, tuple[int, int]]) -> str | None:
+def undone_remark(undone: Sequence[Counted]) -> str | None:
     """What must be said beside the figures of attacks of which rounding undoes more than the limit, as `rounding` takes them; else None."""
-    beyond = {name: (count, n) for name, (count, n) in undone.items() if count > LIMITS.undone_by_rounding * n}
+    beyond = [f"{name} of {count} of {n} images" for name, count, n in undone if count > LIMITS.undone_by_rounding * n]
     if not beyond:
         return None
-    told = ", ".join(f"{name} of {count} of {n} images" for name, (count, n) in beyond.items())
-    return f"rounding to bytes undoes the success of {told}. {GATES['rounding'].remedy}"
+    return f"rounding to bytes undoes the success of {', '.join(beyond)}. {GATES['rounding'].remedy}"
 
 
 def dlr_classes(classes: int, dlr: Collection[str], targeted: Collection[str] = ()) -> Gate:
@@ -672,17 +672,15 @@ def conditions(engine: str, invalid: Mapping[str, Sequence[str]], unchecked: Map
     return _gate("conditions", not reasons, "; ".join(seen), engine)
 
 
-def _worst(name: str, limit: float, counts: Mapping[str, tuple[int, int]]) -> Gate:
-    """A gate on a share of the attacked images, by a set's name (images, images attacked): fails where one set does, and shows the worst of
-    the sets that decide, so that a large share of few images hides no smaller one of many.
+def _worst(name: str, limit: float, counts: Sequence[Counted]) -> Gate:
+    """A gate on a share of the attacked images: fails where one set does, and shows the worst of the sets that decide, so that a large
+    share of few images hides no smaller one of many.
     """
-    tried = {one: found for one, found in counts.items() if found[1]}
+    tried = [(_at_most(limit, count, n), count / n, n, one) for one, count, n in counts if n]
     if not tried:
         return not_tested(name, "no image was attacked")
-    passed = {one: _at_most(limit, count, n) for one, (count, n) in tried.items()}
-    worst = max(tried, key=lambda one: (passed[one] is False, passed[one] is None, tried[one][0] / tried[one][1]))
-    count, n = tried[worst]
-    return _gate(name, passed[worst], f"at most {count / n:.1%} of {n} attacked images ({worst})" + _undecided(passed[worst]))
+    passed, share_, n, one = max(tried, key=lambda found: (found[0] is False, found[0] is None, found[1]))
+    return _gate(name, passed, f"at most {share_:.1%} of {n} attacked images ({one})" + _undecided(passed))
 
 
 def _at_most(limit: float, count: int, n: int) -> bool | None:

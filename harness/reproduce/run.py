@@ -21,7 +21,7 @@ from harness.data.dataset import Dataset, check_numbering
 from harness.data.load import load_data, stratified
 from harness.errors import UsageError
 from harness.models.shipped import WEIGHTS
-from harness.records import AttackRecord, Gate
+from harness.records import Gate
 from harness.reproduce import claims
 from harness.reproduce.arithmetic import faults
 from harness.reproduce.claims import Attacked
@@ -197,19 +197,17 @@ def survives(known: dict[str, Evaluation]) -> Right:
 
 def failed(known: dict[str, Evaluation]) -> list[Gate]:
     """The gates that a network's evaluation fails."""
+    attacks = {name: kept.attack for name, kept in known.items()}
     bounded = {name: kept for name, kept in known.items() if kept.attack.norm == "Linf"}
     white_box = {name: kept for name, kept in bounded.items() if name != QUERIES}
     found = [
-        gates.zero_gradient({name: counted(kept.attack) for name, kept in white_box.items()}),
+        gates.zero_gradient(
+            [(name, round(a.zero_gradient_share * a.n_attacked), a.n_attacked) for name, a in attacks.items() if name in white_box]
+        ),
         gates.query_attack(survives(white_box), bounded[QUERIES].survives),
-        gates.rounding({name: (kept.attack.undone_by_rounding, kept.attack.n_attacked) for name, kept in known.items()}),
+        gates.rounding([(name, a.undone_by_rounding, a.n_attacked) for name, a in attacks.items()]),
     ]
     return [gate for gate in found if gate.passed is False]
-
-
-def counted(attack: AttackRecord) -> tuple[int, int]:
-    """Images whose gradient is zero at the start, images attacked."""
-    return round(attack.zero_gradient_share * attack.n_attacked), attack.n_attacked
 
 
 def unsound(known: dict[str, Evaluation]) -> str | None:

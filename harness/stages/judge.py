@@ -222,9 +222,9 @@ def _twin_gates(evidence: Evidence, drawn: Logits | None) -> Iterator[Gate]:
             yield likeness.of_large_radius(subject, matrix, column)
     primary = _primary(evidence)
     gradients = [column.record for column in primary if column.record.source != "S4"]
-    yield gates.zero_gradient({called(r): (round(r.zero_gradient_share * r.n_attacked), r.n_attacked) for r in gradients})
+    yield gates.zero_gradient([(called(r), round(r.zero_gradient_share * r.n_attacked), r.n_attacked) for r in gradients])
     made = [column.record for column in matrix.columns if column.record.source not in ("S0", "gate")]
-    yield gates.rounding({called(r): (r.undone_by_rounding, r.n_attacked) for r in made})
+    yield gates.rounding([(called(r), r.undone_by_rounding, r.n_attacked) for r in made])
     yield from _noise_floor(evidence, primary, drawn)
     yield gates.dlr_classes(subject.twin.classes, [r.name for r in gradients if "dlr" in r.name])
     queries = [column for column in primary if column.record.target == TWIN and _from_scratch(column.record)]
@@ -300,8 +300,9 @@ def _clean_accuracy(subject: Subject, clean: Logits) -> Gate:
 
 
 def called(record: AttackRecord) -> str:
-    """A set's name in a gate."""
-    return f"{record.source} {record.name}" + ("" if record.target == TWIN else f" on {record.target}")
+    """A set in words, in a gate."""
+    on = "" if record.target == TWIN else f" on {record.target}"
+    return f"{record.source} {record.name}{on}" + (f" at {record.eps_exact}" if resolve(family(record.name)).bounded else "")
 
 
 def _conditions(engine: EngineRecord, wrong: Sequence[Mismatch]) -> Gate:

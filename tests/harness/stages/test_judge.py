@@ -158,6 +158,22 @@ def test_the_floor_is_told_draw_by_draw_and_its_worst_is_the_set(run: tuple[RunR
     assert noise.ci95[0] <= noise.mean == pytest.approx(np.mean(noise.right) / noise.n) and noise.mean <= noise.ci95[1]
 
 
+def test_sets_of_other_radii_hide_no_success_that_rounding_undid(run: tuple[RunRecord, Evidence, Path], tmp_path: Path) -> None:
+    """One attack makes a set for each radius of the curve: each counts."""
+    record, evidence, place = run
+    shutil.copytree(place, tmp_path / "run")
+    first = next(column for column in evidence.matrix.columns if column.record.source == "S1")
+    columns = [
+        dataclasses.replace(first, record=first.record.model_copy(update={"eps_exact": eps, "n_attacked": 40, "undone_by_rounding": undone}))
+        for eps, undone in (("1/255", 0), ("2/255", 30), ("4/255", 0))
+    ]
+    answers = Answers(tmp_path / "run")
+    matrix = Matrix(answers, evidence.matrix.clean, [*columns, *evidence.matrix.columns])
+    found = judge(record, dataclasses.replace(evidence, matrix=matrix), tmp_path / "run")
+    [gate] = [gate for gate in found.gates if gate.name == "rounding"]
+    assert (gate.passed, gate.observed) == (False, "at most 75.0% of 40 attacked images (S1 fgsm at 2/255)")
+
+
 def test_the_query_attack_of_the_gate_owes_nothing_to_gradients() -> None:
     records: Any = [SimpleNamespace(name=name) for name in ("bpda-20", "square-50", "square-warm-50", "hopskipjump-50", "pgd")]
     assert [record.name for record in records if _from_scratch(record)] == ["square-50", "hopskipjump-50"]
