@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
@@ -166,6 +168,7 @@ def parse_onnx(path: Path) -> ModelProto:
     if model.ir_version == 0 or not model.graph.node or not model.graph.output:
         raise ExportError(f"{path.name} is not an ONNX file: it holds no graph ({size:,} bytes)")
     free_negative_sizes(model.graph)
+    sort_nodes(model.graph)
     return model
 
 
@@ -175,6 +178,32 @@ def free_negative_sizes(graph: GraphProto) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_value < 0:
                 dim.ClearField("dim_value")
+
+
+def sort_nodes(graph: GraphProto) -> None:
+    """Puts each node behind those whose values it reads, as onnxruntime does: converters to float16 append their casts at the end.
+
+    A graph that is sorted, or goes in a circle, stays as it is.
+    """
+    maker = {value: place for place, node in enumerate(graph.node) for value in node.output if value}
+    needs = {
+        place: {maker[value] for part in (node, *_inside(node)) for value in part.input if value in maker} - {place}
+        for place, node in enumerate(graph.node)
+    }
+    if all(before < place for place, found in needs.items() for before in found):
+        return
+    try:
+        order = list(TopologicalSorter(needs).static_order())
+    except CycleError:
+        return
+    nodes = [deepcopy(graph.node[place]) for place in order]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _inside(node: NodeProto) -> Iterator[NodeProto]:
+    """The nodes of a node's subgraphs."""
+    return chain.from_iterable(all_nodes(graph) for graph in subgraphs(node.attribute))
 
 
 def _check_opset(model: ModelProto, name: str) -> None:

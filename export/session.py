@@ -47,16 +47,24 @@ def open_session(model: str | ModelProto, *, optimise: bool = True, config: Mapp
     """
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    for key, value in {**ASLEEP, **(config or {}), **(EXACT_INTEGERS if exact else {})}.items():
-        options.add_session_config_entry(key, value)
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    def load(entries: Mapping[str, str]) -> Any:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        for key, value in {**ASLEEP, **entries}.items():
+            options.add_session_config_entry(key, value)
+        if not optimise:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    content = model if isinstance(model, str) else model.SerializeToString()
+    own = dict(config or {})
     try:
-        return ort.InferenceSession(
-            model if isinstance(model, str) else model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            return load(own | EXACT_INTEGERS if exact else own)
+        except ort.capi.onnxruntime_pybind11_state.NotImplemented:
+            if not exact or runs_exact(own):
+                raise
+            return load(own)  # integer operators of signed activations have no kernels in that mode; those that they have never saturate
     except Exception as error:
         raise ExportError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
 

@@ -23,7 +23,7 @@ from harness.measurement.ratios import ratios
 from harness.measurement.simulation import NOT_RUN
 from harness.models.predictions import margins
 from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, NoiseFloor, Replay, RunRecord, SeededTransfer, Share, Step, Transfer
-from harness.settings import FILE, Settings
+from harness.settings import Settings, engine_name
 from harness.sources import complete, concerns, decides, deciding, flavour_of, graph_name, lacking, of_run
 from harness.stages import course, likeness, readings
 from harness.stages.again import Again
@@ -318,7 +318,7 @@ def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iter
     """The gates that concern one engine."""
     name, facts, subject, matrix = engine.name, m.facts, evidence.subject, evidence.matrix
     if engine.parity is not None:
-        yield gates.artefact_parity(name, engine.parity, given=m.engine.flavour.startswith(f"{FILE}:"))
+        yield gates.artefact_parity(name, engine.parity, given=name in map(engine_name, evidence.settings.files))
     if not evidence.answers(name):
         return
     wrong = state_mismatches(subject.profile, m)

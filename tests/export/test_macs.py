@@ -81,7 +81,7 @@ def test_network_by_hand(graph: ModelProto, tmp_path: Path) -> None:
 
 def test_unreadable_file(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"not onnx")
-    with pytest.raises(ExportError, match="bad.onnx is not an ONNX file"):
+    with pytest.raises(ExportError, match="is not an ONNX file"):
         macs(tmp_path / "bad.onnx")
 
 

@@ -16,15 +16,20 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuant
 from executorch.exir import to_edge_transform_and_lower
 from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from export.artefact import sha256_file
+from export.lint import Severity, lint
+from export.parity import check_parity
 from export.quiet import quiet
 from export.session import open_session, to_input
+from harness.data.dataset import to_tensor
 from harness.errors import UntrustedError, UsageError
 from harness.models.engine_file import check_engine_file, quantized_nodes, take_in
 from harness.models.load import Twin, load_twin
+from harness.models.onnx_graph import read_onnx
 from harness.records import RunRecord
 
 pytestmark = pytest.mark.slow(60)
@@ -95,6 +100,31 @@ def test_weights_beside_the_file_are_put_inside(place: Path, twin: Twin, tmp_pat
     x = to_input(IMAGES)
     expected = open_session(str(place / "model-QDQ.onnx")).run(None, {"images": x})[0]
     np.testing.assert_array_equal(open_session(str(artefact.path)).run(None, {"images": x})[0], expected)
+
+
+def test_integer_operators_of_signed_activations_are_answered_for(place: Path, twin: Twin, tmp_path: Path) -> None:
+    """onnxruntime has no kernels for these where it is told to multiply exactly, on CPUs of which others saturate."""
+    path = tmp_path / "signed.onnx"
+    with quiet():
+        quantize_static(place / "model.onnx", path, Calibration(), quant_format=QuantFormat.QOperator)
+    artefact = take_in(path, twin, tmp_path / "artefacts")
+    seen = check_parity(twin.module, artefact, IMAGES)
+    assert (seen.n, seen.passed) == (len(IMAGES), True)
+
+
+def test_a_converter_that_appends_its_casts_is_understood(place: Path, twin: Twin, tmp_path: Path) -> None:
+    """onnxruntime sorts nodes; ONNX's checker refuses those that are not."""
+    half = convert_float_to_float16(onnx.load(place / "model.onnx"), keep_io_types=True)
+    with pytest.raises(onnx.checker.ValidationError, match="topologically sorted"):
+        onnx.checker.check_model(half)
+    onnx.save(half, tmp_path / "half.onnx")
+    artefact = take_in(tmp_path / "half.onnx", twin, tmp_path / "artefacts")
+    assert not [finding for finding in lint(artefact.path, "onnxruntime") if finding.severity is Severity.ERROR]
+    assert check_parity(twin.module, artefact, IMAGES).top1_agreement > 0.9
+    logits = open_session(str(artefact.path)).run(None, {"images": to_input(IMAGES)})[0]
+    with torch.no_grad():
+        read = read_onnx(tmp_path / "half.onnx", wide=True).eval()(to_tensor(IMAGES)).numpy()
+    np.testing.assert_allclose(read, logits, atol=0.01)
 
 
 class Shuffled(nn.Module):

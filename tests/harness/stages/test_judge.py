@@ -17,6 +17,7 @@ from torch import nn
 import harness.spine as spine
 from export.onnx import export_onnx
 from harness.answers import TWIN, Answers, Matrix
+from harness.audit.gates import GATES, GIVEN_OTHERWISE
 from harness.data.dataset import to_tensor
 from harness.records import Claim, RunRecord, Step
 from harness.settings import Settings
@@ -164,7 +165,9 @@ def test_sets_of_other_radii_hide_no_success_that_rounding_undid(run: tuple[RunR
     shutil.copytree(place, tmp_path / "run")
     first = next(column for column in evidence.matrix.columns if column.record.source == "S1")
     columns = [
-        dataclasses.replace(first, record=first.record.model_copy(update={"eps_exact": eps, "n_attacked": 40, "undone_by_rounding": undone}))
+        dataclasses.replace(
+            first, record=first.record.model_copy(update={"eps_exact": eps, "n_attacked": 40, "undone_by_rounding": undone})
+        )
         for eps, undone in (("1/255", 0), ("2/255", 30), ("4/255", 0))
     ]
     answers = Answers(tmp_path / "run")
@@ -172,6 +175,20 @@ def test_sets_of_other_radii_hide_no_success_that_rounding_undid(run: tuple[RunR
     found = judge(record, dataclasses.replace(evidence, matrix=matrix), tmp_path / "run")
     [gate] = [gate for gate in found.gates if gate.name == "rounding"]
     assert (gate.passed, gate.observed) == (False, "at most 75.0% of 40 attacked images (S1 fgsm at 2/255)")
+
+
+def test_a_file_of_the_user_s_own_is_told_what_helps_it(run: tuple[RunRecord, Evidence, Path], tmp_path: Path) -> None:
+    """It was exported elsewhere: what helps an artefact of this program's exporter does not help it."""
+    settings = run[1].settings.model_copy(update={"flavours": (f"file:/mine/{FIRST}", SECOND, FLOAT)})
+    differing = []
+    for m in run[1].measured:
+        assert m.engine.exported is not None and m.engine.exported.parity is not None
+        parity = m.engine.exported.parity.model_copy(update={"passed": False})
+        exported = dataclasses.replace(m.engine.exported, parity=parity)
+        differing.append(dataclasses.replace(m, engine=dataclasses.replace(m.engine, exported=exported)))
+    found = judged(run, tmp_path / "run", settings=settings, measured=differing)
+    remedies = {gate.engine: gate.remedy for gate in found.gates if gate.name == "artefact parity"}
+    assert remedies == {FIRST: GIVEN_OTHERWISE, SECOND: GATES["artefact parity"].remedy, FLOAT: GATES["artefact parity"].remedy}
 
 
 def test_the_query_attack_of_the_gate_owes_nothing_to_gradients() -> None:
