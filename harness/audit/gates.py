@@ -83,7 +83,7 @@ GATES: dict[str, Kind] = {
         f"opened anew and asked in another order and in requests of other sizes, those that were timed among them, the engine names the "
         f"same class on {LIMITS.fresh_same:.0%} of the images, with logits within {LIMITS.fresh_error:.0%} of the largest",
         "Its answers depend on what else it was asked: look for a memory of earlier inputs, statistics over the batch (batch norm in "
-        "training mode), randomness, or a build that differs from the last.",
+        "training mode, scales of dynamic quantization), randomness, or a build that differs from the last.",
     ),
     "engine gain": Kind(
         f"under the same attacks the engine is at most {LIMITS.engine_gain:.0%} more robust than the twin (beyond chance)",

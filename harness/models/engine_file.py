@@ -34,6 +34,7 @@ PTE_MARK = slice(4, 6), b"ET"  # of ExecuTorch's FlatBuffers schema: "ET12"
 CLOSED = "its graph cannot be read back from the file, so that it cannot be attacked through it (S3): its claim can fail, but not hold"
 INTEGER = INTEGER_KERNELS | {"MatMulNBits", "QuantizeLinear", "DequantizeLinear"}
 RECIPE = "Export the float model with a free batch (dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)) and quantize that."
+SCALED_BY_BATCH = "the scales of its activations depend on the images of a request, see 'fresh answers'"
 
 
 def file_of(flavour: str) -> Path:
@@ -45,6 +46,11 @@ def quantized_nodes(model: ModelProto) -> Counter[str]:
     """The operators that compute in integers, or lead there and back, and how many there are of each, in subgraphs and functions too."""
     found = (node.op_type for body in (model.graph, *model.functions) for node in all_nodes(body))
     return Counter(name for name in found if name in INTEGER or name.startswith(("QLinear", "Dynamic")))
+
+
+def scaled_by_batch(artefact: Artefact) -> bool:
+    """Whether an ONNX artefact takes the scales of its activations from all the images of a request (dynamic quantization)."""
+    return artefact.path.suffix == ".onnx" and quantized_nodes(parse_onnx(artefact.path))["DynamicQuantizeLinear"] > 0
 
 
 def runtime_of(flavour: str) -> str:

@@ -21,6 +21,7 @@ from harness.audit.verdict import Comparison, claims, overall
 from harness.measurement import conditions
 from harness.measurement.ratios import ratios
 from harness.measurement.simulation import NOT_RUN
+from harness.models.engine_file import SCALED_BY_BATCH, scaled_by_batch
 from harness.models.predictions import margins
 from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, NoiseFloor, Replay, RunRecord, SeededTransfer, Share, Step, Transfer
 from harness.settings import Settings, engine_name
@@ -371,5 +372,8 @@ def _saturation(subject: Subject, m: Measured, clean: Logits) -> Iterator[Gate]:
         return
     if not saturates(flags := seen.get("isa_flags") or ()):
         yield gates.not_tested("saturation", f"the kernels for this CPU are exact ({seen.get('machine')}: {', '.join(flags)})", name)
+        return
+    if scaled_by_batch(artefact):
+        yield gates.not_tested("saturation", SCALED_BY_BATCH, name)
         return
     yield gates.saturation(name, simulated_logits(artefact, subject.test.images[:PARITY_IMAGES]), clean[:PARITY_IMAGES])

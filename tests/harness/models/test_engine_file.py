@@ -15,7 +15,7 @@ from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPar
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer, get_symmetric_quantization_config
 from executorch.exir import to_edge_transform_and_lower
 from onnx import helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -66,6 +66,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for form in (QuantFormat.QDQ, QuantFormat.QOperator):
                 kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
                 quantize_static(folder / f"{name}.onnx", folder / f"{name}-{form.name}.onnx", Calibration(), quant_format=form, **kinds)
+        quantize_dynamic(folder / "model.onnx", folder / "dynamic.onnx", weight_type=QuantType.QInt8)
     labels = open_session(str(folder / "model.onnx")).run(None, {"images": to_input(IMAGES)})[0].argmax(1)
     np.savez(folder / "data.npz", images=IMAGES, labels=labels, calibration_images=255 - IMAGES)
     return folder
@@ -186,18 +187,22 @@ def test_the_whole_run(place: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         "--eps",
         "1/255",
     ]
-    files = ["--engine", str(place / "model-QDQ.onnx"), "--engine", str(place / "model-QOperator.onnx")]
+    names = ["model-QDQ.onnx", "model-QOperator.onnx", "dynamic.onnx"]
+    files = [word for name in names for word in ("--engine", str(place / name))]
     assert harness("bench", "--model", str(place / "model.onnx"), *options, *files, "--out", str(tmp_path / "run")) in (0, 1, 3)
     record = RunRecord.load(tmp_path / "run")
-    assert [engine.name for engine in record.engines] == ["onnx-fp32", "model-QDQ.onnx", "model-QOperator.onnx"]
-    assert [engine.artefact_sha256 for engine in record.engines[1:]] == [
-        sha256_file(place / f"model-{form}.onnx") for form in ("QDQ", "QOperator")
-    ]
-    for engine in record.engines[1:]:
+    assert [engine.name for engine in record.engines] == ["onnx-fp32", *names]
+    assert [engine.artefact_sha256 for engine in record.engines[1:]] == [sha256_file(place / name) for name in names]
+    for engine in record.engines[1:3]:
         assert engine.parity is not None and engine.parity.passed
         assert engine.precision_evidence is not None and engine.precision_evidence.label == "int8"
     assert {attack.target for attack in record.attacks if attack.source == "S3"} == {"model-QDQ.onnx"}
     assert {attack.target for attack in record.attacks if attack.source == "S4"} == {"twin", *(engine.name for engine in record.engines)}
+    by_file = {(gate.engine, gate.name): gate for gate in record.gates if gate.name in ("file fidelity", "saturation")}
+    assert by_file["model-QDQ.onnx", "file fidelity"].passed is not None
+    assert by_file["dynamic.onnx", "saturation"].passed is None
+    gate = by_file["dynamic.onnx", "file fidelity"]
+    assert gate.passed is None and "depend on the images of a request" in gate.observed
     assert "model-QOperator.onnx as it is" in (said := capsys.readouterr().err)
     assert "its graph cannot be attacked (S3), so that its claim can fail but not hold" in said and "QGemm" in said
 
