@@ -25,7 +25,7 @@ from harness.audit.statistics import median
 from harness.compute.placement import device
 from harness.data.dataset import Dataset, to_tensor
 from harness.models.load import Twin, load_twin
-from harness.records import AttackRecord, Median
+from harness.records import AttackRecord, Median, write_record
 from harness.reproduce.networks import Network
 from harness.stack import ImageStack
 from harness.sweep.cache import Cache
@@ -111,9 +111,14 @@ class Bench:
         )
 
     def known(self, network: Network, attack: Attack, source: str = PLAIN) -> Evaluation | None:
-        """A kept evaluation."""
+        """A kept evaluation; None where there is none, or it is damaged."""
         folder = self.cache.find(KIND, self.key(network, attack, source))
-        return None if folder is None else Evaluation.model_validate_json((folder / FILE).read_bytes())
+        try:
+            kept = None if folder is None else Evaluation.model_validate_json((folder / FILE).read_bytes())
+        except (OSError, ValueError):
+            return None
+        whole = kept is not None and len(kept.clean) == len(kept.right) == kept.attack.n == len(self.index)
+        return kept if whole and {*kept.clean, *kept.right} <= {"0", "1"} else None
 
     def evaluate(self, subject: Loaded, attack: Attack, source: str = PLAIN) -> Evaluation:
         """Attack the network now, unless that is kept.
@@ -124,12 +129,13 @@ class Bench:
         network = subject.network
         if (kept := self.known(network, attack, source)) is not None:
             return kept
-        with self.cache.making(KIND, self.key(network, attack, source)) as folder:
+        key = self.key(network, attack, source)
+        with self.cache.making(KIND, key, anew=self.cache.find(KIND, key) is not None) as folder:
             if folder is not None:
                 found = self._attack(subject, attack, source, folder / SETS)
                 shutil.rmtree(folder / SETS)
-                (folder / FILE).write_text(found.model_dump_json(indent=1) + "\n")
-        return Evaluation.model_validate_json((self.cache.place(KIND, self.key(network, attack, source)) / FILE).read_bytes())
+                write_record(found, folder / FILE)
+        return Evaluation.model_validate_json((self.cache.place(KIND, key) / FILE).read_bytes())
 
     def _attack(self, subject: Loaded, attack: Attack, source: str, place: Path) -> Evaluation:
         module = subject.twin.module

@@ -168,6 +168,23 @@ def test_a_second_run_attacks_nothing(
     assert again.model_copy(update={"created": record.created}) == record
 
 
+def test_a_kept_evaluation_that_is_damaged_is_made_again(options: ReproduceOptions, done: tuple[ReproduceRecord, Cache]) -> None:
+    """Cut off, empty, gone, or of other images: none of it is an answer, or an end."""
+    work = Reproduction(options, done[1])
+    network, attack = work.networks[0], resolve("FB_pgd_at")
+    file = done[1].place("evaluations", work.bench.key(network, attack, "S1")) / "evaluation.json"
+    whole = file.read_text()
+    kept = Evaluation.model_validate_json(whole)
+    shorter = kept.model_copy(update={"right": kept.right[:-1]}).model_dump_json()
+    other = kept.model_copy(update={"right": "x" * len(kept.right)}).model_dump_json()
+    for text in ("", whole[: len(whole) // 2], shorter, other, None):
+        file.unlink() if text is None else file.write_text(text)
+        assert work.bench.known(network, attack) is None
+    shape = work.bench.data.images.shape
+    again = work.bench.evaluate(Loaded(network, (shape[3], shape[1], shape[2])), attack)
+    assert again == work.bench.known(network, attack) == kept
+
+
 def test_engines_are_measured_once_and_join_the_recommendation(
     options: ReproduceOptions, done: tuple[ReproduceRecord, Cache], monkeypatch: pytest.MonkeyPatch
 ) -> None:
