@@ -11,6 +11,7 @@ from typing import Any
 from export.artefact import sha256_file
 from harness.compression.table import find_method
 from harness.data.load import load_all, load_data
+from harness.errors import UntrustedError
 from harness.records import RunRecord
 from harness.settings import Settings
 from harness.stages.names import find_profile
@@ -60,7 +61,7 @@ class SweepPlan:
         return MakeNetwork(key, cell.label, cell.request, stages)
 
     def network(self, cell: Cell) -> CellNetwork | None:
-        """The cell's network, None where it has to be made."""
+        """The cell's network, None where it has to be made. Raises UntrustedError: that in the cache is another, or damaged."""
         make = self.make(cell)
         if make is None:
             twin = load_model(cell.parent, self.spec)
@@ -68,10 +69,17 @@ class SweepPlan:
         folder = self.cache.find(NETWORKS, make.key)
         if folder is None:
             return None
-        (file,) = folder.glob("*.safetensors")
-        card = json.loads(file.with_suffix(".json").read_text())
-        model = Model(model=str(file), arch=card["arch"], classes=card["classes"], normalize=card["normalize"])
-        return CellNetwork(model, tuple(card["input_shape"]), sha256_file(file), card)
+        try:
+            (file,) = folder.glob("*.safetensors")
+            card, sha256 = json.loads(file.with_suffix(".json").read_text()), sha256_file(file)
+            if card["sha256"] != sha256:
+                raise ValueError(f"its weights have sha256 {sha256[:12]}…, its card says {card['sha256'][:12]}…")
+            model = Model(model=str(file), arch=card["arch"], classes=card["classes"], normalize=card["normalize"])
+            return CellNetwork(model, tuple(card["input_shape"]), sha256, card)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise UntrustedError(
+                f"the network of {cell.label} in the cache is damaged: {error}. Remove {folder}, and run again."
+            ) from error
 
     def bench(self, cell: Cell, network: CellNetwork) -> Bench:
         """How to bench it."""

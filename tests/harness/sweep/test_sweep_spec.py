@@ -1,13 +1,18 @@
 """SPEC.toml: what it means, and that everything wrong with it is one line before any training."""
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from export.artefact import sha256_file
 from harness import cli
-from harness.errors import UsageError
+from harness.errors import UntrustedError, UsageError
+from harness.models.shipped import weights_file
+from harness.sweep.cache import Cache
 from harness.sweep.cells import cells
+from harness.sweep.plan import SweepPlan
 from harness.sweep.spec import load_spec
 
 WRONG = {
@@ -113,3 +118,22 @@ def test_paths_are_relative_to_the_file_and_absent_ones_are_left_to_fail(spec_fi
     spec_file.unlink()
     with pytest.raises(UsageError, match="cannot read sweep"):
         load_spec(spec_file)
+
+
+def test_a_network_in_the_cache_that_is_another_or_damaged_is_not_benched(spec_file: Path, tmp_path: Path) -> None:
+    """Weights of another network under this one's card: its figures would be shown as this one's."""
+    spec_file.write_text(spec_file.read_text().replace('name = "hydra"\nrates = [0.5]\nrecipe = "tiny.toml"', 'name = "ptq-int8"'))
+    spec, cache = load_spec(spec_file), Cache(tmp_path / "cache")
+    plan = SweepPlan(spec, cache, "here")
+    (cell,) = [cell for cell in cells(spec) if cell.request is not None]
+    make = plan.make(cell)
+    make.perform(cache)
+    folder = cache.place(make.kind, make.key)
+    file, card = folder / f"{cell.label}.safetensors", folder / f"{cell.label}.json"
+    assert plan.network(cell).sha256 == sha256_file(file)
+    whole = card.read_text()
+    for damage in (lambda: card.write_text(whole[:40]), lambda: shutil.copy(weights_file("resnet8"), file), file.unlink):
+        card.write_text(whole)
+        damage()
+        with pytest.raises(UntrustedError, match=f"the network of {cell.label} in the cache is damaged: .*Remove {folder}"):
+            plan.network(cell)
