@@ -113,11 +113,13 @@ class Bench:
     def known(self, network: Network, attack: Attack, source: str = PLAIN) -> Evaluation | None:
         """A kept evaluation; None where there is none, or it is damaged."""
         folder = self.cache.find(KIND, self.key(network, attack, source))
+        if folder is None:
+            return None
         try:
-            kept = None if folder is None else Evaluation.model_validate_json((folder / FILE).read_bytes())
+            kept = Evaluation.model_validate_json((folder / FILE).read_bytes())
         except (OSError, ValueError):
             return None
-        whole = kept is not None and len(kept.clean) == len(kept.right) == kept.attack.n == len(self.index)
+        whole = len(kept.clean) == len(kept.right) == kept.attack.n == len(self.index)
         return kept if whole and {*kept.clean, *kept.right} <= {"0", "1"} else None
 
     def evaluate(self, subject: Loaded, attack: Attack, source: str = PLAIN) -> Evaluation:
