@@ -240,6 +240,12 @@ def _pt2(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:
     _, *fixed = (size if fixed else None for size, fixed in zip(program.input_shape, program.fixed, strict=True))
     if options.image_size is not None:
         _check_size(path, fixed, options.image_size)
+        same = (height, width) == (options.image_size, options.image_size)
+        if not same and (broken := program.conditions.broken_by(channels, options.image_size, options.image_size)):
+            raise UsageError(
+                f"{path} was saved from images of {height}x{width}, and --image-size {options.image_size} breaks a condition under which "
+                f"it is that network: {broken}. Export it with images of the size that is wanted, or leave --image-size out."
+            )
         height = width = options.image_size
         check_sizes(path, program.network, (channels, height, width))
     return program.network, (channels, height, width)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from harness.errors import UsageError
 from harness.models.interpreter import GraphInterpreter, Instruction, Ref
 from harness.models.kinds import SAVE_AGAIN
+from harness.models.pt2_conditions import Conditions, conditions
 from harness.models.pt2_operators import check_kinds, checked_int, find_operator, is_layer
 from harness.models.pt2_sizes import check_sizes
 from harness.models.pt2_straight import cast, names_in, returning_casts
@@ -69,12 +70,14 @@ class Program:
         input_shape: (channels, height, width) that it was saved with.
         fixed: which of these sizes it takes only as they are; the others are symbolic.
         probabilities: the operator that it ends in, a softmax or sigmoid; "" where it ends in none.
+        conditions: that other sizes must fulfil.
     """
 
     network: GraphInterpreter
     input_shape: tuple[int, int, int]
     fixed: tuple[bool, bool, bool]
     probabilities: str
+    conditions: Conditions
 
 
 def read_pt2(path: Path) -> Program:
@@ -194,8 +197,10 @@ def _read(archive: Archive) -> Program:
     dtypes = {name: DTYPES[meta["dtype"]] for name, meta in graph["tensor_values"].items() if meta["dtype"] in DTYPES}
     _check_finite(archive.path, graph["nodes"], weights)
     steps = _steps(archive.path, graph["nodes"], dtypes, result)
-    shape, fixed = _input_sizes(archive, graph["tensor_values"][source])
-    program = Program(GraphInterpreter(steps, weights, source, result), shape, fixed, _probabilities(graph["nodes"], result))
+    sizes = graph["tensor_values"][source]
+    shape, fixed = _input_sizes(archive, sizes)
+    network, ends_in = GraphInterpreter(steps, weights, source, result), _probabilities(graph["nodes"], result)
+    program = Program(network, shape, fixed, ends_in, conditions(stored, sizes["sizes"]))
     check_sizes(archive.path, program.network, program.input_shape)
     return program
 
