@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from harness.attacks.parts import open_images, write
 from harness.attacks.sets import make_set
 from harness.attacks.target import EngineLostError, ModuleTarget, Target
 from harness.compute.allocator import give_back
+from harness.data.dataset import Dataset
 from harness.errors import UsageError
 from harness.models.predictions import margins
 from harness.progress import whole
@@ -226,23 +227,15 @@ class Cascade:
         return np.stack([~self.matrix.worst_case(model.id, within) for model in judges], axis=1)
 
     def _warm(self, planned: Planned, index: NDArray[np.int64]) -> ImageStack | None:
-        """Of the sets of the named sources at the same radius that are aimed at the twin or at this target, each image's version with the
-        target's smallest margin.
-        """
-        data = self.context.subject.test
-        best, smallest = Mixed(Chosen(data.images, index)), np.full(len(index), np.inf, np.float32)
-        for column in self.columns:
-            record = column.record
-            if record.source not in planned.warm or column.eps != planned.eps or record.norm != "Linf":
-                continue
-            if not aimed(SOURCES[record.source], record.target, planned.name):
-                continue
-            margin = margins(self.matrix.logits(planned.target.id, column), data.labels[column.index])
-            _, rows, theirs = np.intersect1d(index, column.index, assume_unique=True, return_indices=True)
-            better = margin[theirs] < smallest[rows]
-            smallest[rows[better]] = margin[theirs[better]]
-            best.take(rows[better], open_images(self.folder / column.record.file), theirs[better])
-        return best if np.isfinite(smallest).any() else None
+        """The best of the sets of the named sources at the same radius that are aimed at the twin or at this target."""
+        columns = [
+            column
+            for column in self.columns
+            if column.record.source in planned.warm
+            and (column.eps, column.record.norm) == (planned.eps, "Linf")
+            and aimed(SOURCES[column.record.source], column.record.target, planned.name)
+        ]
+        return best_iterates(self.matrix, planned.target.id, columns, index, self.context.subject.test, self.folder)
 
     def _ask_all(self, sha256: str, images: ImageStack) -> None:
         """Have everyone answer to a set."""
@@ -262,6 +255,22 @@ class Cascade:
 
     def _ask(self, model: Model, sha256: str, images: ImageStack) -> NDArray[np.float32]:
         return self.answers.ask(model, sha256, images)
+
+
+def best_iterates(
+    matrix: Matrix, model: str, columns: Iterable[Column], index: NDArray[np.int64], data: Dataset, folder: Path
+) -> ImageStack | None:
+    """Of each image at `index`, int64 (n,), its version among the sets of a run in `folder` that has the model's smallest margin, else the
+    clean one; None where no set holds any.
+    """
+    best, smallest = Mixed(Chosen(data.images, index)), np.full(len(index), np.inf, np.float32)
+    for column in columns:
+        margin = margins(matrix.logits(model, column), data.labels[column.index])
+        _, rows, theirs = np.intersect1d(index, column.index, assume_unique=True, return_indices=True)
+        better = margin[theirs] < smallest[rows]
+        smallest[rows[better]] = margin[theirs[better]]
+        best.take(rows[better], open_images(folder / column.record.file), theirs[better])
+    return best if np.isfinite(smallest).any() else None
 
 
 def _concerns(planned: Planned, engine: str) -> bool:

@@ -303,7 +303,7 @@ def _clean_accuracy(subject: Subject, clean: Logits) -> Gate:
 def called(record: AttackRecord) -> str:
     """A set in words, in a gate."""
     on = "" if record.target == TWIN else f" on {record.target}"
-    return f"{record.source} {record.name}{on}" + (f" at {record.eps_exact}" if resolve(family(record.name)).bounded else "")
+    return f"{record.source} {record.name}{on}" + (f" at {record.eps_exact}" if record.eps else "")
 
 
 def _conditions(engine: EngineRecord, wrong: Sequence[Mismatch]) -> Gate:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from machine import machine_line
+from once_more import once_more
 
 from harness.answers import TWIN
 from harness.audit.metrics import Right
@@ -40,21 +41,26 @@ image came to is in [{rows_name}]({rows_name}), from which the same command make
 
 *Replay*: the sets made on the PyTorch twin by gradients, shown to the engine byte for byte. *Adaptive*: these, the same attacks along the
 engine's own graph (S3), and attacks on the engine itself with the same attacks, starts and budgets on the twin (S4). Gap: the twin's
-robust accuracy less the engine's, in points, with one-sided 95 % bounds (Tango). Flattered: by how much the gap grows when the engine is
-attacked too; its bounds pair each image, and stand for each network alone: of twenty, one would lie beyond them by chance. A verdict of
-UNTRUSTED says that a gate failed: its figures decide nothing.
+robust accuracy less the engine's, in points, with one-sided 95 % bounds (Tango). *Flattered by*: how much the gap grows when the engine is
+attacked too.
+
+Part of that is effort: S3 goes on from where the attacks on the twin ended, and begins anew from other random starts. *Once more*: what the
+twin loses to just that, the same attacks made on it again. *Beyond effort*: what is left of the flattery when the twin has lost these
+images too. Bounds pair each image, and stand for each network alone: of twenty, one would lie beyond them by chance. A verdict of UNTRUSTED
+says that a gate failed: its figures decide nothing.
 
 {answer}
 
-| network | verdict | twin | engine, replay | gap, replay | engine, adaptive | gap, adaptive | flattered by |
-|---|---|--:|--:|--:|--:|--:|--:|
+| network | verdict | twin | engine, replay | gap, replay | engine, adaptive | gap, adaptive | flattered by | once more | beyond effort |
+|---|---|--:|--:|--:|--:|--:|--:|--:|--:|
 """
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one network's run came to. The last four say of each image, in the run's order, whether the model has it right under every
-    set of the source S1 (replay) or under every set that decides (adaptive): packed bits, most significant first, as hexadecimal digits.
+    """What one network's run came to. The last five say of each image, in the run's order, whether the model has it right under every
+    set of the source S1 (replay), under every set that decides (adaptive), and, the twin, under the attacks of S1 made once more too:
+    packed bits, most significant first, as hexadecimal digits.
     """
 
     network: str
@@ -68,6 +74,7 @@ class Row:
     engine_replay: str
     twin_adaptive: str
     engine_adaptive: str
+    twin_again: str
 
     def right(self, bits: str) -> Right:
         """Bool (n,) of one of the four."""
@@ -84,15 +91,23 @@ class Row:
         return pair(self.right(self.twin_adaptive), self.right(self.engine_adaptive), MARGIN)
 
     @property
-    def fell(self) -> tuple[Right, Right]:
-        """The images that only the adaptive attacks took from the engine, and from the twin."""
+    def fell(self) -> tuple[Right, Right, Right]:
+        """The images that the adaptive attacks took: from the engine; from the twin; from the twin when it was attacked once more too."""
+        twin = self.right(self.twin_replay)
         engine = self.right(self.engine_replay) & ~self.right(self.engine_adaptive)
-        return engine, self.right(self.twin_replay) & ~self.right(self.twin_adaptive)
+        return engine, twin & ~self.right(self.twin_adaptive), twin & ~self.right(self.twin_again)
 
     @property
     def flattered(self) -> Paired:
         """How much the gap grows from replay to adaptive."""
-        return pair(*self.fell, MARGIN)
+        engine, twin, _ = self.fell
+        return pair(engine, twin, MARGIN)
+
+    @property
+    def beyond_effort(self) -> Paired:
+        """The same, where the twin was attacked once more too."""
+        engine, _, again = self.fell
+        return pair(engine, again, MARGIN)
 
 
 def packed(right: Right) -> str:
@@ -122,6 +137,7 @@ def row(name: str, folder: Path, record: RunRecord) -> Row:
         for who, model in (("twin", TWIN), ("engine", claim.engine))
         for how, columns in (("replay", replay), ("adaptive", every))
     }
+    bits["twin_again"] = packed(once_more(folder, record, replay, matrix.worst_case(TWIN, every), EPS))
     machine, _, _ = machine_line().partition("; load")  # nothing here is a time
     return Row(name, record.tier, claim.n, str(claim.verdict), claim.verdict.sound, record.data.sha256, machine, **bits)
 
@@ -129,6 +145,7 @@ def row(name: str, folder: Path, record: RunRecord) -> Row:
 def line(row: Row) -> str:
     """A line of the table."""
     replay, adaptive = row.replay, row.adaptive
+    _, twin, again = row.fell
     cells = (
         f"`{row.network}`",
         row.verdict,
@@ -138,6 +155,8 @@ def line(row: Row) -> str:
         f"{100 * adaptive.engine.accuracy:.1f} %",
         shown(adaptive),
         shown(row.flattered),
+        f"{100 * (again.mean() - twin.mean()):.1f}",
+        shown(row.beyond_effort),
     )
     return f"| {' | '.join(cells)} |\n"
 
@@ -152,22 +171,25 @@ def answer(rows: list[Row]) -> Iterator[str]:
     if not rows:
         yield "No network with a verdict that may be relied on."
         return
-    found = [one.flattered for one in rows]
-    values = 100 * np.array([one.gap for one in found])
-    beyond, other_way = sum(one.lower > 0 for one in found), sum(one.upper < 0 for one in found)
-    yield f"Of {len(rows)} networks with a sound verdict, transfer alone flatters {beyond} beyond chance,"
-    yield f"and makes {other_way} look worse than it is."
-    yield f"The flattery is {np.median(values):.1f} points in the median, {values.min():.1f} to {values.max():.1f}."
-    if len({(one.n, one.images_sha256) for one in rows}) == 1:
-        mean, half = over_all(rows)
-        yield f"Over all of them it is {mean:+.2f} points on the average, 95 % [{mean - half:+.2f}, {mean + half:+.2f}]:"
-        yield "the interval is of other images for these same networks, which share their images (each image is one draw)."
+    yield f"Of {len(rows)} networks with a sound verdict,"
+    fell = [one.fell for one in rows]
+    for what, falls in (
+        ("transfer alone flatters", [(engine, twin) for engine, twin, _ in fell]),
+        ("Beyond what as much effort takes from the twin, it flatters", [(engine, again) for engine, _, again in fell]),
+    ):
+        found = [pair(*both, MARGIN) for both in falls]
+        values = 100 * np.array([one.gap for one in found])
+        beyond, other_way = sum(one.lower > 0 for one in found), sum(one.upper < 0 for one in found)
+        yield f"{what} {beyond} of them beyond chance and slights {other_way}; by {np.median(values):.1f} points in the median"
+        alike = len({(one.n, one.images_sha256) for one in rows}) == 1
+        yield f"({values.min():.1f} to {values.max():.1f}){over_all(falls) if alike else ''}."
 
 
-def over_all(rows: list[Row]) -> tuple[float, float]:
-    """Mean flattery of networks that share their images, in points, and the half of its 95 % interval (the image is the unit)."""
-    each = 100 * np.mean([engine.astype(float) - twin.astype(float) for engine, twin in (one.fell for one in rows)], axis=0)
-    return float(each.mean()), float(NORMAL_95 * each.std(ddof=1) / np.sqrt(len(each)))
+def over_all(falls: list[tuple[Right, Right]]) -> str:
+    """The mean difference over networks that share their images, with its 95 % interval: each image is one draw."""
+    each = 100 * np.mean([engine.astype(float) - twin for engine, twin in falls], axis=0)
+    half = NORMAL_95 * each.std(ddof=1) / np.sqrt(len(each))
+    return f", {each.mean():.2f} [{each.mean() - half:.2f}, {each.mean() + half:.2f}] on the average"
 
 
 def load(path: Path) -> dict[str, Row]:
