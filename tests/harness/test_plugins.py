@@ -199,7 +199,7 @@ SPOILING = {
     "a borrowed name": (f'{ENTRY}ATTACKS["idle"] = {TOY.format("pgd", "idle")}', "the entry 'idle' of attacks calls itself 'pgd'"),
     "a function": (f'{ENTRY}ATTACKS["idle"] = lambda search: None', "the entry 'idle' of attacks is function; expected Attack"),
     "no path": (
-        "from reports.sections import SECTIONS\nSECTIONS['idle'] = print",
+        "from reports.sections import SECTIONS\nSECTIONS['idle'] = len",
         "of sections is builtin_function_or_method; expected str",
     ),
 }
