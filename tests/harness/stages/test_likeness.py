@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,7 +50,7 @@ def judged(
 
     monkeypatch.setattr(likeness, "simulated_logits", simulated)
     monkeypatch.setattr(likeness, "describe_machine", lambda: {"isa_flags": here})
-    artefact = SimpleNamespace(runtime="onnxruntime", precision="int8", session_config=config)
+    artefact = SimpleNamespace(path=Path("no.graph"), runtime="onnxruntime", precision="int8", session_config=config)
     engine = SimpleNamespace(name="e", exported=SimpleNamespace(artefact=artefact))
     subject = SimpleNamespace(profile=SimpleNamespace(transport=transport), test=SimpleNamespace(images=np.zeros((4, 1, 1, 1), np.uint8)))
     measured = SimpleNamespace(engine=engine, facts=SimpleNamespace(environment={"isa_flags": there}))
