@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +51,14 @@ def test_packed_weights_unpack_as_the_page_says() -> None:
     plain = load_twin("resnet18x16-at-nm24").module.state_dict()
     for name, tensor in weights.items():
         np.testing.assert_array_equal(tensor, plain.get(name, torch.nan), err_msg=name)
+
+
+def test_the_transfer_study_is_that_of_its_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What every image came to is committed, so nobody need believe the page."""
+    root = Path(__file__).parents[1]
+    monkeypatch.syspath_prepend(str(root / "tests" / "benchmarks"))
+    study = import_module("transfer_study")
+    words = ["--model", "--samples", "1000", "--tier", "quick", "--rows", str(root / study.ROWS)]
+    monkeypatch.setattr(sys, "argv", ["transfer_study.py", *words])
+    study.main()
+    assert capsys.readouterr().out == (root / "docs" / "transfer-study.md").read_text() + "\n"
