@@ -44,8 +44,11 @@ def mac_nodes(path: Path) -> list[MacNode]:
         ExportError: the file cannot be read or run.
     """
     model = parse_onnx(path)
-    if model.functions:
-        model = inliner.inline_local_functions(model)
+    try:
+        if model.functions:
+            model = inliner.inline_local_functions(model)
+    except Exception as error:
+        raise ExportError(f"cannot read {path}: {first_line(error)}") from error
     refuse_external_data(model, path.name)
     nodes = [node for node in model.graph.node if node.op_type in WEIGHT]
     if not nodes:

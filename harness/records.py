@@ -502,6 +502,11 @@ class AttackRecord(Part):
     set_sha256: str
     file: str
 
+    @property
+    def zero_gradients(self) -> int:
+        """Attacked images whose loss gradient at the start is zero, see `zero_gradient_share`."""
+        return round(self.zero_gradient_share * self.n_attacked)
+
 
 class Flips(Part):
     """The paired 2x2 table of twin and engine on the same adversarial bytes, counts of images."""

@@ -50,7 +50,8 @@ def quantized_nodes(model: ModelProto) -> Counter[str]:
 
 def scaled_by_batch(artefact: Artefact) -> bool:
     """Whether an ONNX artefact takes the scales of its activations from all the images of a request (dynamic quantization)."""
-    return artefact.path.suffix == ".onnx" and quantized_nodes(parse_onnx(artefact.path))["DynamicQuantizeLinear"] > 0
+    integers = artefact.path.suffix == ".onnx" and artefact.precision == "int8"  # others need not be read
+    return integers and quantized_nodes(parse_onnx(artefact.path))["DynamicQuantizeLinear"] > 0
 
 
 def runtime_of(flavour: str) -> str:

@@ -201,9 +201,7 @@ def failed(known: dict[str, Evaluation]) -> list[Gate]:
     bounded = {name: kept for name, kept in known.items() if kept.attack.norm == "Linf"}
     white_box = {name: kept for name, kept in bounded.items() if name != QUERIES}
     found = [
-        gates.zero_gradient(
-            [(name, round(a.zero_gradient_share * a.n_attacked), a.n_attacked) for name, a in attacks.items() if name in white_box]
-        ),
+        gates.zero_gradient([(name, a.zero_gradients, a.n_attacked) for name, a in attacks.items() if name in white_box]),
         gates.query_attack(survives(white_box), bounded[QUERIES].survives),
         gates.rounding([(name, a.undone_by_rounding, a.n_attacked) for name, a in attacks.items()]),
     ]

@@ -223,7 +223,7 @@ def _twin_gates(evidence: Evidence, drawn: Logits | None) -> Iterator[Gate]:
             yield likeness.of_large_radius(subject, matrix, column)
     primary = _primary(evidence)
     gradients = [column.record for column in primary if column.record.source != "S4"]
-    yield gates.zero_gradient([(called(r), round(r.zero_gradient_share * r.n_attacked), r.n_attacked) for r in gradients])
+    yield gates.zero_gradient([(called(r), r.zero_gradients, r.n_attacked) for r in gradients])
     made = [column.record for column in matrix.columns if column.record.source not in ("S0", "gate")]
     yield gates.rounding([(called(r), r.undone_by_rounding, r.n_attacked) for r in made])
     yield from _noise_floor(evidence, primary, drawn)

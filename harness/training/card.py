@@ -146,7 +146,7 @@ def remarks(figures: Mapping[str, Any], test: Dataset, *others: str) -> list[str
     """What a reader of `measured` figures must know, and `others`; each is also said on standard error."""
     clean, most = figures["clean"], no_information_rate(test.labels, test.classes)
     found = [*others]
-    if (undone := undone_remark([(name, *found) for name, found in figures.get("undone by rounding", {}).items()])) is not None:
+    if (undone := undone_remark([(name, *counts) for name, counts in figures.get("undone by rounding", {}).items()])) is not None:
         found.append(undone)
     if clean["ci95"][0] <= most:
         found.append(

@@ -76,6 +76,11 @@ class Row:
     engine_adaptive: str
     twin_again: str
 
+    @property
+    def kind(self) -> tuple[int, str]:
+        """What makes rows of one table: images and tier."""
+        return self.n, self.tier
+
     def right(self, bits: str) -> Right:
         """Bool (n,) of one of the four."""
         return np.unpackbits(np.frombuffer(bytes.fromhex(bits), dtype=np.uint8), count=self.n).astype(bool)
@@ -214,9 +219,9 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=ROWS)
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
-    rows = load(options.rows)
+    rows, kind = load(options.rows), (options.samples, options.tier)
     for name in options.model:
-        if name in rows and (rows[name].n, rows[name].tier) == (options.samples, options.tier):
+        if name in rows and rows[name].kind == kind:
             continue
         record = bench(name, options.out / name, options.samples, options.tier)
         if record is None or not record.claims or record.claims[0].engine_robust is None:
@@ -225,7 +230,7 @@ def main() -> None:
         rows[name] = row(name, options.out / name, record)
         save(rows, options.rows)
         print(line(rows[name]), end="", flush=True)
-    of_these = [rows[name] for name in cards() if name in rows and (rows[name].n, rows[name].tier) == (options.samples, options.tier)]
+    of_these = [rows[name] for name in cards() if name in rows and rows[name].kind == kind]
     command = f"python tests/benchmarks/transfer_study.py --samples {options.samples} --tier {options.tier} --write docs/transfer-study.md"
     machines = sorted({one.machine for one in of_these})
     head = HEAD.format(
