@@ -26,6 +26,7 @@ from harness.errors import UntrustedError, UsageError
 from harness.models.kinds import kind_of
 from harness.models.load import Twin
 from harness.models.onnx_batch import freed, with_stored_sizes
+from harness.models.onnx_ends import with_float32_ends
 from harness.models.onnx_support import SIZE_INPUTS
 from harness.settings import FILE, engine_name
 
@@ -96,16 +97,21 @@ def read_engine(path: Path) -> ModelProto:
         raise UsageError(f"--engine {path}: {error}") from error
     inputs = _inputs(model)
     kinds = [value.type.tensor_type.elem_type for value in inputs]
-    if kinds != [TensorProto.FLOAT] or len(inputs[0].type.tensor_type.shape.dim) != 4 or len(model.graph.output) != 1:
+    if (
+        kinds not in ([TensorProto.FLOAT], [TensorProto.FLOAT16])
+        or len(inputs[0].type.tensor_type.shape.dim) != 4
+        or len(model.graph.output) != 1
+    ):
         raise UsageError(
-            f"--engine {path}: expected one input, FLOAT (n, channels, height, width) in [0, 1], and one output, the logits; got "
-            f"{_described(model)}"
+            f"--engine {path}: expected one input, FLOAT or FLOAT16 (n, channels, height, width) in [0, 1], and one output, the logits; "
+            f"got {_described(model)}"
         )
     return model
 
 
 def take_in(path: Path, twin: Twin, folder: Path) -> Artefact:
-    """The file as an artefact of the twin in `folder`: its own bytes, but where weights lie beside it or it fixes its batch.
+    """The file as an artefact of the twin in `folder`: its own bytes, but where weights lie beside it, it fixes its batch, or its images
+    or logits are float16, which are cast.
 
     Raises:
         UsageError: as `check_engine_file`; or it takes other images or names other classes than the twin, or batches of one size alone.
@@ -115,17 +121,19 @@ def take_in(path: Path, twin: Twin, folder: Path) -> Artefact:
     if kind_of(path) != ".onnx":
         return _closed(path, twin, folder)
     model = read_engine(path)
+    cast = with_float32_ends(model)
     (source,), target = _inputs(model), model.graph.output[0]
     batch, *shape = (dim.dim_value if dim.HasField("dim_value") else None for dim in source.type.tensor_type.shape.dim)
     if any(size not in (None, wanted) for size, wanted in zip(shape, twin.input_shape, strict=True)):
         raise UsageError(f"--engine {path} takes {_described(model)}; the model {twin.name} takes images of {_by(twin.input_shape)}")
-    whole = model.SerializeToString(deterministic=True) if _beside(path) else path.read_bytes()
+    whole = model.SerializeToString(deterministic=True) if cast or _beside(path) else path.read_bytes()
     if batch is not None:
         whole = with_free_batch(model, batch, twin.input_shape, path).SerializeToString(deterministic=True)
     classes = _answers(whole, source.name, twin.input_shape, path).shape[1]
     if classes != twin.classes:
         raise UsageError(f"--engine {path} names {classes} classes, the model {twin.name} {twin.classes}: it is not made of that model")
     options = {} if batch is None else {"freed_batch": batch}
+    options |= {"cast_ends": True} if cast else {}
     return _saved(path, twin, whole, folder, _precision(model), (source.name, target.name), options)
 
 

@@ -31,6 +31,7 @@ from harness.models.weights import refuse_non_finite
 
 IMAGE_CHANNELS = (1, 3, 4)
 PASSING_ENDS = {"Identity", "Cast", "Mul", "Div", "Reshape", "Flatten", "Squeeze", "Clip"}  # behind a softmax it is one still
+OTHER_FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 LOWEST = -3e38  # float32's own, as some exporters write it, or -infinity
 MASKS = {"Add", "Clip", "Max", "Min", "Pad", "Where"}  # may hold infinity on purpose: a bound, a mask before a softmax
 
@@ -130,7 +131,12 @@ def _input(graph: GraphProto, name: str) -> tuple[str, list[int | None]]:
     shape = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
     if kind.elem_type != TensorProto.FLOAT or len(shape) != 4:
         got = helper.tensor_dtype_to_string(kind.elem_type)
-        raise UsageError(f"{name}: input '{inputs[0].name}' is {got} {shape}; expected FLOAT (n, channels, height, width)")
+        instead = (
+            ". The model is the network in float32 (model.float()); a file in half precision is an engine beside it: --engine"
+            if kind.elem_type in OTHER_FLOATS
+            else ""
+        )
+        raise UsageError(f"{name}: input '{inputs[0].name}' is {got} {shape}; expected FLOAT (n, channels, height, width){instead}")
     channels, _, width = shape[1:]
     if width in IMAGE_CHANNELS and (channels is None or channels > max(IMAGE_CHANNELS)):
         raise UsageError(

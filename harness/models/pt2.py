@@ -260,7 +260,10 @@ def _input_sizes(archive: Archive, meta: dict[str, Any]) -> tuple[tuple[int, int
     sizes = [item["as_int"] if "as_int" in item else item["as_expr"]["hint"]["as_int"] for item in meta["sizes"]]
     dtype = _dtype(meta["dtype"], f"{archive.path}: the input")
     if len(sizes) != 4 or dtype != torch.float32:
-        raise UsageError(f"{archive.path} takes {dtype} {tuple(sizes)}; expected float32 images (n, channels, height, width)")
+        raise UsageError(
+            f"{archive.path} takes {dtype} {tuple(sizes)}; expected float32 images (n, channels, height, width): save the program of "
+            "model.float()."
+        )
     channels, height, width = ("as_int" in item for item in meta["sizes"][1:])
     return (sizes[1], sizes[2], sizes[3]), (channels, height, width)
 

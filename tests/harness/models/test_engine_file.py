@@ -128,6 +128,23 @@ def test_a_converter_that_appends_its_casts_is_understood(place: Path, twin: Twi
     np.testing.assert_allclose(read, logits, atol=0.01)
 
 
+@pytest.mark.parametrize("name", ["model", "fixed"])
+def test_images_and_logits_in_float16_are_cast_and_no_answer_changes(name: str, place: Path, twin: Twin, tmp_path: Path) -> None:
+    onnx.save(convert_float_to_float16(onnx.load(place / f"{name}.onnx")), tmp_path / "half.onnx")
+    artefact = take_in(tmp_path / "half.onnx", twin, tmp_path / "artefacts")
+    assert (artefact.precision, artefact.options["cast_ends"]) == ("fp16", True)
+    x, theirs = to_input(IMAGES), open_session(str(tmp_path / "half.onnx"))
+    one_by_one = np.concatenate([theirs.run(None, {"images": image[None].astype(np.float16)})[0] for image in x])
+    found = open_session(str(artefact.path)).run(None, {artefact.input_name: x})[0]
+    np.testing.assert_allclose(found, one_by_one.astype(np.float32), atol=2e-3)
+    assert check_parity(twin.module, artefact, IMAGES).top1_agreement > 0.9
+    with torch.no_grad():
+        read = read_onnx(artefact.path, wide=True).eval()(to_tensor(IMAGES)).numpy()
+    np.testing.assert_allclose(read, found, atol=0.01)
+    with pytest.raises(UsageError, match=r"is TensorProto.FLOAT16 .*expected FLOAT .*in float32"):
+        load_twin(str(tmp_path / "half.onnx"))
+
+
 class Shuffled(nn.Module):
     """With sizes in its forward, which the legacy exporter writes as nodes."""
 
