@@ -51,8 +51,8 @@ says that a gate failed: its figures decide nothing.
 
 {answer}
 
-| network | verdict | twin | engine, replay | gap, replay | engine, adaptive | gap, adaptive | flattered by | once more | beyond effort |
-|---|---|--:|--:|--:|--:|--:|--:|--:|--:|
+| network | verdict | replay: twin | engine | gap | adaptive: twin | engine | gap | flattered by | once more | beyond effort |
+|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|
 """
 
 
@@ -149,21 +149,21 @@ def row(name: str, folder: Path, record: RunRecord) -> Row:
 
 def line(row: Row) -> str:
     """A line of the table."""
-    replay, adaptive = row.replay, row.adaptive
     _, twin, again = row.fell
     cells = (
         f"`{row.network}`",
         row.verdict,
-        f"{100 * adaptive.twin.accuracy:.1f} %",
-        f"{100 * replay.engine.accuracy:.1f} %",
-        shown(replay),
-        f"{100 * adaptive.engine.accuracy:.1f} %",
-        shown(adaptive),
+        *(cell for one in (row.replay, row.adaptive) for cell in beside(one)),
         shown(row.flattered),
         f"{100 * (again.mean() - twin.mean()):.1f}",
         shown(row.beyond_effort),
     )
     return f"| {' | '.join(cells)} |\n"
+
+
+def beside(one: Paired) -> tuple[str, str, str]:
+    """The shares of twin and engine that are right, and their difference."""
+    return f"{100 * one.twin.accuracy:.1f} %", f"{100 * one.engine.accuracy:.1f} %", shown(one)
 
 
 def shown(one: Paired) -> str:
