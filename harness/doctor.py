@@ -201,12 +201,10 @@ def room(reader: Reader) -> Iterator[Finding]:
         state: Literal["works", "limited"] = "works" if free >= ROOM_BYTES and writable else "limited"
         found = f"{free / GIB:.1f} GiB free in {folder}" + ("" if writable else ", which cannot be written to")
         yield Finding(name, state, found, "", "" if state == "works" else "Free some, or work in another folder (--out).")
-    available = re.search(r"^MemAvailable:\s+(\d+) kB", reader.text("/proc/meminfo"), re.MULTILINE)
-    if available is not None:
-        free = int(available[1]) * 1024
-        few = free < MEMORY_BYTES
+    if (memory := reader.free_memory()) is not None:
+        few = memory < MEMORY_BYTES
         yield Finding(
-            "memory", "limited" if few else "works", f"{free / GIB:.1f} GiB free", "",
+            "memory", "limited" if few else "works", f"{memory / GIB:.1f} GiB free", "",
             "Stop other programs; attack fewer or smaller images." if few else "",
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ Python >= 3.10. What cannot be read is empty or None, never a guess.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -41,6 +42,11 @@ class Reader:
             return float(int(text, 0)) if text.lower().startswith("0x") else float(text)
         except ValueError:
             return None
+
+    def free_memory(self) -> int | None:
+        """Bytes that programs could have without swapping; None where nothing tells."""
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", self.text("/proc/meminfo"), re.MULTILINE)
+        return int(found[1]) * 1024 if found else None
 
     def paths(self, pattern: str) -> list[str]:
         """Absolute paths, as on the device, that match a glob pattern; sorted."""

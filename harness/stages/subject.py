@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +15,8 @@ from devices.host.errors import DeviceError
 from devices.host.preflight import preflight
 from devices.host.profile import DeviceProfile
 from devices.host.transports import SSH
+from devices.worker.reader import Reader
+from devices.worker.spec import FRESH
 from export.checked import parse_onnx
 from export.errors import ExportError
 from export.flavours import FLAVOURS
@@ -30,6 +33,8 @@ from harness.models.load import Twin, load_twin
 from harness.records import DataRecord, DeviceRecord, ModelRecord
 from harness.settings import Settings, engine_name
 from harness.stages.names import check_names
+
+GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,9 @@ def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
     )
     for remark in twin.remarks:
         print(f"note: {remark}", file=sys.stderr)
+
+    if not only_attacked:
+        _check_batches(settings, profile, twin.input_shape)
 
     def attacked(labels: NDArray[np.int64]) -> NDArray[np.intp]:
         return stratified(labels, settings.samples or min(settings.plan.samples, len(labels)), settings.seed)
@@ -150,6 +158,18 @@ def _check_threads(settings: Settings, profile: DeviceProfile) -> None:
     threads, cpus = settings.threads, profile.cpus
     if threads is not None and cpus is not None and threads > cpus and not profile.emulated:
         raise UsageError(f"--threads {threads}: {profile.name} has {cpus} CPUs that a process may use; expected at most as many.")
+
+
+def _check_batches(settings: Settings, profile: DeviceProfile, shape: tuple[int, int, int]) -> None:
+    """Refuse batches whose images alone do not fit here: bytes three times in this process, float32 in each engine's that runs here."""
+    largest, free = max(settings.batches, default=0), Reader().free_memory()
+    engines = 0 if profile.transport == SSH else len(settings.flavour_names)
+    needed = (largest + FRESH) * math.prod(shape) * (3 + 4 * engines)
+    if free is not None and needed > free:
+        raise UsageError(
+            f"--batch {largest}: the images that are timed take {needed / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free; expected "
+            "smaller batches"
+        )
 
 
 def describe_device(profile: DeviceProfile, observed: dict[str, object]) -> DeviceRecord:

@@ -95,6 +95,7 @@ WRONG = {
     "tier": ((*GOOD, "--tier", "quik"), ("tier", "quick")),
     "calibration": ((*GOOD, "--calibration", "max"), ("calibration", "minmax")),
     "threads": ((*GOOD, "--threads", "0"), ("--threads 0",)),
+    "batches beyond the memory": ((*GOOD, "--batch", "100000000"), ("--batch 100000000: the images", "GiB are free", "smaller batches")),
     "more threads than CPUs": ((*GOOD, "--threads", "5000"), ("--threads 5000: host has", "at most as many")),
     "batch": ((*GOOD, "--batch", "0"), ("--batch 0",)),
     "seed": ((*GOOD, "--seed", "-1"), ("--seed -1",)),
