@@ -214,7 +214,7 @@ class _Task:
                 missing.append(number)
         on = self.target if self.made_on == self.target else f"{self.made_on} for {self.target}"
         title = f"{self.source} {self.attack.name} on {on}" + (f" at {self.eps}" if self.attack.bounded else "")
-        tracked = Track(title, len(self.index), done=int(there.sum()))
+        tracked = Track(title, len(self.index), done=int(there.sum()), summary=len(self.index) > 0)
         with frozen_eval(self.module), tracked as track, closing(self._made(slices, missing)) as made:
             for number, part in made:
                 put(number, vars(part))
