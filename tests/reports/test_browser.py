@@ -53,11 +53,12 @@ def nothing_amiss(seen: dict, width: int) -> None:
 
 
 @pytest.mark.parametrize("variant", ["plain", "hostile", "crowded", "bare"])
-@pytest.mark.parametrize("width", [360, 800, 1600])
+@pytest.mark.parametrize("width", [360, 1000, 1600])
 def test_nothing_overlaps_or_is_cut_and_nothing_is_complained_of(rendered, tmp_path, variant, width):
     seen = measured(rendered(variant, "html"), tmp_path, width)
     nothing_amiss(seen, width)
     assert seen["broken"] == 0
+    assert seen["sheet"] == 0, "what was measured on what is seen whole"
     assert seen["cues"] == seen["scrolls"], "a table that scrolls says so, and can be reached by the keyboard"
     if variant != "bare":
         assert seen["pictures"]
