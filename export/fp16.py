@@ -13,12 +13,14 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from export.calibration import Calibration
+from export.checked import all_nodes, all_tensors
 from export.errors import ExportError
 from export.folded import folded
 from export.onnx import strip
 from export.session import first_line
 
 LARGEST = float(np.finfo(np.float16).max)
+HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 MASKING = frozenset({"Add", "Where"})  # whose low numbers keep an attention from what it must not see
 LOWEST = -3e38  # float32's own, as exporters write it, or -infinity
 MASKED = -LARGEST / 2  # a score that is added to it stays within the range
@@ -125,17 +127,26 @@ class _Converter:
                 yield _cast(_half(value.name), value.name, TensorProto.FLOAT)
 
 
+def has_half(model: ModelProto) -> bool:
+    """Whether a graph stores numbers in float16 or bfloat16, or computes in it."""
+    bodies = (model.graph, *model.functions)
+    casts = (node for body in bodies for node in all_nodes(body) if node.op_type == "Cast")
+    made = (attribute.i for node in casts for attribute in node.attribute if attribute.name == "to")
+    return any(tensor.data_type in HALVES for tensor in all_tensors(model)) or any(kind in HALVES for kind in made)
+
+
 def widened(model: ModelProto) -> ModelProto:
-    """A copy of a graph that computes in float32 what it computed in float16, with the same weights.
+    """A copy of a graph that computes in float32 what it computed in float16 or bfloat16, with the same weights.
 
     For gradients: below 6e-8 float16 has none, and of a confident network most lie there.
     """
     copy = ModelProto()
     copy.CopyFrom(model)
-    for node in copy.graph.node:
-        _change_attributes(node, TensorProto.FLOAT16, TensorProto.FLOAT)
-    for tensor in copy.graph.initializer:
-        _retype(tensor, TensorProto.FLOAT16, TensorProto.FLOAT)
+    for half in HALVES:
+        for node in copy.graph.node:
+            _change_attributes(node, half, TensorProto.FLOAT)
+        for tensor in copy.graph.initializer:
+            _retype(tensor, half, TensorProto.FLOAT)
     del copy.graph.value_info[:]
     return copy
 

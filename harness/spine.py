@@ -196,7 +196,7 @@ def make_context(subject: Subject, settings: Settings, opened: Engines, engines:
     smooth = without_quantizers(subject.twin.module, to_tensor(subject.test.images[:FEW])) if "S2" in attacked else None
     quantized = {engine.id.flavour: engine.exported for engine in engines if engine.quantized and engine.exported is not None}
     graphs = {
-        flavour: ModuleTarget(read_onnx(exported.artefact.path, wide=True).eval(), graph_name(flavour))
+        flavour: ModuleTarget(read_onnx(exported.artefact.path).eval(), graph_name(flavour))
         for flavour, exported in quantized.items()
         if subject.attacks and not exported.unreadable
     }

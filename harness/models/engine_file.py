@@ -19,6 +19,7 @@ from export.checked import all_nodes, external_files, load_external_data, parse_
 from export.errors import ExportError
 from export.evidence import INTEGER_KERNELS
 from export.flavours import write_file
+from export.fp16 import has_half
 from export.identity import module_sha256
 from export.onnx import BATCH
 from export.session import open_session
@@ -235,8 +236,7 @@ def _beside(path: Path) -> bool:
 def _precision(model: ModelProto) -> str:
     if quantized_nodes(model):
         return "int8"
-    half = any(tensor.data_type == TensorProto.FLOAT16 and tensor.dims for tensor in model.graph.initializer)
-    return "fp16" if half else "fp32"
+    return "fp16" if has_half(model) else "fp32"
 
 
 def _described(model: ModelProto) -> str:

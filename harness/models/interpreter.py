@@ -65,7 +65,12 @@ class GraphInterpreter(nn.Module):
         weights: name of the value -> tensor; an `nn.Parameter` becomes a parameter, any other tensor a buffer.
         source: name of the input value.
         result: name of the output value.
+
+    Attributes:
+        widened: its file computes in float16 or bfloat16 what this computes in float32.
     """
+
+    widened = False
 
     def __init__(self, steps: Sequence[Instruction], weights: dict[str, Tensor], source: str, result: str) -> None:
         super().__init__()

@@ -142,8 +142,18 @@ def _load(model: str, options: LoadOptions, normalize: str | None) -> Twin:
     whole = with_normalisation(network, normalize, shape[0])
     source = cast(Source, kind_of(path).removeprefix("."))
     twin = _finish(path.stem, source, arch, whole, path, shape, classes, card)
-    remark = None if normalize is None else given_twice(network, normalize, shape)
-    return twin if remark is None else replace(twin, remarks=(remark,))
+    remarks = (None if normalize is None else given_twice(network, normalize, shape), _of_its_precision(path, network))
+    return replace(twin, remarks=tuple(remark for remark in remarks if remark is not None))
+
+
+def _of_its_precision(path: Path, network: nn.Module) -> str | None:
+    """A remark where a file computes in half precision what the twin computes in float32."""
+    if not getattr(network, "widened", False):
+        return None
+    as_it_is = f"; the file as it is can be measured beside them with --engine {path}" if kind_of(path) == ".onnx" else ""
+    return (
+        f"{path.name} computes in float16 or bfloat16: the twin, and what is made of it, has its weights and computes in float32{as_it_is}"
+    )
 
 
 def square(shape: Shape) -> int | None:

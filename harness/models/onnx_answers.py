@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto
 
 from export.session import open_session
 from harness.errors import UsageError
@@ -18,8 +16,6 @@ from harness.models.onnx_straight import INTEGERS
 from harness.models.onnx_support import OPERATOR
 from harness.models.probe import PROBES, TOLERANCE
 
-HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-HALF_TYPES = (torch.float16, torch.bfloat16)
 ROUNDING = {"QuantizeLinear", "Round", "Floor", "Ceil", "Sign"}
 # Of the largest logit. Half the bits round otherwise in every kernel; a value beside a step may fall on its other side, and moves the rest.
 HALF_TOLERANCE, STEP_TOLERANCE = 0.05, 0.5
@@ -73,5 +69,4 @@ def _tolerance(graph: OnnxGraph) -> float:
     targets = {attributes["to"] for attributes in made if attributes[OPERATOR] == "Cast"}
     if targets & set(INTEGERS) or any(attributes[OPERATOR] in ROUNDING for attributes in made):
         return STEP_TOLERANCE
-    weights = (tensor.dtype for tensor in chain(graph.parameters(), graph.buffers()))
-    return HALF_TOLERANCE if targets & set(HALVES) or any(dtype in HALF_TYPES for dtype in weights) else TOLERANCE
+    return HALF_TOLERANCE if graph.widened else TOLERANCE

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from export.checked import load_checked
 from export.errors import ExportError
-from export.fp16 import widened
+from export.fp16 import has_half, widened
 from harness.errors import UsageError
 from harness.models.interpreter import GraphInterpreter, Instruction, Ref
 from harness.models.onnx_batch import check_free, freed, with_stored_sizes
@@ -51,6 +51,7 @@ class OnnxGraph(GraphInterpreter):
     Attributes:
         batch: the batch size that the file fixes; None where it leaves it open.
         input_shape: (channels, height, width) of the file; None for a size it leaves open.
+        widened: see `read_onnx`.
 
     Raises:
         UsageError: operators that are not in the table (all listed), another operator set, not one input and one output, what of an
@@ -77,22 +78,25 @@ class OnnxGraph(GraphInterpreter):
         self.batch, *self.input_shape = shape
 
 
-def read_onnx(path: Path, *, wide: bool = False) -> OnnxGraph:
+def read_onnx(path: Path) -> OnnxGraph:
     """Read an ONNX file into a module. Nothing of it is executed and no file is opened but its own weights' beside it.
 
-    A file of a fixed batch is read with a free one (see `onnx_batch`). With `wide`, what it computes in float16 is computed in float32, to
-    be attacked along its gradient.
+    A file of a fixed batch is read with a free one (see `onnx_batch`). What it computes in float16 or bfloat16 is computed in float32
+    (`widened` says so): the small gradients of a network that is sure vanish in half the bits.
 
     Raises:
         UsageError: the file is not a graph this can read; says why.
     """
     try:
-        model = widened(load_checked(path)) if wide else load_checked(path)
+        model = load_checked(path)
+        if half := has_half(model):
+            model = widened(model)
         graph = OnnxGraph(model, str(path))
-        if graph.batch is None:
-            return graph
-        free = OnnxGraph(with_stored_sizes(model), str(path), free_batch=True)
-        return check_free(graph.eval(), free.eval(), graph.batch, graph.input_shape, str(path))
+        if graph.batch is not None:
+            free = OnnxGraph(with_stored_sizes(model), str(path), free_batch=True)
+            graph = check_free(graph.eval(), free.eval(), graph.batch, graph.input_shape, str(path))
+        graph.widened = half
+        return graph
     except ExportError as error:
         raise UsageError(str(error)) from error
 

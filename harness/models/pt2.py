@@ -51,6 +51,7 @@ OTHER_DTYPES = {
     9: "complex32", 10: "complex64", 11: "complex128", 28: "uint16", 29: "float8_e4m3fn", 30: "float8_e5m2", 31: "float8_e4m3fnuz",
     32: "float8_e5m2fnuz", 33: "float8_e8m0fnu", 34: "uint32", 35: "uint64",
 }  # fmt: skip
+HALVES = (torch.float16, torch.bfloat16)
 MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
 
 PROBABILITIES = {"softmax", "_softmax", "sigmoid", "sigmoid_"}
@@ -81,7 +82,7 @@ class Program:
 
 
 def read_pt2(path: Path) -> Program:
-    """Read a `.pt2` file. No code of it runs and nothing is unpickled.
+    """Read a `.pt2` file. No code of it runs and nothing is unpickled. Half precision becomes float32 (see `onnx_graph.read_onnx`).
 
     Raises:
         UsageError: unreadable, not such a file, of another version, holding pickles, or using an operator that is not accepted (all
@@ -166,9 +167,9 @@ def _view(raw: bytearray, meta: dict[str, Any], largest: int, name: str) -> Tens
             f"{name} claims {needed:,} bytes, shape {tuple(size)}, in a file of {largest:,}: damaged or hostile. {SAVE_AGAIN}."
         )
     if not raw:
-        return torch.zeros(size, dtype=dtype)
+        return torch.zeros(size, dtype=_wide(dtype))
     flat = torch.frombuffer(raw, dtype=dtype)
-    return flat.as_strided(size, stride, meta["storage_offset"]["as_int"]).clone(memory_format=torch.contiguous_format)
+    return flat.as_strided(size, stride, meta["storage_offset"]["as_int"]).clone(memory_format=torch.contiguous_format).to(_wide(dtype))
 
 
 def _dtype(number: int, what: str) -> torch.dtype:
@@ -181,6 +182,10 @@ def _dtype(number: int, what: str) -> torch.dtype:
         expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES.values())
         raise UsageError(f"{what} is of type {OTHER_DTYPES[number]}, which is not read from a .pt2; expected {expected}.")
     return DTYPES[number]
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype in HALVES else dtype
 
 
 def _read(archive: Archive) -> Program:
@@ -200,6 +205,7 @@ def _read(archive: Archive) -> Program:
     sizes = graph["tensor_values"][source]
     shape, fixed = _input_sizes(archive, sizes)
     network, ends_in = GraphInterpreter(steps, weights, source, result), _probabilities(graph["nodes"], result)
+    network.widened = any(dtype in HALVES for dtype in dtypes.values())
     program = Program(network, shape, fixed, ends_in, conditions(stored, sizes["sizes"]))
     check_sizes(archive.path, program.network, program.input_shape)
     return program
@@ -336,7 +342,7 @@ def _argument(argument: dict[str, Any]) -> Any:
         case "as_sym_ints" | "as_sym_floats":
             return [_symbol(item) for item in value]
         case "as_scalar_type":
-            return _dtype(value, "an operator's result")
+            return _wide(_dtype(value, "an operator's result"))
         case "as_memory_format":
             return MEMORY_FORMATS[value]
         case "as_layout":

@@ -124,7 +124,7 @@ def test_a_converter_that_appends_its_casts_is_understood(place: Path, twin: Twi
     assert check_parity(twin.module, artefact, IMAGES).top1_agreement > 0.9
     logits = open_session(str(artefact.path)).run(None, {"images": to_input(IMAGES)})[0]
     with torch.no_grad():
-        read = read_onnx(tmp_path / "half.onnx", wide=True).eval()(to_tensor(IMAGES)).numpy()
+        read = read_onnx(tmp_path / "half.onnx").eval()(to_tensor(IMAGES)).numpy()
     np.testing.assert_allclose(read, logits, atol=0.01)
 
 
@@ -139,7 +139,7 @@ def test_images_and_logits_in_float16_are_cast_and_no_answer_changes(name: str, 
     np.testing.assert_allclose(found, one_by_one.astype(np.float32), atol=2e-3)
     assert check_parity(twin.module, artefact, IMAGES).top1_agreement > 0.9
     with torch.no_grad():
-        read = read_onnx(artefact.path, wide=True).eval()(to_tensor(IMAGES)).numpy()
+        read = read_onnx(artefact.path).eval()(to_tensor(IMAGES)).numpy()
     np.testing.assert_allclose(read, found, atol=0.01)
     with pytest.raises(UsageError, match=r"is TensorProto.FLOAT16 .*expected FLOAT .*in float32"):
         load_twin(str(tmp_path / "half.onnx"))

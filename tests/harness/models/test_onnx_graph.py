@@ -315,12 +315,12 @@ def test_a_half_graph_is_attacked_in_float32_and_run_as_it_is(tmp_path: Path) ->
     onnx.save(half, tmp_path / "half.onnx")
     x = torch.from_numpy(to_input(images)).requires_grad_()
     expected = run(half, x.detach())
-    for wide in (False, True):
-        graph = read_onnx(tmp_path / "half.onnx", wide=wide).eval()
+    for graph in (OnnxGraph(half).eval(), read_onnx(tmp_path / "half.onnx").eval()):
         logits = graph(x)
         assert logits.dtype == torch.float32
-        assert {value.dtype for value in graph.parameters()} == {torch.float32 if wide else torch.float16}
+        assert {value.dtype for value in graph.parameters()} == {torch.float32 if graph.widened else torch.float16}
         assert np.abs(logits.detach().numpy() - expected).max() < 0.03 * np.abs(expected).max()
+    assert graph.widened
     (gradient,) = torch.autograd.grad(1e-9 * logits.sum(), x)
     assert (gradient != 0).float().mean() > 0.9, "far below what float16 holds"
 
