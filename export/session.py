@@ -56,7 +56,9 @@ def open_session(model: str | ModelProto, *, optimise: bool = True, config: Mapp
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    content = model if isinstance(model, str) else model.SerializeToString()
+    content: str | bytes = model if isinstance(model, str) else model.SerializeToString()
+    if exact and optimise:
+        content = _with_zero_points(content) or content
     own = dict(config or {})
     try:
         try:
@@ -67,6 +69,33 @@ def open_session(model: str | ModelProto, *, optimise: bool = True, config: Mapp
             return load(own)  # integer operators of signed activations have no kernels in that mode; those that they have never saturate
     except Exception as error:
         raise ExportError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
+
+
+def _with_zero_points(model: str | bytes) -> bytes | None:
+    """The graph with a zero point, 0, for every stored tensor of signed bytes that has a scale per channel and none; None where all have.
+
+    Where it multiplies exactly, onnxruntime (1.32) gives such a tensor one zero point for all channels, and then fails on it.
+    """
+    import onnx
+    from onnx import TensorProto, numpy_helper
+
+    try:
+        graph = (whole := onnx.load(model) if isinstance(model, str) else onnx.load_from_string(model)).graph
+    except Exception:  # noqa: BLE001 - protobuf's own types; onnxruntime says what is wrong with the file
+        return None
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    lacking = [
+        node
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and (len(node.input) < 3 or not node.input[2])
+        if node.input[0] in stored and stored[node.input[0]].data_type == TensorProto.INT8
+        if node.input[1] in stored and len(stored[node.input[1]].dims) == 1
+    ]
+    for node in lacking:
+        zeros = np.zeros(tuple(stored[node.input[1]].dims), np.int8)
+        graph.initializer.append(numpy_helper.from_array(zeros, f"{node.output[0]}/zero_point"))
+        node.input[:] = [*node.input[:2], graph.initializer[-1].name]
+    return whole.SerializeToString() if lacking else None
 
 
 def first_line(error: BaseException) -> str:

@@ -15,14 +15,14 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 
 from devices.worker.engines.tensorrt import PLANS
 from export.artefact import UNKNOWN, Artefact, load_artefact
-from export.checked import all_nodes, external_files, load_external_data, parse_onnx
+from export.checked import all_nodes, all_tensors, external_files, load_external_data, parse_onnx
 from export.errors import ExportError
 from export.evidence import INTEGER_KERNELS
 from export.flavours import write_file
 from export.fp16 import has_half
 from export.identity import module_sha256
 from export.onnx import BATCH
-from export.session import open_session
+from export.session import first_line, open_session
 from harness.errors import UntrustedError, UsageError
 from harness.models.kinds import kind_of
 from harness.models.load import Twin
@@ -34,6 +34,7 @@ from harness.settings import FILE, engine_name
 RUNTIMES = {".onnx": "onnxruntime", **dict.fromkeys(PLANS, "tensorrt"), ".pte": "executorch"}
 PTE_MARK = slice(4, 6), b"ET"  # of ExecuTorch's FlatBuffers schema: "ET12"
 CLOSED = "its graph cannot be read back from the file, so that it cannot be attacked through it (S3): its claim can fail, but not hold"
+FEW_BITS = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2)
 INTEGER = INTEGER_KERNELS | {"MatMulNBits", "QuantizeLinear", "DequantizeLinear"}
 RECIPE = "Export the float model with a free batch (dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)) and quantize that."
 SCALED_BY_BATCH = "the scales of its activations depend on the images of a request, see 'fresh answers'"
@@ -184,17 +185,20 @@ def with_free_batch(model: ModelProto, batch: int, shape: tuple[int, int, int], 
                 size = freed(node.op_type, place, numpy_helper.to_array(tensor), batch)
                 tensor.CopyFrom(numpy_helper.from_array(size, tensor.name))
     for value in (*_inputs(free), *free.graph.output):
-        first = value.type.tensor_type.shape.dim[0]
-        first.Clear()
-        first.dim_param = BATCH
+        for first in value.type.tensor_type.shape.dim[:1]:  # an output may be declared without its shape
+            first.Clear()
+            first.dim_param = BATCH
     del free.graph.value_info[:]
     x = np.random.default_rng(0).random((2 * batch, *shape), np.float32)
     name = _inputs(model)[0].name
     try:
         fixed = open_session(model)
         expected = np.concatenate([fixed.run(None, {name: part})[0] for part in (x[:batch], x[batch:])])
-        found = open_session(free).run(None, {name: x})[0]
     except Exception as error:  # onnxruntime has a dozen types of its own
+        raise UsageError(f"--engine {path} does not run on {batch} image(s) of {_by(shape)}: {first_line(error)}") from error
+    try:
+        found = open_session(free).run(None, {name: x})[0]
+    except Exception as error:
         raise UsageError(f"--engine {path} takes batches of {batch} alone, and this is part of its graph. {RECIPE}") from error
     if found.shape != expected.shape or not np.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(np.abs(expected).max())):
         raise UsageError(f"--engine {path} takes batches of {batch} alone, and this is part of its graph. {RECIPE}")
@@ -207,8 +211,7 @@ def _answers(whole: bytes, name: str, shape: tuple[int, int, int], path: Path) -
         model = ModelProto.FromString(whole)
         found = open_session(model).run(None, {name: np.full((2, *shape), 0.5, np.float32)})[0]
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise UsageError(f"--engine {path} does not run on two images of {_by(shape)}: {first}") from error
+        raise UsageError(f"--engine {path} does not run on two images of {_by(shape)}: {first_line(error)}") from error
     if found.ndim != 2 or len(found) != 2 or found.dtype != np.float32:
         raise UsageError(f"--engine {path} answers {found.dtype} {found.shape} to two images; expected float32 (2, classes), the logits")
     return np.asarray(found)
@@ -234,7 +237,8 @@ def _beside(path: Path) -> bool:
 
 
 def _precision(model: ModelProto) -> str:
-    if quantized_nodes(model):
+    stored_as_integers = any(tensor.data_type in FEW_BITS and len(tensor.dims) > 1 for tensor in all_tensors(model))
+    if quantized_nodes(model) or stored_as_integers:
         return "int8"
     return "fp16" if has_half(model) else "fp32"
 

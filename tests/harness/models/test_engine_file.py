@@ -271,6 +271,61 @@ def test_a_file_of_another_model_is_refused(made: Callable[[], onnx.ModelProto],
         take_in(tmp_path / "other.onnx", twin, tmp_path / "artefacts")
 
 
+WEIGHT = np.random.default_rng(0).integers(-127, 128, (4, 768)).astype(np.int8)
+SCALE = np.array([0.001, 0.002, 0.003, 0.004], np.float32)
+QUANTIZED = {"w": WEIGHT, "s": SCALE}
+
+
+def stored(nodes: list[onnx.NodeProto], tensors: dict[str, np.ndarray], batch: str | int = "n") -> onnx.ModelProto:
+    """A classifier of "x" that makes "w2" (4, 768) of what it stores."""
+    ends = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("Gemm", ["f", "w2"], ["y"], transB=1)]
+    made = graph([*nodes, *ends], [batch, 3, 16, 16], [batch, 4])
+    made.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in tensors.items())
+    return made
+
+
+DEQUANTIZE = [helper.make_node("DequantizeLinear", ["w", "s"], ["w2"], axis=0)]
+BY_HAND = [helper.make_node("Cast", ["w"], ["c"], to=onnx.TensorProto.FLOAT), helper.make_node("Mul", ["c", "s"], ["w2"])]
+
+
+@pytest.mark.parametrize("batch", ["n", 1])
+@pytest.mark.parametrize(("nodes", "tensors"), [(DEQUANTIZE, QUANTIZED), (BY_HAND, {"w": WEIGHT, "s": SCALE[:, None]})])
+def test_weights_alone_in_eight_bits(
+    nodes: list[onnx.NodeProto], tensors: dict[str, np.ndarray], batch: str | int, twin: Twin, tmp_path: Path
+) -> None:
+    """A scale for each channel and no zero point: onnxruntime fails on it where it is told to multiply exactly."""
+    onnx.save(stored(nodes, tensors, batch), tmp_path / "q.onnx")
+    artefact = take_in(tmp_path / "q.onnx", twin, tmp_path / "artefacts")
+    assert artefact.precision == "int8"
+    images = to_input(IMAGES)
+    logits = open_session(str(artefact.path)).run(None, {"x": images})[0]
+    np.testing.assert_allclose(logits, images.reshape(len(images), -1) @ (WEIGHT * SCALE[:, None]).T, atol=1e-4)
+
+
+def test_half_precision_is_seen_wherever_it_is_stored(twin: Twin, tmp_path: Path) -> None:
+    """In a node, or cast when the file is opened: it was called fp32, and held to float32's limits."""
+    cast = [helper.make_node("Cast", ["w2"], ["w3"], to=onnx.TensorProto.FLOAT16), helper.make_node("Cast", ["w3"], ["w4"], to=1)]
+    made = stored([], {"w2": WEIGHT * SCALE[:, None]})
+    made.graph.node.extend(cast)
+    made.graph.node[1].input[1] = "w4"
+    onnx.save(made, tmp_path / "half.onnx")
+    assert take_in(tmp_path / "half.onnx", twin, tmp_path / "artefacts").precision == "fp16"
+
+
+def test_an_output_may_be_declared_without_its_shape(twin: Twin, tmp_path: Path) -> None:
+    made = stored(DEQUANTIZE, QUANTIZED, 1)
+    made.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(made, tmp_path / "q.onnx")
+    assert take_in(tmp_path / "q.onnx", twin, tmp_path / "artefacts").options == {"freed_batch": 1}
+
+
+def test_a_file_of_a_fixed_batch_that_does_not_run_is_told_so(twin: Twin, tmp_path: Path) -> None:
+    """Its batch was blamed."""
+    onnx.save(stored(DEQUANTIZE, {"w": WEIGHT[:, 1:], "s": SCALE}, 1), tmp_path / "q.onnx")
+    with pytest.raises(UsageError, match=r"does not run on 1 image\(s\) of 3x16x16: .*Gemm"):
+        take_in(tmp_path / "q.onnx", twin, tmp_path / "artefacts")
+
+
 def test_quantizers_are_found_in_functions_and_branches_too() -> None:
     """Else a quantized engine would be called float, and hold without an attack on its own graph."""
     pair = [helper.make_node("QuantizeLinear", ["x", "s"], ["q"]), helper.make_node("DequantizeLinear", ["q", "s"], ["y"])]
