@@ -21,6 +21,7 @@ from harness.models.architectures import image_size_of, published_resize
 from harness.models.kinds import READABLE, check_kind, kind_of, without_arch
 from harness.models.normalisation import given_twice, with_normalisation
 from harness.models.onnx_answers import check_answers
+from harness.models.onnx_batch import without_size
 from harness.models.onnx_graph import read_onnx
 from harness.models.pt2 import read_pt2
 from harness.models.pt2_sizes import check_sizes
@@ -262,7 +263,8 @@ def _pt2(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:
 
 
 def _onnx(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:
-    graph = read_onnx(path)
+    asked = (CHANNELS, options.image_size, options.image_size) if options.image_size else options.data_shape
+    graph = read_onnx(path, asked or (CHANNELS, None, None))
     channels, height, width = graph.input_shape
     if options.image_size is not None:
         _check_size(path, (height, width), options.image_size)
@@ -270,7 +272,7 @@ def _onnx(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:
     elif options.data_shape is not None:
         height, width = height or options.data_shape[1], width or options.data_shape[2]
     if height is None or width is None:
-        raise UsageError(f"{path} leaves its input size open ({channels or '?'}x{height or '?'}x{width or '?'}); give --image-size")
+        raise without_size(str(path), (channels, height, width))
     shape = channels or 3, height, width
     check_answers(path, graph.eval(), shape)
     return graph, shape

@@ -85,20 +85,27 @@ def _sizes(stored: dict[str, TensorProto], node: NodeProto) -> list[int]:
     return numpy_helper.to_array(stored[node.input[1]]).tolist() if len(node.input) > 1 and node.input[1] in stored else []
 
 
+def without_size(name: str, shape: Sequence[int | None]) -> UsageError:
+    """The error for a file of open sizes, (channels, height, width), None for each that nobody told."""
+    return UsageError(f"{name} leaves its input size open ({'x'.join(str(size or '?') for size in shape)}); give --image-size")
+
+
 def check_free(fixed: nn.Module, free: Network, batch: int, shape: Sequence[int | None], name: str) -> Network:
     """The network with a free batch, if for two batches at once it answers what the file's own graph answers for each.
 
     Args:
         fixed: the graph as it is, in eval mode.
         free: the same graph read with a free batch, in eval mode.
-        batch, shape: of the file's input; shape is (channels, height, width), None for a size it leaves open.
+        batch, shape: of the file's input; shape is (channels, height, width), None for a size that is not known.
         name: of the file, for errors.
 
     Raises:
-        UsageError: it does not; says how to export it again.
+        UsageError: it does not; says how to export it again. Or a size is not known.
     """
     sizes = [size for size in shape if size is not None]
-    if batch <= MAX_BATCH and len(sizes) == len(shape):
+    if len(sizes) < len(shape):
+        raise without_size(name, shape)
+    if batch <= MAX_BATCH:
         images = torch.rand(2 * batch, *sizes, generator=torch.Generator().manual_seed(0))
         try:
             with torch.no_grad():

@@ -5,7 +5,7 @@ Own code because no kept library does both: onnx2torch (1.5.15, its last, of 202
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -25,12 +25,16 @@ from harness.models.onnx_batch import check_free, freed, with_stored_sizes
 from harness.models.onnx_operators import OPERATORS
 from harness.models.onnx_quantize import LIMITS, fake_quantize, quantize
 from harness.models.onnx_sizes import MAX_SIZES, SIZE_OPERATORS, as_size, as_tensor, can_be_size, on_sizes
-from harness.models.onnx_straight import STEPS, StepFunction, straight_nodes
+from harness.models.onnx_straight import STEPS, StepFunction, named_casts, straight_nodes
 from harness.models.onnx_support import OPERATOR, OPSET, OUTPUTS, SIZE_INPUTS, TENSORS_TOO, check_node, refusal, title
 from harness.models.weights import refuse_non_finite
 
 IMAGE_CHANNELS = (1, 3, 4)
-PASSING_ENDS = {"Identity", "Cast", "Mul", "Div", "Reshape", "Flatten", "Squeeze", "Clip"}  # behind a softmax it is one still
+# Behind a softmax it is one still: scaled, shifted, moved, or a part of it, such as all classes but the background.
+PASSING_ENDS = {
+    "Identity", "Cast", "Mul", "Div", "Add", "Sub", "Neg", "Clip", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice",
+    "Gather", "Split", "Concat", "QuantizeLinear", "DequantizeLinear",
+}  # fmt: skip
 OTHER_FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 LOWEST = -3e38  # float32's own, as some exporters write it, or -infinity
 MASKS = {"Add", "Clip", "Max", "Min", "Pad", "Where"}  # may hold infinity on purpose: a bound, a mask before a softmax
@@ -78,11 +82,14 @@ class OnnxGraph(GraphInterpreter):
         self.batch, *self.input_shape = shape
 
 
-def read_onnx(path: Path) -> OnnxGraph:
+def read_onnx(path: Path, asked: Sequence[int | None] = (None, None, None)) -> OnnxGraph:
     """Read an ONNX file into a module. Nothing of it is executed and no file is opened but its own weights' beside it.
 
     A file of a fixed batch is read with a free one (see `onnx_batch`). What it computes in float16 or bfloat16 is computed in float32
     (`widened` says so): the small gradients of a network that is sure vanish in half the bits.
+
+    Args:
+        asked: (channels, height, width) of the images, for what the file leaves open. A fixed batch cannot be freed without them.
 
     Raises:
         UsageError: the file is not a graph this can read; says why.
@@ -94,7 +101,8 @@ def read_onnx(path: Path) -> OnnxGraph:
         graph = OnnxGraph(model, str(path))
         if graph.batch is not None:
             free = OnnxGraph(with_stored_sizes(model), str(path), free_batch=True)
-            graph = check_free(graph.eval(), free.eval(), graph.batch, graph.input_shape, str(path))
+            shape = [own or other for own, other in zip(graph.input_shape, asked, strict=True)]
+            graph = check_free(graph.eval(), free.eval(), graph.batch, shape, str(path))
         graph.widened = half
         return graph
     except ExportError as error:
@@ -157,15 +165,19 @@ def _check_end(graph: GraphProto, name: str) -> None:
     Raises:
         UsageError: names the node, and the lines of Python that take it out.
     """
-    made = {output: node for node in graph.node for output in node.output if node.op_type != "Constant"}
-    node = made.get(graph.output[0].name)
-    while node is not None and node.op_type in PASSING_ENDS:
-        sources = [made[key] for key in node.input if key in made]
-        node = sources[0] if len(sources) == 1 else None  # of two factors one may be a gate
-    if node is not None and node.op_type in ("Softmax", "Sigmoid"):
+    images = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
+    made = dict[str, NodeProto]()  # what is computed from the images, and not from their sizes alone
+    for node in graph.node:
+        if node.op_type not in ("Shape", "Size") and any(key in made or key in images for key in node.input):
+            made |= dict.fromkeys(node.output, node)
+    end = made.get(graph.output[0].name)
+    while end is not None and end.op_type in PASSING_ENDS:
+        sources = {made[key].output[0]: made[key] for key in end.input if key in made}
+        end = next(iter(sources.values())) if len(sources) == 1 else None  # of two factors one may be a gate
+    if end is not None and end.op_type in ("Softmax", "Sigmoid"):
         raise UsageError(
-            f"{name} ends in probabilities ({title(node)}); expected logits, whose gradients attacks need. Let it pass them on: "
-            f"model = onnx.load(path); node = next(n for n in model.graph.node if '{node.output[0]}' in n.output); "
+            f"{name} ends in probabilities ({title(end)}); expected logits, whose gradients attacks need. Let it pass them on: "
+            f"model = onnx.load(path); node = next(n for n in model.graph.node if '{end.output[0]}' in n.output); "
             "node.op_type = 'Identity'; node.ClearField('attribute'); onnx.save(model, new)."
         )
 
@@ -178,7 +190,7 @@ class _Reader:
     """
 
     def __init__(self, model: ModelProto, name: str, batch: int | None) -> None:
-        self.nodes, self.name, self.batch = model.graph.node, name, batch
+        self.nodes, self.name, self.batch = named_casts(model.graph), name, batch
         self.opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
         self.constants = {tensor.name: to_torch(tensor, name) for tensor in model.graph.initializer}
         self.sizes: set[str] = set()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from onnx import NodeProto
+from onnx import GraphProto, NodeProto, helper
 from torch import Tensor
 
 from harness.models.straight import Passage, Role, integers_that_return, straight_cast
@@ -21,6 +21,26 @@ PASSING = {
     "Add", "Sub", "Mul", "Neg", "Min", "Max", "Clip", "Abs", "Relu", "Identity", "Concat", "Flatten", "Reshape", "Squeeze", "Transpose",
     "Unsqueeze", "ReduceSum",
 }  # fmt: skip
+
+
+LEAVING = {"DequantizeLinear", "ConvInteger"}  # which take integers and make floats
+
+
+def named_casts(graph: GraphProto) -> list[NodeProto]:
+    """The nodes, with a Cast in place of every CastLike whose type the graph tells."""
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    types |= {value.name: value.type.tensor_type.elem_type for value in graph.input}
+    nodes = list[NodeProto]()
+    for node in graph.node:
+        if node.op_type == "CastLike" and (kind := types.get(node.input[1])):
+            node = helper.make_node("Cast", node.input[:1], node.output, node.name, to=kind)
+        if node.op_type == "Cast":
+            types[node.output[0]] = _target(node)
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.HasField("t"):
+                types[node.output[0]] = attribute.t.data_type
+        nodes.append(node)
+    return nodes
 
 
 def straight_nodes(nodes: Sequence[NodeProto], results: set[str]) -> set[str]:
@@ -46,7 +66,7 @@ def _target(node: NodeProto) -> int:
 
 def _role(node: NodeProto) -> Role:
     if node.op_type != "Cast":
-        return Role.PASS if node.op_type in PASSING else Role.OTHER
+        return Role.LEAVE if node.op_type in LEAVING else Role.PASS if node.op_type in PASSING else Role.OTHER
     target = _target(node)
     return Role.LEAVE if target in FLOATS else Role.ENTER if target in INTEGERS else Role.OTHER
 

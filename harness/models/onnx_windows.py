@@ -204,7 +204,7 @@ def resize(attributes: dict[str, Any], x: Tensor, roi: Any = None, scales: Any =
     """Resize, one axis after the other. In operator set 10 the second input is the scales, and the grid is asymmetric."""
     if attributes[OPSET] < 11:
         return upsample(attributes, x, roi)
-    axes = attributes.get("axes", list(range(x.ndim)))
+    axes = [axis % x.ndim for axis in attributes.get("axes", range(x.ndim))]
     if sizes is not None and sizes.size:
         outs = numbers(sizes)
         # An axis that keeps its size, the batch above all, may be symbolic.

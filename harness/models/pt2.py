@@ -55,10 +55,11 @@ HALVES = (torch.float16, torch.bfloat16)
 MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
 
 PROBABILITIES = {"softmax", "_softmax", "sigmoid", "sigmoid_"}
-# Behind them it is one still.
+# Behind them it is one still: scaled, shifted, moved, or a part of it.
 PASSING_ENDS = {
-    "mul", "mul_", "div", "div_", "clamp", "clamp_", "clamp_min", "clamp_max", "clip", "view", "_unsafe_view", "reshape", "flatten",
-    "squeeze", "alias", "clone", "contiguous", "detach", "to", "_to_copy",
+    "add", "add_", "sub", "sub_", "rsub", "neg", "slice", "select", "narrow", "index", "index_select", "transpose", "permute", "t",
+    "unsqueeze", "split", "split_with_sizes", "chunk", "cat", "mul", "mul_", "div", "div_", "clamp", "clamp_", "clamp_min", "clamp_max",
+    "clip", "view", "_unsafe_view", "reshape", "flatten", "squeeze", "alias", "clone", "contiguous", "detach", "to", "_to_copy",
 }  # fmt: skip
 ASSERTIONS = re.compile(r"torch\.ops\.aten\.(_assert_\w+|sym_constrain_range\w*)\.\w+")
 

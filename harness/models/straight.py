@@ -130,7 +130,7 @@ def _returning(nodes: Sequence[Passage], readers: dict[str, list[Passage]], resu
     returning: set[str] = set()
 
     def returns(reader: Passage) -> bool:
-        passed = reader.role is Role.PASS and reader.output in returning
+        passed = reader.role in (Role.PASS, Role.ENTER) and reader.output in returning  # integers may be cast to others
         return (reader.role is Role.LEAVE or passed) and (outgrows or not reader.outgrows)
 
     for node in reversed(nodes):

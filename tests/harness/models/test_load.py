@@ -321,6 +321,7 @@ def test_what_is_not_a_classifier_is_refused(case: str) -> None:
         (lambda z: z.sigmoid(), "sigmoid"),
         (lambda z: 255 * z.softmax(1), "softmax"),
         (lambda z: nn.functional.softmax(z, 1).clamp(1e-7, 1).flatten(1), "softmax"),
+        (lambda z: z.softmax(1)[:, 1:] + 1, "softmax"),
         (lambda z: z.log_softmax(1), ""),
         (lambda z: z * z.sigmoid(), ""),
     ],

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from export.onnx import export_onnx
@@ -80,6 +82,23 @@ def test_a_batch_that_is_part_of_the_graph_is_refused_with_the_whole_recipe(batc
     with pytest.raises(UsageError, match=f"takes batches of {batch} alone.*dynamo=True, external_data=False, dynamic_shapes=") as caught:
         load_twin(str(tmp_path / "model.onnx"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_fixed_batch_of_any_size_is_freed_where_the_size_is_told(tmp_path: Path) -> None:
+    """Its batch was called a part of its graph."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("GlobalAveragePool", ["c"], ["p"]),
+        helper.make_node("Reshape", ["p", "shape"], ["y"]),
+    ]
+    images = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "h", "w"])
+    stored = [numpy_helper.from_array(np.ones((5, 3, 3, 3), np.float32), "w"), numpy_helper.from_array(np.array([1, 5]), "shape")]
+    graph = helper.make_graph(nodes, "g", [images], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])], stored)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "open.onnx")
+    for twin in (load_twin(str(tmp_path / "open.onnx"), image_size=12), load_twin(str(tmp_path / "open.onnx"), data_shape=(3, 12, 12))):
+        assert twin.input_shape == (3, 12, 12) and twin.module(torch.rand(4, 3, 12, 12)).shape == (4, 5)
+    with pytest.raises(UsageError, match=r"leaves its input size open \(3x\?x\?\); give --image-size"):
+        load_twin(str(tmp_path / "open.onnx"))
 
 
 def test_the_hash_of_a_model_is_that_of_the_weights_beside_it_too(tmp_path: Path) -> None:

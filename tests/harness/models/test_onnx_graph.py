@@ -376,6 +376,45 @@ REFUSED: dict[str, tuple[Callable[[], ModelProto], str]] = {
         lambda: classifier([helper.make_node("Flatten", ["x"], ["z"]), helper.make_node("Sigmoid", ["z"], ["y"])], {}, IMAGE),
         r"ends in probabilities \(Sigmoid 'y'\)",
     ),
+    "a softmax without its background": (
+        lambda: classifier(
+            [
+                helper.make_node("Flatten", ["x"], ["z"]),
+                helper.make_node("Softmax", ["z"], ["p"], "end", axis=1),
+                helper.make_node("Shape", ["p"], ["n"], start=1),
+                helper.make_node("Slice", ["p", "one", "n", "one"], ["y"]),
+            ],
+            {"one": np.array([1])},
+            IMAGE,
+        ),
+        r"ends in probabilities \(Softmax 'end'\)",
+    ),
+    "a softmax in eight bits": (
+        lambda: classifier(
+            [
+                helper.make_node("Flatten", ["x"], ["z"]),
+                helper.make_node("Softmax", ["z"], ["p"], "end", axis=1),
+                helper.make_node("QuantizeLinear", ["p", "s"], ["q"]),
+                helper.make_node("DequantizeLinear", ["q", "s"], ["y"]),
+            ],
+            {"s": np.array(1 / 255, np.float32)},
+            IMAGE,
+        ),
+        r"ends in probabilities \(Softmax 'end'\)",
+    ),
+    "a sigmoid whose parts change places": (
+        lambda: classifier(
+            [
+                helper.make_node("Flatten", ["x"], ["z"]),
+                helper.make_node("Sigmoid", ["z"], ["p"]),
+                helper.make_node("Split", ["p"], ["a", "b"], axis=1, num_outputs=2),
+                helper.make_node("Concat", ["b", "a"], ["y"], axis=1),
+            ],
+            {},
+            IMAGE,
+        ),
+        r"ends in probabilities \(Sigmoid 'p'\)",
+    ),
     "a shape made of pixels": (
         lambda: classifier([helper.make_node("Cast", ["x"], ["s"], to=7), helper.make_node("Reshape", ["x", "s"], ["y"])], {}, IMAGE),
         "Reshape 'y' whose input 's' is computed from the images is not implemented",

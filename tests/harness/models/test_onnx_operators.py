@@ -95,6 +95,7 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     ]
     + [
         ({"mode": "cubic", "cubic_coeff_a": -0.5}, [X, np.array([], np.float32), np.array([1, 1, 2, 2], np.float32)]),
+        ({"mode": "linear", "axes": [-1, -2]}, [X, np.array([], np.float32), np.array([2, 1.5], np.float32)]),
         ({"mode": "linear", "axes": [2, 3], "extrapolation_value": 1.0}, [X, np.array([], np.float32), np.array([2, 1.5], np.float32)]),
         ({"mode": "nearest", "nearest_mode": "ceil"}, [X, np.array([], np.float32), np.array([1, 1, 2, 2], np.float32)]),
         ({"mode": "nearest", "nearest_mode": "round_prefer_ceil"}, [X, np.array([], np.float32), np.array([1, 1, 2, 2], np.float32)]),
@@ -411,7 +412,10 @@ def classifier_of(rows: list[Row], opset: int) -> ModelProto:
         for result in results:
             nodes.append(helper.make_node("Flatten", [result], [f"{result}_flat"]))
             logits.append(f"{result}_flat")
-    nodes.append(helper.make_node("Concat", logits, ["logits"], axis=1))
+    nodes.append(helper.make_node("Concat", logits, ["all"], axis=1))
+    nodes.append(
+        helper.make_node("LeakyRelu", ["all"], ["logits"], alpha=1.0)
+    )  # the identity, lest one operator's probabilities be the end
     source = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", *X.shape[1:]])
     result = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
     graph = helper.make_graph(nodes, "classifier", [source], [result], stored)
@@ -499,6 +503,20 @@ STEPS = {
     "Ceil": ([N("Ceil", ["x"], ["y"])], everywhere),
     "Sign": ([N("Sign", ["x"], ["y"])], lambda x: np.abs(x) < 1),
     "a cast to integers and back": ([N("Cast", ["x"], ["i"], **TO_INTEGER), N("Cast", ["i"], ["y"], **TO_FLOAT)], everywhere),
+    "types taken from other tensors": ([N("CastLike", ["x", "two"], ["i"]), N("CastLike", ["i", "s"], ["y"])], everywhere),
+    "integers that are dequantized": (
+        [N("Div", ["x", "step"], ["d"]), N("Cast", ["d"], ["i"], to=TensorProto.INT32), N("DequantizeLinear", ["i", "step"], ["y"])],
+        everywhere,
+    ),
+    "codes cast there and back": (
+        [
+            N("QuantizeLinear", ["x", "step", "z"], ["q"]),
+            N("Cast", ["q"], ["i"], **TO_INTEGER),
+            N("Cast", ["i"], ["j"], to=TensorProto.INT8),
+            N("DequantizeLinear", ["j", "step", "z"], ["y"]),
+        ],
+        lambda x: np.abs(x) < 1.2,
+    ),
     "integers in between": (
         [N("Cast", ["x"], ["i"], **TO_INTEGER), N("Add", ["i", "two"], ["j"]), N("Cast", ["j"], ["y"], **TO_FLOAT)],
         everywhere,
