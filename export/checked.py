@@ -235,6 +235,11 @@ def store_integers(model: ModelProto) -> None:
 
 def _check_operators(model: ModelProto, name: str) -> None:
     custom = sorted({f"{node.domain}::{node.op_type}" for node in all_nodes(model.graph) if node.domain not in STANDARD_DOMAINS})
+    if own := [f"{function.domain}::{function.name}" for function in model.functions if f"{function.domain}::{function.name}" in custom]:
+        raise ExportError(
+            f"{name} calls {', '.join(own[:10])}, functions that it brings for another operator set than its own, where operators may mean "
+            "something else. Put them in their places with the tool that wrote it, or export the model again with one opset_version."
+        )
     if custom:
         raise ExportError(
             f"{name} uses operators outside the ONNX standard: {', '.join(custom[:10])}. Expected standard operators (domain ai.onnx) only."

@@ -161,6 +161,15 @@ def test_local_functions_are_inlined(tmp_path: Path, small_model: Build) -> None
     assert not loaded.functions
 
 
+def test_a_function_of_another_operator_set_is_called_that(tmp_path: Path, small_model: Build) -> None:
+    """It was said to be an operator outside of the standard."""
+    model = small_model(NODE("Old", ["images"], ["t"], domain="mine"), NODE("Flatten", ["t"], ["logits"]), domains=("mine",))
+    body = [NODE("Softmax", ["x"], ["y"])]  # over other axes before operator set 13
+    model.functions.append(helper.make_function("mine", "Old", ["x"], ["y"], body, [helper.make_opsetid("", 11)]))
+    with pytest.raises(ExportError, match="calls mine::Old, functions that it brings for another operator set than its own"):
+        load_checked(write(tmp_path / "functions.onnx", model))
+
+
 def function(name: str, *calls: str) -> onnx.FunctionProto:
     """A local function that calls others, one after the other."""
     names = ["x", *(f"v{i}" for i in range(len(calls) - 1)), "y"]
