@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import torch
 from pydantic import BaseModel
 from torch import nn
 
@@ -140,11 +141,19 @@ def _load(model: str, options: LoadOptions, normalize: str | None) -> Twin:
         shape = cast(Shape, tuple(card["input_shape"]))
         options = LoadOptions(arch, classes, options.image_size or square(shape), shape)
     network, shape = read(path, options)
+    _refuse_double(path, network)
     whole = with_normalisation(network, normalize, shape[0])
     source = cast(Source, kind_of(path).removeprefix("."))
     twin = _finish(path.stem, source, arch, whole, path, shape, classes, card)
     remarks = (None if normalize is None else given_twice(network, normalize, shape), _of_its_precision(path, network))
     return replace(twin, remarks=tuple(remark for remark in remarks if remark is not None))
+
+
+def _refuse_double(path: Path, network: nn.Module) -> None:
+    """Refuse weights in float64: what is called fp32 would compute in it too, and no tool quantizes it."""
+    for name, weight in network.named_parameters():
+        if weight.dtype is torch.float64 and weight.ndim > 1:
+            raise UsageError(f"{path} has '{name.removeprefix('w_')}' in float64; expected float32. Export model.float() instead.")
 
 
 def _of_its_precision(path: Path, network: nn.Module) -> str | None:

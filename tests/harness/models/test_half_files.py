@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from export.fp16 import has_half
 from export.onnx import export_onnx
+from harness.errors import UsageError
 from harness.models.load import load_twin
 
 torch.manual_seed(0)
@@ -34,7 +35,7 @@ class Half(nn.Module):
 
 def as_onnx(dtype: torch.dtype, path: Path) -> None:
     """Written by hand: onnxruntime has no bfloat16 on every CPU, and the file is read all the same."""
-    kind = {torch.float16: TensorProto.FLOAT16, torch.bfloat16: TensorProto.BFLOAT16}[dtype]
+    kind = {torch.float16: TensorProto.FLOAT16, torch.bfloat16: TensorProto.BFLOAT16, torch.float64: TensorProto.DOUBLE}[dtype]
     nodes = [
         helper.make_node("Flatten", ["images"], ["flat"]),
         helper.make_node("Cast", ["flat"], ["half"], to=kind),
@@ -69,6 +70,14 @@ def test_a_file_of_half_the_bits_is_a_twin_of_float32(
     assert "half" in twin.remarks[0] and "computes in float32" in twin.remarks[0]
     exported = export_onnx(twin.module, twin.input_shape)
     assert not has_half(exported), "what is called fp32 computes in float32"
+
+
+@pytest.mark.parametrize(("write", "name"), [(as_onnx, "double.onnx"), (as_pt2, "double.pt2")])
+def test_a_file_of_float64_is_refused(write: Callable[[torch.dtype, Path], None], name: str, tmp_path: Path) -> None:
+    """Its `onnx-fp32` computed in float64, and its `ort-int8` had not one integer."""
+    write(torch.float64, tmp_path / name)
+    with pytest.raises(UsageError, match=rf"{name} has '.*weight' in float64; expected float32. Export model.float\(\)"):
+        load_twin(str(tmp_path / name))
 
 
 def test_a_file_of_float32_has_no_remark(tmp_path: Path) -> None:
