@@ -16,6 +16,7 @@ from harness.models.onnx_straight import INTEGERS
 from harness.models.onnx_support import OPERATOR
 from harness.models.probe import PROBES, TOLERANCE
 
+TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}  # of images, as onnxruntime names them
 ROUNDING = {"QuantizeLinear", "Round", "Floor", "Ceil", "Sign"}
 # Of the largest logit. Half the bits round otherwise in every kernel; a value beside a step may fall on its other side, and moves the rest.
 HALF_TOLERANCE, STEP_TOLERANCE = 0.05, 0.5
@@ -35,7 +36,8 @@ def check_answers(path: Path, graph: OnnxGraph, shape: tuple[int, int, int]) -> 
     images = torch.rand(graph.batch or PROBES, *shape, generator=torch.Generator().manual_seed(1))
     try:
         session = open_session(str(path), optimise=False)
-        expected = np.asarray(session.run(None, {session.get_inputs()[0].name: images.numpy()})[0])
+        source = session.get_inputs()[0]
+        expected = np.asarray(session.run(None, {source.name: images.numpy().astype(TYPES[source.type])})[0])
         with torch.no_grad():
             found = graph(images).float().numpy()
     except Exception:  # noqa: BLE001 - onnxruntime has a dozen types of its own; what the twin cannot run, its probe says

@@ -22,6 +22,7 @@ from export.fp16 import has_half, widened
 from harness.errors import UsageError
 from harness.models.interpreter import GraphInterpreter, Instruction, Ref
 from harness.models.onnx_batch import check_free, freed, with_stored_sizes
+from harness.models.onnx_ends import with_float32_ends
 from harness.models.onnx_operators import OPERATORS
 from harness.models.onnx_quantize import LIMITS, fake_quantize, quantize
 from harness.models.onnx_sizes import MAX_SIZES, SIZE_OPERATORS, as_size, as_tensor, can_be_size, on_sizes
@@ -35,7 +36,7 @@ PASSING_ENDS = {
     "Identity", "Cast", "Mul", "Div", "Add", "Sub", "Neg", "Clip", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice",
     "Gather", "Split", "Concat", "QuantizeLinear", "DequantizeLinear",
 }  # fmt: skip
-OTHER_FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+OTHER_FLOATS = (TensorProto.BFLOAT16, TensorProto.DOUBLE)
 LOWEST = -3e38  # float32's own, as some exporters write it, or -infinity
 MASKS = {"Add", "Clip", "Max", "Min", "Pad", "Where"}  # may hold infinity on purpose: a bound, a mask before a softmax
 
@@ -85,8 +86,9 @@ class OnnxGraph(GraphInterpreter):
 def read_onnx(path: Path, asked: Sequence[int | None] = (None, None, None)) -> OnnxGraph:
     """Read an ONNX file into a module. Nothing of it is executed and no file is opened but its own weights' beside it.
 
-    A file of a fixed batch is read with a free one (see `onnx_batch`). What it computes in float16 or bfloat16 is computed in float32
-    (`widened` says so): the small gradients of a network that is sure vanish in half the bits.
+    A file of a fixed batch is read with a free one (see `onnx_batch`), float16 images and logits with casts (see `onnx_ends`). What it
+    computes in float16 or bfloat16 is computed in float32 (`widened` says so): the small gradients of a network that is sure vanish in
+    half the bits.
 
     Args:
         asked: (channels, height, width) of the images, for what the file leaves open. A fixed batch cannot be freed without them.
@@ -96,6 +98,7 @@ def read_onnx(path: Path, asked: Sequence[int | None] = (None, None, None)) -> O
     """
     try:
         model = load_checked(path)
+        with_float32_ends(model)
         if half := has_half(model):
             model = widened(model)
         graph = OnnxGraph(model, str(path))
@@ -143,11 +146,7 @@ def _input(graph: GraphProto, name: str) -> tuple[str, list[int | None]]:
     shape = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
     if kind.elem_type != TensorProto.FLOAT or len(shape) != 4:
         got = helper.tensor_dtype_to_string(kind.elem_type)
-        instead = (
-            ". The model is the network in float32 (model.float()); a file in half precision is an engine beside it: --engine"
-            if kind.elem_type in OTHER_FLOATS
-            else ""
-        )
+        instead = "; of a network, save model.float()" if kind.elem_type in OTHER_FLOATS else ""
         raise UsageError(f"{name}: input '{inputs[0].name}' is {got} {shape}; expected FLOAT (n, channels, height, width){instead}")
     channels, _, width = shape[1:]
     if width in IMAGE_CHANNELS and (channels is None or channels > max(IMAGE_CHANNELS)):
