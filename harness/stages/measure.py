@@ -23,6 +23,7 @@ from harness.errors import NO_ARRAYS, UntrustedError
 from harness.limits import LIMITS
 from harness.measurement.energy import most_turns
 from harness.measurement.facts import Checks, Drive, Facts, Information, Loose, Memory, Sampled
+from harness.records import hardware
 from harness.settings import Settings
 from harness.stages.engines import Engine, Engines, Steps
 from harness.stages.subject import Subject
@@ -91,8 +92,11 @@ def measure(opened: Engines, subject: Subject, settings: Settings, folder: Path)
     """Measure every open engine, those that can be timed in rounds; what an earlier process measured is read back.
 
     An engine that fails meanwhile is closed, and its fault is its result.
+
+    Raises:
+        UntrustedError: an earlier process measured on another machine.
     """
-    fresh = {e.name: e for e in opened.all if e.name in opened.sessions and not _done(folder, e, opened.sessions[e.name])}
+    fresh = _fresh(opened, subject, settings, folder)
     sessions = {e.id: opened.sessions[name] for name, e in fresh.items()}
     timings = _time(sessions, fresh, opened, subject, settings)
     found = []
@@ -117,23 +121,64 @@ def _only_asked(opened: Engines, name: str) -> None:
         _fail(opened, name, error)
 
 
+def _fresh(opened: Engines, subject: Subject, settings: Settings, folder: Path) -> dict[str, Engine]:
+    """The open engines, by name, that no earlier process measured to the end; those that are timed all, where one of them lacks.
+
+    They are held against each other round by round, and what other programs did meanwhile is told of them all: times that were taken
+    apart are no measurement. What is kept of those that are measured anew is removed. Raises UntrustedError as `measure`.
+    """
+    there = [e for e in opened.all if e.name in opened.sessions]
+    lacking = {e.name for e in there if not _done(folder, e, opened.sessions[e.name])}
+    timed = {e.name for e in there if _is_timed(e, subject, settings)}
+    if timed & lacking:
+        lacking |= timed
+    for name in lacking:
+        (folder / MEASURED / name / FACTS).unlink(missing_ok=True)
+    return {e.name: e for e in there if e.name in lacking}
+
+
+def _is_timed(engine: Engine, subject: Subject, settings: Settings) -> bool:
+    """Whether its time is that of what was asked for."""
+    return bool(settings.batches) and not (engine.simulated or engine.variant or subject.profile.emulated)
+
+
 def _done(folder: Path, engine: Engine, session: EngineSession) -> bool:
-    """Whether an earlier process measured this very plan."""
+    """Whether an earlier process measured this very plan. Raises UntrustedError: on another machine."""
     try:
         facts = load(engine, folder / MEASURED / engine.name).facts
     except UntrustedError:
         return False
-    return facts.status == "ok" and facts.plan_sha256 == session.plan_sha256
+    if facts.status != "ok" or facts.plan_sha256 != session.plan_sha256:
+        return False
+    try:
+        was, now_is = (_machine(environment, state) for environment, state in ((facts.environment, facts.before), _said(session)))
+    except FormatError:
+        return False  # whoever measures it anew says what is wrong
+    if was != now_is:
+        raise UntrustedError(
+            f"{engine.name} was measured on another machine ({was or 'unknown'}) than this one ({now_is or 'unknown'}): times and answers "
+            "of two machines must not be mixed. Go on there, or start a new run."
+        )
+    return True
+
+
+def _said(session: EngineSession) -> tuple[dict[str, Any], dict[str, Any]]:
+    return session.loaded.environment, session.loaded.before
+
+
+def _machine(environment: dict[str, Any], state: dict[str, Any]) -> str:
+    """Which one it is by its own words. Raises FormatError: they are not of the right form."""
+    check_fields("environment", environment, Environment)
+    check_fields("before", state, State)
+    return hardware({**state, **environment})
 
 
 def _time(
     sessions: Mapping[EngineId, EngineSession], engines: Mapping[str, Engine], opened: Engines, subject: Subject, settings: Settings
 ) -> dict[EngineId, dict[int, Timing]]:
     """The timings, in rounds over all engines that can be timed here; those that fail are moved to `opened.failed`."""
-    timed = {
-        i: s for i, s in sessions.items() if not engines[str(i)].simulated and not engines[str(i)].variant and not subject.profile.emulated
-    }
-    if not timed or not settings.batches:
+    timed = {i: s for i, s in sessions.items() if _is_timed(engines[str(i)], subject, settings)}
+    if not timed:
         return {}
     plan = settings.plan
     pool = _pool(subject, max(settings.batches))
