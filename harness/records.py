@@ -156,9 +156,14 @@ def hardware(seen: Mapping[str, Any]) -> str:
     Args:
         seen: of `devices.worker.environment.describe_machine` there, and of the device's probe.
     """
-    named = [str(seen[key]) for key in ("cpu_model", "gpu", "power_mode") if seen.get(key)]
+    named = [named_part(seen[key]) for key in ("cpu_model", "gpu", "power_mode") if seen.get(key)]
     cpus = min(filter(None, (seen.get("quota_cpus"), len(seen.get("affinity") or ()) or seen.get("cpus"))), default=None)
     return ", ".join(filter(None, [*named, f"{cpus:g} CPUs" if cpus else "", " ".join(seen.get("isa_flags") or ())]))
+
+
+def named_part(seen: object) -> str:
+    """What a part of a machine is called: of a GPU, which is told with its driver and the clock of that moment, its name."""
+    return str(seen["name"]) if isinstance(seen, Mapping) and "name" in seen else str(seen)
 
 
 class DeviceRecord(Part):

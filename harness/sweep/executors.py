@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from devices.worker.environment import describe_machine
+from devices.worker.observed import gpu
+from devices.worker.reader import Reader
 from harness.records import hardware
 from harness.sweep.cache import Cache
 from harness.sweep.tasks import Outcome, Task, attempt
@@ -12,7 +14,7 @@ from harness.sweep.tasks import Outcome, Task, attempt
 
 def machine() -> str:
     """The computer, as far as it decides a latency."""
-    return hardware(describe_machine())
+    return hardware({**describe_machine(), "gpu": gpu(Reader())})
 
 
 class Executor(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.records import RunRecord
+from harness.records import RunRecord, named_part
 from reports.elements import Section, table
 from reports.format import count, digest
 from reports.run import Run
@@ -22,7 +22,7 @@ def _rows(record: RunRecord) -> Iterator[tuple[str, str]]:
     yield "Device", f"{device.name} ({', '.join((device.kind, *words))})"
     for key in ("cpu_model", "gpu", "power_mode"):
         if value := device.observed.get(key) or device.before.get(key):
-            yield key.replace("_", " ").replace("cpu", "CPU").replace("gpu", "GPU").removesuffix(" model"), str(value)
+            yield key.replace("_", " ").replace("cpu", "CPU").replace("gpu", "GPU").removesuffix(" model"), named_part(value)
     if threads := device.observed.get("threads"):
         yield "Threads", str(threads)
     if runtimes := dict.fromkeys(f"{engine.runtime} {engine.runtime_version or ''}".strip() for engine in record.engines):

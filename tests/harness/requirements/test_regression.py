@@ -253,6 +253,18 @@ def test_one_name_of_a_device_may_stand_for_other_machines(before, tmp_path, cap
     command(here, hostile)
     assert "\x1b" not in capsys.readouterr().out
     assert command(here, later(here, tmp_path / "again", lambda _: None), "--fail-on", "latency:5%") == 0
+
+
+def test_one_gpu_whose_clock_is_another_at_the_moment_is_the_same_hardware(before, tmp_path, capsys):
+    """A state tells of the GPU its driver and its clock too: no two runs could be compared."""
+    gpu = {"name": "NVIDIA H200", "driver": "570.1", "memory_bytes": 1 << 37, "sm": "9.0", "clock_mhz": 345.0, "highest_clock_mhz": 1980.0}
+    told = {"observed": {"cpu_model": "Example CPU"}}
+    here = later(before, tmp_path / "here", changed(device={**told, "before": {"gpu": gpu}}))
+    later_on = later(before, tmp_path / "later", changed(device={**told, "before": {"gpu": {**gpu, "clock_mhz": 1980.0}}}))
+    assert command(here, later_on, "--fail-on", "latency:5%") == 0
+    other = later(before, tmp_path / "other", changed(device={**told, "before": {"gpu": {**gpu, "name": "NVIDIA L4"}}}))
+    assert command(here, other, "--fail-on", "latency:5%") == 3
+    assert "Example CPU, NVIDIA H200 (" in capsys.readouterr().err
     assert "different hardware" not in capsys.readouterr().out
 
 

@@ -179,3 +179,16 @@ def test_computers_of_one_cpus_name_with_other_kernels_are_two(monkeypatch: pyte
         )
         places.add(executors.machine())
     assert places == {"Example, 1 CPUs, avx2", "Example, 1 CPUs, avx2 avx512_vnni"}
+
+
+def test_machines_that_differ_in_their_gpu_alone_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes of a cluster may share one cache, and have one CPU."""
+    found = []
+    for name, clock in (("NVIDIA L4", 210), ("NVIDIA L4", 2040), ("NVIDIA H200", 345)):
+        tool = tmp_path / f"{name}-{clock}" / "bin" / "nvidia-smi"
+        tool.parent.mkdir(parents=True)
+        tool.write_text(f"#!/bin/sh\necho '{name}, 570.1, 23034, 8.9, {clock}, 2040'\n")
+        tool.chmod(0o755)
+        monkeypatch.setenv("EDGE_HARNESS_ROOT", str(tool.parents[1]))
+        found.append(executors.machine())
+    assert found[0] == found[1] != found[2]
