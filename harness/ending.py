@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -32,8 +32,12 @@ from harness.errors import HarnessError
 
 USAGE, DEVICE_FAILED = 2, 4
 INTERNAL = 70  # EX_SOFTWARE of sysexits.h: none of the answers, 0 to 4
-INTERRUPTED = 130  # as a shell has it: 128 and the number of SIGINT
-BROKEN_PIPE = 141  # 128 and the number of SIGPIPE
+SIGNALLED = 128  # a shell's exit code is this much and the signal's number
+INTERRUPTED = SIGNALLED + signal.SIGINT
+BROKEN_PIPE = SIGNALLED + signal.SIGPIPE
+STOPS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+"""What ends a program from outside, and what does so where nobody chose otherwise: Ctrl-C; `kill`, `timeout`, a container or a job that
+is stopped; a terminal that is closed."""
 
 # What a path or a disk can be blamed for; any other OSError is a fault of this program.
 DISK_FAULTS = (
@@ -53,6 +57,7 @@ def end_well(command: Callable[[], object], *, debug: bool) -> int:
         code = _run(command)
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001 - whatever it is, it gets its own exit code
+        _end_undisturbed()
         code = _code(error)
         _say(error, code, debug)
     gc.freeze()  # Python ends in a second less where it need not look for cycles in every library that was imported
@@ -83,19 +88,34 @@ def escape_what_cannot_be_written() -> None:
 
 
 class InterruptedByUser(KeyboardInterrupt):
-    """Ctrl-C."""
+    """Ctrl-C, or another of `STOPS`. `number`: the signal's."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__()
+        self.number = number
 
 
 def interrupt_by_a_name_of_our_own() -> None:
-    """Let Ctrl-C raise a subclass: where a plain KeyboardInterrupt passes through an `exec` of text, as importing a dataclass does, Python
-    (3.11, `-m`) ends by the signal in spite of the exit code it was given.
+    """Let what stops a program raise one exception, so that whatever was begun is closed and said, however it was stopped.
+
+    A subclass: where a plain KeyboardInterrupt passes through an `exec` of text, as importing a dataclass does, Python (3.11, `-m`) ends
+    by the signal in spite of the exit code it was given.
     """
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
+    if threading.current_thread() is threading.main_thread():
+        for number, usual in STOPS.items():
+            if signal.getsignal(number) is usual:
+                signal.signal(number, _interrupt)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise InterruptedByUser
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    raise InterruptedByUser(number)
+
+
+def _end_undisturbed() -> None:
+    """A second Ctrl-C must not cut short what is said of the first."""
+    for number in STOPS:
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _run(command: Callable[[], object]) -> int:
@@ -104,6 +124,9 @@ def _run(command: Callable[[], object]) -> int:
         command()
     except SystemExit as stop:
         hidden = stop.__context__
+        if hidden is not None and isinstance(stopped := hidden.__cause__, InterruptedByUser):
+            _end_undisturbed()
+            return SIGNALLED + stopped.number
         if isinstance(hidden, typer.Abort):
             hidden = hidden.__cause__ or hidden
         if isinstance(hidden, (EOFError, typer.Abort)) or (isinstance(hidden, OSError) and hidden.errno == errno.EPIPE):
@@ -120,7 +143,7 @@ def _code(error: BaseException) -> int:
     if isinstance(error, ExportError | BuildError):
         return USAGE
     if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED
+        return SIGNALLED + getattr(error, "number", signal.SIGINT)
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
     return USAGE if isinstance(error, OSError) and error.errno in DISK_FAULTS else INTERNAL
@@ -131,7 +154,7 @@ def _say(error: BaseException, code: int, debug: bool) -> None:
         _discard(sys.stdout)
         return
     text = _of_the_system(error) if isinstance(error, OSError) and error.errno else str(error)
-    if code == INTERRUPTED:
+    if isinstance(error, KeyboardInterrupt):
         text = "interrupted"
     elif code == INTERNAL:
         text = f"a fault of this program, not of your input: {type(error).__name__}: {text}. What was finished is kept. Please report it."
@@ -158,12 +181,20 @@ def _of_the_system(error: OSError) -> str:
 
 def full_place() -> str | None:
     """The first place whose disk is full, of those that a command writes to: what its line names, this folder, the temporary one."""
-    named = [Path(word.partition("=")[2] or word) for word in sys.argv[1:] if len(word) < LONGEST_WORD]
-    for place in (*named, Path.cwd(), Path(tempfile.gettempdir())):
+    for place in _written_to():
         with contextlib.suppress(OSError, ValueError):
             if place.exists() and shutil.disk_usage(place).free < FULL_BYTES:
                 return str(place)
     return None
+
+
+def _written_to() -> Iterator[Path]:
+    """See `full_place`. This folder may be removed, and where no disk has room there is no temporary one."""
+    yield from (Path(word.partition("=")[2] or word) for word in sys.argv[1:] if len(word) < LONGEST_WORD)
+    with contextlib.suppress(OSError):
+        yield Path.cwd()
+    with contextlib.suppress(OSError):
+        yield Path(tempfile.gettempdir())
 
 
 def _discard(stream: object) -> None:

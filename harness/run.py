@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from devices.worker.files import FULL
 from harness.errors import UsageError
 from harness.records import RunRecord
-from harness.settings import LOCK
+from harness.settings import LOCK, check_output
 
 LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "foolbox", "pyautoattack", "numpy", "scipy")
 
@@ -24,12 +24,16 @@ LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "foolbox", "pyautoat
 class RunFolder:
     """One run folder, held by this process alone. Use as a context manager.
 
+    Args:
+        folder: is made where there is none.
+        new: nothing is in it yet. Looked at again once it is held: another process may have begun, and ended, meanwhile.
+
     Raises:
-        UsageError: another process is writing to the folder, or a link in it leads elsewhere.
+        UsageError: another process is writing to the folder, a link in it leads elsewhere, or it is not new.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, new: bool = False) -> None:
+        self.folder, self._new = folder, new
         self._lock: TextIO | None = None
 
     def __enter__(self) -> RunFolder:
@@ -41,6 +45,12 @@ class RunFolder:
         except BlockingIOError as error:
             self._lock.close()
             raise UsageError(f"another harness is writing to {self.folder}; wait for it or choose another folder") from error
+        if self._new:
+            try:
+                check_output(self.folder)
+            except UsageError:
+                self._lock.close()
+                raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -64,10 +64,11 @@ def bench(
         check_requirements(requirements, settings)
     subject = load_subject(settings)
     check_space(out, needed_bytes(subject, settings))
-    with RunFolder(out) as run:
+    with RunFolder(out, new=True) as run:
+        record = open_record(subject, settings, command)
         keep_requirements(requirements, run.folder)
         ways = Ways(where=partial(on_device, given=given))
-        return _reported(run, carry_out(run, run.save(open_record(subject, settings, command)), subject, settings, ways))
+        return _reported(run, carry_out(run, run.save(record), subject, settings, ways))
 
 
 def check_requirements(path: Path, settings: Settings) -> None:
@@ -115,7 +116,8 @@ def resume(folder: Path) -> RunRecord:
                 f"the {what} changed since {folder} was begun: sha256 {then[:12]}… then, {today[:12]}… now. Start a new run."
             )
     with RunFolder(folder) as run:
-        return _reported(run, carry_out(run, record, subject, settings))
+        record = RunRecord.load(folder)  # as whoever held it left it
+        return record if record.status == Step.FINISHED else _reported(run, carry_out(run, record, subject, settings))
 
 
 def prepare(settings: Settings, out: Path, command: list[str]) -> None:

@@ -16,6 +16,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ from devices.host.errors import DeviceError
 from devices.host.transports import SSH
 from devices.worker.plain import printable
 from harness import spine
-from harness.ending import DEVICE_FAILED, INTERNAL, INTERRUPTED
+from harness.ending import DEVICE_FAILED, INTERNAL, INTERRUPTED, SIGNALLED, STOPS
 from harness.errors import UsageError
 from harness.fleet.members import Member, check_fleet, folder_name
 from harness.records import RECORD, RunRecord, Step, read_record, write_record
-from harness.run import check_links, now
+from harness.run import RunFolder, check_links, now
 from harness.settings import FLEET, Settings, engine_name, stored_settings
 from harness.stages.names import check_names
 from harness.stages.subject import load_subject
@@ -42,6 +43,7 @@ SHARED = ("artefacts", "adversarial")
 LINE_BYTES = 4096  # of a member's words, beyond which a line is passed on in pieces
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 ORDER = (1, DEVICE_FAILED, INTERNAL, INTERRUPTED, 2, 3, 0)  # of exit codes: the first that any member has is the fleet's
+STOPPED = {SIGNALLED + number for number in STOPS}
 
 
 class Entry(BaseModel):
@@ -72,6 +74,7 @@ class FleetRecord(BaseModel):
     def exit_code(self) -> int:
         """The gravest of the members'."""
         codes = {DEVICE_FAILED if entry.exit_code is None else entry.exit_code for entry in self.members}
+        codes = {INTERRUPTED if code in STOPPED else code for code in codes}
         codes = {code if code in ORDER else INTERNAL for code in codes}  # killed, for instance
         return next(code for code in ORDER if code in codes)
 
@@ -93,26 +96,34 @@ def bench(members: list[Member], common: Settings, out: Path, command: list[str]
         reach(entry, partial(load_subject, settings))
     if all(entry.fault for entry in entries):
         raise DeviceError("none of the devices can be used: " + "; ".join(f"{entry.folder}: {entry.fault}" for entry in entries))
-    out.mkdir(parents=True, exist_ok=True)
-    spine.keep_requirements(requirements, out)
-    fleet = FleetRecord(created=now(), command=command, settings=common.model_dump(mode="json"), members=entries)
-    fleet.save(out)
-    return go_on(fleet, out)
+    with RunFolder(out, new=True):
+        spine.keep_requirements(requirements, out)
+        fleet = FleetRecord(created=now(), command=command, settings=common.model_dump(mode="json"), members=entries)
+        fleet.save(out)
+        return go_on(fleet, out)
 
 
 def resume(folder: Path) -> FleetRecord:
     """Go on with an interrupted fleet: members that have finished are not run again, those that were not reached are tried again.
 
     Raises:
-        UsageError: `folder` holds no fleet, or one that would write elsewhere.
+        UsageError: `folder` holds no fleet, or one that would write elsewhere; another process is at it.
         UntrustedError: `fleet.json` is damaged or of an unknown schema.
     """
+    _begun(folder)
+    with RunFolder(folder):
+        fleet = _begun(folder)  # as whoever held it left it
+        for entry in fleet.members:
+            entry.fault = None
+        return go_on(fleet, folder)
+
+
+def _begun(folder: Path) -> FleetRecord:
+    """The fleet in a folder. Raises as `resume`."""
     fleet = read_record(FleetRecord, folder / FLEET, SCHEMA, "the folder of a fleet")
     check_members(fleet, folder)
     check_links(folder)
-    for entry in fleet.members:
-        entry.fault = None
-    return go_on(fleet, folder)
+    return fleet
 
 
 def check_members(fleet: FleetRecord, folder: Path) -> None:
@@ -143,18 +154,24 @@ def go_on(fleet: FleetRecord, folder: Path) -> FleetRecord:
     computers: dict[str, list[Entry]] = defaultdict(list)
     for entry in opened(fleet, folder):
         computers[computer(entry, folder)].append(entry)
-    lock = threading.Lock()
+    lock, running = threading.Lock(), Running()
 
     def take_turns(entries: list[Entry]) -> None:
         for entry in entries:
-            code, last = run_member(folder / entry.folder, entry.member.name)
+            if running.stopped:
+                return
+            code, last = run_member(folder / entry.folder, entry.member.name, running=running)
             with lock:
                 why = last or f"it ended with code {code} and said nothing"
                 entry.exit_code, entry.fault = code, None if status(folder, entry) == Step.FINISHED else why
                 fleet.save(folder)
 
     with ThreadPoolExecutor(max(len(computers), 1)) as pool:
-        list(pool.map(take_turns, computers.values()))
+        try:
+            list(pool.map(take_turns, computers.values()))
+        except BaseException:
+            running.stop()
+            raise
     runs = {entry.folder: folder / entry.folder for entry in opened(fleet, folder) if status(folder, entry) == Step.FINISHED}
     render_comparison(runs, folder, list(without_run(fleet, folder)))
     return fleet
@@ -241,12 +258,43 @@ def computer(entry: Entry, folder: Path) -> str:
     return profile.host or entry.member.name if profile.transport == SSH else "this computer"
 
 
-def run_member(
-    folder: Path, name: str, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
-) -> tuple[int, str]:
+class Running:
+    """The members' processes that run now: whoever stops the fleet stops them, for it waits for them."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def start(self, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+        """A process whose words come through a pipe; it is waited for."""
+        with self._lock:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            self._processes.add(process)
+            if self.stopped:
+                process.terminate()
+        with process:
+            yield process
+        with self._lock:
+            self._processes.discard(process)
+
+    def stop(self) -> None:
+        """End them all, as `kill` does: each keeps what it has finished."""
+        with self._lock:
+            self.stopped = True
+            for process in self._processes:
+                process.terminate()
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def run_member(folder: Path, name: str, say: Callable[[str], None] = _print, running: Running | None = None) -> tuple[int, str]:
     """One member in its own process, its words passed on with the device's name before them; returns its exit code and its last line."""
     line = ""
-    with subprocess.Popen(member_command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with (running or Running()).start(member_command(folder)) as process:
         assert process.stderr is not None  # noqa: S101
         while raw := process.stderr.readline(LINE_BYTES):
             line = printable(raw.decode(errors="replace"), LINE_BYTES)

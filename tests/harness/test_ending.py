@@ -186,6 +186,42 @@ def test_ctrl_c_within_an_exec_of_text_ends_it_with_130_too(tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (130, "harness: interrupted\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_however_it_is_stopped_what_it_began_is_closed_and_a_second_time_changes_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    """`kill`, `timeout` and containers send SIGTERM: folders in the temporary one stayed, and nothing was said. Typer gives 130 to all."""
+    code = (
+        "import os, sys, time, typer\nfrom pathlib import Path\nfrom harness import ending\n"
+        "from harness.commands.interruption import going_on\n"
+        "app = typer.Typer(pretty_exceptions_enable=False)\n"
+        "@app.command()\ndef command():\n"
+        f"    with going_on(lambda: 'this'):\n        try:\n            os.kill(os.getpid(), {int(number)})\n            time.sleep(9)\n"
+        "        finally:\n            Path('closed').touch()\n"
+        "def say(error, code, debug):\n    raise AssertionError('typer ended it already')\n"
+        "ending._say = say\n"
+        f"code = ending.end_well(lambda: app(args=[]), debug=False)\nos.kill(os.getpid(), {int(number)})\nsys.exit(code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True, text=True, check=False, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )  # fmt: skip
+    assert done.stderr == "harness: interrupted. What was finished is kept; go on with: this\n"
+    assert (done.returncode, (tmp_path / "closed").exists()) == (128 + number, True)
+
+
+def test_a_full_disk_is_told_where_no_folder_is_left_to_name(tmp_path: Path) -> None:
+    """This folder is gone, and no temporary one has room: looking for the full one must not fail itself."""
+    (tmp_path / "gone").mkdir()
+    code = (
+        "import os, sys, tempfile\nfrom harness.ending import end_well\nos.rmdir(os.getcwd())\n"
+        "def none():\n    raise FileNotFoundError(2, 'No usable temporary directory found')\n"
+        "def command():\n    raise OSError(28, 'no')\n"
+        "tempfile.gettempdir = none\nsys.exit(end_well(command, debug=False))"
+    )
+    variables = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "gone", env=variables, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "harness: disk: No space left on device. Make room there; what was finished is kept.\n")
+
+
 def test_ctrl_c_ends_it_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start("bench", "--model", "resnet8", "--device", "null", "--samples", "256", "--out", str(out))

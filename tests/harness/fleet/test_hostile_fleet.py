@@ -5,8 +5,11 @@ gone on with; never a fault of this program, and nothing is written elsewhere.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -17,10 +20,12 @@ from commandline import harness
 
 from harness import spine
 from harness.ending import DEVICE_FAILED, INTERNAL, USAGE, end_well
-from harness.errors import UntrustedError
+from harness.errors import UntrustedError, UsageError
 from harness.fleet import run as fleet
 from harness.fleet.members import Member, read_fleet
+from harness.fleet.run import run_member as run
 from harness.records import RECORD
+from harness.run import RunFolder
 from harness.settings import FLEET, Settings
 
 pytestmark = pytest.mark.slow(40)
@@ -54,7 +59,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(opened: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, in which no member is run and no set is made: each of them is a bench, which has tests of its own."""
-    monkeypatch.setattr(fleet, "run_member", lambda folder, name: (DEVICE_FAILED, "lost"))
+    monkeypatch.setattr(fleet, "run_member", lambda folder, name, running: (DEVICE_FAILED, "lost"))
     monkeypatch.setattr("harness.plugins.load", lambda modules: None)
     monkeypatch.setattr(spine, "prepare", lambda settings, out, command: spine.open_only(settings, out, command))
     return Path(shutil.copytree(opened, tmp_path / "run"))
@@ -163,8 +168,33 @@ def test_no_fleet_file_can_do_harm(text: str, tmp_path: Path, monkeypatch: pytes
 
 def test_a_member_that_ends_strangely_is_a_fault_of_the_program(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for code in (-9, 1 << 20, 255):
-        monkeypatch.setattr(fleet, "run_member", lambda folder, name, code=code: (code, ""))
+        monkeypatch.setattr(fleet, "run_member", lambda folder, name, running, code=code: (code, ""))
         assert fleet.resume(folder).exit_code == INTERNAL
+
+
+def test_whoever_stops_a_fleet_stops_its_members_and_begins_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal reaches the fleet's own process alone: it waited for its members, hours perhaps, and began the next one."""
+    waiting = "import sys, time; print('here', file=sys.stderr, flush=True); time.sleep(60)"
+    monkeypatch.setattr(fleet, "member_command", lambda folder: [sys.executable, "-c", waiting])
+    codes = {}
+
+    def interrupted(place: Path, name: str, running: fleet.Running) -> tuple[int, str]:
+        codes[name], last = run(place, name, lambda line: os.kill(os.getpid(), signal.SIGINT), running)
+        return codes[name], last
+
+    monkeypatch.setattr(fleet, "run_member", interrupted)
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        fleet.resume(folder)
+    assert codes == {DEVICES[0]: -signal.SIGTERM} and time.monotonic() - begin < 30
+    kept = fleet.FleetRecord.model_validate_json((folder / FLEET).read_text())
+    assert [entry.exit_code for entry in kept.members] == [-signal.SIGTERM, None]
+
+
+def test_two_processes_do_not_go_on_with_one_fleet(folder: Path) -> None:
+    """Each wrote what it knew of the members: of one that the other ran, that it had no run."""
+    with RunFolder(folder), pytest.raises(UsageError, match="another harness is writing to"):
+        fleet.resume(folder)
 
 
 def test_what_a_member_says_is_passed_on_however_long_its_lines_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,43 @@
+"""Two processes and one run folder: what one of them finished while the other was still loading is neither written over nor done again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from synthetic import make_run
+
+from harness import spine
+from harness.errors import UsageError
+from harness.records import RunRecord, Step
+from harness.run import RunFolder
+from harness.settings import Settings
+
+
+def test_a_run_that_another_process_began_meanwhile_is_not_written_over(tmp_path: Path) -> None:
+    """The folder was new when the command was read; loading the model takes seconds, and the other may have ended since."""
+    record = make_run(tmp_path / "run")
+    with pytest.raises(UsageError, match="is not empty"), RunFolder(tmp_path / "run", new=True):
+        pass
+    assert RunRecord.load(tmp_path / "run") == record
+    with RunFolder(tmp_path / "run"):  # and is not held any more
+        pass
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(model="resnet8").model_dump(mode="json")
+    record = make_run(tmp_path / "run", settings=settings)
+    record.model_copy(update={"status": Step.STARTED, "attacks": []}).save(tmp_path / "run")
+    same = SimpleNamespace(
+        twin=SimpleNamespace(sha256=record.model.sha256),
+        test=SimpleNamespace(sha256=record.data.sha256),
+        calibration=SimpleNamespace(sha256=record.data.calibration_sha256),
+    )
+
+    def load(settings: Settings) -> SimpleNamespace:
+        record.save(tmp_path / "run")  # the other process ends
+        return same
+
+    monkeypatch.setattr(spine, "load_subject", load)
+    assert spine.resume(tmp_path / "run") == record == RunRecord.load(tmp_path / "run")
