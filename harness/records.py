@@ -292,7 +292,7 @@ class Energy(Part):
 class Conditions(Part):
     """What the device did while one batch size was timed; None where no sensor tells it."""
 
-    others_share: float | None = Field(description="share of all CPU time that other programs took")
+    others_share: float | None = Field(description="share of the time of the CPUs it may use that other programs took")
     steal_share: float | None = Field(description="share of all CPU time that the hypervisor took")
     start_temperature_c: float | None = Field(description="the hottest sensor at the beginning")
     temperature_rise_c: float | None = Field(description="the largest rise of any sensor above its beginning")

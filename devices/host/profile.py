@@ -132,7 +132,8 @@ class Limits:
     Attributes:
         start_temperature_c: no sensor is hotter when timing begins; the worker waits for it up to `cooldown_s`.
         rise_c: no sensor grows hotter by more while one batch size is timed.
-        others_share, steal_share: of all CPU time while one batch size is timed, taken by other programs and by the hypervisor.
+        others_share, steal_share: of the time of the CPUs that the job may use while one batch size is timed, taken by other programs
+            and by the hypervisor.
         frequency_drop: the clock may fall by this share from the first quarter of a measurement to its last.
     """
 

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -54,25 +55,37 @@ def describe_machine(reader: Reader | None = None) -> dict[str, Any]:
 
 
 class CpuTicks(NamedTuple):
-    """Ticks of all CPUs since boot: stolen by the hypervisor, spent by programs, and in all."""
+    """Ticks of CPUs since boot: stolen by the hypervisor, spent by programs, and in all."""
 
     steal: int
     busy: int
     total: int
 
 
-def cpu_ticks(reader: Reader) -> CpuTicks | None:
-    """From the first line of /proc/stat (proc(5): user nice system idle iowait irq softirq steal); None where it is not there."""
-    ticks = [int(value) for value in reader.text("/proc/stat").partition("\n")[0].split()[1:9]]
-    if len(ticks) != 8:
+def own_cpus(reader: Reader) -> frozenset[int]:
+    """The CPUs that this process may use; none of a recorded tree, which is another machine's."""
+    return frozenset() if reader.recorded else frozenset(os.sched_getaffinity(0))
+
+
+def cpu_ticks(reader: Reader, cpus: Collection[int] = ()) -> CpuTicks | None:
+    """From /proc/stat (proc(5): user nice system idle iowait irq softirq steal); None where it is not there.
+
+    Of those `cpus` alone, where they are not all there are: what takes the one CPU of a job is little of the time of sixty-four, and what
+    the others do takes nothing of it.
+    """
+    rows = {name: fields for name, *fields in map(str.split, reader.text("/proc/stat").splitlines()) if name.startswith("cpu")}
+    some = [rows[name] for cpu in cpus if (name := f"cpu{cpu}") in rows]
+    chosen = some if 0 < len(some) == len(cpus) < len(rows) - 1 else [rows.get("cpu", [])]
+    if any(len(fields) < 8 for fields in chosen):
         return None
-    user, nice, system, _idle, _iowait, irq, softirq, steal = ticks
-    return CpuTicks(steal, user + nice + system + irq + softirq, sum(ticks))
+    user, nice, system, idle, iowait, irq, softirq, steal = np.array([fields[:8] for fields in chosen], np.int64).sum(axis=0).tolist()
+    busy = user + nice + system + irq + softirq
+    return CpuTicks(steal, busy, busy + idle + iowait + steal)
 
 
 @dataclass(frozen=True)
 class _Moment:
-    """Ticks of all CPUs, and of this process alone."""
+    """Ticks of the CPUs that this process may use, and of it alone."""
 
     all: CpuTicks
     own: float
@@ -80,7 +93,7 @@ class _Moment:
     @classmethod
     def now(cls, reader: Reader) -> _Moment:
         own = time.process_time() * os.sysconf("SC_CLK_TCK")
-        return cls(cpu_ticks(reader) or CpuTicks(0, 0, 0), own)
+        return cls(cpu_ticks(reader, own_cpus(reader)) or CpuTicks(0, 0, 0), own)
 
     def steal_share(self, before: _Moment) -> float | None:
         """Share of the CPU time since `before` that the hypervisor took."""

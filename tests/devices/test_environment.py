@@ -109,3 +109,28 @@ def test_peak_is_this_processes_own_not_its_parents() -> None:
     assert before < heavy.nbytes
     assert 60 << 20 < peak - before < 80 << 20
     assert now < peak
+
+
+@pytest.mark.parametrize(
+    ("cpus", "expected"),
+    [
+        ((), (8, 200, 800)), ((0,), (4, 100, 200)), ((0, 1), (4, 190, 400)), ((2, 3), (4, 10, 400)),
+        ((0, 1, 2, 3), (8, 200, 800)), ((0, 9), (8, 200, 800)),  # one that is not told
+    ],
+    ids=str,
+)  # fmt: skip
+def test_of_a_job_that_may_use_some_cpus_their_time_counts_alone(cpus: tuple[int, ...], expected: tuple[int, ...], tmp_path: Path) -> None:
+    """A neighbour on the one CPU of a job took a 64th of the time of 64, within every limit; those on the others took it all."""
+    rows = {"": (200, 592, 8), "0": (100, 96, 4), "1": (90, 110, 0), "2": (10, 190, 0), "3": (0, 196, 4)}
+    stat = "".join(f"cpu{name} {busy} 0 0 {idle} 0 0 0 {steal} 0 0\n" for name, (busy, idle, steal) in rows.items()) + "intr 5\n"
+    found = environment.cpu_ticks(tree(tmp_path, proc__stat=stat), cpus)
+    assert found is not None and (found.steal, found.busy, found.total) == expected
+
+
+def test_the_cpus_of_a_process_are_those_it_is_bound_to(tmp_path: Path) -> None:
+    code = (
+        "import os; from devices.worker.environment import own_cpus; from devices.worker.reader import Reader\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        f"print(len(own_cpus(Reader('/'))), len(own_cpus(Reader({str(tmp_path)!r}))))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["1", "0"]

@@ -1,4 +1,5 @@
-"""CPU time of all programs, of this job and of the hypervisor, from /proc: `ticks:busy`, `ticks:own`, `ticks:steal`, `ticks:total`.
+"""CPU time of all programs on the CPUs of this job, of the job itself and of the hypervisor, from /proc: `ticks:busy`, `ticks:own`,
+`ticks:steal`, `ticks:total`.
 
 And what this job's control group may have of it: `quota:cpus` (0: all), and of the periods so far `quota:periods` and `quota:throttled`.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from devices.worker.environment import cpu_ticks
+from devices.worker.environment import cpu_ticks, own_cpus
 from devices.worker.quota import read_quota
 from devices.worker.reader import Reader
 from devices.worker.spec import Watch
@@ -15,17 +16,18 @@ from devices.worker.telemetry.source import AbsentError, Poll, Sample
 
 
 def open_source(reader: Reader, watch: Watch) -> Poll:
-    """Ticks since boot. Own are those of the process that asked for the sampling, of the sampler and of the commands it started.
+    """Ticks since boot, of the CPUs that this process may use. Own are those of the process that asked for the sampling, of the sampler and
+    of the commands it started.
 
     Raises:
         AbsentError: /proc/stat is not there.
     """
     if cpu_ticks(reader) is None:
         raise AbsentError("no /proc/stat")
-    own = {os.getppid(), os.getpid()}
+    own, cpus = {os.getppid(), os.getpid()}, own_cpus(reader)
 
     def sample() -> Sample:
-        ticks = cpu_ticks(reader)
+        ticks = cpu_ticks(reader, cpus)
         if ticks is None:
             return {}
         children = reader.text(f"/proc/self/task/{os.getpid()}/children").split()
