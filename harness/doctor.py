@@ -187,14 +187,22 @@ def reach(reader: Reader) -> Iterator[Finding]:
     if not reader.finds("ssh"):
         yield Finding("SSH", "absent", "no program ssh", "No board can be reached.", "apt-get install -y openssh-client")
         return
-    hosts = re.findall(r"^\s*Host\s+(.+)$", reader.text(str(Path.home() / ".ssh/config")), re.MULTILINE | re.IGNORECASE)
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  # stays as it is where this user has none
+    hosts = re.findall(r"^\s*Host\s+(.+)$", reader.text(str(home / ".ssh/config")), re.MULTILINE | re.IGNORECASE)
     hosts_found = f"{len(hosts)} hosts in ~/.ssh/config" if hosts else "no host in ~/.ssh/config"
     yield Finding("SSH", "works", hosts_found, "harness devices probe NAME --host USER@ADDR says what a board lacks.")
 
 
 def room(reader: Reader) -> Iterator[Finding]:
     """Disk and memory."""
-    for name, folder in (("disk here", Path.cwd()), ("disk of the cache", cache_folder())):
+    places = {"disk here": Path.cwd()}
+    try:
+        places["disk of the cache"] = cache_folder()
+    except DeviceError as error:
+        yield Finding(
+            "disk of the cache", "absent", "this user has no home folder", "Nothing can be downloaded.", str(error).partition(": ")[2]
+        )
+    for name, folder in places.items():
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(there).free
         writable = os.access(there, os.W_OK)

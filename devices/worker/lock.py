@@ -6,6 +6,7 @@ a lock cannot outlive its holder, whatever the file still says. The file tells t
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -33,7 +34,10 @@ def lock_path() -> Path:
     for folder in (Path(named) if named else None, LOGINS / str(os.getuid())):
         if folder is not None and _is_own(folder):
             return folder / NAME
-    own = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "edge-harness"
+    try:
+        own = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "edge-harness"
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, "this user has no home folder: set HOME or XDG_CACHE_HOME", "~/.cache") from error
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _is_own(own):
         own.chmod(0o700)  # of another user: PermissionError

@@ -141,3 +141,17 @@ def test_two_runs_of_one_user_exclude_each_other(folders: Path) -> None:
     first.close()
     assert second.acquire("two", "job 2") is None
     second.close()
+
+
+def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As a container runs a process: a number, no name. It was a fault of this program."""
+
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(lock_module, "LOGINS", tmp_path)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    with pytest.raises(FileNotFoundError, match="no home folder: set HOME or XDG_CACHE_HOME"):
+        lock_path()

@@ -149,3 +149,15 @@ def test_an_unsteady_clock_is_told(calls, state, monkeypatch):
     monkeypatch.setattr(doctor, "IDLE_S", 0.0)
     steadiness = by_name(doctor.clock(Reader()))["steadiness"]
     assert steadiness.state == state and bool(steadiness.remedy) == (state == "limited")
+
+
+def test_a_user_without_a_home_learns_what_that_costs(monkeypatch, capsys):
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    found = by_name([*doctor.reach(Reader()), *doctor.room(Reader())])
+    assert (found["disk of the cache"].state, found["disk of the cache"].remedy) == ("absent", "set HOME or XDG_CACHE_HOME")
+    assert found["disk here"].state == "works"
