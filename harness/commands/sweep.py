@@ -12,6 +12,7 @@ from harness.commands.interruption import going_on
 from harness.commands.options import Address, AsJson
 
 if TYPE_CHECKING:
+    from harness.run import RunFolder
     from harness.sweep.cache import Cache
     from harness.sweep.cells import Cell
     from harness.sweep.executors import Executor
@@ -71,14 +72,15 @@ def sweep(
     folder = out or Path("sweeps") / wanted.name
     store = Cache(cache) if cache else Cache.default()
     if not dry_run:
-        check_out(folder)
+        check_out(folder, wanted.name)
     worker = _executor(executor, store, wanted, address, cache)
     try:
         plan = SweepPlan(wanted, store, worker.place, remeasure)
         if dry_run:
             _show_cells(found, plan, as_json)
             return
-        with going_on():
+        with going_on(), RunFolder(folder):
+            check_out(folder, wanted.name)  # whoever held it may have begun another since
             record = Sweep(wanted, found, plan, worker, folder, ["harness", *sys.argv[1:]]).run()
     finally:
         worker.close()

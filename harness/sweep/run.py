@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import __version__
-from harness.errors import UsageError
+from harness.errors import UntrustedError, UsageError
 from harness.run import environment, now
+from harness.settings import NEVER_BEGUN
 from harness.stages.names import find_profile
 from harness.sweep.cells import Cell
 from harness.sweep.executors import Executor
@@ -165,12 +166,19 @@ def _of(row: CellRow, engine: EngineRow) -> tuple[str, str]:
     return row.label, engine.flavour
 
 
-def check_out(out: Path) -> None:
-    """Refuse a folder that holds something else than a sweep.
+def check_out(out: Path, name: str) -> None:
+    """Refuse a folder that holds something else than the sweep of that name; its spec may have changed since.
 
     Raises:
-        UsageError: `out` is a file, or a folder with other things in it.
+        UsageError: `out` is a file, or a folder with other things or another sweep in it.
     """
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / SWEEP).is_file()):
+    others = out.is_dir() and any(path.name not in NEVER_BEGUN for path in out.iterdir())
+    if out.is_file() or (others and not (out / SWEEP).is_file()):
         raise UsageError(f"--out {out} holds something else than a sweep. Choose a folder that is new, or that of this sweep.")
+    try:
+        found = SweepRecord.load(out).name
+    except (UsageError, UntrustedError):
+        found = name  # there is none; one that is damaged is made again
+    if found != name:
+        raise UsageError(f"--out {out} holds the sweep {found}; this one is {name}. Choose a folder that is new, or that of this sweep.")
     out.mkdir(parents=True, exist_ok=True)

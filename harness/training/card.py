@@ -67,6 +67,7 @@ def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path
     network = initial(recipe, data.classes)
     check_space(out, 2 * COPIES * 4 * parameters(network)[0])  # a checkpoint, and the one that is being written beside it
     with RunFolder(out) if processes.rank() == 0 else nullcontext():
+        check_new(out, recipe.name)
         augmentation = allowed([recipe], data)
         weights, fitted = train(recipe, data, out, network, augmentation)
         if processes.rank() > 0:
@@ -78,6 +79,16 @@ def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path
         }
         card.write_text(json.dumps(content, indent=1) + "\n")
     return card
+
+
+def check_new(out: Path, name: str) -> None:
+    """Refuse to train where weights of that name lie which no training here left: they would be written over. Raises UsageError."""
+    there = [path for suffix in (".safetensors", ".json") if (path := out / f"{name}{suffix}").exists()]
+    if there and not (out / CHECKPOINT).exists():
+        raise UsageError(
+            f"--out {out} holds {' and '.join(path.name for path in there)}, which this training would write over, and no {CHECKPOINT} of "
+            "it. Choose another folder, or move them away."
+        )
 
 
 def command(recipe_file: Path, data_name: str, test_name: str, out: Path) -> str:

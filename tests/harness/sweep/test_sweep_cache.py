@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from harness.compression.compress import Request
+from harness.errors import UsageError
 from harness.models.shipped import cards, weights_file
 from harness.sweep import executors
 from harness.sweep.cache import Cache
 from harness.sweep.keys import ATTACKING, BENCHING, EVALUATING, ROOTS, TRAINING, Code, code, meaning, network_key, sources
+from harness.sweep.record import DeviceRow, SweepRecord
+from harness.sweep.run import check_out
 
 KEY, OTHER = "a" * 64, "b" * 64
 
@@ -192,3 +195,22 @@ def test_machines_that_differ_in_their_gpu_alone_are_two(tmp_path: Path, monkeyp
         monkeypatch.setenv("EDGE_HARNESS_ROOT", str(tool.parents[1]))
         found.append(executors.machine())
     assert found[0] == found[1] != found[2]
+
+
+def test_a_folder_of_another_sweep_is_not_written_over(tmp_path: Path) -> None:
+    """A spec may change from one time to the next; one of another name is another sweep, and its table was lost."""
+    device = DeviceRow(name="null", synthetic=True, emulated=False)
+    record = SweepRecord(
+        name="mine", created="", harness_version="", command=[], spec={}, executor="local", cache="", environment={}, device=device,
+        tier="quick", cells=[],
+    )  # fmt: skip
+    record.save(tmp_path)
+    check_out(tmp_path, "mine")
+    with pytest.raises(UsageError, match="holds the sweep mine; this one is other"):
+        check_out(tmp_path, "other")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / ".lock").touch()  # of one that was killed before it saved anything
+    check_out(tmp_path / "begun", "mine")
+    (tmp_path / "begun" / "notes.txt").touch()
+    with pytest.raises(UsageError, match="something else than a sweep"):
+        check_out(tmp_path / "begun", "mine")

@@ -94,6 +94,19 @@ def test_images_that_do_not_fit_are_told_before_any_training(
     assert not (tmp_path / "out").exists()
 
 
+def test_weights_that_no_training_left_there_are_not_written_over(tmp_path: Path) -> None:
+    """A network of one's own that is called as the recipe was lost at the end of a training."""
+    images = np.random.default_rng(0).integers(0, 256, (300, 16, 16, 3), np.uint8)
+    for name, part in (("training", slice(200)), ("test", slice(200, 300))):
+        np.savez(tmp_path / f"{name}.npz", images=images[part], labels=np.arange(300)[part] % 10)
+    (tmp_path / "out").mkdir()
+    mine = tmp_path / "out" / f"{load_recipe(write_recipe(tmp_path / 'r.toml')).name}.safetensors"
+    mine.write_bytes(b"mine")
+    with pytest.raises(UsageError, match="which this training would write over"):
+        train_with_card(tmp_path / "r.toml", str(tmp_path / "training.npz"), str(tmp_path / "test.npz"), tmp_path / "out")
+    assert mine.read_bytes() == b"mine"
+
+
 def write_recipe(path: Path) -> Path:
     """One epoch."""
     plan = recipe(epochs=1, holdout=24).model_dump(exclude={"schedule"}, exclude_none=True)
