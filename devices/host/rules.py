@@ -41,7 +41,6 @@ class Environment:
     load_average_before: float | None = None
     load_average_after: float | None = None
     others_share_before: float | None = None
-    others_share_meanwhile: float | None = None
     steal_share: float | None = None
     governor: str | None = None
 

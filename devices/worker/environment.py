@@ -127,15 +127,14 @@ class Load:
     def describe(self) -> dict[str, Any]:
         """What was seen.
 
-        One-minute load averages before and after, share of the CPU time taken by other programs before and meanwhile, share
-        taken by the hypervisor meanwhile, frequency governor.
+        One-minute load averages before and after, share of the CPU time taken by other programs before, share taken by the hypervisor
+        meanwhile, frequency governor. Other programs meanwhile are not told: to this process, the other engines of a run are among them.
         """
         now = _Moment.now(self._reader)
         return {
             "load_average_before": self._load,
             "load_average_after": os.getloadavg()[0],
             "others_share_before": self._idle_share,
-            "others_share_meanwhile": now.others_share(self._start),
             "steal_share": now.steal_share(self._start),
             "governor": self._reader.text(_GOVERNOR) or None,
         }

@@ -6,7 +6,7 @@ figures are withheld. The limits are the profile's (`devices.host.profile.Limits
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,19 @@ LOCKED_DROP = 0.02  # of a clock that is declared to be locked, either way
 SHORTEST_S = 0.5
 
 
-def conditions(telemetry: Telemetry, window_ns: tuple[int, int], unit: str = "cpu") -> Conditions:
-    """What was seen between two moments. A fact that no sensor tells is None. `unit`: whose clock counts, `cpu` or `gpu`."""
-    load = _shares(telemetry, window_ns)
+Window = tuple[int, int]
+
+
+def conditions(telemetry: Telemetry, window_ns: Window, unit: str = "cpu", turns_ns: Sequence[Window] = ()) -> Conditions:
+    """What was seen between two moments. A fact that no sensor tells is None.
+
+    Args:
+        telemetry: the samples.
+        window_ns: the moments.
+        unit: whose clock counts, `cpu` or `gpu`.
+        turns_ns: the parts of the window in which other programs' CPU time counts; none: the whole of it.
+    """
+    load = _shares(telemetry, turns_ns or [window_ns])
     temperatures = list(_courses(telemetry, "temperature_c:", window_ns))
     course = _clock(telemetry, window_ns, unit)
     first_hz, last_hz, drop = (None, None, None) if course is None else _drop(course)
@@ -88,23 +98,30 @@ def unchecked(seen: Conditions) -> list[str]:
 
 
 def judge(
-    profile: DeviceProfile, telemetry: Telemetry | None, window_ns: tuple[int, int] | None, unit: str = "cpu"
+    profile: DeviceProfile, telemetry: Telemetry | None, window_ns: Window | None, unit: str = "cpu", turns_ns: Sequence[Window] = ()
 ) -> tuple[Conditions | None, list[str]]:
-    """Conditions and faults of one measurement; nothing where nothing was sampled, or it is not known when the calls were."""
+    """Conditions and faults of one measurement; nothing where nothing was sampled, or it is not known when the calls were. `turns_ns` as in
+    `conditions`.
+    """
     if telemetry is None or window_ns is None:
         return None, []
-    seen = conditions(telemetry, window_ns, unit)
+    seen = conditions(telemetry, window_ns, unit, turns_ns)
     return seen, list(faults(seen, profile.limits, profile.clocks))
 
 
-def _shares(telemetry: Telemetry, window_ns: tuple[int, int]) -> tuple[float | None, float | None]:
-    """Shares of all CPU time: other programs', the hypervisor's."""
+def _shares(telemetry: Telemetry, turns_ns: Sequence[Window]) -> tuple[float | None, float | None]:
+    """Shares of the CPU time of some turns together: other programs', the hypervisor's."""
     series = telemetry.series.get("load")
-    if series is None or window_ns[1] - window_ns[0] < SHORTEST_S * 1e9:
+    if series is None or sum(end - start for start, end in turns_ns) < SHORTEST_S * 1e9:
         return None, None
-    ticks = {name: difference(series.time_ns, series.values[f"ticks:{name}"], *window_ns) for name in ("busy", "steal", "total", "own")}
-    busy, steal, total, own = (ticks[name] for name in ("busy", "steal", "total", "own"))
-    if busy is None or steal is None or own is None or not total:
+    sums = []
+    for name in ("busy", "steal", "total", "own"):
+        grown = [difference(series.time_ns, series.values[f"ticks:{name}"], *turn) for turn in turns_ns]
+        if None in grown:
+            return None, None
+        sums.append(sum(value for value in grown if value is not None))
+    busy, steal, total, own = sums
+    if not total:
         return None, None
     return min(max(busy - own, 0.0) / total, 1.0), max(steal, 0.0) / total
 

@@ -95,15 +95,21 @@ def outliers(latency_ns: NDArray[np.int64]) -> int:
     return int((latency_ns > median + OUTLIER_DEVIATIONS * sigma).sum()) if sigma > 0 else 0
 
 
-def warnings(facts: Facts, timings: Mapping[int, Timing]) -> list[str]:
-    """What one engine's measurement says against itself, one sentence with its remedy each."""
+def warnings(facts: Facts, timings: Mapping[int, Timing], others: float | None = None) -> list[str]:
+    """What one engine's measurement says against itself, one sentence with its remedy each.
+
+    Args:
+        facts: of the engine.
+        timings: batch size -> calls.
+        others: share of the CPU time that other programs took meanwhile, this run's other engines not among them; None: not known.
+    """
     if facts.synthetic:
         return ["The clock and the memory are made up: latency, load time and memory say nothing. Choose a real device to measure."]
     found = [f"Batch {batch}: {warning}" for batch, timing in sorted(timings.items()) for warning in _of_timing(timing)]
     if facts.first_ns is not None and 1 in timings and facts.first_ns > SLOW_FIRST * float(np.median(timings[1].latency_ns)):
         ratio = facts.first_ns / float(np.median(timings[1].latency_ns))
         found.append(f"The first call took {ratio:.1f}x the median. Make one call before the first image that matters.")
-    machine = _of_machine(facts.environment) if timings else []
+    machine = _of_machine(facts.environment, others) if timings else []
     return found + machine + (_of_checks(facts.checks) if facts.checks else [])
 
 
@@ -120,10 +126,9 @@ def _of_timing(timing: Timing) -> list[str]:
     return found
 
 
-def _of_machine(seen: dict[str, Any]) -> list[str]:
+def _of_machine(seen: dict[str, Any], meanwhile: float | None) -> list[str]:
     found = []
-    for name, when in (("others_share_before", "right before"), ("others_share_meanwhile", "during")):
-        others = seen.get(name)
+    for others, when in ((seen.get("others_share_before"), "right before"), (meanwhile, "during")):
         if others is not None and others > LIMITS.other_programs:
             found.append(
                 f"Other programs took {others:.0%} of the CPU time {when} the measurement (limit {LIMITS.other_programs:.0%}). Stop them."

@@ -67,9 +67,15 @@ def with_conditions(latency: Latency, profile: DeviceProfile, m: Measured, every
 
 
 def while_timed(profile: DeviceProfile, m: Measured, everyone: Sequence[Measured], batch: int) -> tuple[Conditions | None, list[str]]:
-    """`observed` over the whole time that a batch size was timed in."""
-    windows = [found for one in everyone if batch in one.timings for found in windows_ns(one.timings[batch])]
-    return observed(profile, m, everyone, (min(start for start, _ in windows), max(end for _, end in windows)) if windows else None)
+    """`observed` over the whole time that a batch size was timed in.
+
+    A user's own engine tells no samples: when it had its turns is on another clock, perhaps of another machine, and what it took of the CPU
+    is not known. Where one was timed too, other programs are looked for in the turns of the others alone: it would be one of them.
+    """
+    timed = [one for one in everyone if batch in one.timings]
+    windows = [found for one in timed if one.telemetry is not None for found in windows_ns(one.timings[batch])]
+    whole = (min(start for start, _ in windows), max(end for _, end in windows)) if windows else None
+    return observed(profile, m, everyone, whole, windows if any(one.telemetry is None for one in timed) else ())
 
 
 def outcome(m: Measured, profile: DeviceProfile, everyone: Sequence[Measured]) -> str:
@@ -87,13 +93,17 @@ def outcome(m: Measured, profile: DeviceProfile, everyone: Sequence[Measured]) -
 
 
 def observed(
-    profile: DeviceProfile, m: Measured, everyone: Sequence[Measured], window_ns: tuple[int, int] | None
+    profile: DeviceProfile,
+    m: Measured,
+    everyone: Sequence[Measured],
+    window_ns: tuple[int, int] | None,
+    turns_ns: Sequence[tuple[int, int]] = (),
 ) -> tuple[Conditions | None, list[str]]:
-    """The conditions of one engine's measurement between two moments, and why it does not count."""
+    """The conditions of one engine's measurement between two moments, and why it does not count. `turns_ns`: see `conditions`."""
     telemetry = (
         None if m.telemetry is None else with_own_of_all(m.telemetry, [one.telemetry for one in everyone if one.telemetry is not None])
     )
-    seen, faults = conditions.judge(profile, telemetry, window_ns, UNITS.get(m.engine.runtime, "cpu"))
+    seen, faults = conditions.judge(profile, telemetry, window_ns, UNITS.get(m.engine.runtime, "cpu"), turns_ns)
     return seen, [gates.in_words(found) for found in state_mismatches(profile, m)] + faults
 
 

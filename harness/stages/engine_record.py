@@ -93,8 +93,14 @@ def _engine(
         clean=None if right is None else share(int(right.sum()), len(right)),
         warnings=[simulation.WARNING]
         if engine.simulated
-        else [*figures.warnings(m.facts, m.timings), *_too_fast(latency, roofline), *_disagreement(latency, opinion)],
+        else [*figures.warnings(m.facts, m.timings, _others(latency)), *_too_fast(latency, roofline), *_disagreement(latency, opinion)],
     )
+
+
+def _others(latency: Mapping[str, Latency]) -> float | None:
+    """The largest share of the CPU time that other programs took while a batch size was timed; None where nobody looked."""
+    shares = [found.conditions.others_share for found in latency.values() if found.conditions is not None]
+    return max((share for share in shares if share is not None), default=None)
 
 
 def _loadgen(profile: DeviceProfile, m: Measured, everyone: Sequence[Measured], folder: Path) -> LoadGen | None:

@@ -56,7 +56,7 @@ def test_cpu_is_read_on_both_architectures(tmp_path: Path, cpuinfo: str, model: 
 def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
     seen = Load(reader=Reader(tmp_path)).describe()
     assert (seen["governor"], seen["steal_share"]) == (None, None)
-    assert (seen["others_share_before"], seen["others_share_meanwhile"]) == (None, None)
+    assert seen["others_share_before"] is None
 
 
 def test_where_the_kernel_tells_no_extension_the_processor_is_asked(tmp_path: Path) -> None:
@@ -69,13 +69,12 @@ def test_steal_is_a_share_of_the_time_between(tmp_path: Path) -> None:
 
 
 def test_other_programs_are_what_is_left_of_the_busy_time_without_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Per 100 ticks of all CPUs: first 30 busy and none of them own, then 85 busy of which 80 own. Idle, iowait and steal are no work."""
-    reader = Stats(tmp_path, "cpu 0 0 0 0 0 0 0 0 0 0\n", "cpu 10 5 12 55 5 1 2 10 9 9\n", "cpu 90 5 15 60 7 2 3 18 9 9\n")
-    seconds = iter([1.0, 1.0, 1.0 + 80 / os.sysconf("SC_CLK_TCK")])
+    """Of 100 ticks of all CPUs 35 are busy, of which 5 are own. Idle, iowait and steal are no work."""
+    reader = Stats(tmp_path, "cpu 0 0 0 0 0 0 0 0 0 0\n", "cpu 15 5 12 50 5 1 2 10 9 9\n", "cpu 90 5 15 60 7 2 3 18 9 9\n")
+    seconds = iter([1.0, 1.0 + 5 / os.sysconf("SC_CLK_TCK"), 2.0])
     monkeypatch.setattr(environment.time, "process_time", lambda: next(seconds))
     seen = Load(0.001, reader).describe()
     assert seen["others_share_before"] == pytest.approx(0.3)
-    assert seen["others_share_meanwhile"] == pytest.approx(0.05)
     assert seen["steal_share"] == pytest.approx(0.08)
 
 

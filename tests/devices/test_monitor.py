@@ -115,7 +115,6 @@ def test_competing_programs_make_the_measurement_invalid(observed: Callable[...,
     _, wrong = judge(HOST, result.telemetry, whole(result.timing))
     assert any("other programs took" in reason and "stop them" in reason for reason in wrong)
     assert 0 <= result.rest.machine["others_share_before"] <= 1
-    assert result.rest.machine["others_share_meanwhile"] > 0.1
 
 
 def test_a_recorded_board_goes_through_the_same_worker(observed: Callable[..., Observed], on_board: None) -> None:

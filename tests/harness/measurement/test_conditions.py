@@ -15,7 +15,7 @@ from devices.worker.telemetry.series import Series, Telemetry
 from harness.measurement.conditions import conditions, faults, judge, unchecked
 from harness.measurement.facts import Drive, Facts
 from harness.stages import engine_record
-from harness.stages.device import outcome
+from harness.stages.device import outcome, while_timed
 from harness.stages.engines import Engine
 from harness.stages.measure import Measured
 
@@ -203,3 +203,30 @@ def test_the_line_of_an_engine_says_what_does_not_count(others: float, tmp_path:
         assert line.startswith("onnx-fp32 on host: ok, batch 8: INVALID; other programs took 40% of the CPU time") and "62.4" not in line
     else:
         assert line == "onnx-fp32 on host: ok, batch 8: 62.4 ms"
+
+
+@pytest.mark.parametrize("clock_ns", [0, 10**15], ids=["one clock", "another machine's clock"])
+@pytest.mark.parametrize("others", [0.0, 0.4])
+def test_a_users_own_engine_that_is_timed_beside_is_no_other_program_and_hides_none(others: float, clock_ns: int, tmp_path: Path) -> None:
+    """It has the CPUs to itself in its turns, and nobody samples it."""
+    turns, its = [(2 * S, 2 * S + S // 2), (3 * S, 3 * S + S // 2)], [(2 * S + S // 2, 3 * S), (3 * S + S // 2, 4 * S)]
+
+    def timing(windows: list[tuple[int, int]], shift_ns: int = 0) -> Timing:
+        starts = [start + shift_ns for start, _ in windows]
+        lengths = [end - start for start, end in windows]
+        return Timing(np.array(lengths), np.arange(2, dtype=np.int16), np.zeros(0, np.int64), True, {}, np.array(starts, np.int64))
+
+    seconds = np.arange(0, 6 * S, S // 10) / S
+    in_turns, in_its = (sum(np.clip(seconds - a / S, 0, (b - a) / S) for a, b in windows) for windows in (turns, its))
+    ticks = {
+        "ticks__total": 400 * seconds, "ticks__own": 200 * in_turns, "ticks__steal": 0 * seconds,
+        "ticks__busy": 200 * in_turns + 400 * in_its + 400 * others * in_turns,
+    }  # fmt: skip
+    engine, own = (Engine(EngineId(name), name, None) for name in ("onnx-fp32", "exec-mine"))
+    m = Measured(engine, Facts(status="ok"), tmp_path, {8: timing(turns)}, told(**ticks))
+    beside = Measured(own, Facts(status="ok"), tmp_path, {8: timing(its, clock_ns)})
+    seen, wrong = while_timed(load_profile("host"), m, [m, beside], 8)
+    assert seen is not None and seen.others_share == pytest.approx(others, abs=0.01)
+    assert ["other programs" in reason for reason in wrong] == [True] * (others > 0)
+    alone, _ = while_timed(load_profile("host"), m, [m], 8)
+    assert alone is not None and alone.others_share == pytest.approx((0.5 * 1 + others) / 1.5, abs=0.01), "the whole time, as ever"
