@@ -8,13 +8,15 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 from devices.worker.files import FULL
-from harness.errors import UsageError
+from harness import __version__
+from harness.errors import UntrustedError, UsageError
 from harness.records import RunRecord
 from harness.settings import LOCK, check_output
 
@@ -87,6 +89,22 @@ def environment() -> dict[str, Any]:
         "gradients": placement.name(),
         **{name: version(name) for name in LIBRARIES},
     }
+
+
+def check_versions(then: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with what other versions have begun: the record names those, and figures of two would stand side by side.
+
+    Args:
+        then: name -> version, of those that the run in `folder` was begun with; what else is in it is left.
+
+    Raises:
+        UntrustedError: names each that differs.
+    """
+    now_is = {"harness": __version__, **{name: version(name) for name in LIBRARIES}}
+    if other := [f"{name} {then[name]} then, {today} now" for name, today in now_is.items() if then.get(name, today) != today]:
+        raise UntrustedError(
+            f"{folder} was begun with other versions: {', '.join(other)}. Go on where they are installed, or start a new run."
+        )
 
 
 def check_links(folder: Path) -> None:

@@ -24,7 +24,7 @@ from harness.models.smooth import without_quantizers
 from harness.records import AttackRecord, RunRecord, Step
 from harness.requirements.file import read_requirements
 from harness.requirements.judge import qualify
-from harness.run import RunFolder, check_links, check_space, environment, now
+from harness.run import RunFolder, check_links, check_space, check_versions, environment, now
 from harness.settings import CURVE, Settings, engine_name, stored_settings
 from harness.sources import FEWER_BITS, SMOOTH, fewer_bits_name, graph_name, of_run
 from harness.sources.planned import Context
@@ -99,7 +99,7 @@ def resume(folder: Path) -> RunRecord:
 
     Raises:
         UsageError: `folder` holds no run, or a link that leads out of it.
-        UntrustedError: the model or the data are no longer those of the record.
+        UntrustedError: the model, the data or the libraries are no longer those of the record.
     """
     check_links(folder)
     record = RunRecord.load(folder)
@@ -107,6 +107,7 @@ def resume(folder: Path) -> RunRecord:
         render(folder, ("html", "md"))
         return record
     settings = stored_settings(record.settings, folder)
+    check_versions({"harness": record.harness_version, **record.environment}, folder)
     subject = load_subject(settings)
     now_is = {"model": subject.twin.sha256, "data": subject.test.sha256, "calibration": subject.calibration.sha256}
     was = {"model": record.model.sha256, "data": record.data.sha256, "calibration": record.data.calibration_sha256}

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 from synthetic import make_run
 
-from harness import spine
-from harness.errors import UsageError
+from harness import __version__, spine
+from harness.errors import UntrustedError, UsageError
 from harness.records import RunRecord, Step
-from harness.run import RunFolder
+from harness.run import RunFolder, environment
 from harness.settings import Settings
 
 
@@ -27,7 +27,7 @@ def test_a_run_that_another_process_began_meanwhile_is_not_written_over(tmp_path
 
 def test_a_run_that_another_process_finished_meanwhile_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(model="resnet8").model_dump(mode="json")
-    record = make_run(tmp_path / "run", settings=settings)
+    record = make_run(tmp_path / "run", settings=settings, environment=environment(), harness_version=__version__)
     record.model_copy(update={"status": Step.STARTED, "attacks": []}).save(tmp_path / "run")
     same = SimpleNamespace(
         twin=SimpleNamespace(sha256=record.model.sha256),
@@ -41,3 +41,15 @@ def test_a_run_that_another_process_finished_meanwhile_is_taken_as_it_is(tmp_pat
 
     monkeypatch.setattr(spine, "load_subject", load)
     assert spine.resume(tmp_path / "run") == record == RunRecord.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("changed", ["torch", "onnxruntime", "harness"])
+def test_a_run_that_other_versions_began_is_not_gone_on_with(changed: str, tmp_path: Path) -> None:
+    """Its record names theirs, and sets and answers of both would have stood side by side."""
+    record = make_run(
+        tmp_path / "run", settings=Settings(model="resnet8").model_dump(mode="json"), environment=environment(), harness_version=__version__
+    )
+    update = {"harness_version": "0.0.1"} if changed == "harness" else {"environment": {**environment(), changed: "0.0.1"}}
+    record.model_copy(update={"status": Step.STARTED, **update}).save(tmp_path / "run")
+    with pytest.raises(UntrustedError, match=rf"begun with other versions: {changed} 0.0.1 then, .* now"):
+        spine.resume(tmp_path / "run")
