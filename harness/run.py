@@ -92,18 +92,21 @@ def environment() -> dict[str, Any]:
 
 
 def check_versions(then: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to go on with what other versions have begun: the record names those, and figures of two would stand side by side.
+    """Refuse to go on with what other versions have begun, or gradients of other hardware: the record names those, and figures of two would
+    stand side by side.
 
     Args:
-        then: name -> version, of those that the run in `folder` was begun with; what else is in it is left.
+        then: name -> version or hardware, of those that the run in `folder` was begun with; what else is in it is left.
 
     Raises:
         UntrustedError: names each that differs.
     """
-    now_is = {"harness": __version__, **{name: version(name) for name in LIBRARIES}}
+    from harness.compute import placement  # imports torch
+
+    now_is = {"harness": __version__, "gradients": placement.name(), **{name: version(name) for name in LIBRARIES}}
     if other := [f"{name} {then[name]} then, {today} now" for name, today in now_is.items() if then.get(name, today) != today]:
         raise UntrustedError(
-            f"{folder} was begun with other versions: {', '.join(other)}. Go on where they are installed, or start a new run."
+            f"{folder} was begun with other versions or hardware: {', '.join(other)}. Go on where they are, or start a new run."
         )
 
 

@@ -43,13 +43,15 @@ def test_a_run_that_another_process_finished_meanwhile_is_taken_as_it_is(tmp_pat
     assert spine.resume(tmp_path / "run") == record == RunRecord.load(tmp_path / "run")
 
 
-@pytest.mark.parametrize("changed", ["torch", "onnxruntime", "harness"])
+@pytest.mark.parametrize("changed", ["torch", "onnxruntime", "harness", "gradients"])
 def test_a_run_that_other_versions_began_is_not_gone_on_with(changed: str, tmp_path: Path) -> None:
-    """Its record names theirs, and sets and answers of both would have stood side by side."""
+    """Its record names theirs, and sets and answers of both would have stood side by side. Of a run begun on a GPU that is hidden now, the
+    network, the images or the seed were said to be others.
+    """
     record = make_run(
         tmp_path / "run", settings=Settings(model="resnet8").model_dump(mode="json"), environment=environment(), harness_version=__version__
     )
     update = {"harness_version": "0.0.1"} if changed == "harness" else {"environment": {**environment(), changed: "0.0.1"}}
     record.model_copy(update={"status": Step.STARTED, **update}).save(tmp_path / "run")
-    with pytest.raises(UntrustedError, match=rf"begun with other versions: {changed} 0.0.1 then, .* now"):
+    with pytest.raises(UntrustedError, match=rf"begun with other versions or hardware: {changed} 0.0.1 then, .* now"):
         spine.resume(tmp_path / "run")
