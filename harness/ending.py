@@ -115,7 +115,11 @@ def _end_undisturbed() -> None:
     """A second Ctrl-C must not cut short what is said of the first."""
     for number in STOPS:
         if signal.getsignal(number) is _interrupt:
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, _pass)
+
+
+def _pass(_number: int, _frame: FrameType | None) -> None:
+    """Nothing; unlike an ignored signal, processes that are started do not inherit it."""
 
 
 def _run(command: Callable[[], object]) -> int:
