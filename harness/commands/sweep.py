@@ -12,7 +12,6 @@ from harness.commands.interruption import going_on
 from harness.commands.options import Address, AsJson
 
 if TYPE_CHECKING:
-    from harness.run import RunFolder
     from harness.sweep.cache import Cache
     from harness.sweep.cells import Cell
     from harness.sweep.executors import Executor
@@ -58,6 +57,7 @@ def sweep(
     """Compress models by several methods, rates and seeds, bench each result, and say which to take."""
     from harness import plugins
     from harness.errors import UsageError
+    from harness.run import RunFolder
     from harness.sweep.cache import Cache
     from harness.sweep.cells import cells
     from harness.sweep.plan import SweepPlan

@@ -123,11 +123,11 @@ def take_in(path: Path, twin: Twin, folder: Path) -> Artefact:
     if kind_of(path) != ".onnx":
         return _closed(path, twin, folder)
     model = read_engine(path)
-    cast = with_float32_ends(model)
     (source,), target = _inputs(model), model.graph.output[0]
     batch, *shape = (dim.dim_value if dim.HasField("dim_value") else None for dim in source.type.tensor_type.shape.dim)
     if any(size not in (None, wanted) for size, wanted in zip(shape, twin.input_shape, strict=True)):
         raise UsageError(f"--engine {path} takes {_described(model)}; the model {twin.name} takes images of {_by(twin.input_shape)}")
+    cast = with_float32_ends(model)
     whole = model.SerializeToString(deterministic=True) if cast or _beside(path) else path.read_bytes()
     if batch is not None:
         whole = with_free_batch(model, batch, twin.input_shape, path).SerializeToString(deterministic=True)

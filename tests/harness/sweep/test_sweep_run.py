@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from commandline import harness
 from safetensors.torch import save_file
 
 from harness import cli
@@ -25,6 +26,7 @@ from harness.errors import UsageError
 from harness.models import probe
 from harness.models.architectures import build
 from harness.records import RunRecord
+from harness.run import RunFolder
 from harness.sweep.cache import Cache
 from harness.sweep.cells import cells
 from harness.sweep.executors import Executor, Local
@@ -197,6 +199,19 @@ def test_a_dry_run_says_what_is_there_and_makes_nothing(
         rows = json.loads(capsys.readouterr().out)
         assert rows == [{"cell": PARENT, "network": "given", "bench": bench}, {"cell": CHILD, "network": network, "bench": bench}]
     assert made(story.cache) == before and not (story.folder / "empty").exists()
+
+
+def test_the_command_goes_on_with_what_is_there_and_one_process_at_a_time_is_at_its_folder(
+    story: Story, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, out = made(story.cache), tmp_path / "out"
+    words = ("sweep", str(inputs), "--cache", str(story.cache.root), "--out", str(out))
+    assert harness(*words) == 0
+    assert [row.label for row in SweepRecord.load(out).cells] == [PARENT, CHILD] and made(story.cache) == before
+    capsys.readouterr()
+    with RunFolder(out):
+        assert harness(*words) == 2
+    assert f"another harness is writing to {out}" in capsys.readouterr().err
 
 
 def test_a_latency_that_does_not_count_is_measured_again_when_asked(story: Story, tmp_path: Path) -> None:
