@@ -17,8 +17,8 @@ from typing import Any, TextIO
 from devices.worker.files import FULL
 from harness import __version__
 from harness.errors import UntrustedError, UsageError
-from harness.records import RunRecord
-from harness.settings import LOCK, check_output
+from harness.records import RECORD, RunRecord
+from harness.settings import FLEET, LOCK, check_output
 
 LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "foolbox", "pyautoattack", "numpy", "scipy")
 
@@ -28,7 +28,7 @@ class RunFolder:
 
     Args:
         folder: is made where there is none.
-        new: nothing is in it yet. Looked at again once it is held: another process may have begun, and ended, meanwhile.
+        new: no run is in it yet. Looked at once it is held: another process may have begun one, and ended it, meanwhile.
 
     Raises:
         UsageError: another process is writing to the folder, a link in it leads elsewhere, or it is not new.
@@ -47,7 +47,7 @@ class RunFolder:
         except BlockingIOError as error:
             self._lock.close()
             raise UsageError(f"another harness is writing to {self.folder}; wait for it or choose another folder") from error
-        if self._new:
+        if self._new and any((self.folder / name).exists() for name in (RECORD, FLEET)):
             try:
                 check_output(self.folder)
             except UsageError:
