@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -62,6 +61,7 @@ class Augmentation:
 
 
 AS_THEY_ARE = Augmentation(flip=False, crop=0)
+PROBES: dict[tuple[str, int, Augmentation, int], nn.Module] = {}  # by the images' hash: a sweep trains a dozen networks on the same ones
 VARIED = {"flip": replace(AS_THEY_ARE, flip=True), "crop": replace(AS_THEY_ARE, crop=Augmentation.crop)}
 
 
@@ -113,9 +113,15 @@ class Judges:
     def __init__(self, train: Dataset, held: Dataset, network: nn.Module | None, name: str) -> None:
         self.train, self.held, self.network, self.name = train, held, network, name
         self.images = pixels(held)
-        self.probe = cache(partial(probe, train))
         if network is None or not informed(answers(network, self.images), held):
             self.network, self.name = self.probe(AS_THEY_ARE), PROBE_NAME
+
+    def probe(self, how: Augmentation, seed: int = 0) -> nn.Module:
+        """A small network of the images to train on, varied as told; trained once in a process, however many trainings ask."""
+        key = (self.train.sha256, self.train.classes, how, seed)
+        if key not in PROBES:
+            PROBES[key] = probe(self.train, how, seed)
+        return PROBES[key]
 
     def decide(self, variations: Iterable[str]) -> Augmentation:
         """Which variations to leave out, and why."""

@@ -14,7 +14,7 @@ from harness.data.dataset import Dataset
 from harness.data.load import load_data
 from harness.models.architectures import build
 from harness.models.load import load_twin
-from harness.training.augmentation import Augmentation, augment, check
+from harness.training.augmentation import PROBES, Augmentation, augment, check
 from harness.training.card import remarks, train_with_card
 from harness.training.recipe import Recipe, Stage
 from harness.training.train import Training, allowed
@@ -46,6 +46,13 @@ def test_a_variation_that_changes_the_label_is_left_out_and_said(
     said = capsys.readouterr().err
     assert ("mirrored images do not keep their label" in said, "shifted images do not keep" in said) == (not flip, not crop)
     assert len(found.findings) == (not flip) + (not crop)
+
+
+def test_the_same_images_are_asked_about_once() -> None:
+    first, trained = allowed([STAGE], squares("side", 300)), dict(PROBES)
+    assert allowed([STAGE], squares("side", 300)) == first and trained == PROBES
+    allowed([STAGE], squares("side", 300, seed=1))
+    assert len(PROBES) > len(trained)
 
 
 def test_one_class_among_many_is_enough() -> None:
