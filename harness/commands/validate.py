@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from harness.commands.interruption import going_on
-from harness.commands.options import AsJson, Seed
+from harness.commands.options import AsJson, Data, Seed
 from harness.errors import UsageError, unknown
 
+SAMPLE = "cifar10-sample"
 EPILOG = """
 Checks: saturation, one-bit, precisions, int8, differential, tiny, paper
 
@@ -26,6 +27,7 @@ Example: harness validate --only tiny --only saturation
 def validate(
     only: Annotated[list[str] | None, typer.Option(help="this check alone, repeatable [default: all]")] = None,
     samples: Annotated[int, typer.Option(help="attacked images")] = 256,
+    data: Data = SAMPLE,
     out: Annotated[Path, typer.Option(help="folder of the runs; what is finished there is not run again")] = Path("validation"),
     cache: Annotated[Path | None, typer.Option(help="folder of finished attacks [default: ~/.cache/edge-harness/sweep]")] = None,
     write: Annotated[Path | None, typer.Option(help="write the table here as Markdown, such as docs/validation.md")] = None,
@@ -46,7 +48,7 @@ def validate(
     for name in only or ():
         if name not in CHECKS:
             raise unknown("check", name, CHECKS)
-    ground = Ground(samples, seed, out, Cache(cache) if cache else Cache.default())
+    ground = Ground(samples, seed, data, out, Cache(cache) if cache else Cache.default())
     _ = ground.bench  # refuses what cannot be meant before any work
     rows = {}
     with going_on():
@@ -56,7 +58,10 @@ def validate(
                 print(line(check, rows[check]), file=sys.stderr if as_json else sys.stdout, flush=True)
     if write is not None:
         machine = describe_machine()
-        command = " ".join(["harness validate", *(f"--only {name}" for name in only or ()), f"--samples {samples}", f"--seed {seed}"])
+        images = [f"--data {data}"] if data != SAMPLE else []
+        command = " ".join(
+            ["harness validate", *(f"--only {name}" for name in only or ()), f"--samples {samples}", *images, f"--seed {seed}"]
+        )
         write.write_text(markdown(rows, command, str(machine["cpu_model"])), encoding="utf-8")
     if as_json:
         answers = [

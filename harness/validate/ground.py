@@ -28,7 +28,7 @@ from harness.reproduce.run import ReproduceOptions, Reproduction
 from harness.settings import make_settings, stored_settings
 from harness.sweep.cache import Cache
 
-DATA, EPS = "cifar10-sample", Fraction(8, 255)
+EPS = Fraction(8, 255)
 ROBUST = "resnet18x16-at"  # the network that claims are made for
 
 
@@ -39,19 +39,21 @@ class Ground:
     Attributes:
         samples: attacked images, stratified by class.
         seed: of their choice and of random starts.
+        data: images of CIFAR-10's test set, as `--data` names them.
         folder: of the runs; one that has finished there is not run again.
         cache: of single evaluations, shared with `harness reproduce`.
     """
 
     samples: int
     seed: int
+    data: str
     folder: Path
     cache: Cache
 
     @cached_property
     def bench(self) -> Bench:
         """The images. Raises UsageError: more samples than there are."""
-        data, _ = load_data(DATA, input_shape=None, classes=None, seed=self.seed)
+        data, _ = load_data(self.data, input_shape=None, classes=None, seed=self.seed)
         if not 1 <= self.samples <= len(data):
             raise UsageError(f"--samples {self.samples}: {data.name} has {len(data)} images; expected 1 to {len(data)}")
         return Bench(data, stratified(data.labels, self.samples, self.seed), EPS, self.seed, self.cache)
@@ -92,9 +94,11 @@ class Ground:
         """
         place = self.folder / name
         if not (place / RECORD).exists():
-            return api.bench(images=DATA, out=place, seed=self.seed, **options)
+            return api.bench(images=self.data, out=place, seed=self.seed, **options)
         plain = {key: value for key, value in options.items() if key not in ("engines", "attacks")}
-        wanted = make_settings(**plain, data=DATA, seed=self.seed, flavours=tuple(options["engines"]), attacks=tuple(options["attacks"]))
+        wanted = make_settings(
+            **plain, data=self.data, seed=self.seed, flavours=tuple(options["engines"]), attacks=tuple(options["attacks"])
+        )
         record = RunRecord.load(place)
         if stored_settings(record.settings, place) != wanted:
             raise UsageError(f"{place} holds another run than this check's (other images, seed or engines). Choose another --out.")
@@ -102,7 +106,7 @@ class Ground:
 
     def reproduction(self) -> Reproduction:
         """The benchmarking paper's rows on the same images."""
-        return Reproduction(ReproduceOptions(samples=self.samples, data=DATA, seed=self.seed), self.cache)
+        return Reproduction(ReproduceOptions(samples=self.samples, data=self.data, seed=self.seed), self.cache)
 
 
 def shown(share: Share) -> str:

@@ -17,7 +17,7 @@ from harness.stages.export import export_and_check
 from harness.stages.subject import load_subject
 from harness.validate.check import Check, Finding
 from harness.validate.cpus import Asked, ask_on
-from harness.validate.ground import DATA, Ground
+from harness.validate.ground import Ground
 
 MODEL, SHOWN, AVX2 = "resnet8", 32, "x86-avx2"
 PLAIN, EXACT = "ort-int8", ("ort-int8-precise", "ort-int8-rr")
@@ -29,7 +29,7 @@ def answer(ground: Ground) -> Finding:
     Confirmed: the plain file answers otherwise on the one that saturates, and the two remedies are equal to the bit. Where this computer
     saturates itself, there is nothing exact to hold the 7-bit file against, so the plain file is held against the precise session.
     """
-    settings = Settings(model=MODEL, data=DATA, flavours=(PLAIN, *EXACT), attacks=(), samples=SHOWN, batches=(), seed=ground.seed)
+    settings = Settings(model=MODEL, data=ground.data, flavours=(PLAIN, *EXACT), attacks=(), samples=SHOWN, batches=(), seed=ground.seed)
     whole = load_subject(settings)
     subject = replace(whole, test=whole.test.subset(whole.index), index=np.arange(len(whole.index)))
     say, place = partial(print, file=sys.stderr), ground.folder / "saturation"

@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from harness import cli
 from harness.audit.statistics import share
+from harness.data.load import load_data
 from harness.validate import differential, int8, one_bit, precisions, saturation, tiny
 from harness.validate.table import CHECKS
 
@@ -51,6 +52,17 @@ def test_small_checks_run_for_real(run, tmp_path):
     for other in (("--seed", "1"), ("--samples", "9")):
         code, out, err = run("--only", "tiny", *(("--samples", "8") if other[0] == "--seed" else ()), *other)
         assert (code, out) == (2, "") and "another run" in err, "figures of other images are not passed off as these"
+
+
+def test_the_images_can_be_others_of_the_same_kind(run, tmp_path):
+    images, target = tmp_path / "few.npz", tmp_path / "validation.md"
+    few = load_data("cifar10-sample", input_shape=None, classes=None, seed=0)[0].subset(np.arange(400))
+    np.savez(images, images=few.images, labels=few.labels)
+    code, out, _ = run("--only", "tiny", "--samples", "8", "--data", images, "--write", target)
+    assert code == 0 and "n = 320" in out, "a fifth calibrates"
+    assert f"--data {images}" in target.read_text()
+    code, _, err = run("--only", "tiny", "--samples", "500", "--data", images)
+    assert code == 2 and "few has 320 images" in err
 
 
 def test_precisions_are_answered_for_real(run):
