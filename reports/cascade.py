@@ -1,4 +1,4 @@
-"""Survivors of a run's attacks, one after another, from the answers of a run."""
+"""Survivors of a run's attacks, one after another, from the answers of a run: the last of them are those of the claims."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from harness.answers import TWIN, Column
-from harness.sources import concerns
+from harness.answers import TWIN
+from harness.sources import concerns, deciding
 from reports.outcomes import answering
 from reports.run import Run
 
@@ -27,11 +27,15 @@ class Stage:
 
 
 def cascade(run: Run) -> tuple[list[str], list[Stage]]:
-    """The models, the twin first, and the stages at the claimed radius in the order of the attacks; the first is the clean images."""
+    """The models, the twin first, and the stages at the claimed radius in the order of the attacks; the first is the clean images.
+
+    A set counts for an engine where its claim rests on it, and for the twin where any claim does. One of a smaller radius is a stage where
+    it took an image.
+    """
     engines = answering(run)
     eps = _radius(run)
-    columns = [c for c in run.matrix.columns if c.eps == eps and any(concerns(c, engine) for engine in engines)]
-    if not columns:
+    resting = {engine: deciding(run.matrix.columns, engine, eps) for engine in engines}
+    if not any(column.eps == eps for columns in resting.values() for column in columns):
         return [], []
     matrix, models = run.matrix, [TWIN, *engines]
     left = {model: matrix.right(model) for model in models}
@@ -41,17 +45,17 @@ def cascade(run: Run) -> tuple[list[str], list[Stage]]:
         return Stage(attack, made_on, str(eps), shown, counts, counts_for)
 
     stages = [stage("no attack (clean)", "", None, frozenset(models))]
-    for column in columns:
-        counts_for = frozenset(model for model in models if _counts(column, model))
+    for column in matrix.columns:
+        own = [engine for engine, columns in resting.items() if any(column is one for one in columns)]
+        counts_for = frozenset([TWIN, *own] if own else [])
         for model in counts_for:
             left[model][column.index] &= matrix.right(model, column)
         aim = "" if column.record.target == TWIN else f", {run.shown(column.record.target)}"
-        stages.append(stage(column.record.name, f"{column.record.source}{aim}", len(column.index), counts_for))
+        smaller = "" if column.eps == eps else f" at {column.eps}"
+        after = stage(f"{column.record.name}{smaller}", f"{column.record.source}{aim}", len(column.index), counts_for)
+        if own and (not smaller or after.left != stages[-1].left):
+            stages.append(after)
     return models, stages
-
-
-def _counts(column: Column, model: str) -> bool:
-    return column.record.target == TWIN if model == TWIN else concerns(column, model)
 
 
 def _radius(run: Run) -> Fraction:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.answers import TWIN, Column, Right
 from harness.records import AttackRecord, Claim, Interval, RunRecord
-from harness.sources import concerns, deciding
+from harness.sources import deciding
 from reports.run import GATE_SOURCE, Run
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CLEAN = "clean"
 DISTANCES = 64
+LARGEST = Fraction(1)  # a ball that holds every image
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class WorstCase:
 
 def counting(record: RunRecord, claim: Claim) -> list[AttackRecord]:
     """The sets at a claim's radius that its worst case rests on."""
-    at_radius = (Column(attack, np.empty(0, np.int64)) for attack in record.attacks if attack.eps_exact == claim.eps_exact)
-    return [column.record for column in at_radius if column.record.source in claim.sources and concerns(column, claim.engine)]
+    resting = deciding((Column(attack, np.empty(0, np.int64)) for attack in record.attacks), claim.engine, Fraction(claim.eps_exact))
+    return [c.record for c in resting if c.record.eps_exact == claim.eps_exact and c.record.source in claim.sources]
 
 
 def attacks_of(record: RunRecord, claim: Claim) -> tuple[list[str], list[str]]:
@@ -87,13 +88,13 @@ def worst_cases(run: Run) -> list[WorstCase]:
     matrix = run.matrix
     found = []
     for engine in answering(run):
-        own = [column for column in matrix.columns if concerns(column, engine)]
+        own = deciding(matrix.columns, engine, LARGEST)
         if not own:
             continue
         for eps in (Fraction(0), *sorted({column.eps for column in own})):
             columns = deciding(own, engine, eps)
             sides = (matrix.worst_case(TWIN, columns), matrix.worst_case(engine, columns))
-            found.append(_tally(run.shown(engine), eps, sum(column.eps == eps for column in own), *sides))
+            found.append(_tally(run.shown(engine), eps, sum(column.eps == eps for column in columns), *sides))
     return found
 
 

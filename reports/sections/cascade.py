@@ -24,9 +24,10 @@ def section(run: Run) -> Section | None:
             for number, stage in enumerate(stages)
         ],
         numbers=(1, *range(3, 4 + len(models))),
-        note="No.: in the figure. Right when clean and under every attack so far that counts for the model: those on the twin, and "
-        "those on the engine itself. Grey: this attack does not count for it. Shown: images on which the twin or an engine still held "
-        "out; for the others no attack could change the result any more. None left: for no image.",
+        note="No.: in the figure. Right when clean and under every attack so far that counts for the model: for an engine those of its "
+        "claim, for the twin those of any claim. Grey: this attack does not count for it. A set of a smaller radius stands here where it "
+        "took an image. Shown: images on which the twin or an engine still held out; for the others no attack could change the result any "
+        "more. None left: for no image.",
     )
     return Section("cascade", "The cascade of attacks", [], [survivors])
 

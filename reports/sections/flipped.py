@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reports.elements import Section, table
-from reports.flips import SHOWN, chosen
-from reports.format import class_name
+from reports.flips import chosen
+from reports.format import class_name, several
 from reports.run import Run
 
 
@@ -21,7 +21,8 @@ def section(run: Run) -> Section:
         )
     paragraphs = [
         "Both models have these images right when clean; on the same adversarial bytes one of them is fooled and the other is not. "
-        f"{total:,} such replays in all; the {min(total, SHOWN)} with the widest difference of margins are shown, each image once."
+        f"{several(total, 'such replay')} in all; {several(len(flips), 'image')} shown, each once: those that fool the engine before "
+        "those that fool the twin, the widest difference of margins first."
     ]
     rows = [
         (

@@ -28,6 +28,8 @@ def section(run: Run) -> Section:
         "Robustness lost: the twin's robust accuracy less the engine's, in percentage points, with 95 % bounds. Robust: right when clean "
         "and under every attack of the claim's radius. p50, p99: half, and 99 of 100, of the calls took no longer."
     )
+    if len({claim.twin_robust.accuracy for claim in record.claims if claim.twin_robust is not None}) > 1:
+        note += " The twin is shown each engine's own sets too: its figure beside each of them stands under How it was decided."
     figures = table("Five numbers per engine", columns, rows, numbers=range(2, 8), note=note)
     return Section("numbers", "The numbers that decide", [], [figures], sheet=True)
 
@@ -38,14 +40,16 @@ def smallest_batch(record: RunRecord) -> str:
 
 
 def _twin(run: Run) -> list[tuple[str | Cell, ...]]:
-    """What the engines are held against; nothing where nobody asked it."""
+    """What the engines are held against; nothing where nobody asked it. Under attack that is another figure beside each engine whose own
+    sets break the twin too: then from the smallest to the largest.
+    """
     right = run.attempt("clean accuracy of the twin", lambda: clean_right(run), None)
-    robust = next((claim.twin_robust for claim in run.record.claims if claim.twin_robust is not None), None)
-    if right is None and robust is None:
+    robust = sorted({claim.twin_robust.accuracy for claim in run.record.claims if claim.twin_robust is not None})
+    if right is None and not robust:
         return []
     clean = NONE if right is None else percent(float(right.mean()))
     none = (NONE,) * 3
-    return [(f"{TWIN} (PyTorch)", NONE, NONE, NONE if robust is None else percent(robust.accuracy), clean, *none)]
+    return [(f"{TWIN} (PyTorch)", NONE, NONE, " to ".join(map(percent, dict.fromkeys((*robust[:1], *robust[-1:])))) or NONE, clean, *none)]
 
 
 def _engine(record: RunRecord, engine: EngineRecord, batch: str) -> tuple[str | Cell, ...]:
