@@ -37,6 +37,7 @@ class Attacked:
         images: uint8 (n, h, w, c); those that were not attacked are the clean ones.
         attacked: a model that counts has the clean image right, and the caller asked for it.
         right: attacked, and the module still has it right.
+        fooled: attacked, and the module has it right when clean and no more; one that it always had wrong is not among them.
         zero_gradient: attacked, and the loss gradient at the clean image is zero in more than 99 % of its entries.
         undone: attacked, and the attack's own image, in floats, fools, but no bytes near it do.
         queries: int64 (n,), how often the module was asked about the image or a version of it.
@@ -45,6 +46,7 @@ class Attacked:
     images: Images
     attacked: Mask
     right: Mask
+    fooled: Mask
     zero_gradient: Mask
     undone: Mask
     queries: NDArray[np.int64]
@@ -152,7 +154,7 @@ def attack_batch(
             attempt(exact, close)
         result[where], still[where], undone[where] = best.images, best.right, best.right & in_floats
         queries[where] += best.queries
-    return Attacked(result, attacked, still, zero, undone, queries)
+    return Attacked(result, attacked, still, attacked & right & ~still, zero, undone, queries)
 
 
 def _let_search(attack: Attack, search: Search) -> None:

@@ -277,10 +277,9 @@ class _Task:
 
     def record(self, images: ImageStack, rest: Rest) -> AttackRecord:
         """The record of the merged set. Raises UntrustedError: an image of a part that was read back is not in its ball."""
-        attacked, right = rest["attacked"], rest["right"]
+        attacked, right, fooled = rest["attacked"], rest["right"], rest["fooled"]
         n_attacked = int(attacked.sum())
         linf, l2 = self._distances(images)
-        fooled = attacked & ~right
         return AttackRecord(
             **self._given,
             n_attacked=n_attacked,

@@ -18,10 +18,12 @@ from linear import linear_data, linear_model
 from torch import Tensor, nn
 
 from harness.attacks import noise as noise_module
+from harness.attacks.batch import Panel
 from harness.attacks.parts import load_set, read, set_digest, write
 from harness.attacks.search import Search
 from harness.attacks.sets import make_set
 from harness.attacks.table import resolve
+from harness.data.dataset import to_tensor
 from harness.errors import UntrustedError, UsageError
 
 EPS = Fraction(8, 255)
@@ -144,6 +146,22 @@ def test_a_changed_or_damaged_set_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"PK")
     with pytest.raises(UntrustedError, match="damaged"):
         run(tmp_path)
+
+
+def test_the_median_distance_is_of_images_that_were_fooled_and_not_of_those_that_were_wrong_when_clean(tmp_path: Path) -> None:
+    """A panel has all images attacked: another model may have right what this one has wrong."""
+    model = linear_model(3)
+    data = linear_data(model, n=60, wrong=40)
+    index, panel = np.arange(60), Panel((), np.zeros((60, 0), np.bool_))
+    record, images = make_set(model, data, index, resolve("fgsm"), Fraction(32, 255), 0, source="S1", folder=tmp_path, panel=panel)
+    with torch.no_grad():
+        clean, attacked = (model(to_tensor(one)).argmax(1).numpy() == data.labels for one in (data.images, images[:]))
+    fooled = clean & ~attacked
+    distances = np.sqrt(((images[:].astype(int) - data.images) ** 2.0).reshape(60, -1).sum(1)) / 255
+    assert record.n_attacked == 60 and fooled.sum() >= 3
+    assert record.l2_median == pytest.approx(np.median(distances[fooled]))
+    none, _ = make_set(model, data, index[:40], resolve("fgsm"), EPS, 0, source="S1", folder=tmp_path, panel=Panel((), panel.fooled[:40]))
+    assert none.n_attacked == 40 and none.l2_median is None, "nobody was fooled who was not wrong before"
 
 
 def test_no_survivor_no_attack(tmp_path: Path, calls: list[int]) -> None:
