@@ -189,6 +189,12 @@ class DeviceRecord(Part):
         """
         return "" if self.emulated or self.synthetic else hardware({**self.before, **self.observed})
 
+    @property
+    def timed_with(self) -> str:
+        """The threads that its times are of; nothing where they are not known, or the times are none."""
+        threads = self.observed.get("threads")
+        return "" if self.emulated or self.synthetic or not threads else f"{threads} thread{'' if threads == 1 else 's'}"
+
 
 class ModelRecord(Part):
     """The twin. `sha256` is that of the weights' file; `macs` are multiply-accumulates of convolutions and linear layers per image."""

@@ -134,12 +134,16 @@ def otherwise_judged(records: Mapping[str, RunRecord]) -> Iterator[str]:
 
 
 def otherwise_timed(devices: Mapping[str, DeviceRecord]) -> Iterator[str]:
-    """Where one name of a device stands for several machines, a sentence each: what each run was timed on."""
+    """Where one name of a device stands for several machines, or engines had other threads, a sentence each: what each run was timed on."""
     for device in dict.fromkeys(device.name for device in devices.values()):
         places = {name: place for name, one in devices.items() if one.name == device and (place := one.timed_on)}
         if len(set(places.values())) > 1:
             listed = "; ".join(f"{name}: {place}" for name, place in places.items())
             yield f"{device} is not one machine ({listed}): times and memory are of different hardware."
+    threads = {name: device.timed_with for name, device in devices.items() if device.timed_with}
+    if len(set(threads.values())) > 1:
+        listed = "; ".join(f"{name}: {number}" for name, number in threads.items())
+        yield f"The engines had other numbers of threads ({listed}): times and memory are of different settings."
 
 
 def _question(record: RunRecord) -> dict[str, frozenset[str]]:

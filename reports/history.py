@@ -1,8 +1,8 @@
 """One figure over many runs: what a release's robustness, time or memory was, and since which run it is otherwise.
 
 Only runs that are alike are joined: of one network (by name: its weights may change, that is what a history shows), on one device, of the
-same images, tier and seed; times and memory on the same hardware too. A figure that its own report withholds is a gap in the line, with the
-reason in the table.
+same images, tier and seed; times and memory on the same hardware, with as many threads. A figure that its own report withholds is a gap in
+the line, with the reason in the table.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def series_of(records: dict[str, RunRecord], metric: Metric) -> list[Series]:
     names: dict[tuple[object, ...], tuple[str, str]] = {}
     for name, record in records.items():
         for subject, value in metric.values(record):
-            where = record.device.timed_on if metric.noise else ""
+            where = ", ".join(filter(None, (record.device.timed_on, record.device.timed_with))) if metric.noise else ""
             key = (*_alike(record), where, subject)
             found.setdefault(key, []).append((name, record.created, value))
             names[key] = (_about(record, where), subject)

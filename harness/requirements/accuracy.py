@@ -14,6 +14,7 @@ from harness.errors import UntrustedError
 from harness.requirements.doubts import no_answer, of_answers
 from harness.requirements.reading import Bounds, Question, Reading, absent
 from harness.sources import deciding
+from reports.format import several
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _under_attack(question: Question) -> tuple[Side, Side, str] | Reading:
     except UntrustedError as error:
         return absent(str(error))
     left = int((twin.open | right.open).sum())
-    note = f"{left} images were not shown to {source}: other sets had broken them before. --exhaustive shows all." if left else ""
+    note = f"{several(left, 'image')} not shown to {source}: broken by other sets before. --exhaustive shows all." if left else ""
     return twin, right, note
 
 

@@ -9,6 +9,7 @@ from harness.requirements.accuracy import primary_radius
 from harness.requirements.doubts import no_answer
 from harness.requirements.reading import Question, Reading, absent
 from harness.sources import SOURCES, complete, deciding
+from reports.format import several
 
 
 def images(question: Question) -> Reading:
@@ -57,7 +58,7 @@ def gates(question: Question) -> Reading:
         return absent("No gate was tested in this run.")
     failed = dict.fromkeys(gate.name for gate in concerned if gate.passed is False)
     open_ = sum(gate.passed is None for gate in concerned)
-    return Reading(tuple(failed), reason=f"{open_} gates were not tested or left open." if open_ else "")
+    return Reading(tuple(failed), reason=f"{several(open_, 'gate')} not tested or left open." if open_ else "")
 
 
 def quantized(engine: EngineRecord) -> bool:

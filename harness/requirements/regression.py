@@ -24,6 +24,7 @@ from reports.run import Run
 CONFIDENCE = 0.95
 CHANGE = quantity("share", 'a share such as "5%"', {"%": 0.01}, least=FINEST)
 NAMES = frozenset[str]()  # gates that may fail: none
+EXACT = 12  # decimals of a ratio: 110 / 100 - 1 is 10 %, and not a little more
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Change:
         unit: of the limit: a share of what it was before, or points lost.
         read: how much worse it became.
         timed: it depends on the device; else on the images.
+        threaded: and on how many threads the engine had.
         batches: it has a row for each batch size.
     """
 
@@ -50,6 +52,7 @@ class Change:
     unit: Unit
     read: Callable[[Both], Reading]
     timed: bool
+    threaded: bool = False
     batches: bool = False
 
 
@@ -114,6 +117,8 @@ def _check_alike(base: str, before: Run, name: str, after: Run, change: Change, 
     if change.timed:
         sides = one.device, other.device
         pairs = {} if unlike else {"device": tuple(side.name for side in sides), "hardware": tuple(side.timed_on for side in sides)}
+        if change.threaded and not unlike and all(side.timed_with for side in sides):
+            pairs["setting"] = tuple(side.timed_with for side in sides)
         hint = " --unlike compares them all the same."
     else:
         pairs = {"data": (one.data.sha256[:12], other.data.sha256[:12]), "number of attacked images": (str(one.data.n), str(other.data.n))}
@@ -205,7 +210,11 @@ def _ratio(figure: Callable[[EngineRecord], float | None], *, timed: bool) -> Ca
             if reason:
                 return absent(reason)
         one, other = figure(both.before.its), figure(both.after.its)
-        return absent("It was not measured in both runs.") if not one or other is None else Reading(other / one - 1, reason="Two readings.")
+        return (
+            absent("It was not measured in both runs.")
+            if not one or other is None
+            else Reading(round(other / one - 1, EXACT), reason="Two readings.")
+        )
 
     return read
 
@@ -266,9 +275,9 @@ def _lost(both: Both, right: Callable[[Question], Right], what: str) -> Reading:
 
 
 CHANGES: dict[str, Change] = {
-    "latency": Change("median latency", CHANGE, _latency, timed=True, batches=True),
-    "load": Change("load time", CHANGE, _ratio(lambda engine: engine.load_ms, timed=True), timed=True),
-    "memory": Change("peak memory", CHANGE, _ratio(lambda engine: engine.memory.peak_bytes, timed=True), timed=True),
+    "latency": Change("median latency", CHANGE, _latency, timed=True, threaded=True, batches=True),
+    "load": Change("load time", CHANGE, _ratio(lambda engine: engine.load_ms, timed=True), timed=True, threaded=True),
+    "memory": Change("peak memory", CHANGE, _ratio(lambda engine: engine.memory.peak_bytes, timed=True), timed=True, threaded=True),
     "artefact": Change("artefact", CHANGE, _ratio(lambda engine: engine.memory.artefact_bytes, timed=False), timed=True),
     "clean": Change("clean accuracy", POINTS, _clean, timed=False),
     "robust": Change("robust accuracy", POINTS, _robust, timed=False),

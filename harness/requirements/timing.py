@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ def latency(question: Question) -> Reading:
     calls = calls_of(question)
     if isinstance(calls, Reading):
         return calls
-    rank = float(question.options["percentile"].removeprefix("p")) / 100
+    rank = float(Fraction(question.options["percentile"].removeprefix("p")) / 100)  # 99.9 / 100 in floats is more than 0.999
     by_round = [_quantile(one, rank) for one in calls.rounds()]
 
     def bounds(confidence: float) -> Bounds:

@@ -102,6 +102,15 @@ def test_times_of_other_hardware_are_never_joined_and_answers_are(tmp_path):
     assert any("Another CPU" in series.about for series in series_of(records, METRICS["latency"]))
 
 
+def test_times_with_other_threads_are_never_joined(tmp_path):
+    changed(tmp_path / "a", created="2026-01-01T00:00:00Z")
+    changed(tmp_path / "b", created="2026-02-01T00:00:00Z", _=lambda record: record["device"]["observed"].update(threads=1))
+    records, _ = read_records(tmp_path)
+    for name, runs in (("latency", 1), ("memory", 1), ("robust", 2)):
+        assert all(len(series.runs) == runs for series in series_of(records, METRICS[name])), name
+    assert {"(1 thread)" in series.about for series in series_of(records, METRICS["latency"])} == {True, False}
+
+
 def test_other_weights_of_one_name_are_joined(tmp_path):
     changed(tmp_path / "a", created="2026-01-01T00:00:00Z")
     changed(tmp_path / "b", created="2026-02-01T00:00:00Z", _=lambda record: record["model"].update(sha256="1" * 64))

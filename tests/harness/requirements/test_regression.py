@@ -268,6 +268,32 @@ def test_one_gpu_whose_clock_is_another_at_the_moment_is_the_same_hardware(befor
     assert "different hardware" not in capsys.readouterr().out
 
 
+def test_times_with_other_threads_are_no_regression(before, tmp_path, capsys):
+    """A run with `--threads 1` is slower than one with two, and no release is."""
+    slower = later(before, tmp_path, lambda folder: timed(folder, 1.8))
+    changed(device={"observed": {**RunRecord.load(before).device.observed, "threads": 1}})(slower)
+    assert command(before, slower, "--fail-on", "latency:5%") == 3
+    assert "their setting is 2 threads (before) and 1 thread (after). --unlike" in capsys.readouterr().err
+    assert command(before, slower, "--fail-on", "latency:5%", "--unlike") == 1
+    assert "other numbers of threads (before: 2 threads; after: 1 thread): times and memory are of" in capsys.readouterr().out
+    assert command(before, slower, "--fail-on", "artefact:5%,robust:2pt") == 0
+
+
+def test_a_figure_that_grew_by_just_its_limit_passes(before, tmp_path):
+    """110 / 100 - 1 is more than 0.1 in floats."""
+
+    def sized(folder: Path, size: int) -> Path:
+        record = RunRecord.load(folder)
+        engines = [e.model_copy(update={"memory": e.memory.model_copy(update={"peak_bytes": size})}) for e in record.engines]
+        record.model_copy(update={"engines": engines}).save(folder)
+        return folder
+
+    one, other, more = (sized(later(before, tmp_path / str(size), lambda _: None), size) for size in (100_000, 110_000, 110_001))
+    assert 110_000 / 100_000 - 1 > 0.1
+    assert {row.outcome for row in rows(one, other, "memory:10%")} == {Outcome.PASS}
+    assert {row.outcome for row in rows(one, more, "memory:10%")} == {Outcome.FAIL}
+
+
 def test_another_model_is_what_a_release_is(before, tmp_path):
     after = later(before, tmp_path, changed(model={"sha256": "0" * 64}))
     assert command(before, after, "--fail-on", "latency:5%,clean:1pt,robust:2pt") == 0
