@@ -56,7 +56,7 @@ def explain(
         case _ if not enough_to_lose:
             return (
                 f"Under attack the twin itself is right on only {found.twin.correct} of {found.n} images, not clearly more than "
-                f"the margin of {margin} points: it has too little robustness for a loss to show. "
+                f"the margin of {in_points(found.margin)}: it has too little robustness for a loss to show. "
                 "Choose a smaller eps, a more robust model, or more images."
             )
         case _ if found.upper < found.margin:
@@ -84,6 +84,11 @@ def _but(verdict: Verdict, found: Paired, missing: Sequence[Source]) -> str:
 
 def _would_decide(needed: int | None) -> str:
     return "" if needed is None else f" About {needed:,} images would decide."
+
+
+def in_points(margin: float) -> str:
+    """A margin with its unit: `2 points`."""
+    return f"{margin * 100:g} point{'' if f'{margin * 100:g}' == '1' else 's'}"
 
 
 def _points(value: float, margin: float) -> str:

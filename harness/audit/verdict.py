@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from harness.audit.gates import guards
 from harness.audit.metrics import Right
 from harness.audit.paired import Paired, pair
-from harness.audit.reasons import explain
+from harness.audit.reasons import explain, in_points
 from harness.audit.statistics import ALPHA, bootstrap_ratio, holm, mcnemar_p, share
 from harness.records import Claim, Gate, Verdict
 from harness.sources import Source
@@ -203,4 +203,4 @@ def _engine_failed(comparison: Comparison, margin: float) -> Claim:
 
 def _statement(comparison: Comparison, margin: float) -> str:
     engine = f"{comparison.engine} (simulated)" if comparison.simulated else comparison.engine
-    return f"{engine} keeps the twin's robust accuracy at eps {comparison.eps_exact} to within {margin * 100:g} points"
+    return f"{engine} keeps the twin's robust accuracy at eps {comparison.eps_exact} to within {in_points(margin)}"

@@ -9,6 +9,7 @@ from harness.sources import SOURCES, of_run
 from reports.elements import Item, Listing, Section
 from reports.run import GATE_SOURCE, Run
 
+WHOLE = "autoattack"  # the standard version, which holds the targeted Auto-PGD
 NOT_APPLICABLE = {
     "S2": "it has no quantizers that could be left out: there is nothing to attack that S1 did not.",
     "S3": "no engine of this run has quantizers whose graph can be read back.",
@@ -35,7 +36,7 @@ def not_run(record: RunRecord) -> Iterator[tuple[str, str]]:
                 yield f"Attacks on {source.title} ({source.id})", why or f"{source.absent}."
         if not any("apgd-scaled" in attack.name for attack in attacks):
             yield "S3 again with the logits divided by a temperature", "saturated logits may hide gradients from the attacks."
-        if not any("apgd-t" in attack.name for attack in attacks):
+        if not any("apgd-t" in attack.name or WHOLE in attack.name for attack in attacks):
             yield "Targeted Auto-PGD (APGD-T)", "it is often a little stronger: the true worst case may be lower, of twin and engine alike."
     else:
         yield "Attacks of any kind", "the figures say nothing about robustness."

@@ -50,8 +50,9 @@ def _conditions(record: RunRecord) -> Table:
             for engine, batch, latency in _measured(record)
         ],
         numbers=range(1, 2),
-        note="Shares are of all CPU time while the batch size was timed. Temperature: the hottest sensor at the beginning, and the largest "
-        "rise of any. Clock: medians of the first and of the last quarter of the time. A dash, or no column: no sensor tells.",
+        note="Shares are of the time of the CPUs that the job may use, while the batch size was timed. Temperature: the hottest sensor at "
+        "the beginning, and the largest rise of any. Clock: medians of the first and of the last quarter of the time. A dash, or no "
+        "column: no sensor tells.",
     )
 
 

@@ -25,6 +25,12 @@ def test_what_no_tier_runs_is_listed_in_every_tier(tmp_path, tier):
     assert [source for source in ("S2", "S3", "S4", "S5", "S6") if any(f"({source}" in what for what in listed)] == ["S2", "S4", "S5", "S6"]
 
 
+def test_targeted_auto_pgd_is_not_missed_where_autoattack_holds_it(tmp_path):
+    record = make_run(tmp_path / "run")
+    whole = record.model_copy(update={"attacks": [attack.model_copy(update={"name": "autoattack"}) for attack in record.attacks]})
+    assert not any("APGD-T" in what for what, _ in scope.not_run(whole))
+
+
 def test_engines_that_were_built_again_and_attacks_with_other_seeds_are_no_limit(tmp_path):
     record = make_run(tmp_path / "run")
     again = record.model_copy(update={"engines": [engine.model_copy(update={"build": 1}) for engine in record.engines]})

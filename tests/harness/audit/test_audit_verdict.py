@@ -308,6 +308,7 @@ def test_the_statement_names_engine_radius_and_margin() -> None:
     assert (
         judge(compare(100, 1, 1, 154), margin=0.02).statement == "ort-int8 keeps the twin's robust accuracy at eps 8/255 to within 2 points"
     )
+    assert judge(compare(100, 1, 1, 154), margin=0.01).statement.endswith(" to within 1 point")
 
 
 @pytest.mark.parametrize("margin", [0, 1, 5])
