@@ -10,7 +10,7 @@ from markupsafe import Markup
 from harness.sweep.record import CellRow, EngineRow, SweepRecord
 from reports import fronts
 from reports.elements import Cell, Section, Table, table
-from reports.format import NONE, clean, counted, estimate, milliseconds, percent, size
+from reports.format import NONE, clean, counted, estimate, milliseconds, percent, several, size
 from reports.html import page
 from reports.markdown import document
 from reports.sections.telemetry import INVALID
@@ -69,7 +69,7 @@ SIZE = (
 def answer(record: SweepRecord) -> Iterator[str]:
     """The sweep in a few sentences."""
     finished = [cell for cell in record.cells if cell.status == "finished"]
-    yield f"{len(finished)} of {len(record.cells)} networks are finished."
+    yield f"{len(finished)} of {several(len(record.cells), 'network')} finished."
     if left := [
         f"{cell.label}, {engine.flavour} ({engine.verdict or 'no verdict'})"
         for cell in finished
@@ -111,7 +111,8 @@ def invalid(record: SweepRecord) -> Iterator[str]:
             if engine.latency_invalid:
                 found.setdefault(engine.latency_invalid, []).append(f"{cell.label} with {engine.flavour}")
     for reason, engines in found.items():
-        yield f"{INVALID}: latencies of {len(engines)} engines do not count ({'; '.join(engines)}): {reason}. Measure again: --remeasure."
+        whose = f"{several(len(engines), 'engine')} do not count ({'; '.join(engines)})"
+        yield f"{INVALID}: latencies of {whose}: {reason}. Measure again: --remeasure."
 
 
 def kind(cell: CellRow) -> str:
@@ -120,9 +121,9 @@ def kind(cell: CellRow) -> str:
 
 
 def latency_ratio(engine: EngineRow) -> float | None:
-    """The parent's median latency over this engine's, at the smallest batch."""
+    """The parent's median latency over this engine's, at the smallest batch of this one; None where the parent's does not count there."""
     ratios = engine.against_parent.latency if engine.against_parent else {}
-    return ratios[min(ratios, key=int)] if ratios else None
+    return ratios.get(min(engine.latency_ms, key=int)) if engine.latency_ms else None
 
 
 def times(ratio: float | None) -> str:
@@ -184,7 +185,7 @@ def _unfinished(record: SweepRecord) -> list[Table]:
 
 def _sizes(record: SweepRecord) -> Table:
     ways = list(GAMMAS)
-    names = ("Parameters", "Non-zero", "Bits of the non-zero", "File", "MACs", "Non-zero MACs")
+    names = ("Parameters", "Non-zero", "Bits", "File", "MACs", "Non-zero MACs")
     return table(
         "Counted on the network",
         ("Network", *names),
@@ -193,8 +194,8 @@ def _sizes(record: SweepRecord) -> Table:
             for cell in record.cells
         ],
         numbers=range(1, 7),
-        note="Bits: each tensor's non-zeros times the bits that tell its levels apart; where the zeros stand is not counted. "
-        "MACs: multiply-accumulates for one image.",
+        note="Bits: of each tensor all entries at the bits that tell its levels apart, or, where that is less, those that are not zero and "
+        "a mask of one bit per entry. MACs: multiply-accumulates for one image.",
     )  # fmt: skip
 
 

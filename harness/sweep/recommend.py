@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from harness.audit.metrics import Right
 from harness.audit.paired import pair
+from harness.audit.reasons import in_points
 from harness.sweep.record import Axis, Front, Point
 from reports.format import points
 
 RULE = (
-    "Of the candidates whose robust accuracy is less than {delta:g} points below that of the most robust one (paired on the same images, "
+    "Of the candidates whose robust accuracy is less than {delta} below that of the most robust one (paired on the same images, "
     "Tango's one-sided 95 % upper bound of the gap; the most robust one itself counts), the one of the lowest cost; of equals, the "
     "more robust."
 )
@@ -62,12 +63,12 @@ def recommend(candidates: Sequence[Candidate], axis: Axis, what: str, unit: str,
     cheaper = any(c.cost < best.cost for c in candidates)
     reason = (
         f"{chosen.name} is the most robust of {len(candidates)} candidates, and "
-        + (f"no cheaper one is shown to be within {100 * delta:g} points." if cheaper else "none is cheaper.")
+        + (f"no cheaper one is shown to be within {in_points(delta)}." if cheaper else "none is cheaper.")
         if chosen is best
         else f"{chosen.name} needs {best.cost / chosen.cost:.3g} times less than {best.name}, the most robust, and gives up "
         f"{gap} points, at most {upper} with 95 % confidence (n = {found.n:,})."
     )
-    rule = RULE.format(delta=100 * delta)
+    rule = RULE.format(delta=in_points(delta))
     return Front(axis=axis, eps=eps, unit=unit, what=what, delta=delta, points=places, recommended=chosen.name, rule=rule, reason=reason)
 
 

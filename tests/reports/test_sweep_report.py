@@ -8,7 +8,7 @@ from harness.errors import UntrustedError, UsageError
 from harness.records import Share, Verdict
 from harness.sweep.record import SWEEP, AgainstParent, CellRow, DeviceRow, EngineRow, Front, Point, Size, SweepRecord
 from reports.markdown import document
-from reports.sweep import gains, render_sweep, sections
+from reports.sweep import gains, latency_ratio, render_sweep, sections
 from reports.sweep_terminal import print_sweep
 
 HALF = Share(correct=50, n=100, accuracy=0.5, ci95=(0.4038, 0.5962))
@@ -56,6 +56,19 @@ def test_what_was_bought_is_said_in_words_at_the_smallest_batch(ratio: float, pa
     assert next(gains(record(child(ratio, pattern=pattern)))) == words
 
 
+def test_a_gain_is_of_the_batch_whose_latency_stands_beside_it() -> None:
+    """The parent's batch 1 did not count: batch 8 was 9 times as fast, and stood beside the latency of batch 1."""
+    half = engine(1.5).model_copy(update={"against_parent": AgainstParent(latency={"8": 9.0})})
+    whole = record(child(1.0, engines=[half]))
+    assert latency_ratio(half) is None and not list(gains(whole))
+    assert latency_ratio(engine(1.5)) == 1.5
+
+
+def test_the_bits_of_a_network_hold_its_mask() -> None:
+    (table,) = next(section for section in sections(record(child(1.0))) if section.key == "size").tables
+    assert "a mask of one bit per entry" in table.note and "not counted" not in table.note
+
+
 def test_a_device_without_a_clock_says_nothing_of_latency() -> None:
     silent = engine(None).model_copy(update={"latency_ms": {}, "against_parent": AgainstParent()})
     assert not list(gains(record(child(1.0, engines=[silent]), device=DeviceRow(name="pi", synthetic=False, emulated=True))))
@@ -65,7 +78,7 @@ def test_latencies_that_do_not_count_say_why() -> None:
     late = engine(None).model_copy(update={"latency_ms": {}, "latency_invalid": "another program took 40 % of the CPU. Stop it."})
     whole = record(child(1.0, engines=[late]))
     text = document("", "", sections(whole))
-    assert "INVALID: latencies of 1 engines do not count (net-hydra-0.9-s0 with ort-int8): another program took 40 % of the CPU" in text
+    assert "INVALID: latencies of 1 engine do not count (net-hydra-0.9-s0 with ort-int8): another program took 40 % of the CPU" in text
     assert "| **INVALID** |" in text and not list(gains(whole))
 
 
