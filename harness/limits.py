@@ -45,3 +45,12 @@ class Limits(BaseModel):
 
 
 LIMITS = Limits()
+
+
+def apart(value: float, limit: float, decimals: int, kind: str = "f") -> str:
+    """A figure beside its limit: to so many decimals, or to as many, up to three more, as tell the two apart. `kind`: `f`, or `%`."""
+    for digits in range(decimals, decimals + 4):
+        text = f"{value:.{digits}{kind}}"
+        if value == limit or text != f"{limit:.{digits}{kind}}":
+            break
+    return text

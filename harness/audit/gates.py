@@ -16,7 +16,7 @@ from harness.audit.metrics import Labels, Right
 from harness.audit.paired import pair
 from harness.audit.statistics import ALPHA, no_information_rate, share, wilson
 from harness.data.split import contents
-from harness.limits import LIMITS
+from harness.limits import LIMITS, apart
 from harness.records import Gate, Mismatch, Parity, PrecisionEvidence, Share
 
 Logits = NDArray[np.floating]
@@ -478,7 +478,7 @@ def repeated_inputs(engine: str, repeated_to_fresh: float | None) -> Gate:
     """Latency of one input again and again over that of inputs in turn (MLPerf TEST04)."""
     if repeated_to_fresh is None:
         return not_tested("repeated inputs", NOT_TIMED, engine)
-    observed = f"a repeated input takes {repeated_to_fresh:.2f} of the time of fresh ones"
+    observed = f"a repeated input takes {apart(repeated_to_fresh, LIMITS.repeated_speed, 2)} of the time of fresh ones"
     return _gate("repeated inputs", repeated_to_fresh >= LIMITS.repeated_speed, observed, engine)
 
 
@@ -570,8 +570,8 @@ def calibration_images(covered: float, distances: Mapping[str, float], n: int) -
     """
     worst = max(distances, key=lambda name: distances[name])
     observed = (
-        f"the classes that the twin names on {n} calibration images are those of {covered:.0%} of the test images; the largest distance is "
-        f"{distances[worst]:.2f} ({worst})"
+        f"the classes that the twin names on {n} calibration images are those of {apart(covered, LIMITS.calibration_cover, 0, '%')} of the "
+        f"test images; the largest distance is {apart(distances[worst], LIMITS.calibration_distance, 2)} ({worst})"
     )
     if n < FEWEST_CALIBRATION:
         return _gate("calibration images", None, f"undecided: {n} images are too few; {observed}")
@@ -580,8 +580,9 @@ def calibration_images(covered: float, distances: Mapping[str, float], n: int) -
 
 def own_clock(engine: str, share: float) -> Gate:
     """What an engine's own clock says of the time of a call, as a share of what passed here."""
+    limit = LIMITS.own_clock if share < 1 else 1 / LIMITS.own_clock
     sound = LIMITS.own_clock <= share <= 1 / LIMITS.own_clock
-    return _gate("own clock", sound, f"it reports {share:.2f} of the time that a call takes here", engine)
+    return _gate("own clock", sound, f"it reports {apart(share, limit, 2)} of the time that a call takes here", engine)
 
 
 def steady_latency(engine: str, rounds_ns: Mapping[int, Sequence[float]]) -> Gate:
@@ -594,8 +595,9 @@ def steady_latency(engine: str, rounds_ns: Mapping[int, Sequence[float]]) -> Gat
         part = len(fastest) // THIRD
         slower[batch] = float(np.median(fastest[-part:]) / np.median(fastest[:part]))
     worst = max(slower, key=lambda batch: slower[batch])
-    passed = slower[worst] <= 1 + LIMITS.latency_drift
-    return _gate("steady latency", passed, f"batch {worst}: the last rounds take {slower[worst]:.2f} of the time of the first", engine)
+    limit = 1 + LIMITS.latency_drift
+    took = apart(slower[worst], limit, 2)
+    return _gate("steady latency", slower[worst] <= limit, f"batch {worst}: the last rounds take {took} of the time of the first", engine)
 
 
 def rising_loss(attack: str, steps: int, margins: Margins) -> Gate:

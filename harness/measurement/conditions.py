@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from devices.host.profile import Clocks, DeviceProfile, Limits
 from devices.worker.telemetry.series import Telemetry
+from harness.limits import apart
 from harness.measurement.energy import difference
 from harness.records import Conditions
 
@@ -66,17 +67,22 @@ def faults(seen: Conditions, limits: Limits, clocks: Clocks) -> Iterator[str]:
     for name in seen.throttled or ():
         yield f"the hardware throttled itself ({name}): cool it, or give it a stronger power supply, and measure again"
     if seen.others_share is not None and seen.others_share > limits.others_share:
-        yield f"other programs took {seen.others_share:.0%} of the CPU time (limit {limits.others_share:.0%}): stop them"
+        yield (
+            f"other programs took {apart(seen.others_share, limits.others_share, 0, '%')} of the CPU time (limit "
+            f"{limits.others_share:.0%}): stop them"
+        )
     if seen.steal_share is not None and seen.steal_share > limits.steal_share:
         yield (
-            f"the hypervisor took {seen.steal_share:.1%} of the CPU time (limit {limits.steal_share:.0%}): "
+            f"the hypervisor took {apart(seen.steal_share, limits.steal_share, 1, '%')} of the CPU time (limit {limits.steal_share:.0%}): "
             "measure on bare metal or on a dedicated virtual machine"
         )
     start, rise = seen.start_temperature_c, seen.temperature_rise_c
     if start is not None and limits.start_temperature_c is not None and start > limits.start_temperature_c:
-        yield f"it began at {start:.1f} °C (limit {limits.start_temperature_c:g}): let it cool for longer (limits.cooldown_s)"
+        hot = apart(start, limits.start_temperature_c, 1)
+        yield f"it began at {hot} °C (limit {limits.start_temperature_c:g}): let it cool for longer (limits.cooldown_s)"
     if rise is not None and limits.rise_c is not None and rise > limits.rise_c:
-        yield f"it grew {rise:.1f} °C hotter meanwhile (limit {limits.rise_c:g}): improve the cooling, or measure for a shorter time"
+        grown = apart(rise, limits.rise_c, 1)
+        yield f"it grew {grown} °C hotter meanwhile (limit {limits.rise_c:g}): improve the cooling, or measure for a shorter time"
     drop = seen.clock_drop or 0.0
     if drop > limits.frequency_drop or (clocks.locked and abs(drop) > LOCKED_DROP):
         first, last = (seen.clock_first_hz or 0.0) / 1e6, (seen.clock_last_hz or 0.0) / 1e6

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.host.rounds import Timing
-from harness.limits import LIMITS
+from harness.limits import LIMITS, apart
 from harness.measurement.facts import Checks, Facts
 from harness.records import Latency, Spread
 
@@ -120,7 +120,8 @@ def _of_timing(timing: Timing) -> list[str]:
     if not timing.stable:
         found.append("the warm-up reached its cap before three windows agreed within 10 %. Allow a longer warm-up, or fix the clocks.")
     if spread > LIMITS.latency_variation:
-        found.append(f"latency varies by {spread:.1%} (limit {LIMITS.latency_variation:.1%}). Stop other programs, or measure for longer.")
+        by = apart(spread, LIMITS.latency_variation, 1, "%")
+        found.append(f"latency varies by {by} (limit {LIMITS.latency_variation:.1%}). Stop other programs, or measure for longer.")
     if slow > OUTLIER_SHARE * n:
         found.append(f"{slow} of {n} calls are slow outliers. Something else ran at times: stop it and measure again.")
     return found
@@ -130,12 +131,14 @@ def _of_machine(seen: dict[str, Any], meanwhile: float | None) -> list[str]:
     found = []
     for others, when in ((seen.get("others_share_before"), "right before"), (meanwhile, "during")):
         if others is not None and others > LIMITS.other_programs:
+            took = apart(others, LIMITS.other_programs, 0, "%")
             found.append(
-                f"Other programs took {others:.0%} of the CPU time {when} the measurement (limit {LIMITS.other_programs:.0%}). Stop them."
+                f"Other programs took {took} of the CPU time {when} the measurement (limit {LIMITS.other_programs:.0%}). Stop them."
             )
     steal, governor = seen.get("steal_share"), seen.get("governor")
     if steal is not None and steal > LIMITS.steal:
-        found.append(f"The hypervisor took {steal:.1%} of the CPU time meanwhile. Measure on bare metal or on a dedicated virtual machine.")
+        took = apart(steal, LIMITS.steal, 1, "%")
+        found.append(f"The hypervisor took {took} of the CPU time meanwhile. Measure on bare metal or on a dedicated virtual machine.")
     if governor not in (None, "performance"):
         found.append(f"The frequency governor is '{governor}', so the clock follows the load. Run: cpupower frequency-set -g performance.")
     return found
@@ -145,7 +148,8 @@ def _of_checks(checks: Checks) -> list[str]:
     found = []
     ratio, error = checks.repeated_to_fresh_latency, checks.timed_max_logit_error
     if ratio is not None and ratio < LIMITS.repeated_speed:
-        found.append(f"A repeated input takes {ratio:.2f}x the time of a fresh one: answers are cached. Turn the cache off.")
+        took = apart(ratio, LIMITS.repeated_speed, 2)
+        found.append(f"A repeated input takes {took}x the time of a fresh one: answers are cached. Turn the cache off.")
     if checks.timed_outputs_equal_accuracy_outputs is False:
         found.append(
             f"Timed calls give other logits than the untimed pass (by up to {error:.3g}). Deploy with the batch size that was audited."

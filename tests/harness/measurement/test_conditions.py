@@ -12,6 +12,7 @@ from devices.host.profile import Clocks, Limits, load_profile
 from devices.host.rounds import Timing
 from devices.host.session import EngineId
 from devices.worker.telemetry.series import Series, Telemetry
+from harness.audit import gates
 from harness.measurement.conditions import conditions, faults, judge, unchecked
 from harness.measurement.facts import Drive, Facts
 from harness.stages import engine_record
@@ -230,3 +231,16 @@ def test_a_users_own_engine_that_is_timed_beside_is_no_other_program_and_hides_n
     assert ["other programs" in reason for reason in wrong] == [True] * (others > 0)
     alone, _ = while_timed(load_profile("host"), m, [m], 8)
     assert alone is not None and alone.others_share == pytest.approx((0.5 * 1 + others) / 1.5, abs=0.01), "the whole time, as ever"
+
+
+def test_a_figure_that_misses_its_limit_by_little_is_not_told_as_equal_to_it() -> None:
+    limits = Limits(start_temperature_c=50.0, rise_c=5.0)
+    seen = conditions(told(**load(others=0.2512, steal=0.0503)), WINDOW)
+    hot = seen.model_copy(update={"start_temperature_c": 50.02, "temperature_rise_c": 5.04})
+    said = list(faults(hot, limits, Clocks()))
+    for words in ("took 25.1% of the CPU time (limit 25%)", "took 5.03% of", "began at 50.02 °C (limit 50)", "grew 5.04 °C hotter"):
+        assert any(words in one for one in said), (words, said)
+    assert "reports 0.699 of" in gates.own_clock("e", 0.699).observed
+    assert "take 1.251 of" in gates.steady_latency("e", {1: [1.0, 1.0, 1.251]}).observed
+    assert "takes 0.8996 of" in gates.repeated_inputs("e", 0.8996).observed
+    assert "takes 0.95 of" in gates.repeated_inputs("e", 0.95).observed
