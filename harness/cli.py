@@ -289,7 +289,7 @@ def attack(
         if record.norm == "Linf":
             print(f"{record.name} at {record.eps_exact}: {right}")
         else:
-            nearest = "" if record.l2_median is None else f"; of the others the median L2 distance is {record.l2_median:.3g}"
+            nearest = "" if record.l2_median is None else f"; of those that it fooled the median L2 distance is {record.l2_median:.3g}"
             print(f"{record.name}: {right}{nearest}")
         print(out)
     if (remark := undone_remark([(record.name, record.undone_by_rounding, record.n_attacked)])) is not None:

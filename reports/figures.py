@@ -9,7 +9,7 @@ import numpy as np
 
 from reports import plots, timelines
 from reports.cascade import cascade
-from reports.format import allowed, clean, percent, significant
+from reports.format import allowed, clean, percent, points, significant
 from reports.naming import brief
 from reports.outcomes import distance_curves, wilson, worst_cases
 from reports.pareto import planes
@@ -61,21 +61,22 @@ def _short(text: str) -> str:
 
 
 def _gaps(run: Run) -> Iterator[Figure]:
-    rows = [
-        plots.Gap(_short(f"{claim.engine}, {claim.eps_exact}"), 100 * claim.gap, 100 * claim.lower, 100 * claim.upper, 100 * claim.margin)
-        for claim in run.record.claims
-        if claim.gap is not None and claim.lower is not None and claim.upper is not None
+    drawn = [
+        (c, plots.Gap(_short(f"{c.engine}, {c.eps_exact}"), 100 * c.gap, 100 * c.lower, 100 * c.upper, 100 * c.margin))
+        for c in run.record.claims
+        if c.gap is not None and c.lower is not None and c.upper is not None
     ]
-    if rows:
+    if drawn:
         text = "; ".join(
-            f"{row.name}: {row.gap:.1f}, {row.lower:.1f} to {row.upper:.1f}, margin {allowed(row.margin / 100)}" for row in rows
+            f"{row.name}: {points(c.gap, c.margin)}, {points(c.lower, c.margin)} to {points(c.upper, c.margin)}, margin {allowed(c.margin)}"
+            for c, row in drawn
         )
         caption = (
             "Robustness lost on the engine. Dot: the gap seen; bar: its one-sided 95 % bounds. "
             "A bar left of the margin would support the claim, one right of it refutes it. "
             f"{_images(claim.n for claim in run.record.claims)}"
         )
-        yield Figure(plots.gaps(rows, f"Gap in percentage points. {text}.", tag(run.record)), caption)
+        yield Figure(plots.gaps([row for _, row in drawn], f"Gap in percentage points. {text}.", tag(run.record)), caption)
 
 
 def _rounds(run: Run) -> Iterator[Figure]:

@@ -22,8 +22,15 @@ def clean(text: object) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in [0, 1] as a percentage: 0.41 -> `41.0 %`."""
-    return NONE if share is None else f"{100 * share:.1f} %".replace("-0.0 ", "0.0 ")
+    """A share in [0, 1] as a percentage: 0.41 -> `41.0 %`. One that is not quite all, or nothing, takes up to two digits more: 0.9997 ->
+    `99.97 %`.
+    """
+    if share is None:
+        return NONE
+    text, *finer = (f"{100 * share:.{digits}f}" for digits in (1, 2, 3))
+    if 0 < share < 1 and float(text) in (0, 100):
+        text = next((one for one in finer if float(one) not in (0, 100)), text)
+    return f"{text} %".replace("-0.0 ", "0.0 ")
 
 
 def interval(bounds: Interval | None) -> str:
@@ -74,6 +81,11 @@ def significant(value: float | None, finer: int = 0) -> str:
     if abs(rounded) >= 100:
         return f"{rounded:,.{max(digits - len(str(int(abs(rounded)))), 0)}f}"
     return f"{rounded:#.{digits}g}" if abs(rounded) >= 1e-3 or rounded == 0 else f"{rounded:.{digits}g}"
+
+
+def factor(value: float) -> str:
+    """How many times: 1.5 -> `1.50`; below a tenth three significant digits: 0.00412 -> `0.00412`."""
+    return f"{value:.2f}" if value >= 0.1 or not value else significant(value)
 
 
 def milliseconds(value: float | None) -> str:

@@ -31,7 +31,7 @@ def named(record: RunRecord) -> RunRecord:
         "engines": [e.model_copy(update={"name": called.get(e.name, e.name)}) for e in record.engines],
         **{
             name: [part.model_copy(update={"engine": called.get(part.engine or "", part.engine)}) for part in getattr(record, name)]
-            for name in ("transfer", "gates", "claims", "requirements")
+            for name in ("transfer", "seeded", "gates", "claims", "requirements")
         },
     }
     parts["ratios"] = [

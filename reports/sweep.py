@@ -10,7 +10,7 @@ from markupsafe import Markup
 from harness.sweep.record import CellRow, EngineRow, SweepRecord
 from reports import fronts
 from reports.elements import Cell, Section, Table, table
-from reports.format import NONE, clean, counted, estimate, milliseconds, percent, several, size
+from reports.format import NONE, clean, counted, estimate, factor, milliseconds, percent, several, size
 from reports.html import page
 from reports.markdown import document
 from reports.sections.telemetry import INVALID
@@ -128,7 +128,7 @@ def latency_ratio(engine: EngineRow) -> float | None:
 
 def times(ratio: float | None) -> str:
     """A ratio: 1.0 -> `1.00x`."""
-    return NONE if ratio is None else f"{ratio:.2f}x"
+    return NONE if ratio is None else f"{factor(ratio)}x"
 
 
 def _subtitle(record: SweepRecord) -> str:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.records import Claim, EngineRecord, Outcome, RunRecord, Verdict
-from reports.format import NONE, WITHHELD, allowed, clean, count, milliseconds, percent, points, significant, size
+from reports.format import NONE, WITHHELD, allowed, clean, count, factor, milliseconds, percent, points, significant, size
 from reports.naming import brief, named
 from reports.sections.requirements import OUTCOMES, bounds, counts, limit, reading, worst
 from reports.sections.roofline import told
@@ -90,7 +90,8 @@ def _ratios(record: RunRecord) -> list[str]:
     """Engine against engine at the smallest batch size, in words."""
     first = min((ratio.batch for ratio in record.ratios), default=None)
     return [
-        f"{clean(r.above)} / {clean(r.below)}, batch {r.batch}: {r.low:.2f} of the time [{r.low_smallest:.2f}, {r.low_largest:.2f}], "
+        f"{clean(r.above)} / {clean(r.below)}, batch {r.batch}: {factor(r.low)} of the time "
+        f"[{factor(r.low_smallest)}, {factor(r.low_largest)}], "
         + (f"{r.rounds} rounds in turn" if r.decided else f"within the spread of {r.rounds} rounds: no difference is shown")
         for r in record.ratios
         if r.batch == first

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.records import EngineRecord, Latency, LoadGen, Ratio, RunRecord, Spread
 from reports.elements import Cell, Section, Table, table
-from reports.format import EMULATED, NONE, WITHHELD, count, estimate, flat, milliseconds, percent, several, significant, size
+from reports.format import EMULATED, NONE, WITHHELD, count, estimate, factor, flat, milliseconds, percent, several, significant, size
 from reports.run import Run
 from reports.sections import roofline
 from reports.sections.telemetry import INVALID
@@ -82,7 +82,7 @@ def _matrix(record: RunRecord) -> list[Table]:
 
 
 def _times(ratio: float | None, told: Ratio) -> Cell:
-    return Cell(NONE) if ratio is None else Cell(f"{ratio:.2f}") if told.decided else Cell(f"≈ {ratio:.2f}", "muted")
+    return Cell(NONE) if ratio is None else Cell(factor(ratio)) if told.decided else Cell(f"≈ {factor(ratio)}", "muted")
 
 
 def _ratios(record: RunRecord) -> Table:
@@ -91,8 +91,8 @@ def _ratios(record: RunRecord) -> Table:
         (
             f"{r.above} / {r.below}",
             str(r.batch),
-            f"{r.low:.2f} [{r.low_smallest:.2f}, {r.low_largest:.2f}]",
-            f"{r.median:.2f} [{r.median_smallest:.2f}, {r.median_largest:.2f}]",
+            f"{factor(r.low)} [{factor(r.low_smallest)}, {factor(r.low_largest)}]",
+            f"{factor(r.median)} [{factor(r.median_smallest)}, {factor(r.median_largest)}]",
             str(r.rounds),
             f"{r.below if r.low > 1 else r.above} is faster" if r.decided else Cell("the rounds disagree: no difference", "warn"),
         )

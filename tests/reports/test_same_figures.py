@@ -11,6 +11,7 @@ from synthetic import make_run, share
 
 from harness.answers import TWIN, Answers
 from reports.cascade import cascade
+from reports.figures import figures
 from reports.outcomes import attacks_of, worst_cases
 from reports.run import Run
 from reports.sections import flipped, numbers
@@ -96,3 +97,12 @@ def test_as_many_flipped_images_are_told_as_are_shown(tmp_path):
     found = flipped.section(Run.open(tmp_path / "run"))
     shown = len(found.tables[0].rows)
     assert 1 < shown < N and f"; {shown} images shown, each once" in found.paragraphs[0]
+
+
+def test_a_picture_says_in_words_what_the_table_of_the_claims_says(tmp_path):
+    """0.04 points are not `-0.0`, nor is a bound just below the margin the margin."""
+    record = make_run(tmp_path / "run", n=N)
+    first, *others = record.claims
+    narrow = first.model_copy(update={"gap": 0.0, "lower": -0.0004, "upper": 0.04996, "margin": 0.05})
+    record.model_copy(update={"claims": [narrow, *others]}).save(tmp_path / "run")
+    assert f"{narrow.engine}, 8/255: 0.0, −0.04 to +4.996, margin 5.0" in figures(Run.open(tmp_path / "run"))["claims"][0].svg

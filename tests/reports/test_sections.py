@@ -80,7 +80,10 @@ def test_the_command_to_repeat_names_no_folder_that_exists(tmp_path, words, repe
 
 
 def test_an_engine_that_did_not_run_says_so_in_every_table_that_names_it(tmp_path):
-    make_run(tmp_path / "run", emulated=True, unrun=True)
+    record = make_run(tmp_path / "run", emulated=True, unrun=True)
+    over = {"engine": "ort-int8", "source": "S1", "target": "twin", "attack": "pgd", "eps_exact": "8/255", "seeds": [0, 1]}
+    seeded = SeededTransfer(**over, transfer_rate=0.5, ci95=(0.4, 0.6))
+    record.model_copy(update={"seeded": [seeded]}).save(tmp_path / "run")
     text = to_markdown(Run.open(tmp_path / "run"))
     rows = [line for line in text.splitlines() if line.startswith("|") and "ort-int8" in re.sub(r"S3(, | · |-)ort-int8", "", line)]
     assert len(rows) > 20
