@@ -23,6 +23,7 @@ class Limits(BaseModel):
     fidelity_clean: float = Field(default=0.99, description="clean images on which STE twin and engine name the same class")
     fidelity_adversarial: float = Field(default=0.97, description="the same of adversarial images")
     own_agreement: float = Field(default=0.9, description="clean images on which a user's own engine names the twin's class")
+    own_adversarial: float = Field(default=0.8, description="the same of images that were attacked on the twin")
     fresh_same: float = Field(default=0.99, description="images to which an engine opened anew answers as before")
     fresh_error: float = Field(default=0.05, description="of the largest logit, between an engine's answers and those opened anew")
     engine_gain: float = Field(default=0.05, description="robust accuracy that an engine may have above the twin's")

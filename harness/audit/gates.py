@@ -22,6 +22,7 @@ from harness.records import Gate, Mismatch, Parity, PrecisionEvidence, Share
 Logits = NDArray[np.floating]
 Margins = NDArray[np.floating]
 Counted = tuple[str, int, int]  # a set in words, images of it that are counted, images attacked
+Agreement = tuple[float, Labels, Labels]  # the least share on which two models must name the same classes, and these
 
 HALF = 0.5
 PROBABILITY_SUMS, PROBABILITY_END = 0.05, 0.02  # that rounding may move a row's sum by, and the end of a sigmoid that has saturated
@@ -40,11 +41,13 @@ class Kind:
     Attributes:
         limit, remedy: in words.
         guards: the robustness verdict is not to be trusted where it fails.
+        refutable: but a claim that fails beside it fails: it doubts that the attacks on the engine are strong, and they were.
     """
 
     limit: str
     remedy: str
     guards: bool = True
+    refutable: bool = False
 
 
 GIVEN_OTHERWISE = (
@@ -70,8 +73,11 @@ GATES: dict[str, Kind] = {
         "Failed: mend the artefact (calibration, precision of the first and last layer). Undecided: classify more images.",
     ),
     "engine parity": Kind(
-        f"the user's own engine names the twin's class on at least {LIMITS.own_agreement:.0%} of the clean images",
-        "The engine computes another network: check its weights, the order of its classes, its input's scale, layout and colours.",
+        f"the user's own engine names the twin's class on at least {LIMITS.own_agreement:.0%} of the clean images, and on "
+        f"{LIMITS.own_adversarial:.0%} of those that were attacked on the twin",
+        "The engine computes another network: check its weights, the order of its classes, its input's scale, layout and colours. Where "
+        "only attacked images part them, the twin's gradients do not lead through the engine, and no attack here is an attack on it.",
+        refutable=True,
     ),
     "file fidelity": Kind(
         f"on {LIMITS.fidelity_clean:.0%} of the clean images the engine answers as its file defines (onnxruntime: logits within "
@@ -211,6 +217,11 @@ GATES: dict[str, Kind] = {
 def guards(gate: Gate) -> bool:
     """Whether the robustness verdict hangs on this gate. One that `GATES` does not know does, to be safe."""
     return gate.name not in GATES or GATES[gate.name].guards
+
+
+def refutable(gate: Gate) -> bool:
+    """Whether a claim that fails does so all the same where this gate fails."""
+    return gate.name in GATES and GATES[gate.name].refutable
 
 
 def not_tested(name: str, reason: str, engine: str | None = None) -> Gate:
@@ -420,19 +431,26 @@ def query_attack(white_box_right: Right, query_right: Right) -> Gate:
 
 def twin_fidelity(engine: str, ste_clean: Labels, engine_clean: Labels, ste_adversarial: Labels, engine_adversarial: Labels) -> Gate:
     """Agreement of the STE twin's predictions with the engine's, clean and on the STE twin's own adversarial images, int (n,), n >= 0."""
+    clean, adversarial = (
+        (LIMITS.fidelity_clean, ste_clean, engine_clean),
+        (LIMITS.fidelity_adversarial, ste_adversarial, engine_adversarial),
+    )
+    passed, seen = _agree(clean, adversarial)
+    return _gate("twin fidelity", passed, f"same label on {seen} images" + _undecided(passed), engine)
+
+
+def _agree(clean: Agreement, adversarial: Agreement) -> tuple[bool | None, str]:
+    """Whether two models name the same classes on clean and on adversarial images, and on how many."""
     results, words = [], []
-    for name, limit, ste, answers in (
-        ("clean", LIMITS.fidelity_clean, ste_clean, engine_clean),
-        ("adversarial", LIMITS.fidelity_adversarial, ste_adversarial, engine_adversarial),
-    ):
-        other, n = int(np.sum(ste != answers)), len(ste)
+    for name, (limit, one, other_) in (("clean", clean), ("adversarial", adversarial)):
+        other, n = int(np.sum(one != other_)), len(one)
         if not n:  # nothing is left that such a set could change
             words.append(f"no {name}")
             continue
         results.append(_at_most(1 - limit, other, n))
         words.append(f"{1 - other / n:.1%} of {n} {name}")
     passed = False if False in results else None if None in results else True
-    return _gate("twin fidelity", passed, f"same label on {' and '.join(words)} images" + _undecided(passed), engine)
+    return passed, " and ".join(words)
 
 
 def saturation(engine: str, exact: Logits, found: Logits) -> Gate:
@@ -497,11 +515,12 @@ def device_state(engine: str, wrong: Sequence[Mismatch], *, read: bool = True, d
     )
 
 
-def engine_parity(engine: str, twin: Labels, own: Labels) -> Gate:
-    """The class that a user's own engine names against the twin's, int (n,) each, on the same clean images."""
-    other, n = int(np.sum(twin != own)), len(twin)
-    passed = _at_most(1 - LIMITS.own_agreement, other, n)
-    return _gate("engine parity", passed, f"same label as the twin on {1 - other / n:.1%} of {n} clean images" + _undecided(passed), engine)
+def engine_parity(engine: str, twin: Labels, own: Labels, twin_adversarial: Labels, own_adversarial: Labels) -> Gate:
+    """The class that a user's own engine names against the twin's, int (n,) each, on the same clean images, and on such as were attacked on
+    the twin, int (m,), m >= 0: two networks may agree on all that is easy.
+    """
+    passed, seen = _agree((LIMITS.own_agreement, twin, own), (LIMITS.own_adversarial, twin_adversarial, own_adversarial))
+    return _gate("engine parity", passed, f"same label as the twin on {seen} images" + _undecided(passed), engine)
 
 
 def file_fidelity(engine: str, file: Logits, found: Logits, other_way: Logits | None = None) -> Gate:

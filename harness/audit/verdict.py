@@ -3,7 +3,7 @@
 The rule, with L and U Tango's one-sided 95 % bounds of the gap, in this order:
 
     ENGINE FAILED            the engine gave no usable output
-    UNTRUSTED                a gate that guards the verdict failed
+    UNTRUSTED                a gate that guards the verdict failed (but where it only doubts the attacks, and FAILS is next)
     FAILS                    L > margin
     HOLDS                    U < margin, still so after Holm over the claims, and the twin had that much to lose;
                              NOT REFUTED BY TRANSFER where the engine itself was not attacked
@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.audit.gates import guards
+from harness.audit.gates import guards, refutable
 from harness.audit.metrics import Right
 from harness.audit.paired import Paired, pair
 from harness.audit.reasons import explain, in_points
@@ -127,6 +127,8 @@ def _judge(
 ) -> Claim:
     """The claim on one engine. `another`: a build of the same flavour has a larger p-value, which is the flavour's."""
     failed = [gate for gate in gates if gate.passed is False and guards(gate) and gate.engine in (None, comparison.engine)]
+    if found.lower > found.margin:
+        failed = [gate for gate in failed if not refutable(gate)]
     enough_to_lose = found.twin.ci95[0] > found.margin
     shown = p_adjusted < ALPHA
     adaptive = not comparison.missing and not comparison.simulated

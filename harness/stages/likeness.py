@@ -23,7 +23,7 @@ from harness.models.engine_file import SCALED_BY_BATCH, scaled_by_batch
 from harness.models.predictions import logits, margins
 from harness.records import Gate
 from harness.settings import Settings
-from harness.sources import deciding
+from harness.sources import decides, deciding
 from harness.stages import course
 from harness.stages.measure import Measured
 from harness.stages.subject import Subject
@@ -40,7 +40,9 @@ def of_engine(evidence: Evidence, m: Measured) -> Iterator[Gate]:
     name, matrix = m.engine.name, evidence.matrix
     twin, found = matrix.logits(TWIN), matrix.logits(name)
     if m.engine.closed:
-        yield gates.engine_parity(name, twin.argmax(1), found.argmax(1))
+        yield gates.engine_parity(
+            name, twin.argmax(1), found.argmax(1), _named_under_attack(evidence, TWIN), _named_under_attack(evidence, name)
+        )
     elif m.engine.simulated:
         yield gates.not_tested("file fidelity", NOT_RUN, name)
     else:
@@ -69,6 +71,19 @@ def _file_fidelity(subject: Subject, m: Measured, found: NDArray[np.float32]) ->
         return gates.file_fidelity(m.engine.name, file, found)
     other_way = file if here else simulated_logits(artefact, images, optimise=False)
     return gates.file_fidelity(m.engine.name, file, found, other_way)
+
+
+def _named_under_attack(evidence: Evidence, model: str) -> NDArray[np.int64]:
+    """What a model names the images that were attacked on the twin, int64 (n,): each of the first set that holds it, since the later ones
+    hold those on which twin and engine part.
+    """
+    matrix = evidence.matrix
+    new, named = np.ones(len(matrix.labels), np.bool_), [np.zeros(0, np.int64)]
+    for column in matrix.columns:
+        if column.record.source == "S1" and decides(column) and column.eps == evidence.subject.eps:
+            named.append(matrix.logits(model, column).argmax(1)[new[column.index]])
+            new[column.index] = False
+    return np.concatenate(named)
 
 
 def _rebuild(evidence: Evidence, m: Measured) -> Iterator[Gate]:

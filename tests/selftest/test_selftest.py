@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -63,6 +64,19 @@ def test_a_fault_whose_gate_is_switched_off_is_missed(gate: str, store: Path, tm
         row = outcome(fault, tmp_path / "run", quick=True, store=store)
     assert not row.ok and name not in row.observed
     assert line(row).startswith("MISSED")
+
+
+def test_another_network_that_is_right_on_as_many_clean_images_is_not_trusted(store: Path, tmp_path: Path) -> None:
+    """Attacked itself too, along the twin's gradients and by queries: neither finds that its own gradients fool it on every image."""
+    fault = replace(ALL["trained_without_adversary"], expected="UNTRUSTED")  # so that nothing of the run is left out
+    with alone():
+        record = run(fault, tmp_path / "run", quick=True, store=store)
+    failed = {gate.name: gate.observed for gate in record.gates if gate.passed is False}
+    assert list(failed) == ["engine parity"] and "of 400 clean and" in failed["engine parity"]
+    (claim,) = record.claims
+    assert (claim.verdict, claim.sources) == (Verdict.UNTRUSTED, ["S1", "S4"])
+    assert claim.twin_robust is not None and claim.engine_robust is not None
+    assert claim.twin_robust.accuracy < claim.engine_robust.accuracy
 
 
 def test_a_gate_that_fails_everything_fails_the_sound_deployments(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

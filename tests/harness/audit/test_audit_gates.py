@@ -150,9 +150,9 @@ SOUND_AND_FAULTY: dict[str, tuple[Callable[[], Gate], Callable[[], Gate], str]] 
         "takes 0.10 of the time of fresh ones",
     ),
     "engine parity": (
-        lambda: gates.engine_parity("e", LABELS, wrong_on(100)),
-        lambda: gates.engine_parity("e", LABELS, wrong_on(200)),
-        "same label as the twin on 80.0% of 1000 clean images",
+        lambda: gates.engine_parity("e", LABELS, wrong_on(100), LABELS, wrong_on(200)),
+        lambda: gates.engine_parity("e", LABELS, wrong_on(100), LABELS, wrong_on(250)),
+        "same label as the twin on 90.0% of 1000 clean and 75.0% of 1000 adversarial images",
     ),
     "file fidelity": (
         lambda: gates.file_fidelity("e", LOGITS, LOGITS + np.float32(1e-4), LOGITS),

@@ -51,6 +51,13 @@ def judge(comparison: Comparison, *gates: Gate, margin: float = 0.05) -> Claim:
     return claims([comparison], gates, margin)[0]
 
 
+def test_a_claim_that_fails_does_so_where_a_gate_doubts_only_that_its_attacks_were_strong() -> None:
+    other_network = gate(False, "ort-int8", "engine parity")
+    assert judge(compare(100, 60, 1, 95), other_network).verdict is Verdict.FAILS
+    assert judge(compare(100, 60, 1, 95), other_network, gate(False)).verdict is Verdict.UNTRUSTED
+    assert judge(compare(100, 1, 1, 154), other_network).verdict is Verdict.UNTRUSTED
+
+
 # counts: both right, twin only, engine only, both wrong
 BRANCHES = {
     "nothing lost": ((100, 1, 1, 154), ADAPTIVE, Verdict.HOLDS),
