@@ -64,7 +64,8 @@ GATES: dict[str, Kind] = {
         "Remove the final softmax from the model: it flattens the gradients that attacks follow.",
     ),
     "clean accuracy": Kind(
-        "on clean images the twin is better than always naming the most frequent class, and not below what its card says of these images",
+        "on clean images the twin is better than always naming the most frequent class, not below what its card says of these images, and "
+        "no other reading of labels or pixels has clearly more of them right",
         "Check that labels and outputs number the classes alike (folders sorted as text, an offset of one), that normalisation is given "
         "once (--normalize), that colours are RGB, and the size the network was trained at.",
     ),
@@ -315,7 +316,7 @@ def clean_accuracy(labels: Labels, predictions: Labels, classes: int, card: Shar
     Args:
         classes: of the network.
         card: what the card says of a test set of the same name.
-        cause: what would explain a low figure, see `harness.audit.causes`.
+        cause: a reading that would explain the figure, see `harness.audit.causes`: it is then of other labels or pixels than were meant.
     """
     chance = no_information_rate(labels, classes)
     found = share(int(np.sum(labels == predictions)), len(labels))
@@ -326,6 +327,8 @@ def clean_accuracy(labels: Labels, predictions: Labels, classes: int, card: Shar
         observed += f"; the card says {card.accuracy:.1%}"
         if found.ci95[1] < card.ci95[0]:
             passed = False
+    if cause:
+        passed = False
     return _gate("clean accuracy", passed, observed + (f"; {cause}" if cause else "") + _undecided(passed))
 
 

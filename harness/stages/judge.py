@@ -289,14 +289,16 @@ def _smallest(matrix: Matrix, columns: Sequence[Column]) -> Logits:
 
 
 def _clean_accuracy(subject: Subject, clean: Logits) -> Gate:
-    """The gate of the twin's clean accuracy; where it fails, with the reading of labels or pixels that would explain the figure."""
+    """The gate of the twin's clean accuracy, with the reading of labels or pixels that would explain the figure. Pixels that are read as
+    more contrast explain none that is better than chance of images that want contrast: these may be what the network is to be tried on.
+    """
     test, classes, predictions = subject.test, subject.twin.classes, clean.argmax(1)
     measured = subject.twin.card.get("measured", {})
     card = Share(**measured["clean"]) if measured.get("data") == test.name else None
     gate = gates.clean_accuracy(test.labels, predictions, classes, card)
-    if gate.passed is not False:
-        return gate
-    cause = causes.explain(test.labels, predictions, readings.of_pixels(subject.twin.module, test.images), classes)
+    stretched = gate.passed is False or readings.full_contrast(test.images)
+    pixels = readings.of_pixels(subject.twin.module, test.images, test.labels, predictions, stretched=stretched)
+    cause = causes.explain(test.labels, predictions, pixels, classes)
     return gates.clean_accuracy(test.labels, predictions, classes, card, cause)
 
 
@@ -330,7 +332,7 @@ def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iter
         )
     yield _conditions(engine, wrong)
     clean = matrix.logits(name)
-    yield gates.not_tested("logits", "it names labels only", name) if facts.labels_only else gates.logits_not_probabilities(clean, name)
+    yield (gates.not_tested("logits", "it names labels only", name) if facts.labels_only else gates.logits_not_probabilities(clean, name))
     yield gates.clean_parity(name, subject.test.labels, matrix.logits(TWIN).argmax(1), clean.argmax(1))
     if m.engine.simulated:
         yield gates.not_tested("precision evidence", NOT_RUN, name)
