@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from harness.audit import scale
 from harness.audit.metrics import Labels, Right
 from harness.audit.paired import pair
 from harness.audit.statistics import ALPHA, no_information_rate, share, wilson
@@ -60,8 +61,9 @@ GATES: dict[str, Kind] = {
         "Look at the layers that the exporter warned about; for INT8, use more calibration images or another --calibration.",
     ),
     "logits": Kind(
-        "the outputs are logits, not probabilities",
-        "Remove the final softmax from the model: it flattens the gradients that attacks follow.",
+        "the outputs are logits, not probabilities, and not one lead of the top class on most images",
+        "Remove the final softmax from the model: it flattens the gradients that attacks follow. An engine that names a class and nothing "
+        'else says so: "output": "labels".',
     ),
     "clean accuracy": Kind(
         "on clean images the twin is better than always naming the most frequent class, not below what its card says of these images, and "
@@ -247,8 +249,9 @@ def artefact_parity(engine: str, parity: Parity, *, given: bool = False) -> Gate
     return gate.model_copy(update={"remedy": GIVEN_OTHERWISE}) if given else gate
 
 
-def logits_not_probabilities(logits: Logits, engine: str | None = None) -> Gate:
-    """Probabilities detected, of float (n, classes). Log-probabilities pass: they are valid logits.
+def logits_not_probabilities(logits: Logits, engine: str | None = None, twin: Logits | None = None) -> Gate:
+    """Probabilities detected, of float (n, classes). Log-probabilities pass: they are valid logits. So are an engine's scores that tell
+    no more than a label, where its twin's do: one margin on most images leads no attack that follows margins.
 
     Of a softmax every row is >= 0 and sums to 1; in another unit (percent, bytes), or rounded, the rows sum nearly to one number, which a
     single class of some row nearly has. Of a sigmoid for each class all lie in [0, 1], most of them at its ends.
@@ -259,7 +262,18 @@ def logits_not_probabilities(logits: Logits, engine: str | None = None) -> Gate:
     ends = high <= 1 and float(np.mean((logits < PROBABILITY_END) | (logits > 1 - PROBABILITY_END))) > HALF
     probabilities = bool(low >= 0 and high > 0 and (whole or alike or (ends and high > 1 - PROBABILITY_END)))
     observed = f"rows sum to {sums.min():.3g} … {sums.max():.3g}, smallest value {low:.3g}" + f", largest {high:.3g}" * probabilities
-    return _gate("logits", not probabilities, observed, engine)
+    alone, flat = (0.0 if scores is None else _of_one_margin(scores) for scores in (twin, None if twin is None else logits))
+    if flat > HALF >= alone:
+        observed += f"; the top class leads by the same on {flat:.0%} of the images (the twin's on {alone:.0%})"
+    return _gate("logits", not (probabilities or flat > HALF >= alone), observed, engine)
+
+
+def _of_one_margin(logits: Logits) -> float:
+    """The share of the images on which the largest logit is as far above the next as on any other: within rounding of float32."""
+    second, first = np.sort(logits, axis=1)[:, -2:].T.astype(np.float64)
+    lead = np.sort(first - second)
+    same = np.searchsorted(lead, lead + scale.rounding(logits), side="right") - np.arange(len(lead))
+    return float(same.max() / len(lead))
 
 
 def clean_parity(engine: str, labels: Labels, twin_clean: Labels, engine_clean: Labels) -> Gate:
@@ -459,12 +473,10 @@ def _agree(clean: Agreement, adversarial: Agreement) -> tuple[bool | None, str]:
 def saturation(engine: str, exact: Logits, found: Logits) -> Gate:
     """The engine's logits, float (n, classes), against those of the same file with exact integers, on the same images."""
     apart = np.abs(found - exact).max(axis=1)
-    allowed = LIMITS.logit_error * max(1.0, float(np.abs(exact).max()))
+    within = scale.allowed(LIMITS.logit_error, exact)
     same = float(np.mean(exact.argmax(1) == found.argmax(1)))
-    observed = (
-        f"other logits on {np.sum(apart > allowed)} of {len(apart)} images, at most {apart.max():.3g} apart; same label on {same:.1%}"
-    )
-    return _gate("saturation", bool((apart <= allowed).all()), observed, engine)
+    observed = f"other logits on {np.sum(apart > within)} of {len(apart)} images, at most {apart.max():.3g} apart; same label on {same:.1%}"
+    return _gate("saturation", bool((apart <= within).all()), observed, engine)
 
 
 def blame_saturation(gates: Sequence[Gate]) -> list[Gate]:
@@ -536,7 +548,7 @@ def file_fidelity(engine: str, file: Logits, found: Logits, other_way: Logits | 
     """
     n = len(file)
     labels = int(np.sum(file.argmax(1) != found.argmax(1)))
-    apart, bound = np.abs(found - file).max(axis=1), LIMITS.logit_error * max(1.0, float(np.abs(file).max()))
+    apart, bound = np.abs(found - file).max(axis=1), scale.allowed(LIMITS.logit_error, file)
     other = int(np.sum(apart > bound))
     observed = f"other logits on {other} of {n} images, at most {apart.max():.3g} apart; another label on {labels}"
     if other_way is None:
@@ -556,10 +568,10 @@ def fresh_answers(engine: str, before: Logits, now: Mapping[int, Logits]) -> Gat
         engine, before: its name, and its answers, float (n, classes).
         now: images in a request -> the answers then, float (n, classes). An image counts where those to any size are other ones.
     """
-    n, largest = len(before), max(1.0, float(np.abs(before).max()))
+    n, within = len(before), scale.allowed(LIMITS.fresh_error, before)
     relabelled = {size: before.argmax(1) != found.argmax(1) for size, found in now.items()}
     apart = {size: np.abs(before - found).max(axis=1) for size, found in now.items()}
-    differs = {size: relabelled[size] | (apart[size] > LIMITS.fresh_error * largest) for size in now}
+    differs = {size: relabelled[size] | (apart[size] > within) for size in now}
     other, labels = (int(np.any(list(found.values()), axis=0).sum()) for found in (differs, relabelled))
     passed = _at_most(1 - LIMITS.fresh_same, other, n)
     most = max(float(one.max()) for one in apart.values())

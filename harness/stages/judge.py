@@ -332,7 +332,11 @@ def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iter
         )
     yield _conditions(engine, wrong)
     clean = matrix.logits(name)
-    yield (gates.not_tested("logits", "it names labels only", name) if facts.labels_only else gates.logits_not_probabilities(clean, name))
+    yield (
+        gates.not_tested("logits", "it names labels only", name)
+        if facts.labels_only
+        else gates.logits_not_probabilities(clean, name, matrix.logits(TWIN))
+    )
     yield gates.clean_parity(name, subject.test.labels, matrix.logits(TWIN).argmax(1), clean.argmax(1))
     if m.engine.simulated:
         yield gates.not_tested("precision evidence", NOT_RUN, name)

@@ -19,6 +19,7 @@ from devices.worker.plain import printable, read_json
 from devices.worker.spec import FRESH, FormatError
 from devices.worker.telemetry.series import Telemetry, read_arrays
 from harness.answers import Images, Index, Logits
+from harness.audit.scale import allowed
 from harness.errors import NO_ARRAYS, UntrustedError
 from harness.limits import LIMITS
 from harness.measurement.energy import most_turns
@@ -340,7 +341,7 @@ def _checks(session: EngineSession, pool: Images, answers: Logits, timings: Mapp
 
 def _equal(error: float, answers: Logits, limit: float) -> bool:
     """Whether timed answers at most `error` from the untimed ones, float (n, classes), are the same: within a share of the largest."""
-    return error <= limit * float(np.abs(answers).max())
+    return error <= allowed(limit, answers)
 
 
 def _places(first: int, batch: int, n: int) -> Index:

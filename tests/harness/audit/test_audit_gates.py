@@ -489,3 +489,25 @@ def test_a_larger_share_of_few_images_hides_no_set_that_fails(gate: Callable[[li
     found = gate([few, many])
     assert found.passed is False
     assert "7.8% of 256 attacked images (S1 pgd)" in found.observed
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1, 0), (1e-3, 0), (1, 1000)])
+def test_errors_of_logits_are_held_against_what_tells_them_apart(factor: float, offset: float) -> None:
+    """Neither what is added to every logit of a network nor how small they are hides an error, or makes one of rounding."""
+    told, rounded, wrong = (np.float32(factor * logits + offset) for logits in (LOGITS, LOGITS * (1 + 1e-7), LOGITS * 0.9))
+    for found, passed in ((rounded, True), (wrong, False)):
+        assert gates.file_fidelity("e", told, found, told).passed is passed
+        assert gates.fresh_answers("e", told, {7: found}).passed is passed
+        assert gates.saturation("e", told, found).passed is passed
+
+
+def test_scores_that_tell_no_more_than_a_label_are_no_logits_where_the_twins_tell_more() -> None:
+    """Labels as 10 and -10, and a softmax of sure answers that was shifted, so that its rows do not sum to 1."""
+    powers = np.exp(100 * (LOGITS - LOGITS.max(axis=1, keepdims=True)))
+    shares = powers / powers.sum(axis=1, keepdims=True)
+    for scores in (np.where(np.eye(10)[LOGITS.argmax(1)], 10.0, -10.0), shares - 0.5):
+        assert gates.logits_not_probabilities(scores, "e").passed is True  # by its own figures alone it might be a network's
+        gate = gates.logits_not_probabilities(scores, "e", LOGITS)
+        assert gate.passed is False and "the top class leads by the same on" in gate.observed
+        assert gates.logits_not_probabilities(scores, "e", scores).passed is True
+    assert gates.logits_not_probabilities(LOGITS.round(1), "e", LOGITS).passed is True

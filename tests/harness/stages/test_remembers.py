@@ -11,7 +11,7 @@ from quick_engines import silent
 
 from devices.host.station import own_engine
 from harness.limits import LIMITS
-from harness.stages.measure import _remembers
+from harness.stages.measure import _equal, _remembers
 
 # Images of 2x2x1 and 3 classes. A request takes 2 ms longer where the condition holds: `turn` counts requests, `known` says that the image
 # was shown before.
@@ -42,3 +42,10 @@ def test_only_an_engine_that_remembers_is_quicker_where_it_is_asked_again(condit
         session.logits(pool[:1])
         session.logits(pool[:1])
         assert (_remembers(session, pool) < LIMITS.repeated_speed) is remembers
+
+
+def test_other_answers_to_timed_calls_do_not_hide_behind_what_all_logits_have_in_common() -> None:
+    answers = np.random.default_rng(0).normal(size=(8, 10)).astype(np.float32)
+    for offset in (0, 1000):
+        assert _equal(0.04, answers + np.float32(offset), 0.05)
+        assert not _equal(4.0, answers + np.float32(offset), 0.05)
