@@ -33,7 +33,7 @@ def of_pixels(
     x, few = to_tensor(images[:IMAGES]), slice(FEW)
 
     def named(x: Tensor, read: Read) -> NDArray[np.int64]:
-        return torch.cat([module(read(part)).argmax(1) for part in x.split(BATCH)]).numpy()
+        return torch.cat([module(read(part)).argmax(1) for part in torch.split(x, BATCH)]).numpy()
 
     found = {}
     with torch.inference_mode():
