@@ -23,20 +23,25 @@ SYMBOLS = {"−": "$-$", "–": "--", "ε": "$\\varepsilon$", "�": "?", "⏎":
 def to_latex(run: Run) -> str:
     """Two `table` environments, `tab:claims` and `tab:engines`; both say n, the tier and the device. Text from outside is escaped."""
     record = run.record
-    where = f"{title(record)}, n = {record.data.n:,}, tier {record.tier}, seed {record.seed}"
-    where = " ".join(filter(None, (f"{where}.", caveat(record)))).removesuffix(".")
+    attacked, clean_images = (_where(record, n) for n in (record.data.n, record.data.n_clean))
     worst = (
         "Right on the clean image and under every attack of the claim's sources; bounds of the gap are one-sided 95 % (Tango), in points."
     )
     idle = dict.fromkeys(name for claim in record.claims for name in attacks_of(record, claim)[1])
-    caption = " ".join(filter(None, (f"Robustness on the engine: {where}. {worst}", none_left(list(idle)))))
+    caption = " ".join(filter(None, (f"Robustness on the engine: {attacked}. {worst}", none_left(list(idle)))))
     return "\n".join(
         [
             PREAMBLE,
             _table(_claims(record), caption, "tab:claims"),
-            _table(_engines(record), f"Cost of the engines: {where}. Intervals are 95 % Wilson.", "tab:engines"),
+            _table(_engines(record), f"Cost of the engines: {clean_images}. Intervals are 95 % Wilson.", "tab:engines"),
         ]
     )
+
+
+def _where(record: RunRecord, n: int) -> str:
+    """What a table is of, without a full stop: the run, and the images that its figures are over."""
+    where = f"{title(record)}, n = {n:,}, tier {record.tier}, seed {record.seed}."
+    return " ".join(filter(None, (where, caveat(record)))).removesuffix(".")
 
 
 def _claims(record: RunRecord) -> list[dict[str, str]]:

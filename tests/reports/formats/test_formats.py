@@ -108,6 +108,9 @@ def test_latex_has_a_row_for_each_claim_and_engine(rendered):
     claims, engines = text.split("tab:engines")
     assert claims.count(r"\\") == 1 + len(record.claims)
     assert engines.count(r"\\") == 1 + len(record.engines)
+    attacked, clean = (caption for caption in re.findall(r"\\caption\{(.*)\}", text))
+    assert record.data.n != record.data.n_clean
+    assert f"n = {record.data.n}, " in attacked and f"n = {record.data.n_clean}, " in clean, "clean accuracy is over all images"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
