@@ -13,12 +13,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LONG = ("calls", "samples")  # a row for each timed call, and for each image and engine
+COUNTS = ("n_required", "clean_correct", "clean_n", "artefact_bytes", "peak_bytes", "device_bytes")  # that may not be known
 
 
 def to_csv(run: Run) -> dict[str, str | bytes]:
     """`tables/NAME.csv` for every table but the long ones: RFC 4180, UTF-8, a header line; an empty field is a figure that is not known."""
     short = [name for name in COLUMNS if name not in LONG]
-    return {f"tables/{name}.csv": frame(run, name).to_csv(index=False, lineterminator="\n") for name in short}
+    return {f"tables/{name}.csv": _counted(frame(run, name)).to_csv(index=False, lineterminator="\n") for name in short}
+
+
+def _counted(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with counts as whole numbers where some are not known: pandas makes fractions of them."""
+    return table.astype({name: "Int64" for name in COUNTS if name in table and table[name].dtype == "float64"})
 
 
 def to_parquet(run: Run) -> dict[str, str | bytes]:

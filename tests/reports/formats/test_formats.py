@@ -14,6 +14,7 @@ from synthetic import make_run
 
 from harness.records import Gate, RunRecord, Verdict
 from reports.formats.robustbench import to_robustbench
+from reports.render import render
 from reports.run import Run
 from reports.tables import COLUMNS, load_run
 
@@ -100,6 +101,15 @@ def test_latex_escapes_everything_from_outside(rendered, variant):
     assert not re.search(r"[%#_${}~^]", bare), bare
     record = record_of(path)
     assert ("tab:claims" in text, "tab:engines" in text) == (bool(record.claims), bool(record.engines))
+
+
+def test_a_count_in_csv_is_a_whole_number_beside_one_that_is_not_known(tmp_path):
+    record = make_run(tmp_path / "run")
+    first, *others = (claim.model_copy(update={"n_required": None}) for claim in record.claims)
+    record.model_copy(update={"claims": [first.model_copy(update={"n_required": 193}), *others]}).save(tmp_path / "run")
+    render(tmp_path / "run", ["csv"])
+    cells = pd.read_csv(tmp_path / "run/tables/claims.csv", dtype="string")["n_required"]
+    assert len(others) and cells.isna().tolist() == [False] + [True] * len(others) and cells[0] == "193"
 
 
 def test_latex_has_a_row_for_each_claim_and_engine(rendered):
