@@ -168,15 +168,23 @@ def beside(one: Paired) -> tuple[str, str, str]:
 
 def shown(one: Paired) -> str:
     """A difference of shares in points, with its bounds."""
-    return f"{100 * one.gap:+.1f} [{100 * one.lower:+.1f}, {100 * one.upper:+.1f}]"
+    return f"{points(one.gap)} [{points(one.lower)}, {points(one.upper)}]"
+
+
+def points(share: float) -> str:
+    """A difference of shares in points, signed: to one decimal, or to as many as tell it from none."""
+    value = 100 * share
+    digits = next((digits for digits in (1, 2, 3) if round(value, digits)), 1)
+    return f"{value:+z.{digits}f}"
 
 
 def answer(rows: list[Row]) -> Iterator[str]:
-    """The finding in words, over the networks whose figures may be relied on."""
+    """The finding in words, over the networks whose figures may be relied on, and of which something was left to take."""
+    rows = [one for one in rows if one.sound and one.right(one.engine_replay).any()]
     if not rows:
         yield "No network with a verdict that may be relied on."
         return
-    yield f"Of {len(rows)} networks with a sound verdict,"
+    yield f"Of {len(rows)} networks with a sound verdict and images that are right under replay,"
     fell = [one.fell for one in rows]
     for what, falls in (
         ("transfer alone flatters", [(engine, twin) for engine, twin, _ in fell]),
@@ -235,7 +243,7 @@ def main() -> None:
     machines = sorted({one.machine for one in of_these})
     head = HEAD.format(
         command=command, machine=" and on ".join(machines), done=len(of_these), every=len(cards()), tier=options.tier, n=options.samples,
-        eps=EPS, flavour=FLAVOUR, rows_name=options.rows.name, answer=" ".join(answer([one for one in of_these if one.sound])),
+        eps=EPS, flavour=FLAVOUR, rows_name=options.rows.name, answer=" ".join(answer(of_these)),
     )  # fmt: skip
     text = head + "".join(map(line, of_these))
     if options.write:
