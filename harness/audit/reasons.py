@@ -88,7 +88,8 @@ def _would_decide(needed: int | None) -> str:
 
 def in_points(margin: float) -> str:
     """A margin with its unit: `2 points`."""
-    return f"{margin * 100:g} point{'' if f'{margin * 100:g}' == '1' else 's'}"
+    text = f"{margin * 100:g}"
+    return f"{text} point{'' if text == '1' else 's'}"
 
 
 def _points(value: float, margin: float) -> str:

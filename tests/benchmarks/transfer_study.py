@@ -29,6 +29,7 @@ from harness.audit.paired import Paired, pair
 from harness.models.shipped import cards
 from harness.records import RunRecord, Step
 from harness.sources import deciding
+from reports.format import points
 from reports.run import Run
 
 FLAVOUR, EPS, MARGIN = "ort-int8-precise", Fraction(8, 255), 0.02
@@ -168,14 +169,7 @@ def beside(one: Paired) -> tuple[str, str, str]:
 
 def shown(one: Paired) -> str:
     """A difference of shares in points, with its bounds."""
-    return f"{points(one.gap)} [{points(one.lower)}, {points(one.upper)}]"
-
-
-def points(share: float) -> str:
-    """A difference of shares in points, signed: to one decimal, or to as many as tell it from none."""
-    value = 100 * share
-    digits = next((digits for digits in (1, 2, 3) if round(value, digits)), 1)
-    return f"{value:+z.{digits}f}"
+    return f"{points(one.gap, 0.0)} [{points(one.lower, 0.0)}, {points(one.upper, 0.0)}]"
 
 
 def answer(rows: list[Row]) -> Iterator[str]:
