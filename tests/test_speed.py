@@ -15,29 +15,28 @@ sys.path.append(str(Path(__file__).parent / "reports"))
 
 from crowded import make_crowded
 
-TRIES = 3  # of which the fastest counts: another program can only slow one down
-
-
+TRIES = 3  # of which one has to be fast enough: another program can only slow one down
 DRAWING = "import pandas, scipy.stats, seaborn, matplotlib.pyplot"  # what a report takes before its first line is drawn
 
 
-def spent_s(*words: str, expected: int = 0) -> float:
-    """Processor seconds, user's and system's, of one command of the program, its children included."""
-    return _spent_s(["-m", "harness", *words], expected)
+def spent_s(words: list[str], expected: int = 0) -> float:
+    """Processor seconds, user's and system's, of one Python process, its children included."""
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == expected, said
+    assert "Traceback" not in said
+    return usage.ru_utime + usage.ru_stime
 
 
-def _spent_s(words: list[str], expected: int = 0) -> float:
-    seen = []
-    for _ in range(TRIES):
-        with subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-            assert process.stderr is not None
-            said = process.stderr.read().decode()
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode == expected, said
-        assert "Traceback" not in said
-        seen.append(usage.ru_utime + usage.ru_stime)
-    return min(seen)
+def check(limit_s: float, *words: str, expected: int = 0) -> None:
+    """Run a command of the program until it once took no more than these seconds of the processor."""
+    seen: list[float] = []
+    while not seen or (min(seen) > limit_s and len(seen) < TRIES):
+        seen.append(spent_s(["-m", "harness", *words], expected))
+    assert min(seen) <= limit_s, seen
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +49,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_help_and_wrong_usage_answer_at_once() -> None:
-    assert spent_s("--help") <= 0.4
-    assert spent_s("bench", "--help") <= 0.6
-    assert spent_s("bench", "--smaples", "64", expected=2) <= 1
-    assert spent_s("bench", "--tier", "quik", expected=2) <= 1
-    assert spent_s("report", "no such folder", expected=2) <= 1
-    assert spent_s("bench", "--model", "resnet18x61-at", expected=2) <= 1.5
-    assert spent_s("models", "list") <= 1.5
+    check(0.4, "--help")
+    check(0.6, "bench", "--help")
+    check(1, "bench", "--smaples", "64", expected=2)
+    check(1, "bench", "--tier", "quik", expected=2)
+    check(1, "report", "no such folder", expected=2)
+    check(1.5, "bench", "--model", "resnet18x61-at", expected=2)
+    check(1.5, "models", "list")
 
 
 @pytest.mark.parametrize("name", ["absent.onnx", "text.onnx", "text.safetensors", "text.pt2", "text.pth", "weights.safetensors"])
@@ -66,17 +65,17 @@ def test_a_wrong_model_file_is_refused_soon(tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_text("no model")
     elif name.startswith("weights"):
         save_file({"weight": np.zeros((2, 2), np.float32)}, tmp_path / name)
-    assert spent_s("bench", "--model", str(tmp_path / name), expected=2) <= 1.5
+    check(1.5, "bench", "--model", str(tmp_path / name), expected=2)
 
 
 @pytest.mark.parametrize("name", ["absent.npz", "absent", "text.npz", "text.csv"])
 def test_wrong_data_is_refused_soon(tmp_path: Path, name: str) -> None:
     if name.startswith("text"):
         (tmp_path / name).write_text("no images")
-    assert spent_s("bench", "--data", str(tmp_path / name), expected=2) <= 1.5
+    check(1.5, "bench", "--data", str(tmp_path / name), expected=2)
 
 
-@pytest.mark.slow(25)
+@pytest.mark.slow(15)
 def test_a_report_of_six_engines_and_the_comparison_of_two(runs: list[Path]) -> None:
-    assert spent_s("report", str(runs[0])) <= max(6, 4 * _spent_s(["-c", DRAWING]))  # on a slow CPU the libraries alone take half of it
-    assert spent_s("compare", *map(str, runs)) <= 2
+    check(max(6, 4 * spent_s(["-c", DRAWING])), "report", str(runs[0]))  # on a slow CPU the libraries alone take half of it
+    check(2, "compare", *map(str, runs))

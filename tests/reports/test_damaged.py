@@ -16,7 +16,7 @@ from harness.records import RunRecord
 from reports.render import render
 from reports.salvage import salvage
 
-pytestmark = pytest.mark.slow(30)
+pytestmark = [pytest.mark.slow(15), pytest.mark.usefixtures("figures_drawn_once")]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from reports.render import render
 from reports.run import Run
 from reports.salvage import Salvaged, salvage
 
-pytestmark = pytest.mark.slow(50)
+pytestmark = [pytest.mark.slow(25), pytest.mark.usefixtures("figures_drawn_once")]
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -183,7 +183,7 @@ def test_no_change_of_any_field_stops_the_report(sound, raw):
     assert len(every) > 200
     for place in every:
         left(sound, changed(raw, place, rng))
-    for place in rng.sample(every, 50):
+    for place in rng.sample(every, 25):
         run = Run.open_what_is_left(written(sound, changed(raw, place, rng)))
         text = to_markdown(run)
         assert "of a newer version" in text.partition("##")[2][:400], place
