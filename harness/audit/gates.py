@@ -27,6 +27,7 @@ Agreement = tuple[float, Labels, Labels]  # the least share on which two models 
 
 HALF = 0.5
 PROBABILITY_SUMS, PROBABILITY_END = 0.05, 0.02  # that rounding may move a row's sum by, and the end of a sigmoid that has saturated
+UNITS = (1, 100, 127, 255, 1000, 32_767, 65_535)  # of a probability: itself, percent, per mille, integers of 7, 8, 15 and 16 bits
 TINY = 1e-9  # of an image, in products of limits and counts
 DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
 NOT_TIMED = "nothing was timed"
@@ -253,12 +254,14 @@ def logits_not_probabilities(logits: Logits, engine: str | None = None, twin: Lo
     """Probabilities detected, of float (n, classes). Log-probabilities pass: they are valid logits. So are an engine's scores that tell
     no more than a label, where its twin's do: one margin on most images leads no attack that follows margins.
 
-    Of a softmax every row is >= 0 and sums to 1; in another unit (percent, bytes), or rounded, the rows sum nearly to one number, which a
-    single class of some row nearly has. Of a sigmoid for each class all lie in [0, 1], most of them at its ends.
+    Of a softmax every row is >= 0 and sums to 1; in another unit (percent, bytes), or rounded, the rows sum nearly to what that unit has
+    for 1, which a single class of some row nearly has. Of a sigmoid for each class all lie in [0, 1], most of them at its ends.
     """
     low, high, sums = float(logits.min()), float(logits.max()), logits.sum(axis=1, dtype=np.float64)
-    whole = any(np.allclose(sums, total, rtol=1e-3, atol=0) for total in (1, 100))
-    alike = float(sums.max() - sums.min()) <= PROBABILITY_SUMS * sums.mean() and high >= (1 - PROBABILITY_SUMS) * sums.mean()
+    whole = any(np.allclose(sums, unit, rtol=1e-3, atol=0) for unit in (1, 100))
+    total, spread = float(sums.mean()), float(sums.max() - sums.min())
+    of_a_unit = any(abs(total / unit - 1) <= PROBABILITY_SUMS for unit in UNITS)
+    alike = of_a_unit and spread <= PROBABILITY_SUMS * total and high >= (1 - PROBABILITY_SUMS) * total
     ends = high <= 1 and float(np.mean((logits < PROBABILITY_END) | (logits > 1 - PROBABILITY_END))) > HALF
     probabilities = bool(low >= 0 and high > 0 and (whole or alike or (ends and high > 1 - PROBABILITY_END)))
     observed = f"rows sum to {sums.min():.3g} … {sums.max():.3g}, smallest value {low:.3g}" + f", largest {high:.3g}" * probabilities

@@ -386,8 +386,17 @@ CENTRED = LOGITS - LOGITS.mean(axis=1, keepdims=True)
         np.maximum(LOGITS, 0),
         0.5 + CENTRED / np.float32(2.1 * np.abs(CENTRED).max()),
         np.zeros_like(LOGITS),
+        np.float32(39.95) * np.eye(10, dtype=np.float32)[LOGITS.argmax(1)],
     ],
-    ids=["sum to one", "sum to a constant", "two classes that do", "a ReLU at the end", "all in [0, 1], as a cosine", "all alike"],
+    ids=[
+        "sum to one",
+        "sum to a constant",
+        "two classes that do",
+        "a ReLU at the end",
+        "all in [0, 1], as a cosine",
+        "all alike",
+        "one class has all, in no unit of a probability",
+    ],
 )
 def test_what_looks_like_probabilities_in_one_way_alone_are_logits(logits: np.ndarray) -> None:
     assert gates.logits_not_probabilities(logits).passed
@@ -398,11 +407,13 @@ def test_what_looks_like_probabilities_in_one_way_alone_are_logits(logits: np.nd
     [
         100 * softmax(LOGITS),
         np.round(255 * softmax(5 * LOGITS)),
+        np.round(1000 * softmax(5 * LOGITS)),
+        np.floor(65536 * softmax(5 * LOGITS)),
         np.round(softmax(5 * LOGITS), 2),
         100 * np.eye(10)[LOGITS.argmax(1)],
         1 / (1 + np.exp(-20 * LOGITS)),
     ],
-    ids=["percent", "bytes", "rounded", "one class has all", "a sigmoid for each class"],
+    ids=["percent", "bytes", "per mille", "16 bits", "rounded", "one class has all", "a sigmoid for each class"],
 )
 def test_probabilities_in_another_unit_or_rounded_are_no_logits(logits: np.ndarray) -> None:
     assert gates.logits_not_probabilities(logits.astype(np.float32)).passed is False
