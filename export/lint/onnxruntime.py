@@ -119,17 +119,18 @@ def saturation(graph: Graph) -> Iterator[tuple[str, str]]:
     """Eight-bit weights: on AVX2 and AVX-512 without VNNI two products can overflow 16 bits. One finding for the file."""
     if graph.exact_integers:
         return
-    wide = []
+    layers, wide = 0, []
     for node, activation, _ in qdq.layers(graph):
         maker = qdq.dequantizer(graph, node.input[1])
         stored = graph.value(argument(maker, 0)) if activation and maker is not None else None
         if stored is None or stored.dtype != np.int8 or not stored.size:
             continue
+        layers += 1
         if 2 * qdq.largest_code(graph, node.input[0]) * int(np.abs(stored.astype(np.int16)).max()) > LARGEST_SUM:
             wide.append(label(node))
     if wide:
         reason = "CPUs with AVX2 or AVX-512 without VNNI saturate and answer differently."
-        yield wide[0], f"{len(wide)} quantized layers have weights beyond ±{SATURATING}: {reason}"
+        yield wide[0], f"weights beyond ±{SATURATING} in {len(wide)} of {layers} layers of eight bits: {reason}"
 
 
 def unknown(graph: Graph) -> Iterator[tuple[str, str]]:

@@ -135,7 +135,7 @@ def decide(
     elif len(gains) == len(found):
         answer = "UNDECIDED" if absent else "REPRODUCED HERE"
         but = f", but in no pair: {', '.join(absent)}" if absent else ""
-        reason = f"all {len(found)} pairs gain{but}; the least: {words(min(gains, key=lambda one: one.gain))}."
+        reason = f"every pair gains ({len(found)} compared){but}; the least: {words(min(gains, key=lambda one: one.gain))}."
     elif gains:
         answer = "MIXED"
         reason = f"{len(gains)} of {len(found)} pairs gain, {len(losses)} lose; the most: {words(max(gains, key=lambda one: one.gain))}."

@@ -68,7 +68,7 @@ def test_a_claim_is_confirmed_only_when_no_row_is_missing(tmp_path: Path) -> Non
     pair = attacked(network("a", tmp_path), 200), attacked(network("b", tmp_path), 100)
     assert decide("claim", [pair], "", []).answer == "REPRODUCED HERE"
     partly = decide("claim", [pair], "", ["a row"])
-    assert partly.answer == "UNDECIDED" and partly.reason.startswith("all 1 pairs gain, but in no pair: a row;")
+    assert partly.answer == "UNDECIDED" and partly.reason.startswith("every pair gains (1 compared), but in no pair: a row;")
     assert decide("claim", [], "", ["a row"]).reason == "nothing to compare; in no pair: a row."
     assert decide("claim", [pair[::-1]], "", ["a row"]).answer == "NOT REPRODUCED HERE"
 
