@@ -1,1 +1,1 @@
-"""Commands of the command line that need a file of their own. Each imports heavy modules inside its functions only."""
+"""The commands, one file each. Each imports heavy modules inside its functions only."""

@@ -59,3 +59,11 @@ Plugins = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="seed of everything random")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON alone on standard output")]
+
+
+def each(names: list[str] | None) -> tuple[str, ...] | None:
+    """The names of a repeatable option, which may stand in one word too, with commas; a command or a path stays whole."""
+    if names is None:
+        return None
+    words = ([name] if name.startswith(("exec:", "file:")) else name.split(",") for name in names)
+    return tuple(word.strip() for several in words for word in several)

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from harness import cli
+from harness.commands import bench, options
 from harness.errors import UsageError
 from harness.models.zoo import ARCHITECTURES
 from harness.records import EngineRecord, Gate, RunRecord, Verdict
@@ -200,7 +201,7 @@ def test_exit_codes(status: str, gate: str, passed: bool | None, verdict: Verdic
     """An INVALID measurement is all that a run without claims has; a verdict does not hang on the time."""
     engine = EngineRecord.model_construct(status=status)
     check = Gate(name=gate, engine=None, passed=passed, observed="", limit="", remedy="")
-    assert cli.exit_code(RunRecord.model_construct(verdict=verdict, engines=[engine], gates=[check])) == code
+    assert bench.exit_code(RunRecord.model_construct(verdict=verdict, engines=[engine], gates=[check])) == code
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,9 +303,9 @@ def test_a_machine_without_a_gpu_says_so_in_a_sentence(capsys: pytest.CaptureFix
 
 
 def test_names_may_stand_in_one_word_with_commas() -> None:
-    assert cli._each(["pgd, apgd-ce", "fgsm"]) == ("pgd", "apgd-ce", "fgsm")
-    assert cli._each(["exec:./engine --sizes 1,8"]) == ("exec:./engine --sizes 1,8",)
-    assert cli._each(None) is None
+    assert options.each(["pgd, apgd-ce", "fgsm"]) == ("pgd", "apgd-ce", "fgsm")
+    assert options.each(["exec:./engine --sizes 1,8"]) == ("exec:./engine --sizes 1,8",)
+    assert options.each(None) is None
 
 
 def test_flavours_follow_the_device_where_nobody_names_them() -> None:
@@ -318,7 +319,7 @@ def test_the_help_of_bench_names_every_flavour_and_attack():
     from export.flavours import FLAVOURS
     from harness.attacks.table import ATTACKS
 
-    lines = {paragraph.split(": ")[0]: paragraph for paragraph in cli.BENCH_EPILOG.strip().split("\n\n")}
+    lines = {paragraph.split(": ")[0]: paragraph for paragraph in bench.EPILOG.strip().split("\n\n")}
     named = {
         kind: set(re.findall(r"[\w:-]+", re.sub(r"\(.*?\)|;.*", "", lines[kind].partition(": ")[2]))) for kind in ("Flavours", "Attacks")
     }
