@@ -15,6 +15,7 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     clean_loss: float = Field(default=0.01, description="clean accuracy that an engine may lose against the twin")
+    class_loss: float = Field(default=0.5, description="of the clean images of one class that the twin has right, what an engine may lose")
     large_radius_accuracy: float = Field(default=0.05, description="attacked images that may stay right at eps = 64/255")
     beyond_noise: float = Field(default=1.5, description="of the fall of a margin under noise: what an attack along gradients must exceed")
     zero_gradient: float = Field(default=0.05, description="attacked images that may start from a gradient of zero")

@@ -33,6 +33,7 @@ DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
 NOT_TIMED = "nothing was timed"
 LAST = 10  # steps of an attack, at whose end its loss should have settled
 THIRD = 3
+MOST_NAMED = 3  # classes that an engine has lost
 FEWEST_CALIBRATION = 30  # images, below which no course of their statistics is told
 
 
@@ -73,7 +74,8 @@ GATES: dict[str, Kind] = {
         "once (--normalize), that colours are RGB, and the size the network was trained at.",
     ),
     "clean parity": Kind(
-        "on clean images the engine is less than 1 point below the twin (one-sided 95 % bounds)",
+        f"on clean images the engine is less than 1 point below the twin (one-sided 95 % bounds), and of no class it loses more than "
+        f"{LIMITS.class_loss:.0%} of the images that the twin has right",
         "Failed: mend the artefact (calibration, precision of the first and last layer). Undecided: classify more images.",
     ),
     "engine parity": Kind(
@@ -283,9 +285,11 @@ def clean_parity(engine: str, labels: Labels, twin_clean: Labels, engine_clean: 
     """Non-inferiority on clean images by Tango's bound, from labels and predictions, int (n,); MLPerf's ratio (99 % of fp32) beside it.
 
     Passed where the upper bound is below the margin. Failed where the engine is below the twin beyond doubt (lower bound above 0)
-    and the gap reaches the margin; a gap that chance may have made is undecided, however large.
+    and the gap reaches the margin; a gap that chance may have made is undecided, however large. Failed too where a class is lost, which of
+    many classes costs few points.
     """
     found = pair(twin_clean == labels, engine_clean == labels, LIMITS.clean_loss)
+    lost = _lost_classes(labels, twin_clean == labels, engine_clean == labels)
     worse = found.lower > 0 and found.gap >= LIMITS.clean_loss
     passed = True if found.upper < LIMITS.clean_loss else False if worse else None
     twin, engine_ = found.twin, found.engine
@@ -294,10 +298,25 @@ def clean_parity(engine: str, labels: Labels, twin_clean: Labels, engine_clean: 
         f"twin {twin.accuracy:.1%}, engine {engine_.accuracy:.1%} of {found.n}{ratio}; "
         f"gap {found.gap * 100:.2f} points, at most {found.upper * 100:.2f}"
     )
+    if lost:
+        passed = False
+        observed += "; of the images that the twin has right, the engine loses " + ", ".join(lost[:MOST_NAMED])
+        observed += f" and most of {len(lost) - MOST_NAMED} other classes" if len(lost) > MOST_NAMED else ""
     if passed is None:
         needed = found.more_images()
         observed += ": undecided" + ("" if needed is None else f", about {needed:,} images would decide")
     return _gate("clean parity", passed, observed, engine)
+
+
+def _lost_classes(labels: Labels, twin_right: Right, engine_right: Right) -> list[str]:
+    """The classes of which the engine loses more than it may of the images that the twin has right, beyond chance, in words."""
+    held = np.bincount(labels[twin_right])
+    missing = np.bincount(labels[twin_right & ~engine_right], minlength=len(held))
+    return [
+        f"{missing[one]} of {held[one]} of class {one}"
+        for one in np.flatnonzero(missing).tolist()
+        if _at_most(LIMITS.class_loss, int(missing[one]), int(held[one])) is False
+    ]
 
 
 def determinism(engine: str, repeats: int, deterministic: bool) -> Gate:

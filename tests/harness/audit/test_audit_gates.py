@@ -264,6 +264,30 @@ def test_clean_parity_forgives_an_engine_that_is_better() -> None:
     assert gates.clean_parity("e", LABELS, wrong_on(100), wrong_on(80)).passed
 
 
+def test_clean_parity_fails_where_one_of_many_classes_is_lost() -> None:
+    """200 classes of 8 images each; the engine never names class 3, or has 7 and 9 in each other's place: half a point, and one."""
+    labels = np.arange(1600) % 200
+    for changed, words in (
+        ({3: 4}, "; of the images that the twin has right, the engine loses 8 of 8 of class 3"),
+        ({7: 9, 9: 7}, "the engine loses 8 of 8 of class 7, 8 of 8 of class 9"),
+        ({one: one + 1 for one in range(5)}, "loses 8 of 8 of class 0, 8 of 8 of class 1, 8 of 8 of class 2 and most of 2 other classes"),
+    ):
+        named = np.array([changed.get(one, one) for one in labels.tolist()])
+        gate = gates.clean_parity("e", labels, labels, named)
+        assert gate.passed is False
+        assert gate.observed.endswith(words)
+
+
+def test_clean_parity_takes_no_class_for_lost_of_which_chance_may_have_taken_some() -> None:
+    labels = np.arange(1600) % 200
+    few, half = labels.copy(), labels.copy()
+    few[np.flatnonzero(labels == 3)[:3]] = half[np.flatnonzero(labels == 3)[:6]] = 0
+    assert gates.clean_parity("e", labels, labels, few).passed
+    assert gates.clean_parity("e", labels, labels, half).passed
+    rare = np.where(np.arange(1600) < 3, 200, labels)
+    assert gates.clean_parity("e", rare, rare, labels).passed, "three images of a class tell nothing of it"
+
+
 def test_clean_parity_of_a_twin_that_has_nothing_right() -> None:
     assert "of the twin" not in gates.clean_parity("e", LABELS, wrong_on(1000), wrong_on(1000)).observed
 
