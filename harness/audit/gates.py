@@ -33,6 +33,7 @@ DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
 NOT_TIMED = "nothing was timed"
 LAST = 10  # steps of an attack, at whose end its loss should have settled
 THIRD = 3
+SURELY = 0.995  # a share that is all but one
 MOST_NAMED = 3  # classes that an engine has lost
 FEWEST_CALIBRATION = 30  # images, below which no course of their statistics is told
 
@@ -113,8 +114,8 @@ GATES: dict[str, Kind] = {
     ),
     "calibration images": Kind(
         f"the calibration images are like the test images: the twin names classes of at least {LIMITS.calibration_cover:.0%} of the test "
-        f"images among them, and brightness, contrast and roughness are spread alike (Kolmogorov-Smirnov distance at most "
-        f"{LIMITS.calibration_distance:g})",
+        f"images among them, or of {LIMITS.calibration_cover:.0%} of those whose class as many other test images have, and brightness, "
+        f"contrast and roughness are spread alike (Kolmogorov-Smirnov distance at most {LIMITS.calibration_distance:g})",
         "Calibrate on a random sample of the training set, prepared as the test images are.",
         guards=False,
     ),
@@ -616,22 +617,25 @@ def engine_gain(engine: str, twin_right: Right, engine_right: Right) -> Gate:
     return _gate("engine gain", found.lower <= LIMITS.engine_gain, observed, engine)
 
 
-def calibration_images(covered: float, distances: Mapping[str, float], n: int) -> Gate:
+def calibration_images(covered: float, distances: Mapping[str, float], n: int, possible: float = 1.0) -> Gate:
     """Whether `n` calibration images are like the test images.
 
     Args:
         covered: share of the test images whose class, by the twin, is named among the calibration images too.
         distances: statistic of an image -> Kolmogorov-Smirnov distance between the two sets.
         n: calibration images; so few that chance makes the distance are not judged.
+        possible: the share whose class the twin names on as many other test images.
     """
+    least = LIMITS.calibration_cover * possible
     worst = max(distances, key=lambda name: distances[name])
+    others = "" if possible > SURELY else f" (on as many other test images: of {possible:.0%})"
     observed = (
-        f"the classes that the twin names on {n} calibration images are those of {apart(covered, LIMITS.calibration_cover, 0, '%')} of the "
-        f"test images; the largest distance is {apart(distances[worst], LIMITS.calibration_distance, 2)} ({worst})"
+        f"the classes that the twin names on {n} calibration images are those of {apart(covered, least, 0, '%')} of the "
+        f"test images{others}; the largest distance is {apart(distances[worst], LIMITS.calibration_distance, 2)} ({worst})"
     )
     if n < FEWEST_CALIBRATION:
         return _gate("calibration images", None, f"undecided: {n} images are too few; {observed}")
-    return _gate("calibration images", covered >= LIMITS.calibration_cover and distances[worst] <= LIMITS.calibration_distance, observed)
+    return _gate("calibration images", covered >= least and distances[worst] <= LIMITS.calibration_distance, observed)
 
 
 def own_clock(engine: str, share: float) -> Gate:

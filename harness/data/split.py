@@ -54,6 +54,11 @@ def stratified(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.intp]
     return interleave(labels, seed)[:n]
 
 
+def few(labels: NDArray[np.int64], most: int) -> NDArray[np.intp]:
+    """Indices of `most` images, or of all where there are fewer, as `stratified`: the first of a folder are of its first classes."""
+    return stratified(labels, min(most, len(labels)), seed=0)
+
+
 def contents(images: Iterable[NDArray[np.uint8]]) -> NDArray[np.bytes_]:
     """SHA-256 of every image's pixels, shape (n,)."""
     return np.array([hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for image in images], dtype="S64")

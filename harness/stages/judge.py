@@ -18,6 +18,7 @@ from harness.attacks.table import family, resolve
 from harness.audit import causes, gates, metrics
 from harness.audit.statistics import mean_bounds
 from harness.audit.verdict import Comparison, claims, overall
+from harness.data.split import few
 from harness.measurement import conditions
 from harness.measurement.ratios import ratios
 from harness.measurement.simulation import NOT_RUN
@@ -216,7 +217,7 @@ def _twin_gates(evidence: Evidence, drawn: Logits | None) -> Iterator[Gate]:
     yield gates.logits_not_probabilities(clean)
     yield gates.calibration_disjoint(subject.calibration.images, subject.test.images)
     yield gates.distinct_images(subject.test.images, subject.test.labels)
-    yield likeness.of_calibration(subject)
+    yield likeness.of_calibration(subject, clean.argmax(1))
     yield from likeness.of_attack(subject, settings=evidence.settings, right=matrix.right(TWIN))
     for column in matrix.columns:
         if column.record.source == "gate":
@@ -296,10 +297,12 @@ def _clean_accuracy(subject: Subject, clean: Logits) -> Gate:
     measured = subject.twin.card.get("measured", {})
     card = Share(**measured["clean"]) if measured.get("data") == test.name else None
     gate = gates.clean_accuracy(test.labels, predictions, classes, card)
-    stretched = gate.passed is False or readings.full_contrast(test.images)
-    pixels = readings.of_pixels(subject.twin.module, test.images, test.labels, predictions, stretched=stretched)
-    cause = causes.explain(test.labels, predictions, pixels, classes)
-    return gates.clean_accuracy(test.labels, predictions, classes, card, cause)
+    order = few(test.labels, len(test))
+    images, labels, predictions = test.images[order[: readings.IMAGES]], test.labels[order], predictions[order]
+    stretched = gate.passed is False or readings.full_contrast(images)
+    pixels = readings.of_pixels(subject.twin.module, images, labels, predictions, stretched=stretched)
+    cause = causes.explain(labels, predictions, pixels, classes)
+    return gates.clean_accuracy(labels, predictions, classes, card, cause)
 
 
 def called(record: AttackRecord) -> str:
@@ -382,4 +385,5 @@ def _saturation(subject: Subject, m: Measured, clean: Logits) -> Iterator[Gate]:
     if scaled_by_batch(artefact):
         yield gates.not_tested("saturation", SCALED_BY_BATCH, name)
         return
-    yield gates.saturation(name, simulated_logits(artefact, subject.test.images[:PARITY_IMAGES]), clean[:PARITY_IMAGES])
+    chosen = few(subject.test.labels, PARITY_IMAGES)
+    yield gates.saturation(name, simulated_logits(artefact, subject.test.images[chosen]), clean[chosen])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import ks_2samp
+from scipy.stats import hypergeom, ks_2samp
 
 from devices.host.saturation import saturates
 from devices.host.transports import LOCAL
@@ -17,6 +17,8 @@ from export.simulate import simulated_logits
 from harness.answers import TWIN, Column, Images, Index, Logits, Matrix
 from harness.attacks.table import resolve
 from harness.audit import gates
+from harness.audit.metrics import Labels
+from harness.data.split import few
 from harness.limits import LIMITS
 from harness.measurement.simulation import NOT_RUN
 from harness.models.engine_file import SCALED_BY_BATCH, scaled_by_batch
@@ -46,7 +48,7 @@ def of_engine(evidence: Evidence, m: Measured) -> Iterator[Gate]:
     elif m.engine.simulated:
         yield gates.not_tested("file fidelity", NOT_RUN, name)
     else:
-        yield _file_fidelity(evidence.subject, m, found[:IMAGES])
+        yield _file_fidelity(evidence.subject, m, found)
     if name in evidence.again:
         again = evidence.again[name]
         yield gates.lost_anew(name, again.error) if again.error else gates.fresh_answers(name, again.before, again.now)
@@ -65,7 +67,8 @@ def _file_fidelity(subject: Subject, m: Measured, found: NDArray[np.float32]) ->
     saturating = own and artefact.precision == "int8" and not runs_exact(artefact.session_config) and saturates(seen.get("isa_flags") or ())
     if saturating and not saturates(describe_machine()["isa_flags"]):
         return gates.not_tested("file fidelity", "its CPU's kernels can saturate, and those here do not: see 'saturation'", m.engine.name)
-    images, here = subject.test.images[:IMAGES], subject.profile.transport == LOCAL
+    chosen, here = few(subject.test.labels, IMAGES), subject.profile.transport == LOCAL
+    images, found = subject.test.images[chosen], found[chosen]
     file = simulated_logits(artefact, images, exact=not saturating)
     if not own or (saturating and not here):  # kernels of another CPU that saturates may add in another order, and so saturate elsewhere
         return gates.file_fidelity(m.engine.name, file, found)
@@ -109,14 +112,22 @@ def _timing(m: Measured) -> Iterator[Gate]:
         yield gates.steady_latency(name, fastest)
 
 
-def of_calibration(subject: Subject) -> Gate:
-    """The calibration images against the test images, by what the twin names them and by what they look like."""
-    module, test = subject.twin.module, subject.test.images[:COMPARED]
-    calibration = subject.calibration.images[:COMPARED]
-    seen, named = logits(module, test).argmax(1), logits(module, calibration).argmax(1)
-    ours, theirs = _statistics(test), _statistics(calibration)
+def of_calibration(subject: Subject, seen: Labels) -> Gate:
+    """The calibration images against the test images, by what the twin names them, `seen` those, int (n,), and by what they look like."""
+    calibration = subject.calibration.images[np.random.default_rng(0).permutation(len(subject.calibration))[:COMPARED]]
+    named = logits(subject.twin.module, calibration).argmax(1)
+    ours, theirs = _statistics(subject.test.images[few(subject.test.labels, COMPARED)]), _statistics(calibration)
     distances = {name: float(ks_2samp(ours[name], theirs[name]).statistic) for name in ours}
-    return gates.calibration_images(float(np.isin(seen, named).mean()), distances, len(calibration))
+    return gates.calibration_images(float(np.isin(seen, named).mean()), distances, len(calibration), _covered_by_others(seen, len(named)))
+
+
+def _covered_by_others(seen: Labels, n: int) -> float:
+    """The share of images whose class, int (m,), is that of one of `n` others, drawn from the same: of a thousand classes few."""
+    others = len(seen) - 1
+    if not others:
+        return 0.0
+    alike = np.bincount(seen)[seen] - 1
+    return float(1 - np.mean(hypergeom.pmf(0, others, alike, min(n, others))))
 
 
 def _statistics(images: Images) -> dict[str, NDArray[np.float64]]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from export.session import EXACT_INTEGERS
+from harness.data.dataset import Dataset
 from harness.stages import likeness
 
 AVX2, VNNI = ["avx", "avx2"], ["avx", "avx2", "avx512_vnni"]
@@ -46,12 +50,52 @@ def judged(
 
     def simulated(artefact: Any, images: Any, *, optimise: bool | None = None, exact: bool = True) -> Any:
         asked.append(exact)
-        return FOUND + np.float32(unfused if optimise is False else 0.1)  # other logits, the same labels
+        return FOUND[images[:, 0, 0, 0]] + np.float32(unfused if optimise is False else 0.1)  # other logits, the same labels
 
     monkeypatch.setattr(likeness, "simulated_logits", simulated)
     monkeypatch.setattr(likeness, "describe_machine", lambda: {"isa_flags": here})
     artefact = SimpleNamespace(path=Path("no.graph"), runtime="onnxruntime", precision="int8", session_config=config)
     engine = SimpleNamespace(name="e", exported=SimpleNamespace(artefact=artefact))
-    subject = SimpleNamespace(profile=SimpleNamespace(transport=transport), test=SimpleNamespace(images=np.zeros((4, 1, 1, 1), np.uint8)))
+    subject = SimpleNamespace(
+        profile=SimpleNamespace(transport=transport),
+        test=Dataset("four", np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1), np.zeros(4, int)),
+    )
     measured = SimpleNamespace(engine=engine, facts=SimpleNamespace(environment={"isa_flags": there}))
     return likeness._file_fidelity(subject, measured, FOUND).passed, asked  # type: ignore[arg-type]
+
+
+class Told(nn.Module):
+    """Names the class that stands in the first pixel: red and 256 greens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        levels = (255 * x[:, :2, 0, 0]).round().long()
+        return nn.functional.one_hot(levels[:, 0] + 256 * levels[:, 1], 1024).float()
+
+
+def pictures(labels: NDArray[np.int64], seed: int) -> Dataset:
+    """Images whose brightness follows from their class, which stands in their first pixel."""
+    images = np.random.default_rng(seed).integers(0, 64, (len(labels), 4, 4, 3)) + (191 * labels / labels.max()).reshape(-1, 1, 1, 1)
+    images[:, 0, 0, 0], images[:, 0, 0, 1] = labels % 256, labels // 256
+    return Dataset("told", images.astype(np.uint8), labels)
+
+
+@pytest.mark.parametrize(("classes", "n"), [(10, 1000), (10, 300), (300, 1000), (1000, 5000), (1000, 1000)])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_calibration_images_drawn_from_the_same_are_like_the_test_images(classes: int, n: int, labelled: bool) -> None:
+    """Both lie in the order of their classes, as those of a folder do; of a thousand classes 256 images hold a quarter."""
+    test = pictures(np.sort(np.arange(n) % classes), 0)
+    calibration = pictures(np.sort(np.random.default_rng(1).integers(0, classes, 512)), 2)
+    if not labelled:
+        calibration = replace(calibration, labels=np.zeros(512, np.int64))
+    subject = SimpleNamespace(test=test, calibration=calibration, twin=SimpleNamespace(module=Told()))
+    gate = likeness.of_calibration(subject, test.labels)
+    assert gate.passed, gate.observed
+
+
+@pytest.mark.parametrize(("classes", "n"), [(10, 1000), (300, 1000), (1000, 5000)])
+def test_calibration_images_of_some_classes_alone_are_not(classes: int, n: int) -> None:
+    test = pictures(np.sort(np.arange(n) % classes), 0)
+    some = pictures(np.sort(np.r_[np.random.default_rng(1).integers(0, classes // 5, 511), classes - 1]), 2)
+    subject = SimpleNamespace(test=test, calibration=some, twin=SimpleNamespace(module=Told()))
+    gate = likeness.of_calibration(subject, test.labels)
+    assert gate.passed is False and "are those of" in gate.observed

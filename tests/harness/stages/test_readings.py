@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.data.dataset import Dataset
 from harness.stages import readings
+from harness.stages.judge import _clean_accuracy
 
 N = 300
 
@@ -40,6 +43,31 @@ def test_bgr_is_read_on_more_images_than_what_does_not_help(pictures: tuple[Any,
     assert len(bgr) == readings.IMAGES and np.mean(bgr == labels[: len(bgr)]) > 0.95 > 0.6 > np.mean(plain == labels)
     assert {len(named) for name, named in found.items() if "0 to 255" in name} == {readings.FEW}
     assert [name for name in readings.of_pixels(Colour().eval(), images, labels, plain, stretched=False) if "BGR" not in name] == []
+
+
+class Bright(nn.Module):
+    """Names 0 what is dark and 1 what is bright."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(dim=(1, 2, 3))
+        return torch.stack([1 - mean, mean], dim=1)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_images_in_the_order_of_their_classes_are_not_read_by_the_first_class_alone(ordered: bool) -> None:
+    """As a folder's are: read as of -1 to 1 every image is darker, and all of class 0 right, which the first 256 would be."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], N) if ordered else np.tile([0, 1], N)
+    images = np.clip(
+        255 * (rng.uniform(0.2, 0.65, 2 * N) + 0.25 * labels)[:, None, None, None] + rng.uniform(-70, 70, (2 * N, 4, 4, 3)), 0, 255
+    )
+    test = Dataset("brightness", images.astype(np.uint8), labels)
+    with torch.inference_mode():
+        logits = Bright()(torch.from_numpy(test.images.transpose(0, 3, 1, 2) / np.float32(255))).numpy()
+    subject = SimpleNamespace(test=test, twin=SimpleNamespace(module=Bright(), classes=2, card={}))
+    gate = _clean_accuracy(subject, logits)
+    assert 0.6 < np.mean(logits.argmax(1) == labels) < 0.8
+    assert gate.passed, gate.observed
 
 
 def test_images_that_want_contrast_are_told(pictures: tuple[Any, Any]) -> None:
