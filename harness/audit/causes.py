@@ -2,7 +2,8 @@
 
 A reading explains the figure where it has clearly more images right than the figure itself, and more than half of them. Clearly are, of
 the labels, 95 % Wilson intervals that do not meet; of the pixels, which are read on fewer images, a gain on these very images that chance
-makes in one of a thousand (Tango's lower bound).
+makes in one of a thousand (Tango's lower bound). Two classes of many are in each other's place where most images of either say so, and
+chance would make as many of two classes that nobody tells apart in fewer than one of twenty networks of so many classes.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.stats import binom
 
 from harness.audit.metrics import Labels
 from harness.audit.paired import pair
-from harness.audit.statistics import share
+from harness.audit.statistics import ALPHA, share
 from harness.records import Share
 
 SURE = 0.999  # one of a thousand
@@ -36,6 +38,7 @@ def explain(labels: Labels, predictions: Labels, pixels: Mapping[str, Labels], c
         gain = pair(other == those, predictions[: len(other)] == those, margin=0.5, confidence=SURE)
         if gain.lower > 0 and gain.twin.ci95[0] > 0.5:
             found[name] = gain.twin
+    found = found or dict(_swapped(labels, predictions))
     if not found:
         return ""
     name = max(found, key=lambda one: found[one].accuracy)
@@ -57,6 +60,19 @@ def _of_labels(labels: Labels, predictions: Labels, classes: int) -> Iterator[tu
         yield text, when(predictions == in_text_order[labels])
     if n >= MAPPING_IMAGES * len(np.unique(labels)):
         yield "the classes seem to be in another order", when(_reordered(labels, predictions, max(classes, int(labels.max()) + 1)))
+
+
+def _swapped(labels: Labels, predictions: Labels) -> Iterator[tuple[str, Share]]:
+    """Two classes of many in each other's place, each named on most images of the other: all the others hide what that costs."""
+    often = np.bincount(labels)
+    named = {one: int(np.bincount(predictions[labels == one]).argmax()) for one in np.flatnonzero(often >= MAPPING_IMAGES).tolist()}
+    for one, other in named.items():
+        if one < other and named.get(other) == one:
+            seen = [share(int(np.sum(predictions[labels == a] == b)), int(often[a])) for a, b in ((one, other), (other, one))]
+            both = share(sum(each.correct for each in seen), sum(each.n for each in seen))
+            chance = len(named) / 2 * binom.sf(both.correct - 1, both.n, 0.5)
+            if min(each.accuracy for each in seen) > 0.5 and chance < ALPHA:
+                yield f"the classes {one} and {other} seem to be in each other's place, by their own images", both
 
 
 def _reordered(labels: Labels, predictions: Labels, classes: int) -> np.ndarray:

@@ -35,6 +35,18 @@ def test_two_classes_of_many_in_each_others_place_are_another_order() -> None:
     assert "another order" in explain(LABELS, swapped, {}, 12)
 
 
+def test_two_classes_of_a_hundred_in_each_others_place_are_told() -> None:
+    """All but two points of the images are right as they are."""
+    labels, draw = np.arange(2000) % 100, np.random.default_rng(0)
+    named = np.where(draw.random(2000) < 0.2, draw.integers(0, 100, 2000), labels)
+    assert explain(labels, named, {}, 100) == ""
+    swapped = np.select([labels == 3, labels == 70], [70, 3], labels)
+    told = explain(swapped, named, {}, 100)
+    assert told.startswith("the classes 3 and 70 seem to be in each other's place, by their own images: then ") and "of 40 would be" in told
+    alike = np.where(np.isin(labels, (3, 70)), draw.choice([3, 70], 2000), named)
+    assert explain(labels, alike, {}, 100) == "", "two classes that nobody tells apart"
+
+
 def test_what_chance_makes_of_many_classes_is_no_order() -> None:
     """Five images of each of 1,000 classes, told from one other by chance alone: the order that fits these images has 62 % right."""
     labels = np.repeat(np.arange(1000), 5)
