@@ -100,12 +100,13 @@ def more_images(record: RunRecord) -> str:
     needed = max((claim.n_required or 0 for claim in record.claims if not claim.control), default=0)
     if not needed:
         return ""
-    options = {"--samples": str(needed)}
-    short = needed > record.data.n_clean
-    if short and record.data.name in LARGER:
-        options["--data"] = LARGER[record.data.name]
-    elsewhere = f"It takes more than the {record.data.n_clean:,} images of {record.data.name}. " if short else ""
-    return f"{elsewhere}Next: {shlex.join(command(record, options))}"
+    options, before = {"--samples": str(needed)}, "Next:"
+    if needed > record.data.n_clean:
+        before = f"It takes more than the {record.data.n_clean:,} images of {record.data.name}."
+        larger = LARGER.get(record.data.name)
+        options |= {"--data": larger} if larger else {}
+        before += " Next:" if larger else f" With {needed:,}:"
+    return f"{before} {shlex.join(command(record, options))}"
 
 
 def called(claim: Claim) -> str:
