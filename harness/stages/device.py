@@ -18,7 +18,7 @@ from harness.measurement.energy import energy
 from harness.measurement.latency import windows_ns
 from harness.measurement.peaks import UNITS
 from harness.records import Conditions, DeviceRecord, Latency, Mismatch, TelemetryRecord
-from harness.stages.measure import Measured
+from harness.stages.measured import Measured
 from reports.sections.telemetry import INVALID
 
 

@@ -20,7 +20,7 @@ from harness.measurement.peaks import declared_peaks, measured_peaks
 from harness.measurement.roofline import Peaks, Work, floor, peak_arithmetic
 from harness.records import CrossCheck, EngineRecord, Floor, KernelShare, Latency, LoadGen, Memory, PrecisionEvidence, Roofline
 from harness.stages.device import observed, telemetry_record, with_conditions
-from harness.stages.measure import LOADGEN, Measured, information, timing_arrays
+from harness.stages.measured import LOADGEN, Measured, information, timing_arrays
 from harness.stages.subject import Subject
 
 READERS: dict[str, Callable[[Path, Artefact], Evidence]] = {"onnxruntime": precision_evidence, "tensorrt": tensorrt_evidence}

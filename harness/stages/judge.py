@@ -33,7 +33,7 @@ from harness.stages.decomposition import decompositions
 from harness.stages.device import state_mismatches, with_states
 from harness.stages.engine_record import engine_records
 from harness.stages.export import PARITY_IMAGES
-from harness.stages.measure import Measured
+from harness.stages.measured import Measured
 from harness.stages.replays import replays
 from harness.stages.subject import Subject, describe_device
 

@@ -27,7 +27,7 @@ from harness.records import Gate
 from harness.settings import Settings
 from harness.sources import decides, deciding
 from harness.stages import course
-from harness.stages.measure import Measured
+from harness.stages.measured import Measured
 from harness.stages.subject import Subject
 
 if TYPE_CHECKING:

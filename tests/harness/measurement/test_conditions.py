@@ -18,7 +18,7 @@ from harness.measurement.facts import Drive, Facts
 from harness.stages import engine_record
 from harness.stages.device import outcome, while_timed
 from harness.stages.engines import Engine
-from harness.stages.measure import Measured
+from harness.stages.measured import Measured
 
 S = 1_000_000_000
 TIMES = np.arange(0, 6 * S, S // 10)

@@ -27,6 +27,7 @@ from harness.answers import Images, Logits
 from harness.data.dataset import to_tensor
 from harness.records import RunRecord
 from harness.settings import Settings
+from harness.stages import measured as store
 from harness.stages.device import outcome
 from harness.stages.judge import Evidence, judge
 from reports.render import render
@@ -156,25 +157,25 @@ def put(message: Message, place: Place, value: Any) -> Message:
     return changed
 
 
-def examined(run: Run, messages: dict[str, Message], timings: dict[int, Timing], place: Path) -> stage.Kept | None:
+def examined(run: Run, messages: dict[str, Message], timings: dict[int, Timing], place: Path) -> store.Kept | None:
     """What is kept of such answers; None where they are refused."""
     [measured] = run.evidence.measured
     try:
         kept = stage._examined(measured.engine, Doctored(run, messages), timings, run.evidence.subject, SETTINGS)  # type: ignore[arg-type]
-        stage._check(kept, place, measured.engine)
+        store.check(kept, place, measured.engine)
     except (EngineError, FormatError) as error:
         assert str(error).isprintable()
         return None
     return kept
 
 
-def carried_out(run: Run, kept: stage.Kept, folder: Path) -> None:
+def carried_out(run: Run, kept: store.Kept, folder: Path) -> None:
     """Judged and reported to the end."""
     [measured] = run.evidence.measured
     shutil.copytree(run.folder, folder, dirs_exist_ok=True)
-    place = folder / stage.MEASURED / measured.engine.name
-    stage._save(kept, place)
-    loaded = stage.load(measured.engine, place)
+    place = folder / store.MEASURED / measured.engine.name
+    store.save(kept, place)
+    loaded = store.load(measured.engine, place)
     assert outcome(loaded, run.evidence.subject.profile, [loaded])
     record = judge(run.record, dataclasses.replace(run.evidence, measured=[loaded]), folder)
     text = record.model_dump_json(by_alias=True)
@@ -254,10 +255,10 @@ def test_extreme_timings_lead_to_a_valid_record(run: Run, ns: int, tmp_path: Pat
 )  # fmt: skip
 def test_engine_information_that_cannot_be_used_is_refused(raw: bytes) -> None:
     with pytest.raises(FormatError, match="the engine information is damaged"):
-        stage.information(raw)
+        store.information(raw)
 
 
 def test_engine_information_may_lack_a_second_opinion() -> None:
-    assert stage.information(b'{"inspector": {}, "trtexec": {"absent": "not on the PATH"}}').trtexec.parts_ns == {}
-    told = stage.information(b'{"trtexec": {"batch": 8, "command": ["x"], "parts_ns": {"compute": [5, 6]}}}').trtexec
+    assert store.information(b'{"inspector": {}, "trtexec": {"absent": "not on the PATH"}}').trtexec.parts_ns == {}
+    told = store.information(b'{"trtexec": {"batch": 8, "command": ["x"], "parts_ns": {"compute": [5, 6]}}}').trtexec
     assert (told.batch, told.parts_ns) == (8, {"compute": [5, 6]})

@@ -17,7 +17,8 @@ from harness.records import Parity
 from harness.settings import Settings
 from harness.stages.engines import open_engines, plan_engines
 from harness.stages.export import Exported
-from harness.stages.measure import FACTS, MEASURED, measure
+from harness.stages.measure import measure
+from harness.stages.measured import FACTS, MEASURED
 
 SETTINGS = Settings(model="m", flavours=("onnx-fp32", "trt-fp32"), device="null", batches=(1,), threads=1)
 

@@ -12,7 +12,7 @@ from quick_engines import silent
 from devices.host.rounds import Timing
 from devices.host.station import own_engine
 from harness.audit.gates import own_clock
-from harness.stages.measure import _own_clock
+from harness.stages.self_checks import _own_clock
 
 # Each call takes 2 ms, of which the engine tells FACTOR times as many nanoseconds.
 ENGINE = """

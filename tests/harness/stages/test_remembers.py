@@ -11,7 +11,7 @@ from quick_engines import silent
 
 from devices.host.station import own_engine
 from harness.limits import LIMITS
-from harness.stages.measure import _equal, _remembers
+from harness.stages.self_checks import _equal, _remembers
 
 # Images of 2x2x1 and 3 classes. A request takes 2 ms longer where the condition holds: `turn` counts requests, `known` says that the image
 # was shown before.

@@ -1,0 +1,159 @@
+"""The measurement held against itself: timed answers, remembered answers, an engine's own clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from devices.host.rounds import Timing
+from devices.host.session import EngineError, EngineSession
+from harness.answers import Images, Index, Logits
+from harness.audit.scale import allowed
+from harness.limits import LIMITS
+from harness.measurement.facts import Checks, Loose
+
+REPEATS = 3  # passes over the same images
+PAIRS, PAIR_CALLS = 20, 5  # of the test for remembered answers
+QUICK = 0.1  # share of the requests of a user's own engine that are quick
+CLOCKED_NS, MOST_CLOCKED = 50e6, 10_000  # of calls on an engine's own clock that are held against the wall's, and how many at most
+BYTE_NS = 10  # that the way of a byte and its conversion to float32 may take: a hundredth of a second for a megabyte
+
+
+class _Timed(Loose):
+    offsets: list[int]
+
+
+def self_checks(session: EngineSession, pool: Images, answers: Logits, timings: Mapping[int, Timing], own: bool) -> Checks:
+    """Whether an engine answers alike again and, where it was timed, as it did then.
+
+    Args:
+        session: the open engine.
+        pool: the images of the timed calls, uint8 (n, h, w, c).
+        answers: its untimed answers to them, float32 (n, classes).
+        timings: batch size -> its timed calls; empty where it was not timed.
+        own: a program of the user's own.
+
+    Raises:
+        EngineError: the engine failed meanwhile.
+    """
+    head = pool[: session.batch]
+    passes = [answers[: session.batch], *(session.logits(head) for _ in range(REPEATS))]
+    checks = Checks(deterministic=all(np.array_equal(once, passes[0]) for once in passes), repeats=REPEATS)
+    if not timings:
+        return checks
+    return checks.model_copy(update=(_of_own_engine if own else _of_worker)(session, pool, answers, timings))
+
+
+def _of_own_engine(session: EngineSession, pool: Images, answers: Logits, timings: Mapping[int, Timing]) -> dict[str, Any]:
+    """The fields of `Checks` that a timed engine of the user's own adds."""
+    clock = None
+    if session.hello.measure:
+        clock = _own_clock(session, timings)
+        clock = clock if clock > 1 else min(clock, _own_work(session, pool))
+    found: dict[str, Any] = {"repeated_to_fresh_latency": _remembers(session, pool), "own_clock": clock}
+    if not session.timed:  # its own clock's calls give no answers
+        return found
+    parts = [(logits, _places(first, len(logits), len(answers))) for kept in session.timed.values() for first, logits in kept.items()]
+    error = max(float(np.abs(logits - answers[rows]).max()) for logits, rows in parts)
+    return found | _timed_alike(error, answers, LIMITS.fresh_error)
+
+
+def _of_worker(session: EngineSession, _pool: Images, answers: Logits, timings: Mapping[int, Timing]) -> dict[str, Any]:
+    """The fields of `Checks` that an engine of the worker's adds where it was timed."""
+    error = max(_timed_error(session, batch, answers) for batch in timings)
+    again, new = [], []
+    for _ in range(PAIRS):
+        again.append(int(session.measure(1, PAIR_CALLS, same=True).ns.min()))
+        new.append(int(session.measure(1, PAIR_CALLS).ns.min()))
+    return {"repeated_to_fresh_latency": min(again) / min(new), **_timed_alike(error, answers, LIMITS.logit_error)}
+
+
+def _timed_alike(error: float, answers: Logits, limit: float) -> dict[str, Any]:
+    return {"timed_max_logit_error": error, "timed_outputs_equal_accuracy_outputs": _equal(error, answers, limit)}
+
+
+def _equal(error: float, answers: Logits, limit: float) -> bool:
+    """Whether timed answers at most `error` from the untimed ones, float (n, classes), are the same: within a share of the largest."""
+    return error <= allowed(limit, answers)
+
+
+def _places(first: int, batch: int, n: int) -> Index:
+    """Of the images of a timed call among the pool's n."""
+    return np.arange(first, first + batch) % n
+
+
+def _remembers(session: EngineSession, pool: Images) -> float:
+    """Of a user's own engine: the time of a request that it has answered before, over that of images which nobody has seen.
+
+    Those are shifted, so that they are far from all that it was shown: a memory may take what is nearly the same for the same. Each of the
+    two comes first in half of the turns, as an engine that has waited for a request answers it later. Held against each other are the times
+    that a tenth of the requests keep to: the fastest of all is a matter of luck.
+    """
+    draw, known = np.random.default_rng(0), pool[:1]
+    again: list[int] = []
+    new: list[int] = []
+    for turn in range(PAIRS * PAIR_CALLS):
+        shifts = [int(draw.integers(1, max(side, 2))) for side in pool.shape[1:3]]
+        unseen = np.roll(pool[turn % len(pool)][None], shifts, axis=(1, 2)) ^ draw.integers(0, 4, known.shape, np.uint8)
+        both = [(again, known), (new, unseen)]
+        for times, images in both if turn % 2 else reversed(both):
+            times.append(_request_ns(session, images))
+    return float(np.quantile(again, QUICK) / np.quantile(new, QUICK))
+
+
+def _own_clock(session: EngineSession, timings: Mapping[int, Timing]) -> float:
+    """What an engine's own clock says of its calls, over what passes here: the time of more calls, less that of fewer, in one request.
+
+    The largest of some, at most 1, as other work makes time pass here; where even the smallest is too large, that one.
+    """
+    batch = min(timings)
+    calls = max(PAIR_CALLS, min(round(CLOCKED_NS / float(np.median(timings[batch].latency_ns))), MOST_CLOCKED))
+    shares = []
+    for _ in range(PAIR_CALLS):
+        told, passed = [], []
+        for repeats in (1, 1 + calls):
+            start = time.perf_counter_ns()
+            told.append(int(session.measure(batch, repeats).ns.sum()))
+            passed.append(time.perf_counter_ns() - start)
+        shares.append((told[1] - told[0]) / max(passed[1] - passed[0], 1))
+    return min(shares) if min(shares) > 1 / LIMITS.own_clock else min(max(shares), 1.0)
+
+
+def _own_work(session: EngineSession, pool: Images) -> float:
+    """What an engine's own clock says that further images of a call take, over what they take where their answers are asked for: it may
+    do less where it only times itself. The way and the conversion of the bytes, which its clock need not count, are taken off.
+    """
+    some, many = pool[:1], pool[: max(min(len(pool), session.batch), 2)]
+    told: dict[int, int] = {}
+    asked: dict[int, int] = {}
+    for images in (some, many):
+        asked[len(images)] = min(_request_ns(session, images) for _ in range(PAIRS))
+        told[len(images)] = min(int(session.measure(len(images), PAIR_CALLS).ns.min()) for _ in range(PAIR_CALLS))
+    of_bytes = (many.nbytes - some.nbytes) * BYTE_NS
+    further = asked[len(many)] - asked[1] - of_bytes
+    return min((told[len(many)] - told[1]) / further, 1.0) if further > max(of_bytes, asked[len(many)] / 2) else 1.0
+
+
+def _request_ns(session: EngineSession, images: Images) -> int:
+    start = time.perf_counter_ns()
+    session.logits(images)
+    return time.perf_counter_ns() - start
+
+
+def _timed_error(session: EngineSession, batch: int, answers: Logits) -> float:
+    """Largest difference between the answers to timed calls and the untimed pass over the same images."""
+    header, files = session.call({"op": "timed", "batch": batch}, _Timed)
+    raw, classes = files.get("logits", b""), session.hello.classes
+    expected = 4 * len(header.offsets) * batch * classes
+    if len(raw) != expected or not all(0 <= offset < len(answers) for offset in header.offsets):
+        raise EngineError("crashed", f"it returned {len(raw)} bytes of logits; expected {expected} of {len(header.offsets)} timed calls")
+    if not raw:
+        return 0.0
+    timed = np.frombuffer(raw, "<f4").reshape(-1, classes)
+    if not np.isfinite(timed).all():
+        raise EngineError("nan", "the logits of its timed calls are not finite")
+    rows = np.concatenate([_places(offset, batch, len(answers)) for offset in header.offsets])
+    return float(np.abs(timed - answers[rows]).max())
