@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import pickle
 import sys
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,10 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 
 from crowded import make_crowded
+from drawn_once import figures_drawn_once  # noqa: F401 - a fixture
 from synthetic import make_run
 
 from harness.records import Step
-from reports import plots
 from reports.render import render
 
 # The runs that the tests share, each rendered once, and `crowded`. `unfinished` stopped before any attack.
@@ -49,24 +48,3 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return render(folder(variant), [name])[name]
 
     return file
-
-
-DRAWN: dict[bytes, str] = {}
-
-
-@pytest.fixture
-def figures_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures of the same values are drawn once for all tests that ask for this: they take most of a page's time."""
-
-    def once(draw: Callable[..., str]) -> Callable[..., str]:
-        @wraps(draw)
-        def drawn(*values: object) -> str:
-            key = pickle.dumps((draw.__name__, values))
-            if key not in DRAWN:
-                DRAWN[key] = draw(*values)
-            return DRAWN[key]
-
-        return drawn
-
-    for name in ("gaps", "security_curve", "rounds", "pareto", "survivors"):
-        monkeypatch.setattr(plots, name, once(getattr(plots, name)))

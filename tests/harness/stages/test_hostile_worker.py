@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawn_once import figures_drawn_once  # noqa: F401 - a fixture
 
 import harness.spine as spine
 import harness.stages.measure as stage
@@ -32,7 +33,7 @@ from harness.stages.device import outcome
 from harness.stages.judge import Evidence, judge
 from reports.render import render
 
-pytestmark = pytest.mark.slow(60)
+pytestmark = [pytest.mark.slow(50), pytest.mark.usefixtures("figures_drawn_once")]
 
 SETTINGS = Settings(
     model="resnet8",
