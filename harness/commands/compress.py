@@ -45,8 +45,8 @@ def compress(
 ) -> None:
     """Compress a model; run again after an interruption, it goes on from the last epoch."""
     from harness import plugins
-    from harness.compression.compress import Request
     from harness.compression.compress import compress as run
+    from harness.compression.request import Request
 
     plugins.load(plugin or ())
     request = Request(

@@ -17,7 +17,8 @@ from harness.compute.placement import device
 from harness.data.dataset import Dataset
 from harness.training.augmentation import Augmentation
 from harness.training.regime import Regime
-from harness.training.train import Fitted, fit, judged_again
+from harness.training.selection import Fitted
+from harness.training.train import fit, judged_again
 
 
 @dataclass

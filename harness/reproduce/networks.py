@@ -11,7 +11,7 @@ from typing import Any
 from export.artefact import sha256_file
 from harness import cards
 from harness.compression import rate
-from harness.compression.compress import Request
+from harness.compression.request import Request
 from harness.compression.table import METHODS
 from harness.errors import UsageError
 from harness.models import shipped

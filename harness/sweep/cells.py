@@ -13,9 +13,10 @@ from typing import Any
 
 from torch import nn
 
-from harness.compression.compress import Request, check, prepare
+from harness.compression.compress import prepare
 from harness.compression.job import Job
 from harness.compression.recipe import load_recipe
+from harness.compression.request import Request, check
 from harness.compression.table import find_method
 from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data, peek_shape

@@ -15,8 +15,8 @@ import export
 import harness
 from export.artefact import sha256_file
 from harness.cards import Card
-from harness.compression.compress import Request
 from harness.compression.recipe import load_recipe
+from harness.compression.request import Request
 from harness.compression.table import find_method
 from harness.models.load import card_beside
 from harness.models.shipped import cards, weights_file

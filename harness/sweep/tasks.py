@@ -17,7 +17,8 @@ import torch
 
 from devices.host.errors import DeviceError
 from export.errors import ExportError
-from harness.compression.compress import Request, compress
+from harness.compression.compress import compress
+from harness.compression.request import Request
 from harness.errors import HarnessError
 from harness.models.shipped import cards
 from harness.records import RECORD

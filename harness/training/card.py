@@ -31,7 +31,8 @@ from harness.run import RunFolder, check_space
 from harness.training import processes
 from harness.training.augmentation import Augmentation
 from harness.training.recipe import Recipe, load_recipe
-from harness.training.train import CHECKPOINT, Fitted, allowed, initial, nothing_to_resume, selection_attacks, train
+from harness.training.selection import Fitted, selection_attacks
+from harness.training.train import CHECKPOINT, allowed, initial, nothing_to_resume, train
 
 CHANNELS = 3  # of the architectures that are trained
 DATA, TEST = "cifar10", "cifar10-sample"  # where the command names no other

@@ -31,7 +31,8 @@ from harness.data.dataset import Dataset
 from harness.data.load import load_all, load_data
 from harness.models.architectures import build
 from harness.training.recipe import Stage
-from harness.training.train import Training, augment, correct, learning_rate
+from harness.training.selection import correct
+from harness.training.train import Training, augment, learning_rate
 
 RATIO = 1.8
 WARM = 2  # steps of each that are not timed

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 
 from export.onnx import export_onnx
 from harness import cli
-from harness.compression.compress import Request, prepare
+from harness.compression.compress import prepare
 from harness.compression.recipe import load_recipe
+from harness.compression.request import Request
 from harness.compression.table import METHODS
 from harness.data.load import load_data
 from harness.errors import UsageError
@@ -297,13 +298,13 @@ def test_a_damaged_note_of_the_folder_is_one_line(here: Path, capsys: pytest.Cap
 def test_a_card_that_cannot_be_made_costs_no_training(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.compression import compress
+    from harness.compression import card
 
     def full(*_: object) -> dict[str, Any]:
         raise OSError(28, "No space left on device", "out.json")
 
     with monkeypatch.context() as patch:
-        patch.setattr(compress, "make_card", full)
+        patch.setattr(card, "make_card", full)
         code, _, err = run(capsys, monkeypatch, *words("nm24", "one.toml"))
     assert code == 2 and "No space left" in err
     assert not (here / "out.safetensors").exists() and (here / "out.stages" / "finetune" / "checkpoint.pt").is_file()

@@ -12,7 +12,8 @@ from harness.compression.compress import COPIES
 from harness.compression.job import Job
 from harness.compression.table import METHODS
 from harness.models.probe import parameters
-from harness.training.train import Epoch, Training
+from harness.training.selection import Epoch
+from harness.training.train import Training
 
 pytestmark = pytest.mark.slow(40)
 

@@ -138,7 +138,7 @@ def test_no_arrangement_of_the_same_images_has_a_smaller_p(difference: int) -> N
 
 def test_every_missing_row_has_a_command_that_the_harness_accepts() -> None:
     """Each command's words go through a sweep's checks, which are those of `harness compress`."""
-    from harness.compression.compress import Request, check
+    from harness.compression.request import Request, check
 
     for row in paper().row:
         words = command(row.ours, paper()).split()

@@ -15,7 +15,8 @@ import torch
 
 from harness import cli
 from harness.attacks.table import resolve
-from harness.compression.compress import Request, compress
+from harness.compression.compress import compress
+from harness.compression.request import Request
 from harness.data.load import load_data
 from harness.errors import UsageError
 from harness.models.load import load_twin

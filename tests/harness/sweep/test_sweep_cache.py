@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.compression.compress import Request
+from harness.compression.request import Request
 from harness.errors import UsageError
 from harness.models.shipped import cards, weights_file
 from harness.sweep import executors

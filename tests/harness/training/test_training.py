@@ -20,7 +20,8 @@ from harness.training.card import source, train_with_card
 from harness.training.objectives import OBJECTIVES
 from harness.training.recipe import Recipe, load_recipe
 from harness.training.regime import Regime
-from harness.training.train import Epoch, Training, correct, fit, learning_rate, moving_average, split, summary, train, warnings
+from harness.training.selection import Epoch, correct, split, summary, warnings
+from harness.training.train import Training, fit, learning_rate, moving_average, train
 
 pytestmark = pytest.mark.slow(20)
 
