@@ -44,6 +44,9 @@ MOST_BYTES = 1 << 30  # of one file of an answer
 MOST_FILES = 64  # of one answer
 MOST_NS = 1 << 62
 MOST_SENSORS = 1000
+UNASKED_S = 0.2  # that more bytes than an answer holds may take to come
+LIKELY = 1e6  # logits are at most that, and at least as far above 0: then another order of bytes explains such as are not finite
+ENDED_S = 0.1  # that tell a program which has ended from one that is silent
 MOST_STEPS = 100_000  # lines of progress before one answer
 
 _FILE = re.compile(r"\w[\w.+-]*", re.ASCII)  # never a path, never hidden: it is written on this machine
@@ -193,6 +196,7 @@ class EngineSession:
         limits: how long it may be silent.
         progress: called with step, done, total while it loads or works for long.
         cost: what was asked of it.
+        own: it is the user's own, which has promised no more than the protocol: what else its first line holds is ignored.
         timed: what it answered to calls that were timed from here: batch size -> first image's place in the pool -> the last logits.
     """
 
@@ -202,6 +206,7 @@ class EngineSession:
     limits: Limits = Limits()
     progress: Progress = lambda step, done, total: None
     cost: Cost = field(default_factory=Cost)
+    own: bool = False
     timed: dict[int, dict[int, Logits]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -353,12 +358,34 @@ class EngineSession:
         answer = np.frombuffer(raw, "<f4").reshape(len(images), classes).astype(np.float32)
         bad = np.flatnonzero(~np.isfinite(answer).all(axis=1))
         if len(bad):
+            if self.own:
+                self._check_form(raw)
             self._fail(
                 "nan",
                 f"{len(bad)} of {len(images)} images give logits that are not finite, the first in place {bad[0]} of its request: an "
                 f"overflow in low precision, or NaN in the weights. Compare with the fp32 flavour.",
             )
         return answer
+
+    def _check_form(self, raw: bytes) -> None:
+        """Of logits that are not finite: whether they are numbers of another form. Raises EngineError."""
+        if (text := self._unasked(UNASKED_S)) is not None:
+            raise self._wrong(text)
+        swapped = np.abs(np.frombuffer(raw, ">f4"))
+        if swapped.any() and ((swapped == 0) | ((swapped > 1 / LIKELY) & (swapped < LIKELY))).all():
+            raise self._wrong(f"logits that are not finite, but at most {swapped.max():.3g} read as big endian; expected little endian")
+
+    def _unasked(self, wait_s: float) -> str | None:
+        """What it wrote that nobody asked for, in words; None where there is nothing. Raises ClosedError: it is gone."""
+        channel = self._alive()
+        line = channel.line(wait_s)
+        if line is None and not channel.pending:
+            return None
+        beginning = f" ({line[:60]!r})" if line is not None and line.isascii() else ""
+        return (
+            f"something that nobody asked for{beginning}; expected nothing behind the {self.hello.classes} float32 numbers of an image, or "
+            "its int32 label: neither 64-bit numbers nor text"
+        )
 
     def _one_hot(self, labels: NDArray[np.int32]) -> Logits:
         classes = self.hello.classes
@@ -399,8 +426,8 @@ class EngineSession:
     def _exchange(self, request: dict[str, Any], raw: bytes, limit_s: float | None) -> dict[str, Any]:
         """Send a request; the first line of its answer."""
         channel = self._alive()
-        if channel.pending:
-            raise self._wrong("something that nobody asked for")
+        if channel.pending and (text := self._unasked(0.0)) is not None:
+            raise self._wrong(text)
         limit_s = self.limits.answer_s if limit_s is None else limit_s
         try:
             channel.send(json.dumps(request).encode() + b"\n" + raw, limit_s)
@@ -416,7 +443,7 @@ class EngineSession:
             except NonsenseError as error:
                 raise self._wrong(str(error)) from error
             if line is None:
-                self._fail("hung", f"it said nothing for {limit_s:g} s and was killed; give a slow device a longer limit")
+                self._silent(f"it said nothing for {limit_s:g} s and was killed; give a slow device a longer limit")
             try:
                 message = cleaned(read_json(line))
             except ValueError:
@@ -444,7 +471,7 @@ class EngineSession:
         try:
             return self._alive().read(size, self.limits.answer_s)
         except SilentError as error:
-            self._fail("hung", f"{error} and it was killed: it stopped within an answer, or the answer is too short")
+            self._silent(f"{error} and it was killed: it stopped within an answer, or the answer is too short")
 
     def _steadily(self, step: Callable[[], T]) -> T:
         """Take a step; once more where the connection was lost and the same plan runs again."""
@@ -483,7 +510,10 @@ class EngineSession:
     def _connect(self) -> None:
         self._channel = self.open()
         try:
-            self._hello = self._checked(self._message(self.limits.load_s), Hello)
+            first = self._message(self.limits.load_s)
+            if self.own:
+                first.pop("loaded", None)
+            self._hello = self._checked(first, Hello)
         except ClosedError as error:
             channel = self._alive()
             ended = channel.end(1.0)
@@ -507,6 +537,14 @@ class EngineSession:
         self._fault = EngineError(status, message)
         self._drop()
         raise self._fault
+
+    def _silent(self, message: str) -> NoReturn:
+        """Nothing comes any more: it is killed, where it has not ended and something that it started keeps its output open."""
+        channel, self._channel = self._alive(), None
+        ended = channel.end(ENDED_S)
+        if ended.hung or channel.lost(ended):
+            self._fail("hung", message)
+        self._fail("crashed", f"{_how_it_ended(ended, '')}; something that it started went on and held its output open")
 
     def _drop(self, wait: bool = False) -> None:
         channel, self._channel = self._channel, None

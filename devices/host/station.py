@@ -116,4 +116,4 @@ def own_engine(name: str, command: list[str], progress: Progress, batch: int = B
         except DeviceError as error:
             raise EngineError("refused", str(error)) from error
 
-    return EngineSession(EngineId(name), start, batch, limits, progress)
+    return EngineSession(EngineId(name), start, batch, limits, progress, own=True)

@@ -136,6 +136,15 @@ def test_progress_and_unknown_keys_are_no_fault(engine_of: Callable[..., EngineS
     assert steps == [("load?[2J", i, 3) for i in range(3)], "without control characters"
 
 
+@pytest.mark.parametrize("loaded", [True, "yesterday", {"plan_sha256": "mine", "synthetic": True}])
+def test_a_key_that_the_protocol_does_not_know_means_nothing(loaded: object, engine_of: Callable[..., EngineSession]) -> None:
+    """Though the harness's own worker has it: it would be sent requests that no other engine was promised to understand."""
+    with engine_of(program(said(loaded=loaded))) as session:
+        session.set_pool(SMALL)
+        assert (session.now(), session.loaded.plan_sha256, session.loaded.synthetic) == ({}, "", False)
+        assert session.logits(SMALL).shape == (5, 3)
+
+
 def test_much_text_on_the_side_blocks_nothing(engine_of: Callable[..., EngineSession]) -> None:
     with engine_of(program(answer="sys.stderr.write('x' * 3_000_000); " + ANSWER)) as session:
         assert session.logits(SMALL).shape == (5, 3)
@@ -211,6 +220,13 @@ def rows(values: str) -> str:
     return f"say({{'n': n}}); out.write(struct.pack(f'<{{3 * n}}f', *({values} for k in range(3 * n)))); out.flush()"
 
 
+CHILD = "import subprocess; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)', sys.argv[0]]); "
+
+
+def packed(number: str, each: int = 3) -> str:
+    return f"say({{'n': n}}); out.write(struct.pack({number}) * {each} * n); out.flush()"
+
+
 def labels(value: int) -> str:
     return f"say({{'n': n}}); out.write(struct.pack(f'<{{n}}i', *[{value}] * n)); out.flush()"
 
@@ -224,6 +240,12 @@ WRONG = {
     "rows as truth": (HELLO, ANSWER.replace("'n': n", "'n': True"), "crashed", "n is wrong"),
     "no rows": (HELLO, "say({})", "crashed", "n is wrong: field required"),
     "NaN": (HELLO, rows("float('nan') if k == 4 else 0"), "nan", "1 of 5 images .* place 1"),
+    "64-bit numbers": (HELLO, packed("'<2I', 0x7FC00000, 0x3FB99999"), "crashed", "behind the 3 float32 numbers of an image.*64-bit"),
+    "big endian": (HELLO, packed("'>I', 0x3F80FFFF"), "crashed", r"at most 1\.01 read as big endian; expected little endian"),
+    "64-bit labels": (LABELS, packed("'<q', 1", 1), "crashed", "or its int32 label: neither 64-bit numbers nor text"),
+    "text behind": (HELLO, ANSWER + "; print('gpu 45 C', flush=True); time.sleep(0.1)", "crashed", "b'gpu 45 C'"),
+    "dies, and a child holds its output": (HELLO, CHILD + "os._exit(3)", "crashed", "exit code 3; something that it started went on"),
+    "a child within the rows": (HELLO, "say({'n': n}); " + CHILD + "os._exit(4)", "crashed", "exit code 4; something that it started"),
     "infinity": (HELLO, rows("float('-inf')"), "nan", "5 of 5 images"),
     "silence": (HELLO, "time.sleep(600)", "hung", "said nothing for 1 s and was killed"),
     "silence before the rows": (HELLO, "say({'n': n}); time.sleep(600)", "hung", "0 of 60 bytes came within 1 s"),
@@ -339,7 +361,7 @@ def test_good_files_are_taken(engine_of: Callable[..., EngineSession]) -> None:
 
 @pytest.mark.parametrize(
     "end",
-    ["time.sleep(600)", "while True: out.write(b'x' * 65536)", "import subprocess; subprocess.Popen(['sleep', '600', sys.argv[0]])"],
+    ["time.sleep(600)", "while True: out.write(b'x' * 65536)", CHILD],
     ids=["sleeps on", "talks on", "leaves a child"],
 )
 def test_one_that_ignores_its_end_is_killed_with_all_that_it_started(end: str, engine_of: Callable[..., EngineSession]) -> None:
