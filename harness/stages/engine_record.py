@@ -20,6 +20,7 @@ from harness.measurement.peaks import declared_peaks, measured_peaks
 from harness.measurement.roofline import Peaks, Work, floor, peak_arithmetic
 from harness.records import CrossCheck, EngineRecord, Floor, KernelShare, Latency, LoadGen, Memory, PrecisionEvidence, Roofline
 from harness.stages.device import observed, telemetry_record, with_conditions
+from harness.stages.engines import started_here
 from harness.stages.measured import LOADGEN, Measured, information, timing_arrays
 from harness.stages.subject import Subject
 
@@ -93,7 +94,12 @@ def _engine(
         clean=None if right is None else share(int(right.sum()), len(right)),
         warnings=[simulation.WARNING]
         if engine.simulated
-        else [*figures.warnings(m.facts, m.timings, _others(latency)), *_too_fast(latency, roofline), *_disagreement(latency, opinion)],
+        else [
+            *filter(None, [started_here(engine, subject.profile)]),
+            *figures.warnings(m.facts, m.timings, _others(latency)),
+            *_too_fast(latency, roofline),
+            *_disagreement(latency, opinion),
+        ],
     )
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from devices.host.profile import load_profile
+from devices.host.profile import DeviceProfile, load_profile
 from devices.host.session import EngineError, EngineId, EngineSession, Progress
 from devices.host.station import Station, Wanted, own_engine
+from devices.host.transports import LOCAL
 from devices.worker.quota import usable_cpus
 from devices.worker.spec import BATCH, RuntimeOptions
 from export.artefact import UNKNOWN, Artefact
@@ -86,6 +87,16 @@ class Engines:
     look: Callable[[], None] = lambda: None
 
 
+def started_here(engine: Engine, profile: DeviceProfile) -> str:
+    """That a user's own engine runs on this computer, where the run's device is another or an emulated one; else nothing."""
+    if engine.exported is not None or profile.transport == LOCAL:
+        return ""
+    return (
+        f"It was started on this computer, not on {profile.name}: its answers and times are of what it runs on. Choose --device host, "
+        "or let the program itself ask the device."
+    )
+
+
 def plan_engines(subject: Subject, settings: Settings, exported: Sequence[Exported]) -> list[Engine]:
     """Every engine that the run asks for, in the order of its flavours."""
     of_flavour = {part.artefact.flavour: part for part in exported}
@@ -157,6 +168,8 @@ def open_engines(
         for engine in engines:
             with Steps(engine.name) as steps:
                 try:
+                    if here := started_here(engine, subject.profile):
+                        say(f"{engine.name}: {here}")
                     session = opened.sessions[engine.name] = stack.enter_context(make(engine, steps))
                     check_fit(session, subject)
                     gauge.look()

@@ -57,7 +57,7 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
             raise unknown("flavour", flavour, [*FLAVOURS, f"{OWN}:COMMAND"])
     names = Counter(map(engine_name, dict.fromkeys(settings.flavour_names)))
     if twice := [name for name, count in names.items() if count > 1]:
-        raise UsageError(f"two engines would be called {twice[0]}; give the files other names")
+        raise UsageError(f"two engines would be called {twice[0]}; give the files other names, or commands another beginning")
     rows = {TWIN, PARENT, *map(graph_name, names), *map(simulated_name, names)}
     if taken := [name for name in names if name in rows]:
         raise UsageError(

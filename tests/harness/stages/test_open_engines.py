@@ -17,7 +17,7 @@ from devices.worker.spec import EngineSpec
 from export.artefact import Artefact, sha256_file
 from harness.records import Parity
 from harness.settings import TIERS, Settings, engine_name
-from harness.stages.engines import Engine, check_fit, open_engines, plan_engines
+from harness.stages.engines import Engine, check_fit, open_engines, plan_engines, started_here
 from harness.stages.export import Exported
 
 PARITY = Parity(n=1, max_logit_error=0, top1_agreement=1, passed=True, limit="")
@@ -150,6 +150,19 @@ def test_an_engine_for_other_images_or_classes_is_refused(case: str, tmp_path: P
     session: Any = SimpleNamespace(shape=(4, 4, 3), hello=SimpleNamespace(classes=CLASSES), id=EngineId("mine"))
     with pytest.raises(EngineError, match=message):
         check_fit(session, null)
+
+
+@pytest.mark.parametrize(
+    ("device", "emulate", "told"), [("raspberry-pi-4", True, True), ("raspberry-pi-4", False, True), ("host", False, False)]
+)
+def test_an_own_engine_is_said_to_run_here_where_the_device_is_another(device: str, emulate: bool, told: bool, tmp_path: Path) -> None:
+    said: list[str] = []
+    wanted, other = settings(f"exec:{sys.executable} -c pass"), subject(load_profile(device, emulate=emulate))
+    (own,) = plan_engines(other, wanted, [])
+    with open_engines([own], other, wanted, tmp_path / "run", said.append):
+        pass
+    assert ("was started on this computer, not on raspberry-pi-4: its answers and times" in said[0]) is told
+    assert bool(started_here(own, other.profile)) is told
 
 
 def test_what_is_told_after_opening_is_not_shown(monkeypatch, capsys):
