@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from devices.worker.engines import RefusedError
 
-SCENARIOS = ("SingleStream", "Offline")
 SUMMARY = "mlperf_log_summary.txt"
 PACKAGE = "mlperf_loadgen"
 INSTALL = "pip install mlcommons-loadgen"
 OFFLINE_BATCH = 32
 HEADROOM = 1.3  # a query that ends before the shortest duration is INVALID
 RATE_CALLS = 3  # the first is slow
-MIN_QUERIES = {"SingleStream": 64, "Offline": 1}
+MIN_QUERIES = {"SingleStream": 64, "Offline": 1}  # scenario -> at least
 
 Infer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -35,7 +34,7 @@ class Drive:
 
     Attributes:
         window_ns: when it asked the engine, begin and end, by the clock of the samples beside it.
-        scenario: a member of `SCENARIOS`.
+        scenario: one of `MIN_QUERIES`.
         valid: LoadGen's verdict on its own run.
         figures: its summary, name -> value as text, such as "90th percentile latency (ns)" or "Samples per second".
     """

@@ -12,6 +12,7 @@ from devices.host.arrays import read_npz
 from devices.host.rounds import Timing
 from devices.host.rules import Environment, State, check_fields, check_peaks, check_telemetry
 from devices.host.session import EngineError
+from devices.worker.files import write_whole
 from devices.worker.plain import printable, read_json
 from devices.worker.spec import FormatError
 from devices.worker.telemetry.series import Telemetry, read_arrays
@@ -84,9 +85,7 @@ def save(kept: Kept, place: Path) -> None:
         path = place / safe_name(name)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(raw)
-    temporary = place / f"{FACTS}.tmp"
-    temporary.write_text(facts.model_dump_json(indent=1), encoding="utf-8")
-    temporary.replace(place / FACTS)
+    write_whole(place / FACTS, facts.model_dump_json(indent=1))
 
 
 def safe_name(name: str) -> str:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from devices.host.sysroot import cache_folder
+from devices.worker.files import write_whole
 from harness.errors import UsageError
 
 KEY_LENGTH = 32
@@ -116,10 +117,7 @@ class Cache:
         for name, content in contents.items():
             total.update(f"{name}:{len(content)}:".encode() + content)
         folder = self.root / "inputs" / total.hexdigest()[:KEY_LENGTH]
-        folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             if not (folder / name).exists():
-                temporary = folder / f".{name}.{os.getpid()}"
-                temporary.write_bytes(content)
-                temporary.replace(folder / name)
+                write_whole(folder / name, content)
         return folder / next(iter(contents))

@@ -11,7 +11,7 @@ import pytest
 from quick_engines import Linear, Said, some_images
 
 from devices.worker.engines import RefusedError
-from devices.worker.loadgen import SCENARIOS, SUMMARY, drive, read_summary
+from devices.worker.loadgen import MIN_QUERIES, SUMMARY, drive, read_summary
 
 pytest.importorskip("mlperf_loadgen", reason="MLPerf LoadGen is not installed: pip install mlcommons-loadgen")
 
@@ -68,7 +68,7 @@ def test_without_the_binding_the_engine_is_refused_with_the_remedy(tmp_path: Pat
         drive(slow, POOL, "SingleStream", 0.1, tmp_path)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", MIN_QUERIES)
 def test_a_session_with_a_scenario_brings_the_logs_home(scenario: str, linear: Linear, session_of: Any) -> None:
     steps: list[tuple[str, int, int]] = []
     with session_of(linear.path) as session:

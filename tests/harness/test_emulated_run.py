@@ -6,15 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from commandline import harness
-from safetensors.torch import save_file
+from untrained import make_untrained
 
 from devices.host.station import EMULATED_LIMITS
 from devices.host.transports.emulated import INSTALL_QEMU
-from harness.models.zoo import ARCHITECTURES
 from harness.records import RunRecord, Step, Verdict
 
 pytestmark = [
@@ -28,21 +25,11 @@ FLAVOURS = ("ort-int8-precise", "ort-int8")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("emulated")
-    torch.manual_seed(0)
-    save_file(ARCHITECTURES["resnet8"](4).state_dict(), place / "net.safetensors")
-    rng = np.random.default_rng(0)
-    np.savez(place / "data.npz", images=rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), labels=np.arange(40) % 4)
-    return place
-
-
-@pytest.fixture(scope="module")
-def run(folder: Path) -> Path:
-    subject = ("--model", str(folder / "net.safetensors"), "--arch", "resnet8", "--data", str(folder / "data.npz"))
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("emulated")
     flavours = (word for flavour in FLAVOURS for word in ("--flavour", flavour))
-    what = (*flavours, "--attack", "fgsm", "--samples", "4", "--device", "x86-avx2")
-    assert harness("bench", *subject, *what, "--out", str(folder / "run")) in (0, 1, 3)
+    what = (*flavours, "--attack", "fgsm", "--source", "S1", "--samples", "4", "--device", "x86-avx2")
+    assert harness("bench", *make_untrained(folder), *what, "--out", str(folder / "run")) in (0, 1, 3)
     return folder / "run"
 
 

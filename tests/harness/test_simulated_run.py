@@ -7,26 +7,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from commandline import harness
-from safetensors.torch import save_file
+from untrained import make_untrained
 
 from export.artefact import load_artefact
 from export.simulate import simulated_logits
 from harness.measurement.simulation import NOT_RUN
-from harness.models.zoo import ARCHITECTURES
 from harness.records import RunRecord, Verdict
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("simulated")
-    torch.manual_seed(0)
-    save_file(ARCHITECTURES["resnet8"](4).state_dict(), place / "net.safetensors")
-    rng = np.random.default_rng(0)
-    np.savez(place / "data.npz", images=rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), labels=np.arange(40) % 4)
     words = [
-        "bench", "--model", str(place / "net.safetensors"), "--arch", "resnet8", "--data", str(place / "data.npz"),
+        "bench", *make_untrained(place),
         "--device", "jetson-orin", "--emulate", "--flavour", "trt-int8", "--attack", "fgsm", "--samples", "4", "--out", str(place / "run"),
     ]  # fmt: skip
     assert harness(*words) in (0, 1, 3)

@@ -9,13 +9,10 @@ import shutil
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import numpy as np
 import pytest
-import torch
 from commandline import harness
-from safetensors.torch import save_file
+from untrained import make_untrained
 
-from harness.models.zoo import ARCHITECTURES
 from harness.records import Outcome, RunRecord
 
 pytestmark = pytest.mark.slow(50)
@@ -86,23 +83,17 @@ def test_what_is_drafted_from_a_run_is_met_by_it_and_overwrites_nothing(run, tmp
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("files")
-    torch.manual_seed(0)
-    save_file(ARCHITECTURES["resnet8"](4).state_dict(), place / "net.safetensors")
-    rng = np.random.default_rng(0)
-    np.savez(place / "data.npz", images=rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), labels=np.arange(40) % 4)
-    return place
+def subject(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return make_untrained(tmp_path_factory.mktemp("files"))
 
 
-def bench(files: Path, *words: str) -> int:
-    given = ("--model", str(files / "net.safetensors"), "--arch", "resnet8", "--data", str(files / "data.npz"))
-    return harness("bench", *given, "--device", "null", "--attack", "fgsm", "--samples", "4", "--source", "S1", *words)
+def bench(subject: list[str], *words: str) -> int:
+    return harness("bench", *subject, "--device", "null", "--attack", "fgsm", "--samples", "4", "--source", "S1", *words)
 
 
-def test_a_bench_ends_with_its_rows(files, tmp_path):
+def test_a_bench_ends_with_its_rows(subject, tmp_path):
     asked = written(tmp_path, 'artefact = { at_most = "1 B" }\nhardware = { real = true }\nmemory = { at_most = "1 GB" }')
-    assert bench(files, "--requirements", asked, "--out", str(tmp_path / "run")) == 1
+    assert bench(subject, "--flavour", "onnx-fp32", "--batch", "1", "--requirements", asked, "--out", str(tmp_path / "run")) == 1
     found = RunRecord.load(tmp_path / "run").requirements
     assert {row.kind: row.outcome for row in found} == {"artefact": Outcome.FAIL, "hardware": Outcome.FAIL, "memory": Outcome.NOT_MEASURED}
     assert (tmp_path / "run/qualification.toml").read_text() == Path(asked).read_text(), "a resumed run finds them here"
@@ -119,8 +110,8 @@ def test_a_bench_ends_with_its_rows(files, tmp_path):
         ),
     ],
 )
-def test_a_file_that_this_run_could_not_answer_is_refused_before_any_work(text, said, files, tmp_path, capsys):
-    assert bench(files, "--requirements", written(tmp_path, text), "--out", str(tmp_path / "run")) == 2
+def test_a_file_that_this_run_could_not_answer_is_refused_before_any_work(text, said, subject, tmp_path, capsys):
+    assert bench(subject, "--requirements", written(tmp_path, text), "--out", str(tmp_path / "run")) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
