@@ -30,7 +30,7 @@ def attack(
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make one adversarial set on the twin; run again after an interruption, it goes on where it was."""
+    """Make one adversarial set on the twin. Run again after an interruption, it goes on where it was."""
     from harness.settings import make_settings
     from harness.stages.names import check_names
 

@@ -106,7 +106,9 @@ def bench(
     resume: Annotated[Path | None, typer.Option(help="go on with an interrupted run; every other option comes from its record")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a classifier on a device and say whether its robustness claim survives there."""
+    """Judge a robustness claim on the device that runs it. Measures latency, memory and accuracy, attacks the twin and the engines,
+    and writes a report with a verdict.
+    """
     from harness.settings import FLEET, make_settings
 
     if misplaced is not None:

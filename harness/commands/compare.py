@@ -26,7 +26,7 @@ def compare(
     ] = None,
     unlike: Annotated[bool, typer.Option("--unlike", help="with --fail-on: compare times and sizes of different devices too")] = False,
 ) -> None:
-    """Put finished runs side by side; where they saw the same images, count the labels that differ."""
+    """Put finished runs side by side. Where they saw the same images, the labels that differ are counted."""
     from harness.settings import REPORT_FILES, check_output
     from reports.compare import changed_verdict, regression_section, render_comparison, to_text
     from reports.run import Run

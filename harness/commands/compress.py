@@ -43,7 +43,7 @@ def compress(
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compress a model; run again after an interruption, it goes on from the last epoch."""
+    """Compress a model. Run again after an interruption, it goes on from the last epoch."""
     from harness import plugins
     from harness.compression.compress import compress as run
     from harness.compression.request import Request

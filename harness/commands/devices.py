@@ -44,7 +44,7 @@ def list_devices(as_json: AsJson = False) -> None:
 
 @app.command("show", epilog="Example: harness devices show jetson-orin")
 def show_device(name: Annotated[str, typer.Argument(help="a device profile or an alias")], as_json: AsJson = False) -> None:
-    """One device profile in full: what is declared and compared, how it is sampled, its peaks with their sources."""
+    """Print one device profile in full. What is declared and compared, how it is sampled, its peaks with their sources."""
     from dataclasses import asdict
 
     from rich.console import Console
@@ -63,7 +63,7 @@ def show_device(name: Annotated[str, typer.Argument(help="a device profile or an
 def probe_device(
     name: Annotated[str, typer.Argument(help="a device profile")], emulate: Emulate = False, host: Host = None, as_json: AsJson = False
 ) -> None:
-    """What a device has, what it lacks for a job, and what is not as declared. Exit code 4 where there is anything of these two."""
+    """Say what a device has, and what it lacks for a job. What is not as declared too; exit code 4 where there is anything of these two."""
     from dataclasses import asdict
 
     from devices.host.probe import probe
@@ -87,7 +87,7 @@ def probe_device(
 def clean_device(
     name: Annotated[str, typer.Argument(help="a device profile")], emulate: Emulate = False, host: Host = None, as_json: AsJson = False
 ) -> None:
-    """Throw away what runs left on a device: the files that were sent, folders of runs that were broken off, engines that were built.
+    """Throw away what runs left on a device. Files that were sent, folders of runs that were broken off, engines that were built.
 
     Waits while a run has the device. The next run sends, and builds, again.
     """
@@ -109,7 +109,7 @@ def clean_device(
 
 @app.command("prepare", epilog="Example: harness devices prepare raspberry-pi-4")
 def prepare_device(name: Annotated[str, typer.Argument(help="a device profile")]) -> None:
-    """Fetch what the emulation of a device needs into the cache folder; check and repair what is there."""
+    """Fetch what the emulation of a device needs. It goes into the cache folder; what is there is checked and repaired."""
     from devices.host.probe import prepare, probe
     from harness.stages.names import find_profile
 

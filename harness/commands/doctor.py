@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
     from harness.doctor import Finding
 
-EPILOG = "Exit codes: 0 a bench with its defaults can run · 4 it lacks something"
+EPILOG = """
+Exit codes: 0 a bench with its defaults can run · 4 it lacks something
+
+Example: harness doctor --json
+"""
 STYLES = {"works": "green", "limited": "yellow", "absent": "yellow"}
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """What works on this computer: instructions, runtimes, extras, emulation, SSH, room, sensors, how steady its clock is."""
+    """Say what works on this computer. Instructions, runtimes, extras, emulation, SSH, room, sensors, how steady its clock is."""
     from harness.doctor import as_dict, examine
 
     found = examine()

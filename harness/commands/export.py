@@ -46,7 +46,7 @@ def export(
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write deployable files of a model, each checked for parity with the twin."""
+    """Write deployable files, each checked against the twin."""
     from harness.settings import make_settings
     from harness.stages.names import check_names
 

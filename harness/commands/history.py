@@ -21,7 +21,7 @@ def history(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="folder for report.html, with figures, and report.md [default: print Markdown]")] = None,
 ) -> None:
-    """Draw what a network's robustness, accuracy and cost were from run to run; only runs that are alike are joined."""
+    """Draw a network's figures from run to run. They are its robustness, accuracy and cost; only runs that are alike are joined."""
     from harness.settings import REPORT_FILES, check_output
     from reports.history import render_history, to_text
 

@@ -46,7 +46,7 @@ def lint(
     format: Annotated[str, typer.Option(help="text; sarif or github, for what a code host shows beside a change")] = "text",
     _rules: Annotated[bool, typer.Option("--rules", is_eager=True, callback=_list_rules, help="list every rule and stop")] = False,
 ) -> None:
-    """Check an ONNX file against the rules of a runtime, without that runtime."""
+    """Check an ONNX file against the rules of a runtime. It needs no such runtime."""
     from export.lint import TARGETS, Severity
     from export.lint import lint as check
 

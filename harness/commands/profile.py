@@ -51,7 +51,7 @@ def profile(
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Latency, memory and clean accuracy only: a bench without attacks."""
+    """Measure latency, memory and clean accuracy alone. It is a bench without attacks."""
     from harness.settings import make_settings
 
     settings = make_settings(

@@ -30,7 +30,7 @@ def report(
     ] = False,
     plugin: Plugins = None,
 ) -> None:
-    """Render a saved run again; prints the paths. With requirements, the run is held against them first."""
+    """Render a saved run again. Prints the paths; with requirements, the run is held against them first."""
     plugins.load(plugin or ())
     from reports.render import render
 

@@ -35,7 +35,7 @@ def reproduce(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Print the paper's tables 3 to 8 beside ours, mark where they do not hold, and answer the paper's three claims."""
+    """Print the paper's tables 3 to 8 beside ours. Marks where they do not hold, and answers the paper's three claims."""
     from harness.models.shipped import WEIGHTS
     from harness.reproduce.run import ReproduceOptions, Reproduction
     from harness.reproduce.run import reproduce as run

@@ -22,7 +22,7 @@ def init_requirements(
     run: Annotated[Path, typer.Argument(help="the folder of a finished run")],
     out: Annotated[Path, typer.Option(help="file to write; must not exist")] = Path("qualification.toml"),
 ) -> None:
-    """Draft a requirements file from a finished run: what it meets, to be made your own."""
+    """Draft a requirements file from a finished run. It holds what the run meets, to be made your own."""
     from harness.requirements.judge import open_finished
     from harness.requirements.write import draft
 

@@ -29,7 +29,7 @@ def selftest(
     write: Annotated[Path | None, typer.Option(help="write the table here as Markdown, such as docs/selftest.md")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Deploy a small network wrongly in many ways, each through the real stages, gates and judge, and see what notices."""
+    """Plant faults in small deployments, see what notices. Each goes through the real stages, gates and judge."""
     if write is not None and not write.parent.is_dir():
         raise UsageError(f"--write {write}: there is no folder {write.parent}")
     from harness.selftest.deployment import deployments

@@ -54,7 +54,7 @@ def sweep(
     remeasure: Annotated[bool, typer.Option("--remeasure", help="bench again what has a latency that does not count")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compress models by several methods, rates and seeds, bench each result, and say which to take."""
+    """Compress in many ways, bench each, say which to take. The ways are methods, rates and seeds, of one model or more."""
     from harness import plugins
     from harness.errors import UsageError
     from harness.run import RunFolder

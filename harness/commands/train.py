@@ -20,7 +20,7 @@ def train(
     test: Annotated[str, typer.Option(help="images for the figures on the card")] = "cifar10-sample",
     resume: GoOn = False,
 ) -> None:
-    """Train a network from a recipe; ends with NAME.safetensors and its model card NAME.json."""
+    """Train a network from a recipe. Ends with NAME.safetensors and its model card NAME.json."""
     from harness.training.card import train_with_card
 
     with going_on():

@@ -34,7 +34,7 @@ def validate(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Hold this program against what others published: confirmed, refuted or not comparable, each with both figures."""
+    """Hold this program against what others published. Each is confirmed, refuted or not comparable, with both figures."""
     if write is not None and not write.parent.is_dir():
         raise UsageError(f"--write {write}: there is no folder {write.parent}")
     from devices.worker.environment import describe_machine

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import typer
 from safetensors.torch import save_file
 
 from harness import cli
@@ -252,12 +253,25 @@ def test_builds_are_about_engines_built_ahead_of_time(capsys: pytest.CaptureFixt
     assert code == 2 and "--builds 0 is about engines built ahead of time. Add --aot" in err
 
 
-@pytest.mark.parametrize("command", ["bench", "profile", "export", "attack", "train", "report", "devices", "models"])
+COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, _ = run(capsys, monkeypatch, command, "--help")
     assert code == 0
     assert "Usage" in out
     assert command in ("devices", "models") or "Example:" in out
+
+
+@pytest.mark.parametrize("words", [(), ("devices",), ("models",)])
+def test_every_commands_summary_fits_its_line(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run(capsys, monkeypatch, *words, "--help")
+    lines = [line for line in out.partition("Commands:")[2].splitlines() if line]
+    assert len(lines) > 1 and not any("..." in line for line in lines)
 
 
 def test_lists_are_json_where_asked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
