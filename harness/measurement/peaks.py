@@ -9,7 +9,7 @@ from devices.host.profile import DeviceProfile, Peak
 from harness.measurement.roofline import Peaks
 
 UNITS = {"onnxruntime": "cpu", "tensorrt": "gpu", "torch-tensorrt": "gpu"}
-"""What computes for a runtime, as a profile names it (`devices.host.profile.UNITS`)."""
+"""What computes for a runtime, as a profile names it (`devices.host.profile_checks.UNITS`)."""
 
 
 def measured_peaks(found: Iterable[dict[str, Any]]) -> Peaks | None:
