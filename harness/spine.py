@@ -10,37 +10,29 @@ from functools import partial
 from pathlib import Path
 
 from devices.host.session import EngineId
-from devices.host.transports import SSH
 from harness import __version__
-from harness.answers import TWIN, Answers, Model
+from harness.answers import Answers
 from harness.attacks.executors import open_executor
-from harness.attacks.target import EngineTarget, ModuleTarget
 from harness.compute.allocator import give_back
-from harness.data.dataset import to_tensor
 from harness.errors import UntrustedError
-from harness.models.fewer_bits import of_fewer_bits
-from harness.models.onnx_graph import read_onnx
-from harness.models.smooth import without_quantizers
 from harness.records import AttackRecord, RunRecord, Step
 from harness.requirements.file import read_requirements
 from harness.requirements.judge import qualify
 from harness.run import RunFolder, check_links, check_space, check_versions, environment, now
 from harness.settings import CURVE, Settings, engine_name, stored_settings
-from harness.sources import FEWER_BITS, SMOOTH, fewer_bits_name, graph_name, of_run
 from harness.sources.planned import Context
 from harness.stages.again import ask_again
 from harness.stages.attack import Cascade
+from harness.stages.context import make_context
 from harness.stages.device import outcome
-from harness.stages.engines import Engine, Engines, Opener, Where, on_device, open_engines, plan_engines
+from harness.stages.engines import Engines, Opener, Where, on_device, open_engines, plan_engines
 from harness.stages.export import Exported, export_and_check
 from harness.stages.judge import Evidence, judge
 from harness.stages.measure import measure
 from harness.stages.names import check_names
-from harness.stages.rows import READ_HERE, File, parent_of
 from harness.stages.subject import Subject, describe_data, describe_device, describe_model, load_subject
 from reports.render import render
 
-FEW = 16  # images on which it is seen whether a network rounds
 REQUIREMENTS = "qualification.toml"  # in a run folder: what it is held against
 
 
@@ -189,45 +181,6 @@ def attack(context: Context, run: RunFolder, settings: Settings) -> tuple[Cascad
     with closing(open_executor(settings.executor, settings.address)) as executor:
         cascade = Cascade(context, Answers(run.folder), run.folder, settings.every_image, run.log, executor)
         return cascade, cascade.run()
-
-
-def make_context(subject: Subject, settings: Settings, opened: Engines, engines: list[Engine]) -> Context:
-    """What the sources plan from. A graph is read back for each flavour of the engines that has quantizers, open or not: it needs no
-    device, and all builds of a flavour have one.
-    """
-    attacked = {source.id for source in of_run(settings.sources, settings.tier)} if subject.attacks else set()
-    smooth = without_quantizers(subject.twin.module, to_tensor(subject.test.images[:FEW])) if "S2" in attacked else None
-    quantized = {engine.id.flavour: engine.exported for engine in engines if engine.quantized and engine.exported is not None}
-    graphs = {
-        flavour: ModuleTarget(read_onnx(exported.artefact.path).eval(), graph_name(flavour))
-        for flavour, exported in quantized.items()
-        if subject.attacks and not exported.unreadable
-    }
-    few = to_tensor(subject.test.images[:FEW])
-    coarse = {bits: of_fewer_bits(subject.twin.module, few, bits) for bits in FEWER_BITS} if "S7" in attacked and graphs else {}
-    whole = bool(subject.attacks) and settings.tier != "quick"
-    return Context(
-        subject,
-        settings,
-        ModuleTarget(subject.twin.module, TWIN),
-        {name: EngineTarget(session, opened.look) for name, session in opened.sessions.items()},
-        graphs,
-        None if smooth is None else ModuleTarget(smooth, SMOOTH),
-        _between(engines, graphs) if whole else {},
-        parent_of(subject.twin) if whole and "S1" in attacked else None,
-        {bits: ModuleTarget(module, fewer_bits_name(bits)) for bits, module in coarse.items() if module is not None},
-        subject.profile.emulated or subject.profile.transport == SSH,
-    )
-
-
-def _between(engines: list[Engine], graphs: Mapping[str, ModuleTarget]) -> dict[str, list[Model]]:
-    """Of each flavour that has a file, its graph read back where it was, and the file node by node where it can be computed here."""
-    artefacts = {engine.id.flavour: engine.exported.artefact for engine in engines if engine.exported is not None and not engine.simulated}
-    found: dict[str, list[Model]] = {flavour: [graph] for flavour, graph in graphs.items()}
-    for flavour, artefact in artefacts.items():
-        if artefact.path.suffix in READ_HERE:
-            found.setdefault(flavour, []).append(File(flavour, artefact))
-    return found
 
 
 def open_record(subject: Subject, settings: Settings, command: list[str]) -> RunRecord:
