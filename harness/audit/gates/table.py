@@ -12,6 +12,7 @@ from harness.records import Gate
 
 HALF = 0.5
 TINY = 1e-9  # of an image, in products of limits and counts
+OF_LARGEST = "of the largest logit, counted from its image's mean"
 LAST = 10  # steps of an attack, at whose end its loss should have settled
 
 
@@ -65,13 +66,13 @@ GATES: dict[str, Kind] = {
     ),
     "file fidelity": Kind(
         f"on {LIMITS.fidelity_clean:.0%} of the clean images the engine answers as its file defines (onnxruntime: logits within "
-        f"{LIMITS.logit_error:.1%} of the largest; on another CPU no farther from the file's, in the mean, than that and "
+        f"{LIMITS.logit_error:.1%} {OF_LARGEST}; on another CPU no farther from the file's, in the mean, than that and "
         f"{LIMITS.rounding_room:g} times the distance between fused and unfused kernels here; other runtimes: the same label)",
         "The device runs another file, or other arithmetic: compare the hash of what runs, the runtime's version and options.",
     ),
     "fresh answers": Kind(
         f"opened anew and asked in another order and in requests of other sizes, those that were timed among them, the engine names the "
-        f"same class on {LIMITS.fresh_same:.0%} of the images, with logits within {LIMITS.fresh_error:.0%} of the largest",
+        f"same class on {LIMITS.fresh_same:.0%} of the images, with logits within {LIMITS.fresh_error:.0%} {OF_LARGEST}",
         "Its answers depend on what else it was asked: look for a memory of earlier inputs, statistics over the batch (batch norm in "
         "training mode, scales of dynamic quantization), randomness, or a build that differs from the last.",
     ),
@@ -129,8 +130,7 @@ GATES: dict[str, Kind] = {
         "The STE twin is not the engine: check scales, zero points, rounding and the runtime's fusions.",
     ),
     "saturation": Kind(
-        "where the CPU's INT8 kernels can saturate, the logits are those of exact integers "
-        f"(within {LIMITS.logit_error:.1%} of the largest)",
+        f"where the CPU's INT8 kernels can saturate, the logits are those of exact integers (within {LIMITS.logit_error:.1%} {OF_LARGEST})",
         "The CPU computes another network than the file's, and its own figures are shown. For the file's: --flavour ort-int8-precise (the "
         "same file, exact kernels) or ort-int8-rr (weights of 7 bits). If it is one of these: compare the versions of onnxruntime.",
         guards=False,
@@ -141,8 +141,8 @@ GATES: dict[str, Kind] = {
         guards=False,
     ),
     "timed outputs": Kind(
-        f"the outputs of the timed runs are those that were judged (within {LIMITS.logit_error:.1%} of the largest logit, of a user's own "
-        f"engine {LIMITS.fresh_error:.0%})",
+        f"the outputs of the timed runs are those that were judged (within {LIMITS.logit_error:.1%} {OF_LARGEST}; of a "
+        f"user's own engine {LIMITS.fresh_error:.0%})",
         "Do not use the latency: the timed session ran something else.",
         guards=False,
     ),
