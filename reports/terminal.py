@@ -11,7 +11,7 @@ from harness.records import Claim, EngineRecord, Outcome, RunRecord, Verdict
 from reports.format import NONE, WITHHELD, allowed, clean, count, factor, milliseconds, percent, points, significant, size
 from reports.naming import brief, named
 from reports.sections.requirements import OUTCOMES, bounds, counts, limit, reading, worst
-from reports.sections.roofline import told
+from reports.sections.roofline import meaningful
 from reports.sections.telemetry import INVALID
 from reports.sections.verdict import TONES, called, caveat, headline, more_images
 
@@ -188,7 +188,7 @@ def _energy(engine: EngineRecord, batch: str | None) -> float | None:
 
 def _engine(engine: EngineRecord, batch: str | None, emulated: bool) -> list[str]:
     evidence, latency = engine.precision_evidence, engine.latency.get(batch) if batch else None
-    roof = told(engine.roofline.floors.get(batch)) if engine.roofline and batch else None
+    roof = meaningful(engine.roofline.floors.get(batch)) if engine.roofline and batch else None
     measured = [WITHHELD if roof is None else f"> {milliseconds(roof.ms)}, est.", WITHHELD, WITHHELD]
     if not emulated:
         p99 = NONE if latency is None else WITHHELD if latency.p99 is None else milliseconds(latency.p99)

@@ -38,7 +38,7 @@ def selftest(
 
     wanted = _chosen({one.name: one for one in deployments()}, only)
     out = sys.stderr
-    rows = run(wanted, quick=quick, told=lambda row: print(line(row), file=out if as_json else sys.stdout, flush=True))
+    rows = run(wanted, quick=quick, on_row=lambda row: print(line(row), file=out if as_json else sys.stdout, flush=True))
     if write is not None:
         write.write_text(markdown(rows, quick=quick), encoding="utf-8")
     if as_json:

@@ -82,16 +82,16 @@ def read(module: ModuleType) -> Deployment:
         ValueError: it does not say what it is, or a fault does not say what must catch it.
     """
     name, title = module.__name__.rpartition(".")[2], (module.__doc__ or "").strip().split("\n")[0].rstrip(".")
-    told = {key: value for key, value in vars(module).items() if not key.startswith("_")}
-    faulty = "CAUGHT_BY" in told
+    given = {key: value for key, value in vars(module).items() if not key.startswith("_")}
+    faulty = "CAUGHT_BY" in given
     if not title or faulty == module.__name__.startswith(SOUND):
         raise ValueError(f"{module.__name__} must have a docstring, a fault CAUGHT_BY, a sound deployment none")
-    answer = told.get("answer")
-    hooks = {key: told[key] for key in ("subject", "graph", "shipped", "deploy", "tamper") if key in told}
+    answer = given.get("answer")
+    hooks = {key: given[key] for key in ("subject", "graph", "shipped", "deploy", "tamper") if key in given}
     if answer is not None:
         hooks["deploy"] = lambda engine: lambda images: answer(images, engine)
-    values = {key.lower(): told[key] for key in ("FLAVOURS", "SETTINGS", "PLAN", "HELLO", "ATTACK") if key in told}
-    return Deployment(name, title, faulty, told["CAUGHT_BY"] if faulty else told.get("VERDICT", HOLDS), **values, **hooks)
+    values = {key.lower(): given[key] for key in ("FLAVOURS", "SETTINGS", "PLAN", "HELLO", "ATTACK") if key in given}
+    return Deployment(name, title, faulty, given["CAUGHT_BY"] if faulty else given.get("VERDICT", HOLDS), **values, **hooks)
 
 
 def deployments() -> Iterator[Deployment]:

@@ -97,8 +97,8 @@ class Row:
     ok: bool
 
 
-def selftest(wanted: Sequence[Deployment], *, quick: bool, told: Callable[[Row], None]) -> list[Row]:
-    """Run deployments one after the other; `told` gets each row as soon as it is there."""
+def selftest(wanted: Sequence[Deployment], *, quick: bool, on_row: Callable[[Row], None]) -> list[Row]:
+    """Run deployments one after the other; `on_row` gets each row as soon as it is there."""
     rows = []
     with alone(), tempfile.TemporaryDirectory(prefix="harness-selftest-") as place:
         store = Path(place) / "sound" if quick and len(wanted) > ALONE else None
@@ -108,7 +108,7 @@ def selftest(wanted: Sequence[Deployment], *, quick: bool, told: Callable[[Row],
             folder = Path(place) / deployment.name
             rows.append(outcome(deployment, folder, quick=quick, store=store))
             shutil.rmtree(folder, ignore_errors=True)
-            told(rows[-1])
+            on_row(rows[-1])
     return rows
 
 

@@ -48,8 +48,8 @@ def _lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _seen(row: Row) -> str:
-    told = ", ".join(row.observed)
-    return told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
+    text = ", ".join(row.observed)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _mark(row: Row) -> str:

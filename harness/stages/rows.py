@@ -55,12 +55,12 @@ class File:
 
 def parent_of(twin: Twin) -> ModuleTarget | None:
     """The network of the zoo that the twin's card says it was compressed from; None where it says none, or another one than the zoo's."""
-    told = (twin.card.get("method") or {}).get("parent") or {}
-    if told.get("name") not in cards():
+    recorded = (twin.card.get("method") or {}).get("parent") or {}
+    if recorded.get("name") not in cards():
         return None
     try:
-        parent = load_twin(told["name"])
+        parent = load_twin(recorded["name"])
     except UsageError:
         return None
-    alike = (parent.sha256, parent.input_shape, parent.classes) == (told.get("sha256"), twin.input_shape, twin.classes)
+    alike = (parent.sha256, parent.input_shape, parent.classes) == (recorded.get("sha256"), twin.input_shape, twin.classes)
     return ModuleTarget(parent.module, PARENT) if alike else None

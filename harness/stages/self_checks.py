@@ -113,12 +113,12 @@ def _own_clock(session: EngineSession, timings: Mapping[int, Timing]) -> float:
     calls = max(PAIR_CALLS, min(round(CLOCKED_NS / float(np.median(timings[batch].latency_ns))), MOST_CLOCKED))
     shares = []
     for _ in range(PAIR_CALLS):
-        told, passed = [], []
+        reported, elapsed = [], []
         for repeats in (1, 1 + calls):
             start = time.perf_counter_ns()
-            told.append(int(session.measure(batch, repeats).ns.sum()))
-            passed.append(time.perf_counter_ns() - start)
-        shares.append((told[1] - told[0]) / max(passed[1] - passed[0], 1))
+            reported.append(int(session.measure(batch, repeats).ns.sum()))
+            elapsed.append(time.perf_counter_ns() - start)
+        shares.append((reported[1] - reported[0]) / max(elapsed[1] - elapsed[0], 1))
     return min(shares) if min(shares) > 1 / LIMITS.own_clock else min(max(shares), 1.0)
 
 
@@ -127,14 +127,14 @@ def _own_work(session: EngineSession, pool: Images) -> float:
     do less where it only times itself. The way and the conversion of the bytes, which its clock need not count, are taken off.
     """
     some, many = pool[:1], pool[: max(min(len(pool), session.batch), 2)]
-    told: dict[int, int] = {}
-    asked: dict[int, int] = {}
+    reported: dict[int, int] = {}
+    elapsed: dict[int, int] = {}
     for images in (some, many):
-        asked[len(images)] = min(_request_ns(session, images) for _ in range(PAIRS))
-        told[len(images)] = min(int(session.measure(len(images), PAIR_CALLS).ns.min()) for _ in range(PAIR_CALLS))
+        elapsed[len(images)] = min(_request_ns(session, images) for _ in range(PAIRS))
+        reported[len(images)] = min(int(session.measure(len(images), PAIR_CALLS).ns.min()) for _ in range(PAIR_CALLS))
     of_bytes = (many.nbytes - some.nbytes) * BYTE_NS
-    further = asked[len(many)] - asked[1] - of_bytes
-    return min((told[len(many)] - told[1]) / further, 1.0) if further > max(of_bytes, asked[len(many)] / 2) else 1.0
+    further = elapsed[len(many)] - elapsed[1] - of_bytes
+    return min((reported[len(many)] - reported[1]) / further, 1.0) if further > max(of_bytes, elapsed[len(many)] / 2) else 1.0
 
 
 def _request_ns(session: EngineSession, images: Images) -> int:

@@ -25,7 +25,7 @@ def ask_on(
     exported: Sequence[Exported],
     asked: Mapping[str, ImageStack],
     place: Path,
-    told: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> dict[str, Asked]:
     """Open the engines on a device, emulated where its CPU is not this one's, and ask each about every set.
 
@@ -36,7 +36,7 @@ def ask_on(
         exported: their artefacts.
         asked: hash -> images, uint8 (n, h, w, c).
         place: folder that keeps the answers.
-        told: progress, a line each.
+        say: progress, a line each.
 
     Returns:
         Engine -> its logits, float32 (n, classes), of each set in turn; or the error that it ended with.
@@ -46,7 +46,7 @@ def ask_on(
     """
     profile = load_profile(device)
     there = replace(subject, profile=load_profile(device, emulate=True) if profile.emulation else profile)
-    with open_engines(plan_engines(there, settings, exported), there, settings, place, told) as opened:
+    with open_engines(plan_engines(there, settings, exported), there, settings, place, say) as opened:
         answers: dict[str, Asked] = {name: str(error) for name, error in opened.failed.items()}
         for name, session in opened.sessions.items():
             model = EngineTarget(session)

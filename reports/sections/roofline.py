@@ -9,14 +9,14 @@ from reports.format import NONE, milliseconds, significant, size
 LEAST_MS = 0.01  # launching one call takes longer, on every runtime: a smaller floor tells nothing of a latency
 
 
-def told(floor: Floor | None) -> Floor | None:
+def meaningful(floor: Floor | None) -> Floor | None:
     """A floor that tells something; None where there is none, or it lies below the cost of launching a call."""
     return None if floor is None or floor.ms < LEAST_MS else floor
 
 
 def beside(floor: Floor | None, p50_ms: float | None) -> tuple[str, str]:
     """The cells of a floor and of how many times it a median is; None: there is no median."""
-    if (floor := told(floor)) is None:
+    if (floor := meaningful(floor)) is None:
         return NONE, NONE
     return significant(floor.ms), NONE if p50_ms is None else f"{significant(p50_ms / floor.ms)} ×"
 
@@ -57,6 +57,6 @@ def floors(record: RunRecord) -> Table:
 
 
 def _said(floor: Floor) -> str:
-    if told(floor) is None:
+    if meaningful(floor) is None:
         return f"below {milliseconds(LEAST_MS)}"
     return milliseconds(floor.ms) + (" (memory)" if floor.bound == "memory" else "")
