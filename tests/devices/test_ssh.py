@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sshd
-from quick_engines import ENGINE, Linear, Said, left, processes, run, wanted
+from quick_engines import ENGINE, Linear, Said, left, opened, processes, run, wanted
 
 from devices.host.errors import DeviceError
 from devices.host.pack import worker_archive
@@ -122,6 +122,17 @@ def test_text_of_a_login_script_is_no_message(board: sshd.Board, tmp_path: Path)
     board.start()
     with connect(board.profile()) as transport:
         assert transport.facts().machine == os.uname().machine
+
+
+@pytest.mark.parametrize("text", ["echo Welcome", 'echo \'{"status": "crashed"}\'', "printf 'no end '", "printf '\\033]0;title\\007'"])
+def test_text_of_a_login_script_is_no_answer_of_an_engine(board: sshd.Board, linear: Linear, tmp_path: Path, text: str) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / ".bashrc").write_text(f"{text}\n")
+    board.variables["HOME"] = str(tmp_path / "home")
+    board.start()
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    with opened(tmp_path / "run", {ENGINE: wanted(linear.path)}, board.profile()) as sessions:
+        np.testing.assert_allclose(sessions[ENGINE].logits(images), linear.logits(images), atol=1e-5)
 
 
 def test_the_command_of_python_may_have_words_and_awkward_names(board: sshd.Board, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ _OPTIONS = {
 }  # fmt: skip
 _BOOTSTRAP = Path(__file__).parents[2] / "worker" / "bootstrap.py"
 _RUN_BOOTSTRAP = "import sys;exec(sys.stdin.buffer.read(int(sys.argv[1])))"
-_BANNER_LINES = 500  # a login script may print before the agent speaks
+BANNER_LINES = 500  # a login script may print before the agent speaks
 _HOST = re.compile(r"(ssh://)?[A-Za-z0-9_][\w.@:%+\[\]-]*", re.ASCII)
 _WITH_PORT = re.compile(r"[^:/]+:\d+")
 _PLACE = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<name>[^:\[\]]+))(?::(?P<port>\d+))?/?")
@@ -126,7 +126,7 @@ class Session:
     def _hello(self) -> dict[str, Any]:
         """What the bootstrap says first, after whatever the login's own scripts print."""
         stop = time.monotonic() + HELLO_S
-        for _ in range(_BANNER_LINES):
+        for _ in range(BANNER_LINES):
             line = self.wire.line(stop - time.monotonic())
             if line is None:
                 raise ClosedError(f"nothing came for {HELLO_S:g} s")

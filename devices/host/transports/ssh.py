@@ -14,6 +14,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -23,7 +24,7 @@ from devices.host.errors import DeviceError
 from devices.host.rules import State, check_fields
 from devices.host.transports import Facts, Progress, Say, answers
 from devices.host.transports.answers import DamagedError, ask, follow_up
-from devices.host.transports.openssh import Session, UnreachableError, check_host, drop_connection, ssh_command
+from devices.host.transports.openssh import BANNER_LINES, HELLO_S, Session, UnreachableError, check_host, drop_connection, ssh_command
 from devices.worker.environment import CLOCK_SKEW
 from devices.worker.files import sha256_file
 from devices.worker.loadgen import PACKAGE
@@ -41,6 +42,7 @@ MOST_HOLDERS = 1000  # for whom one run waits
 
 KEPT = "What is finished is kept; go on with --resume."
 
+_BEGINS = "edge-harness-begins"
 _LONGEST_PAUSE_S = 15.0
 
 T = TypeVar("T")
@@ -127,15 +129,22 @@ class Ssh:
         """Start it in a session of its own beside the agent's, which keeps the device's lock meanwhile.
 
         The agent is asked first: a connection that was lost is opened again, and the lock taken again. A shell waits for the program,
-        since the ssh client tells of a program that a signal killed as of a lost connection.
+        since the ssh client tells of a program that a signal killed as of a lost connection. What the login's own scripts print comes
+        before a line of the shell's, and is passed over.
         """
         self._steadily(self._greet)
         program, *words = command
         if "/" in program:  # a relative program was looked for, and found, from the home folder, where a login begins
             program = str(PurePosixPath(self._there.home, program))
         line = shlex.join(["env", f"{CLOCK_SKEW}={self._skew_s:.3f}", program, *words])
-        script = shlex.join(["sh", "-c", f"cd {shlex.quote(there)} || exit; {line}; exit $?"])
-        return Channel([*ssh_command(self._host), "-T", "--", self._host, script], None, remote=True)
+        script = shlex.join(["sh", "-c", f"cd {shlex.quote(there)} || exit; echo; echo {_BEGINS}; {line}; exit $?"])
+        channel = Channel([*ssh_command(self._host), "-T", "--", self._host, script], None, remote=True)
+        stop = time.monotonic() + HELLO_S
+        with suppress(ClosedError):  # whoever reads on is told of it
+            for _ in range(BANNER_LINES):
+                if channel.line(stop - time.monotonic()) in (None, _BEGINS.encode()):
+                    break
+        return channel
 
     def clean(self) -> answers.Cleaned:
         """Throw away what runs left there, once no run has the device."""
