@@ -48,6 +48,15 @@ _LONGEST_PAUSE_S = 15.0
 T = TypeVar("T")
 
 
+def _pass_over_greeting(channel: Channel) -> None:
+    """Read what comes before the program itself. A connection that ends meanwhile is told to whoever reads on."""
+    stop = time.monotonic() + HELLO_S
+    with suppress(ClosedError):
+        for _ in range(BANNER_LINES):
+            if channel.line(stop - time.monotonic()) in (None, _BEGINS.encode()):
+                return
+
+
 class Ssh:
     """See `devices.host.transports.Transport`. A folder there is named after who sent it first, from where, and every byte in it."""
 
@@ -139,11 +148,11 @@ class Ssh:
         line = shlex.join(["env", f"{CLOCK_SKEW}={self._skew_s:.3f}", program, *words])
         script = shlex.join(["sh", "-c", f"cd {shlex.quote(there)} || exit; echo; echo {_BEGINS}; {line}; exit $?"])
         channel = Channel([*ssh_command(self._host), "-T", "--", self._host, script], None, remote=True)
-        stop = time.monotonic() + HELLO_S
-        with suppress(ClosedError):  # whoever reads on is told of it
-            for _ in range(BANNER_LINES):
-                if channel.line(stop - time.monotonic()) in (None, _BEGINS.encode()):
-                    break
+        try:
+            _pass_over_greeting(channel)
+        except BaseException:
+            channel.end(0.0)
+            raise
         return channel
 
     def clean(self) -> answers.Cleaned:
