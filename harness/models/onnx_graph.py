@@ -38,7 +38,7 @@ PASSING_ENDS = {
 }  # fmt: skip
 OTHER_FLOATS = (TensorProto.BFLOAT16, TensorProto.DOUBLE)
 LOWEST = -3e38  # float32's own, as some exporters write it, or -infinity
-MASKS = {"Add", "Clip", "Max", "Min", "Pad", "Where"}  # may hold infinity on purpose: a bound, a mask before a softmax
+MASKS = {"Add", "Attention", "Clip", "Max", "Min", "Pad", "Where"}  # may hold infinity on purpose: a bound, a mask before a softmax
 
 
 class OnnxGraph(GraphInterpreter):

@@ -1,7 +1,7 @@
 """The table of ONNX operators: name -> function of (attributes, *inputs). Each is differentiable wherever PyTorch's own form is.
 
 Inputs are tensors, but those of `onnx_support.SIZE_INPUTS`, which are sizes (see `onnx_sizes`); what of each operator is implemented stands
-in `onnx_support` too. Written for operator sets 7 to 26.
+in `onnx_support` too. Written for operator sets 7 to 28.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.models import onnx_windows as windows
+from harness.models.onnx_attention import attention
 from harness.models.onnx_quantize import dequantize, quantize
 from harness.models.onnx_sizes import Attributes, Size, as_size, as_tensor, numbers, slices
 from harness.models.onnx_support import OPSET, OUTPUTS
@@ -372,6 +373,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Gemm": gemm,
     "MatMul": binary(torch.matmul),
     "Einsum": einsum,
+    "Attention": attention,
     "BatchNormalization": batch_norm,
     "LayerNormalization": layer_norm,
     "RMSNormalization": rms_norm,

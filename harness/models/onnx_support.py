@@ -57,6 +57,15 @@ ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "LRN": {"alpha": None, "beta": None, "bias": None, "size": None},
     "Gemm": {"alpha": None, "beta": None, "transA": None, "transB": None},
     "Einsum": {"equation": None},
+    "Attention": {
+        "is_causal": None,
+        "kv_num_heads": None,
+        "q_num_heads": None,
+        "qk_matmul_output_mode": None,  # of an output that is refused
+        "scale": None,
+        "softcap": (0,),
+        "softmax_precision": (1,),
+    },
     "BatchNormalization": {**_EPSILON, "momentum": None, "training_mode": (0,), "spatial": (1,)},  # momentum: of training alone
     "LayerNormalization": {**_EPSILON, **_AXIS, "stash_type": (1,)},
     "RMSNormalization": {**_EPSILON, **_AXIS, "stash_type": (1,)},
@@ -98,6 +107,9 @@ ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "DequantizeLinear": {**_AXIS, "block_size": (0,), "output_dtype": (0, 1)},
 }  # fmt: skip
 
+# Operator -> how many of its inputs are implemented, where that is not all.
+INPUTS = {"Attention": 4}
+
 # Operator -> its inputs that are numbers (axes, sizes, bounds), not tensors: bound when the file is read, or computed as sizes.
 SIZE_INPUTS: dict[str, tuple[int, ...]] = {
     "Clip": (1, 2),
@@ -127,7 +139,7 @@ REMEDIES = {("BatchNormalization", "training_mode"): EVAL, ("Dropout", "training
 
 
 def check_node(node: NodeProto, attributes: dict[str, Any], used: set[str], place: str) -> None:
-    """Refuse what would otherwise be ignored: an attribute, or a value of one, or an output that is not implemented.
+    """Refuse what would otherwise be ignored: an attribute, or a value of one, an input or an output that is not implemented.
 
     Args:
         node: of an operator of the table.
@@ -145,6 +157,8 @@ def check_node(node: NodeProto, attributes: dict[str, Any], used: set[str], plac
             raise refusal(
                 node, place, f"with {key} = {str(value)[:SHOWN]}", key, f"expected {_listed(choices)}" if choices else "expected it absent"
             )
+    if beyond := [key for key in node.input[INPUTS.get(node.op_type, len(node.input)) :] if key]:
+        raise refusal(node, place, f"with an input '{beyond[0]}'", "input", f"expected its first {INPUTS[node.op_type]} inputs alone")
     if node.op_type != "Split":
         extra = [output for output in node.output[1:] if output in used]
         if extra:

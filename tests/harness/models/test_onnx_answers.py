@@ -83,6 +83,20 @@ def test_what_onnxruntime_does_not_run_is_not_judged(tmp_path: Path) -> None:
     assert load_twin(save(tmp_path / "m.onnx", [N("LRN", ["x"], ["y"], size=4)], {})).classes == 5
 
 
+def test_attention_as_one_node_is_answered_for(tmp_path: Path) -> None:
+    """As PyTorch's exporter writes that of every transformer from operator set 23 on."""
+    stored = {"two": np.float32(2), "mask": np.tril(np.ones((SIDE, SIDE), bool))}
+    nodes = [N("Mul", ["x", "two"], ["k"]), N("Attention", ["x", "k", "x", "mask"], ["y"], scale=0.7)]
+    twin = load_twin(save(tmp_path / "m.onnx", nodes, stored, opset=23))
+    x = torch.rand(2, 3, SIDE, SIDE).requires_grad_()
+    seen = torch.ones(SIDE, SIDE, dtype=torch.bool).tril()
+    features = torch.softmax((0.7 * x @ (2 * x).transpose(2, 3)).masked_fill(~seen, -torch.inf), -1) @ x
+    expected = features.mean((2, 3)) @ torch.tensor(HEAD)
+    torch.testing.assert_close(twin.module(x), expected, rtol=1e-4, atol=1e-5)
+    found, real = (torch.autograd.grad(logits.square().sum(), x)[0] for logits in (twin.module(x), expected))
+    torch.testing.assert_close(found, real, rtol=1e-3, atol=1e-5)
+
+
 def test_weights_standardised_by_a_batch_norm_that_trains_are_no_network_in_training(tmp_path: Path) -> None:
     """As PyTorch writes the weights of NF-ResNets and BiT (timm's StdConv2d), whatever mode the network is in."""
     weight = RNG.standard_normal((4, 3, 2, 2)).astype(np.float32)

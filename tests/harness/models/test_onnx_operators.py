@@ -118,6 +118,13 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     ],
     "MatMul": [({}, [X, f(7, 5)]), ({}, [f(2, 3, 4), f(2, 4, 5)]), ({}, [f(2, 3, 4), f(4, 5)])],
     "Einsum": [({"equation": "nchw,wk->nkhc"}, [X, f(7, 4)]), ({"equation": "bij,bkj->bik"}, [f(2, 3, 4), f(2, 5, 4)])],
+    "Attention": [
+        ({}, [f(2, 4, 5, 6), f(2, 4, 7, 6), f(2, 4, 7, 3)], 23),
+        ({"is_causal": 1, "qk_matmul_output_mode": 0}, [f(2, 4, 7, 6), f(2, 2, 5, 6), f(2, 2, 5, 3)], 23),
+        ({"scale": 0.3, "softcap": 0.0, "softmax_precision": 1}, [f(2, 4, 5, 6), f(2, 4, 7, 6), f(2, 4, 7, 3), f(5, 7) > -0.5], 23),
+        ({"q_num_heads": 4, "kv_num_heads": 2, "is_causal": 1}, [f(2, 5, 24), f(2, 7, 12), f(2, 7, 6), f(4, 5, 7)], 23),
+        *(({}, [f(2, 4, 5, 6), f(2, 4, 7, 6), f(2, 4, 7, 3), mask], 24) for mask in (f(2, 1, 5, 6), f(5, 4) > -1)),
+    ],
     "BatchNormalization": [({"epsilon": 1e-3}, [X, f(3), f(3), f(3), p(3)])],
     "RMSNormalization": [({"axis": 2, "epsilon": 1e-2}, [X, f(8, 7)], 23)],
     "LpNormalization": [({"axis": 1, "p": 2}, [X]), ({"axis": -1, "p": 1}, [X])],
@@ -359,7 +366,7 @@ def test_every_attribute_that_is_taken_is_tested() -> None:
 def schemas(op: str) -> dict[int, Any]:
     """One operator set for each version of the operator that a file of operator set 7 or newer can hold."""
     found = {}
-    for opset in range(7, 27):
+    for opset in range(7, defs.onnx_opset_version() + 1):
         if defs.has(op, opset, ""):
             schema = defs.get_schema(op, opset, "")
             found[schema.since_version] = (opset, schema)
@@ -396,6 +403,13 @@ def test_what_is_not_implemented_is_refused_by_name(op: str, opset: int, key: st
     with pytest.raises(UsageError, match=rf"{op} 'it' with {key} = .* is not implemented; expected") as caught:
         OnnxGraph(graph, "file.onnx")
     assert "\n" not in str(caught.value)
+
+
+def test_an_attention_with_keys_of_earlier_calls_is_refused() -> None:
+    images, keys = f(2, 3, 8, 7), f(2, 3, 4, 7)
+    graph = classifier_of([("Attention", {}, [images, images, images, np.zeros((8, 12), np.float32), keys, keys])], 23)
+    with pytest.raises(UsageError, match=r"Attention 'it' with an input '0_4' is not implemented; expected its first 4 inputs alone"):
+        OnnxGraph(graph, "file.onnx")
 
 
 Row = tuple[str, dict[str, Any], list[np.ndarray]]
