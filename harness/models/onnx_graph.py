@@ -21,6 +21,7 @@ from export.errors import ExportError
 from export.fp16 import has_half, widened
 from harness.errors import UsageError
 from harness.models.interpreter import GraphInterpreter, Instruction, Ref
+from harness.models.odd_signs import Call, odd_signs
 from harness.models.onnx_batch import check_free, freed, with_stored_sizes
 from harness.models.onnx_ends import with_float32_ends
 from harness.models.onnx_operators import OPERATORS
@@ -199,6 +200,7 @@ class _Reader:
         self.clipped: dict[str, tuple[NodeProto, dict[str, Any]]] = {}  # by output: QuantizeLinear that waits for its Clip
         self.results = {output.name for output in model.graph.output}
         self.straight = straight_nodes(self.nodes, self.results)
+        self.odd = odd_signs([Call(node.op_type.lower(), node.input, node.output[0]) for node in self.nodes if node.output])
 
     def steps(self) -> list[Instruction]:
         """The steps of all nodes that depend on the images; the others are computed, into `constants`."""
@@ -303,6 +305,8 @@ class _Reader:
         return copy, {**attributes, "pads": [a + b for a, b in zip(amounts, attributes.get("pads", [0] * len(amounts)), strict=True)]}
 
     def _function(self, node: NodeProto) -> Callable[..., Any]:
+        if node.output[0] in self.odd:
+            return lambda attributes, x: torch.sign(x)
         found: StepFunction = STEPS[node.op_type] if node.output[0] in self.straight else OPERATORS[node.op_type]
         return found
 

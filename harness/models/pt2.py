@@ -12,6 +12,7 @@ import json
 import math
 import re
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from harness.errors import UsageError
 from harness.models.interpreter import GraphInterpreter, Instruction, Ref
 from harness.models.kinds import SAVE_AGAIN
+from harness.models.odd_signs import Call, odd_signs
 from harness.models.pt2_conditions import Conditions, conditions
 from harness.models.pt2_operators import check_kinds, checked_int, find_operator, is_layer
 from harness.models.pt2_sizes import check_sizes
@@ -284,12 +286,19 @@ def _steps(path: Path, nodes: list[dict[str, Any]], dtypes: dict[str, torch.dtyp
             f"{path} calls {', '.join(refused[:8])}{more}; only operators of torch.ops.aten that classifiers are made of are accepted. "
             f"{REMEDY_OPERATORS}"
         )
-    straight = returning_casts(nodes, dtypes, {result})
-    return [_step(node, {name: dtypes[name] for name in straight}) for node in nodes]
+    replaced: dict[str, Callable[..., Any]] = {name: cast(dtypes[name]) for name in returning_casts(nodes, dtypes, {result})}
+    replaced |= dict.fromkeys(odd_signs(list(map(_call, nodes))), torch.sign)
+    return [_step(node, replaced) for node in nodes]
 
 
-def _step(node: dict[str, Any], straight: dict[str, torch.dtype]) -> Instruction:
-    """One call; `straight`: outputs of the casts to integers that are carried as floats, and the type that each is cast to."""
+def _call(node: dict[str, Any]) -> Call:
+    inputs = [name for item in node["inputs"] for name in names_in(item["arg"])]
+    outputs = [name for output in node["outputs"] for name in names_in(output)]
+    return Call(_name(node).removesuffix("_"), inputs, outputs[0] if outputs else "")
+
+
+def _step(node: dict[str, Any], replaced: dict[str, Callable[..., Any]]) -> Instruction:
+    """One call; `replaced`: by its first output, what is called in place of the operator."""
     function = find_operator(node["target"])
     if function is None:
         raise ValueError(node["target"])
@@ -297,8 +306,8 @@ def _step(node: dict[str, Any], straight: dict[str, torch.dtype]) -> Instruction
     keywords = {item["name"]: _argument(item["arg"]) for item in node["inputs"] if item["kind"] != 1}
     check_kinds(node["target"], positional, keywords)
     outputs = _outputs(node["outputs"])
-    if outputs[:1] and outputs[0] in straight:
-        function = cast(straight[outputs[0]])
+    if outputs[:1] and outputs[0] in replaced:
+        function = replaced[outputs[0]]
     return Instruction(function, positional, keywords, outputs)
 
 

@@ -497,7 +497,7 @@ def gradient_of(nodes: list[Any], stored: dict[str, np.ndarray], images: np.ndar
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     x = torch.from_numpy(images).requires_grad_()
     logits = OnnxGraph(model).eval()(x)
-    np.testing.assert_array_equal(logits.detach().numpy(), open_session(model, optimise=False).run(None, {"x": images})[0])
+    np.testing.assert_allclose(logits.detach().numpy(), open_session(model, optimise=False).run(None, {"x": images})[0], rtol=1e-6)
     (gradient,) = torch.autograd.grad(logits.sum(), x)
     return gradient.numpy()
 
@@ -556,6 +556,42 @@ def test_a_step_passes_the_gradient_straight_through(name: str) -> None:
     images = images[np.abs(np.abs(images) - 1.25) > 0.1].reshape(-1)[:80].reshape(2, 2, 4, 5)  # not at the bounds of int8
     gradient = gradient_of(nodes, {k: np.asarray(v) for k, v in STORED.items() if k in used}, images)
     np.testing.assert_allclose(gradient, passes(images).astype(np.float32), rtol=1e-5)
+
+
+def quantized(name: str) -> list[Any]:
+    """Codes of `name` and back."""
+    return [N("QuantizeLinear", [name, "tiny", "z"], [f"{name}_q"]), N("DequantizeLinear", [f"{name}_q", "tiny", "z"], [f"{name}_dq"])]
+
+
+MAGNITUDE = [N("Sign", ["x"], ["sign"]), N("Abs", ["x"], ["a"])]
+MEAN = [N("ReduceMean", ["a", "axes"], ["mean"]), N("Mul", ["sign", "mean"], ["y"])]
+# What a sign multiplies, and the gradient.
+SIGNED = {
+    "root": ([N("Sqrt", ["a"], ["r"]), N("Mul", ["sign", "r"], ["y"])], lambda x: 0.5 / np.sqrt(np.abs(x))),
+    "soft threshold": (
+        [N("Sub", ["a", "third"], ["b"]), N("Relu", ["b"], ["r"]), N("Mul", ["r", "sign"], ["y"])],
+        lambda x: np.abs(x) > STORED["third"],
+    ),
+    "magnitude": ([N("Mul", ["x", "sign"], ["y"])], np.sign),
+    "quantized": ([*quantized("sign"), *quantized("a"), N("Mul", ["sign_dq", "a_dq"], ["y"])], everywhere),
+    "mean": (
+        MEAN,
+        lambda x: (np.abs(x) < 1) * np.abs(x).mean(axis=(2, 3), keepdims=True) + np.sign(x) * np.sign(x).mean((2, 3), keepdims=True),
+    ),
+}
+STORED |= {"third": np.float32(0.3), "tiny": np.float32(2**-6), "axes": i(2, 3)}
+
+
+@pytest.mark.parametrize("name", SIGNED)
+def test_a_sign_that_multiplies_a_magnitude_adds_nothing_to_its_gradient(name: str) -> None:
+    """sign(x) f(|x|) has the derivative f'(|x|): a sign read as clip(x, -1, 1), as one that stands alone is, would add f(|x|)."""
+    nodes, expected = SIGNED[name]
+    nodes = [node for node in MAGNITUDE if any(node.output[0] in later.input for later in nodes)] + nodes
+    used = {key for node in nodes for key in node.input}
+    images = f(2, 3, 4, 5)
+    images = np.where(np.abs(images) < 0.05, np.float32(0.05), np.clip(images, -1.5, 1.5))
+    gradient = gradient_of(nodes, {k: np.asarray(v) for k, v in STORED.items() if k in used}, images)
+    np.testing.assert_allclose(gradient, expected(images).astype(np.float32), rtol=1e-4, atol=1e-6)
 
 
 def test_integers_that_are_read_as_an_index_stay_integers() -> None:
