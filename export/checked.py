@@ -241,8 +241,13 @@ def _check_operators(model: ModelProto, name: str) -> None:
             "something else. Put them in their places with the tool that wrote it, or export the model again with one opset_version."
         )
     if custom:
+        runtimes = any(each.startswith("com.microsoft") for each in custom)
+        remedy = (
+            " Those of com.microsoft come from onnxruntime, which optimised or quantized it: take the file from before." if runtimes else ""
+        )
         raise ExportError(
-            f"{name} uses operators outside the ONNX standard: {', '.join(custom[:10])}. Expected standard operators (domain ai.onnx) only."
+            f"{name} uses operators outside the ONNX standard: {', '.join(custom[:10])}. Expected standard operators (domain ai.onnx) "
+            f"only.{remedy}"
         )
 
 

@@ -103,7 +103,16 @@ class Dataset:
 def check_label_form(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], n: int) -> None:
     """Raise UsageError unless labels of that dtype and shape are integers, one for each of `n` images."""
     if shape != (n,) or dtype.kind not in "iu":
-        raise UsageError(f"{name}: labels are {dtype} {shape}; expected integers ({n},)")
+        raise UsageError(f"{name}: labels are {dtype} {shape}; expected integers ({n},){_instead(dtype, shape, n)}")
+
+
+def _instead(dtype: np.dtype[Any], shape: tuple[int, ...], n: int) -> str:
+    """How labels of another form become integers, where there is one way."""
+    if shape in ((n, 1), (1, n)):
+        return ": labels.ravel()"
+    if len(shape) == 2 and shape[0] == n:
+        return ". Are they one-hot? Then labels.argmax(1)"
+    return ": labels.astype('int64')" if shape == (n,) and dtype.kind in "fb" else ""
 
 
 def checked_labels(name: str, labels: NDArray[Any], n: int) -> NDArray[np.int64]:

@@ -191,6 +191,10 @@ def check_images(path: Path, key: str, header: Header) -> None:
         raise UsageError(f"{got} Convert them: {remedy}" if remedy else got)
     if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3):
         raise UsageError(f"{got} They look channels-first: .transpose(0, 2, 3, 1).")
+    if len(shape) == 3:
+        raise UsageError(f"{got} Are they grey? Then images[..., None].")
+    if len(shape) == 4 and shape[3] == 4:
+        raise UsageError(f"{got} Is the last an alpha channel? Then images[..., :3].")
     if len(shape) != 4 or shape[3] not in (1, 3):
         raise UsageError(got)
     if math.prod(shape) == 0:

@@ -282,9 +282,14 @@ def _onnx(path: Path, options: LoadOptions) -> tuple[nn.Module, Shape]:
         height, width = height or options.data_shape[1], width or options.data_shape[2]
     if height is None or width is None:
         raise without_size(str(path), (channels, height, width))
-    shape = channels or 3, height, width
+    shape = channels or _open_channels(graph.eval(), options.data_shape, height, width), height, width
     check_answers(path, graph.eval(), shape)
     return graph, shape
+
+
+def _open_channels(network: nn.Module, data_shape: Shape | None, height: int, width: int) -> int:
+    """The channels of a file that leaves them open: the data's where it runs on them."""
+    return data_shape[0] if data_shape is not None and probe.takes(network, (data_shape[0], height, width)) else CHANNELS
 
 
 def _check_size(path: Path, fixed: Sequence[int | None], image_size: int) -> None:

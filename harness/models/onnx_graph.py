@@ -37,6 +37,11 @@ PASSING_ENDS = {
     "Identity", "Cast", "Mul", "Div", "Add", "Sub", "Neg", "Clip", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice",
     "Gather", "Split", "Concat", "QuantizeLinear", "DequantizeLinear",
 }  # fmt: skip
+# What to do about operators that are not read.
+INSTEAD = {
+    frozenset({"DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"}): " It was quantized: take the file from before.",
+    frozenset({"If", "Loop", "Scan"}): " A branch that is decided beforehand goes when onnxslim has simplified the file.",
+}
 OTHER_FLOATS = (TensorProto.BFLOAT16, TensorProto.DOUBLE)
 LOWEST = -3e38  # float32's own, as some exporters write it, or -infinity
 MASKS = {"Add", "Attention", "Clip", "Max", "Min", "Pad", "Where"}  # may hold infinity on purpose: a bound, a mask before a softmax
@@ -70,7 +75,8 @@ class OnnxGraph(GraphInterpreter):
         source, shape = _input(graph, name)
         if len(graph.output) != 1:
             raise UsageError(
-                f"{name} has {len(graph.output)} outputs ({', '.join(o.name for o in graph.output)}); expected one, the logits"
+                f"{name} has {len(graph.output)} outputs ({', '.join(o.name for o in graph.output)}); expected one, the logits. To leave "
+                f"the first: onnx.utils.extract_model(path, new, ['{source}'], ['{graph.output[0].name}'])."
             )
         _check_end(graph, name)
         reader = _Reader(model, name, shape[0] if free_batch else None)
@@ -130,8 +136,10 @@ def _check_operators(graph: GraphProto, name: str) -> None:
     unknown = {node.op_type for node in graph.node if node.op_type not in OPERATORS and node.domain in ("", "ai.onnx")}
     unknown |= {f"{node.domain}::{node.op_type}" for node in graph.node if node.domain not in ("", "ai.onnx")}
     if unknown:
+        remedy = "".join(text for names, text in INSTEAD.items() if unknown & names)
         raise UsageError(
-            f"{name} uses operators that cannot be read back: {', '.join(sorted(unknown))}. Supported: {', '.join(sorted(OPERATORS))}."
+            f"{name} uses operators that cannot be read back: {', '.join(sorted(unknown))}.{remedy} Supported: "
+            f"{', '.join(sorted(OPERATORS))}."
         )
 
 
@@ -148,6 +156,8 @@ def _input(graph: GraphProto, name: str) -> tuple[str, list[int | None]]:
     if kind.elem_type != TensorProto.FLOAT or len(shape) != 4:
         got = helper.tensor_dtype_to_string(kind.elem_type)
         instead = "; of a network, save model.float()" if kind.elem_type in OTHER_FLOATS else ""
+        if kind.elem_type == TensorProto.UINT8:
+            instead = " in [0, 1]: export the network without what it does to bytes, or scale its floats by 255 where it casts them"
         raise UsageError(f"{name}: input '{inputs[0].name}' is {got} {shape}; expected FLOAT (n, channels, height, width){instead}")
     channels, _, width = shape[1:]
     if width in IMAGE_CHANNELS and (channels is None or channels > max(IMAGE_CHANNELS)):

@@ -208,6 +208,16 @@ def test_a_size_that_an_onnx_file_leaves_open_is_the_data_s(tmp_path: Path) -> N
         load_twin(path)
 
 
+def test_channels_that_an_onnx_file_leaves_open_are_the_data_s(tmp_path: Path) -> None:
+    model = export_onnx(nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval(), (1, 8, 8))
+    sizes = model.graph.input[0].type.tensor_type.shape.dim
+    for dim, name in zip(sizes, "nchw", strict=True):
+        dim.dim_param = name
+    onnx.save(model, tmp_path / "grey.onnx")
+    assert load_twin(str(tmp_path / "grey.onnx"), data_shape=(1, 9, 7)).input_shape == (1, 9, 7)
+    assert load_twin(str(tmp_path / "grey.onnx"), data_shape=(1, 9, 7), image_size=8).input_shape == (1, 8, 8)
+
+
 def test_a_negative_size_of_an_onnx_file_is_an_open_one(tmp_path: Path) -> None:
     """As PaddlePaddle's exporter writes it; the file is an engine and is counted like any other."""
     path = open_onnx(tmp_path)
