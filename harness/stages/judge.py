@@ -355,8 +355,12 @@ def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iter
     if facts.checks is not None and not m.engine.simulated:
         yield gates.determinism(name, facts.checks.repeats, facts.checks.deterministic)
         checks = facts.checks
-        yield gates.timed_outputs(
-            name, checks.timed_outputs_equal_accuracy_outputs, checks.timed_max_logit_error, own_clock=checks.own_clock is not None
+        yield (
+            gates.not_tested("timed outputs", SCALED_BY_BATCH, name)
+            if m.engine.exported is not None and scaled_by_batch(m.engine.exported.artefact)
+            else gates.timed_outputs(
+                name, checks.timed_outputs_equal_accuracy_outputs, checks.timed_max_logit_error, own_clock=checks.own_clock is not None
+            )
         )
         yield gates.repeated_inputs(name, facts.checks.repeated_to_fresh_latency)
     yield from likeness.of_engine(evidence, m)

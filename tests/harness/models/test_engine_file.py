@@ -217,11 +217,11 @@ def test_the_whole_run(place: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert engine.precision_evidence is not None and engine.precision_evidence.label == "int8"
     assert {attack.target for attack in record.attacks if attack.source == "S3"} == {"model-QDQ.onnx"}
     assert {attack.target for attack in record.attacks if attack.source == "S4"} == {"twin", *(engine.name for engine in record.engines)}
-    by_file = {(gate.engine, gate.name): gate for gate in record.gates if gate.name in ("file fidelity", "saturation")}
+    by_file = {(gate.engine, gate.name): gate for gate in record.gates if gate.name in ("file fidelity", "saturation", "timed outputs")}
     assert by_file["model-QDQ.onnx", "file fidelity"].passed is not None
     assert by_file["dynamic.onnx", "saturation"].passed is None
-    gate = by_file["dynamic.onnx", "file fidelity"]
-    assert gate.passed is None and "depend on the images of a request" in gate.observed
+    for gate in (by_file["dynamic.onnx", name] for name in ("file fidelity", "timed outputs")):
+        assert gate.passed is None and "depend on the images of a request" in gate.observed
     assert "model-QOperator.onnx as it is" in (said := capsys.readouterr().err)
     assert "its graph cannot be attacked (S3), so that its claim can fail but not hold" in said and "QGemm" in said
 
