@@ -106,7 +106,7 @@ def _open(record: RunRecord) -> list[str]:
         for claim in record.claims
         if claim.verdict in undecided and not claim.control
     ]
-    return [*reasons, *filter(None, [clean(more_images(record))])]
+    return [*reasons, *filter(None, [clean(" ".join(filter(None, more_images(record))))])]
 
 
 def _failed_gates(record: RunRecord) -> list[str]:

@@ -95,18 +95,18 @@ def decisive(record: RunRecord) -> Claim | None:
     return max(same, key=lambda claim: (not claim.control, claim.gap if claim.gap is not None else -1.0), default=None)
 
 
-def more_images(record: RunRecord) -> str:
-    """The command that would decide what the images at hand do not, or nothing."""
+def more_images(record: RunRecord) -> tuple[str, str, str]:
+    """What decides where the images at hand do not: what to know of it, what leads to the command, and the command; or nothing."""
     needed = max((claim.n_required or 0 for claim in record.claims if not claim.control), default=0)
     if not needed:
-        return ""
-    options, before = {"--samples": str(needed)}, "Next:"
-    if needed > record.data.n_clean:
-        before = f"It takes more than the {record.data.n_clean:,} images of {record.data.name}."
-        larger = LARGER.get(record.data.name)
-        options |= {"--data": larger} if larger else {}
-        before += " Next:" if larger else f" With {needed:,}:"
-    return f"{before} {shlex.join(command(record, options))}"
+        return "", "", ""
+    options, has = {"--samples": str(needed)}, record.data.n_clean
+    if needed <= has:
+        return "", "Next:", shlex.join(command(record, options))
+    takes = f"It takes {needed:,} images, more than the {has:,} of {record.data.name}."
+    if record.data.name in LARGER:
+        return takes, "Next:", shlex.join(command(record, options | {"--data": LARGER[record.data.name]}))
+    return takes, "With them:", shlex.join(command(record, options))
 
 
 def called(claim: Claim) -> str:
@@ -135,8 +135,8 @@ def section(run: Run) -> Section:
     paragraphs = [HEADLINES[record.verdict] if record.verdict else headline(record)]  # why stands below
     if worst is not None and worst.gap is not None:
         paragraphs.append(in_words(worst))
-    more, _, words = more_images(record).partition("Next: ")
-    paragraphs += filter(None, (caveat(record), more.strip()))
+    more, _, words = more_images(record)
+    paragraphs += filter(None, (caveat(record), more))
     found = (Listing("Why", _why(record)), Listing("Failed gates", _failed_gates(record)), Listing("What is missing", _missing(run)))
     return Section("verdict", "Verdict", paragraphs, lists=[one for one in found if one.items], code=words, sheet=True)
 

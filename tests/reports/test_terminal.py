@@ -114,4 +114,4 @@ def test_an_undecided_claim_says_why_how_many_images_would_decide_and_the_comman
         return " ".join(printed(changed).split())
 
     assert f"{record.claims[0].engine}: Not below the margin. Next: harness bench --model x.onnx --samples 900" in told(900)
-    assert "It takes more than the 1,000 images of mine.npz. With 1,855: harness bench --model x.onnx --samples 1855" in told(1855)
+    assert "It takes 1,855 images, more than the 1,000 of mine.npz. With them: harness bench --model x.onnx --samples 1855" in told(1855)
