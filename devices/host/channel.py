@@ -102,6 +102,11 @@ class Channel:
         """Whether it wrote something that nobody asked for. Raises ClosedError: it is gone."""
         return self._wire.pending
 
+    def over(self) -> bool:
+        """Whether the program has ended, by itself or killed."""
+        # Not reaped before its group is killed, so that its number still names this group and no other.
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def end(self, wait_s: float = END_S) -> Exit:
         """Close its input, give it `wait_s` to end, then kill it with all that it started."""
         with contextlib.suppress(OSError):
@@ -109,8 +114,7 @@ class Channel:
         hung = True
         stop = time.monotonic() + wait_s
         while hung and time.monotonic() < stop:
-            # Not reaped before the kill, so that its number still names this group and no other.
-            hung = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+            hung = not self.over()
             time.sleep(0.005 if hung else 0)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -46,7 +46,7 @@ MOST_NS = 1 << 62
 MOST_SENSORS = 1000
 UNASKED_S = 0.2  # that more bytes than an answer holds may take to come
 LIKELY = 1e6  # logits are at most that, and at least as far above 0: then another order of bytes explains such as are not finite
-ENDED_S = 0.1  # that tell a program which has ended from one that is silent
+ENDED_S = 0.1  # that a silent program has to end by itself
 MOST_STEPS = 100_000  # lines of progress before one answer
 
 _FILE = re.compile(r"\w[\w.+-]*", re.ASCII)  # never a path, never hidden: it is written on this machine
@@ -541,8 +541,9 @@ class EngineSession:
     def _silent(self, message: str) -> NoReturn:
         """Nothing comes any more: it is killed, where it has not ended and something that it started keeps its output open."""
         channel, self._channel = self._alive(), None
+        over = channel.over()  # before its input is closed, at which any program may end
         ended = channel.end(ENDED_S)
-        if ended.hung or channel.lost(ended):
+        if not over or channel.lost(ended):
             self._fail("hung", message)
         self._fail("crashed", f"{_how_it_ended(ended, '')}; something that it started went on and held its output open")
 

@@ -25,6 +25,7 @@ from harness.settings import FILE, OWN, Settings, check_numbers, engine_name, is
 from harness.sources import PARENT, find_source, graph_name, simulated_name
 
 ADAPTIVE_STEPS = ("apgd-ce", "apgd-dlr", "apgd-t")
+SHELL = {"|", "||", "&&", "&", ";", "<", ">", ">>", "2>", "2>&1"}  # words that a shell keeps for itself
 
 
 def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
@@ -72,13 +73,15 @@ def check_names(settings: Settings) -> tuple[tuple[Attack, ...], DeviceProfile]:
 
 
 def check_own(flavour: str) -> None:
-    """Refuse `exec:COMMAND` that names no program. Raises UsageError."""
+    """Refuse `exec:COMMAND` that names no program, or wants a shell. Raises UsageError."""
     try:
         words = shlex.split(flavour.removeprefix(f"{OWN}:"))
     except ValueError as error:
         raise UsageError(f"--flavour {flavour}: {error}") from error
     if not words:
         raise UsageError(f"--flavour {flavour} names no program; expected {OWN}:COMMAND, such as {OWN}:./engine")
+    if found := next((word for word in words if word in SHELL), None):
+        raise UsageError(f"--flavour {flavour}: {found} is for a shell, and none reads this command. Write it as {OWN}:sh -c '…'.")
     if shutil.which(words[0]) is None:
         raise UsageError(f"--flavour {flavour}: no program {words[0]} can be run here; a path begins at the folder you are in.")
 

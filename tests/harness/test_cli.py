@@ -87,6 +87,7 @@ WRONG = {
     "samples": ((*GOOD, "--samples", "1000"), ("1000",)),
     "no builds": ((*GOOD, "--builds", "0"), ("--builds 0",)),
     "an own engine without a program": ((*GOOD, "--flavour", "exec:"), ("--flavour exec:", "names no program")),
+    "an own engine with a pipe": ((*GOOD, "--flavour", "exec:sh engine.sh | tee log"), ("| is for a shell", "exec:sh -c")),
     "an own engine with half a quote": ((*GOOD, "--flavour", "exec:./a 'b"), ("No closing quotation",)),
     "an own engine that is not there": ((*GOOD, "--flavour", "exec:./engine"), ("no program ./engine can be run here",)),
     "no samples": ((*GOOD, "--samples", "0"), ("--samples 0",)),
