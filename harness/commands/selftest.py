@@ -32,6 +32,7 @@ def selftest(
     """Plant faults in small deployments, see what notices. Each goes through the real stages, gates and judge."""
     if write is not None and not write.parent.is_dir():
         raise UsageError(f"--write {write}: there is no folder {write.parent}")
+    from devices.worker.environment import describe_machine
     from harness.selftest.deployment import deployments
     from harness.selftest.run import selftest as run
     from harness.selftest.table import line, markdown, summary
@@ -40,7 +41,7 @@ def selftest(
     out = sys.stderr
     rows = run(wanted, quick=quick, on_row=lambda row: print(line(row), file=out if as_json else sys.stdout, flush=True))
     if write is not None:
-        write.write_text(markdown(rows, quick=quick), encoding="utf-8")
+        write.write_text(markdown(rows, str(describe_machine()["cpu_model"]), quick=quick), encoding="utf-8")
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
     print(summary(rows), file=out if as_json else sys.stdout)

@@ -10,9 +10,10 @@ LONGEST = 100  # characters of what was seen
 
 HEAD = """# Planted faults and sound deployments
 
-Written by `harness selftest{quick} --write docs/selftest.md`. Each line is one file of `harness/selftest/faults` or
+Written by `harness selftest{quick} --write docs/selftest.md` on {cpu}. Each line is one file of `harness/selftest/faults` or
 `harness/selftest/sound`: a small network, deployed wrongly or rightly, sent through the stages of a bench, its gates and its judge. What
 must catch a fault stands in its file; *seen* are the gates that failed, the verdicts, or the error that ended the run.
+On a CPU whose INT8 kernels saturate (x86 without VNNI) the gate `saturation` fails beside others, and of sound INT8 engines too.
 With `--quick` an engine is not attacked itself where what must catch the fault judges clean answers, the file or the clock: its verdict is
 then at best NOT REFUTED BY TRANSFER.
 
@@ -33,9 +34,9 @@ def summary(rows: Sequence[Row]) -> str:
     )
 
 
-def markdown(rows: Sequence[Row], *, quick: bool) -> str:
-    """The whole table."""
-    parts = [HEAD.format(quick=" --quick" if quick else ""), f"{summary(rows)}.\n"]
+def markdown(rows: Sequence[Row], cpu: str, *, quick: bool) -> str:
+    """The whole table, as seen on a `cpu`."""
+    parts = [HEAD.format(quick=" --quick" if quick else "", cpu=cpu), f"{summary(rows)}.\n"]
     for title, kind in (("Faults", True), ("Sound deployments", False)):
         parts += [f"\n## {title}\n\n", *_lines([row for row in rows if row.faulty is kind])]
     return "".join(parts)
