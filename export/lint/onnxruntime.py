@@ -15,6 +15,7 @@ from export.checked import STANDARD_DOMAINS
 from export.lint import qdq
 from export.lint.finding import Rule, Severity
 from export.lint.graph import Graph, argument, label, schema
+from export.lint.placement import float_layers
 
 INT8, UINT8 = TensorProto.INT8, TensorProto.UINT8
 SATURATING = 64  # 2 * 255 * 64 = 32,640 is the largest sum of two products that fits 16 bits
@@ -89,14 +90,6 @@ def joined(graph: Graph) -> Iterator[tuple[str, str]]:
             yield label(node), f"{sides.count(True)} of {len(sides)} inputs of {node.op_type} are quantized: it runs in float."
         elif len(sides) > 1 and all(sides) and not _quantized_next(graph, node.output[0]):
             yield label(node), f"the inputs of {node.op_type} are quantized and its output is not: it runs in float."
-
-
-def float_layers(graph: Graph) -> Iterator[tuple[str, str]]:
-    """Layers without any Q/DQ in a file that has some."""
-    if qdq.quantized(graph):
-        for node, activation, weight in qdq.layers(graph):
-            if not activation and not weight:
-                yield label(node), f"{node.op_type} without Q/DQ in a quantized file: it runs in float."
 
 
 def computed_scales(graph: Graph) -> Iterator[tuple[str, str]]:

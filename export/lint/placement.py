@@ -32,7 +32,7 @@ def float_layers(graph: Graph) -> Iterator[tuple[str, str]]:
     if qdq.quantized(graph):
         for node, activation, weight in qdq.layers(graph):
             if not activation and not weight:
-                yield label(node), f"{node.op_type} without Q/DQ in a quantized file: it falls back to float."
+                yield label(node), f"{node.op_type} without Q/DQ in a quantized file: it runs in float."
 
 
 def residual(graph: Graph) -> Iterator[tuple[str, str]]:
