@@ -35,14 +35,10 @@ def _heads(x: Tensor, heads: int) -> Tensor:
 
 def _mask(attributes: Attributes, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor | None:
     """What is masked, with what comes later where `is_causal` says so."""
-    unseen = float("-inf")
-    if mask is not None and mask.is_floating_point() and mask.shape[-1] < k.shape[2]:
-        mask = F.pad(mask, (0, k.shape[2] - mask.shape[-1]), value=unseen)
-    elif mask is not None and mask.shape[-1] < k.shape[2]:
-        mask = F.pad(mask, (0, k.shape[2] - mask.shape[-1]), value=False)
+    unseen = float("-inf") if mask is not None and mask.is_floating_point() else False
+    if mask is not None and (missing := k.shape[2] - mask.shape[-1]) > 0:
+        mask = F.pad(mask, (0, missing), value=unseen)
     if not attributes.get("is_causal", 0):
         return mask
-    earlier = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril()
-    if mask is None:
-        return earlier
-    return mask.masked_fill(~earlier, unseen if mask.is_floating_point() else False)
+    earlier = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+    return earlier if mask is None else mask.masked_fill(~earlier, unseen)

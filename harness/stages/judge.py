@@ -22,7 +22,7 @@ from harness.data.split import few
 from harness.measurement import conditions
 from harness.measurement.ratios import ratios
 from harness.measurement.simulation import NOT_RUN
-from harness.models.engine_file import SCALED_BY_BATCH, scaled_by_batch
+from harness.models.engine_file import SCALED_BY_BATCH
 from harness.models.predictions import margins
 from harness.records import AttackRecord, EngineRecord, Gate, Mismatch, NoiseFloor, Replay, RunRecord, SeededTransfer, Share, Step, Transfer
 from harness.settings import Settings, engine_name
@@ -357,7 +357,7 @@ def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iter
         checks = facts.checks
         yield (
             gates.not_tested("timed outputs", SCALED_BY_BATCH, name)
-            if m.engine.exported is not None and scaled_by_batch(m.engine.exported.artefact)
+            if m.engine.scaled_by_batch
             else gates.timed_outputs(
                 name, checks.timed_outputs_equal_accuracy_outputs, checks.timed_max_logit_error, own_clock=checks.own_clock is not None
             )
@@ -386,7 +386,7 @@ def _saturation(subject: Subject, m: Measured, clean: Logits) -> Iterator[Gate]:
     if not saturates(flags := seen.get("isa_flags") or ()):
         yield gates.not_tested("saturation", f"the kernels for this CPU are exact ({seen.get('machine')}: {', '.join(flags)})", name)
         return
-    if scaled_by_batch(artefact):
+    if m.engine.scaled_by_batch:
         yield gates.not_tested("saturation", SCALED_BY_BATCH, name)
         return
     chosen = few(subject.test.labels, PARITY_IMAGES)

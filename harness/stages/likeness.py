@@ -21,7 +21,7 @@ from harness.audit.metrics import Labels
 from harness.data.split import few
 from harness.limits import LIMITS
 from harness.measurement.simulation import NOT_RUN
-from harness.models.engine_file import SCALED_BY_BATCH, scaled_by_batch
+from harness.models.engine_file import SCALED_BY_BATCH
 from harness.models.predictions import logits, margins
 from harness.records import Gate
 from harness.settings import Settings
@@ -61,7 +61,7 @@ def of_engine(evidence: Evidence, m: Measured) -> Iterator[Gate]:
 def _file_fidelity(subject: Subject, m: Measured, found: NDArray[np.float32]) -> Gate:
     assert m.engine.exported is not None  # noqa: S101 - asked by the caller
     artefact, seen = m.engine.exported.artefact, m.facts.environment
-    if scaled_by_batch(artefact):
+    if m.engine.scaled_by_batch:
         return gates.not_tested("file fidelity", SCALED_BY_BATCH, m.engine.name)
     own = artefact.runtime == "onnxruntime"
     saturating = own and artefact.precision == "int8" and not runs_exact(artefact.session_config) and saturates(seen.get("isa_flags") or ())

@@ -12,9 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from devices.host.session import EngineId
 from export.session import EXACT_INTEGERS
 from harness.data.dataset import Dataset
 from harness.stages import likeness
+from harness.stages.engines import Engine
 
 AVX2, VNNI = ["avx", "avx2"], ["avx", "avx2", "avx512_vnni"]
 FOUND = np.eye(4, 3, dtype=np.float32)
@@ -55,7 +57,8 @@ def judged(
     monkeypatch.setattr(likeness, "simulated_logits", simulated)
     monkeypatch.setattr(likeness, "describe_machine", lambda: {"isa_flags": here})
     artefact = SimpleNamespace(path=Path("no.graph"), runtime="onnxruntime", precision="int8", session_config=config)
-    engine = SimpleNamespace(name="e", exported=SimpleNamespace(artefact=artefact))
+    exported: Any = SimpleNamespace(artefact=artefact)
+    engine = Engine(EngineId("e"), "ort-int8", exported)
     subject = SimpleNamespace(
         profile=SimpleNamespace(transport=transport),
         test=Dataset("four", np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1), np.zeros(4, int)),
