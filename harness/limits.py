@@ -31,6 +31,7 @@ class Limits(BaseModel):
     )
     engine_gain: float = Field(default=0.05, description="robust accuracy that an engine may have above the twin's")
     copies: float = Field(default=0.2, description="test images that may be copies of others, byte for byte")
+    near_copies: float = Field(default=0.02, description="test images that may be all but copies of calibration images")
     calibration_cover: float = Field(default=0.9, description="test images whose class, by the twin, is named on calibration images")
     calibration_distance: float = Field(default=0.5, description="between calibration and test images, of a statistic's distribution")
     rising_loss: float = Field(default=0.05, description="attacked images whose margin still falls at an attack's end")

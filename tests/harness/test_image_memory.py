@@ -70,7 +70,7 @@ def test_judging_a_set_takes_no_copy_of_it() -> None:
     clean, changed = images(), 255 - images()
     distances(clean[:2], changed[:2])
     assert peak(lambda: distances(clean, changed)) < ROOM
-    assert peak(lambda: calibration_disjoint(clean[:9], clean)) < ROOM / 10
+    assert peak(lambda: calibration_disjoint(clean[:9], clean)) < ROOM / 3  # thumbnails of 16 x 16
 
 
 def test_distances_in_pieces_are_those_of_the_whole() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from harness.audit.copies import near_copies
 from harness.audit.gates.table import decided, undecided
 from harness.audit.metrics import Labels
 from harness.audit.statistics import ALPHA, no_information_rate, share
@@ -20,11 +21,16 @@ SURELY = 0.995  # a share that is all but one
 
 
 def calibration_disjoint(calibration: NDArray[np.uint8], test: NDArray[np.uint8]) -> Gate:
-    """No image of `test` is, byte for byte, one of `calibration`; both uint8 (n, h, w, c)."""
-    shared = int(np.isin(contents(test), contents(calibration)).sum())
-    return decided(
-        "calibration disjoint", shared == 0, f"{shared} of {len(test)} test images are among the {len(calibration)} calibration images"
-    )
+    """No image of `test` is, byte for byte, one of `calibration`, and next to none nearly; both uint8 (n, h, w, c).
+
+    A near copy is one by `near_copies`: encoded anew, mirrored, brighter. One alone may be chance.
+    """
+    same = np.isin(contents(test), contents(calibration))
+    shared, near = int(same.sum()), int((near_copies(test, calibration) & ~same).sum())
+    observed = f"{shared} of {len(test)} test images are among the {len(calibration)} calibration images"
+    if near:
+        observed += f", and {near} nearly, encoded anew or mirrored"
+    return decided("calibration disjoint", shared == 0 and (near <= 1 or near <= LIMITS.near_copies * len(test)), observed)
 
 
 def distinct_images(test: NDArray[np.uint8], labels: Labels) -> Gate:

@@ -85,7 +85,10 @@ GATES: dict[str, Kind] = {
         "repeated runs over the same images give the same bits",
         "Fix the thread count and the runtime's tuning options; otherwise judge several builds and let the worst count.",
     ),
-    "calibration disjoint": Kind("no test image is among the calibration images", "Calibrate on other images, from the training set."),
+    "calibration disjoint": Kind(
+        f"no test image is among the calibration images, and at most {LIMITS.near_copies:.0%} nearly",
+        "Calibrate on other images, from the training set.",
+    ),
     "distinct images": Kind(
         f"at most {LIMITS.copies:.0%} of the test images are copies of others, byte for byte",
         "A copy is no further evidence, and every interval counts it as one: leave each image in once, with the label that is right.",
