@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from pyautoattack.square import SquareAttack
 from torch import Tensor
+from torch.nn import functional as F
 
 from harness.attacks.gradient import seeded
 from harness.attacks.search import Search, halved, margins, on_grid
@@ -68,13 +69,16 @@ class _Square(SquareAttack):  # type: ignore[misc]  # the library has no types
         super().__init__(search.module, norm=norm, n_queries=steps, eps=eps, p_init=share, device=search.images.device)
         self._search, self._among, self._first = search, among, first
         self._images, self._labels = search.images[among], search.labels[among]
+        self._height = self._images.shape[2]
+        self._below = missing_rows(*self._images.shape[2:]) if norm == "L2" else 0
         self._margin = search.images.new_full((len(among),), torch.inf)
 
     def run(self) -> tuple[Tensor, Tensor]:
         """What the loop ends with, (m, c, h, w), and where it fools, bool (m,)."""
-        self.init_hyperparam(self._images)
-        _, found = self.attack_single_run(self._images, self._labels)
-        return found, self._margin < 0
+        images = F.pad(self._images, (0, 0, 0, self._below))
+        self.init_hyperparam(images)
+        _, found = self.attack_single_run(images, self._labels)
+        return found[:, :, : self._height], self._margin < 0
 
     def random_choice(self, shape: list[int]) -> Tensor:
         """Random signs; for the first image of all, (n, c, 1, w) of them, what leads to the warm start."""
@@ -93,4 +97,16 @@ class _Square(SquareAttack):  # type: ignore[misc]  # the library has no types
 
     def _shown(self, x: Tensor) -> Tensor:
         """In the L2 form bytes: the nearest are looked for, and floats would be asked about twice."""
-        return x if self.norm == "Linf" else on_grid(x)
+        return x if self.norm == "Linf" else on_grid(x[:, :, : self._height])
+
+
+def missing_rows(height: int, width: int) -> int:
+    """How many rows the L2 form needs below images of that size, at least `SMALLEST` pixels each way; no model sees them.
+
+    The library lays its first squares from a border that is half of what five of them leave of the height. On some sizes (14, 24, 64 x 96)
+    the last one ends outside of the image, and it fails; where five fill the height there is no border.
+    """
+    size = height // SMALLEST
+    border = height % SMALLEST // 2
+    fits = size == 1 or all(border + side // size * size <= side for side in (height, width))
+    return 0 if fits else -height % SMALLEST

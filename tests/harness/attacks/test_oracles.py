@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from linear import differences, linear_data, linear_model, smallest_margin, without_ties
+from torch import nn
 
 from harness.attacks import apgd, batch
-from harness.attacks.search import Search
+from harness.attacks.search import NearestSearch, Search
 from harness.attacks.sets import make_set
+from harness.attacks.square import square_l2
 from harness.attacks.table import resolve
 from harness.attacks.worst_case import worst_case
 from harness.data.dataset import to_tensor
@@ -141,6 +143,23 @@ def test_square_finds_a_small_l2_distance_by_queries_alone(tmp_path: Path) -> No
     assert (found[fooled] >= exact[fooled]).all()
     assert np.median(found[fooled] / exact[fooled]) < 5
     assert record.queries.largest <= 2000
+
+
+@pytest.mark.parametrize(("height", "width"), [(12, 12), (14, 14), (24, 24), (24, 40), (64, 96), (96, 64), (60, 6)])
+def test_square_l2_takes_images_of_any_size(height: int, width: int) -> None:
+    """The library lays its first squares in a grid, which ends outside of some of these."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * height * width, 2)).eval()
+    images = torch.full((2, 3, height, width), 0.5)
+    with torch.no_grad():
+        model[1].weight.normal_()
+        model[1].bias += torch.tensor([0.5, 0.0]) - model(images[:1])[0]
+    search = NearestSearch(model, images, model(images).argmax(1), 0.0, [0, 1])
+    square_l2(search, steps=300)
+    with torch.no_grad():
+        fooled = model(search.best).argmax(1) != search.labels
+    assert search.best.shape == images.shape and search.queries.max() <= 300
+    assert torch.equal(fooled, search.distance.isfinite()) and fooled.all()
 
 
 def test_the_worst_case_is_exact_and_only_survivors_are_attacked(monkeypatch: pytest.MonkeyPatch) -> None:
