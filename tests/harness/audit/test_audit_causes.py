@@ -67,3 +67,18 @@ def test_chance_explains_nothing() -> None:
 def test_a_network_that_is_nearly_right_needs_no_other_reading() -> None:
     assert explain(LABELS, np.where(np.arange(240) < 150, LABELS, 0), {"BGR": LABELS}, 12).startswith("BGR")
     assert explain(LABELS, np.where(np.arange(240) < 235, LABELS, 0), {}, 12) == ""
+
+
+def test_one_class_that_is_named_for_all_is_no_reading() -> None:
+    """Of 95 images in a hundred of one class, whatever makes a network name one class has 95 % right."""
+    labels = np.where(np.arange(400) % 20, 0, 1)
+    assert explain(labels, np.full(400, 2), {}, 3) == "", "not another order of the classes"
+    told_apart = np.where(np.arange(400) % 10, labels, 1 - labels)
+    assert explain(labels, told_apart, {"BGR": np.zeros(400, int)}, 3) == "", "not other colours"
+    assert "BGR" in explain(labels, told_apart, {"BGR": labels}, 3)
+
+
+def test_the_order_is_looked_for_among_the_classes_that_occur() -> None:
+    """A table of all 1,000,001 classes of a network would not fit into memory."""
+    labels = np.where(np.arange(60) % 2, 0, 1_000_000)
+    assert "another order" in explain(labels, np.where(labels, 77, 5), {}, 1_000_001)
