@@ -131,10 +131,10 @@ def _covered_by_others(seen: Labels, n: int) -> float:
 
 
 def _statistics(images: Images) -> dict[str, NDArray[np.float64]]:
-    """Of each image, uint8 (n, h, w, c): its mean, its spread, and how far neighbouring pixels are apart."""
+    """Of each image, uint8 (n, h, w, c): its mean, its spread, and how far neighbouring pixels are apart (one pixel has no neighbour)."""
     levels = images.astype(np.float64)
-    axes = (1, 2, 3)
-    rough = np.abs(np.diff(levels, axis=1)).mean(axes) + np.abs(np.diff(levels, axis=2)).mean(axes)
+    axes, ways = (1, 2, 3), [way for way in (1, 2) if images.shape[way] > 1]
+    rough = sum((np.abs(np.diff(levels, axis=way)).mean(axes) for way in ways), start=np.zeros(len(levels)))
     return {"brightness": levels.mean(axes), "contrast": levels.std(axes), "roughness": rough}
 
 

@@ -102,3 +102,11 @@ def test_calibration_images_of_some_classes_alone_are_not(classes: int, n: int) 
     subject = SimpleNamespace(test=test, calibration=some, twin=SimpleNamespace(module=Told()))
     gate = likeness.of_calibration(subject, test.labels)
     assert gate.passed is False and "are those of" in gate.observed
+
+
+@pytest.mark.filterwarnings("error")
+def test_images_of_one_row_or_column_have_neighbours_along_the_other_alone() -> None:
+    row = np.array([[0, 3, 9], [5, 5, 5]], np.uint8).reshape(2, 1, 3, 1)
+    for images in (row, row.transpose(0, 2, 1, 3)):
+        assert likeness._statistics(images)["roughness"].tolist() == [4.5, 0]
+    assert likeness._statistics(row[:, :, :1])["roughness"].tolist() == [0, 0]
