@@ -9,6 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.errors import UsageError
 
 PROBES = 3
+ONE_SCORE = (
+    "expected logits (n, classes), at least two classes. One score z of class 1 against class 0, before any sigmoid, is two logits: "
+    "z = z.reshape(-1, 1); return torch.cat([0 * z, z], 1)."
+)
 # How a dynamic batch is asked for, by the kind of file.
 DYNAMIC = {
     "pt2": " Export it again with a dynamic batch: torch.export.export(..., dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)).",
@@ -100,14 +104,17 @@ def _run(network: nn.Module, images: Tensor, name: str, fixed: str) -> Tensor:
 
 def _check_output(output: Tensor, n: int, name: str, fixed: str) -> None:
     got = f"{str(output.dtype).removeprefix('torch.')} {tuple(output.shape)}"
+    if output.shape[:1] == (n,) and output.numel() == n:
+        raise UsageError(f"{name} returns {got} for {n} images; {ONE_SCORE}")
     if output.ndim != 2:
         one_pixel = output.ndim > 2 and output[0].numel() == output.shape[1]
         what_to_do = "Flatten them at its end." if one_pixel else "Is it a classifier?"
         raise UsageError(f"{name} returns {got} for {n} images; expected logits ({n}, classes). {what_to_do}")
     if output.shape[0] != n:
         raise UsageError(f"{name} returns {got} for {n} images; {fixed}")
-    if output.shape[1] < 2 or output.dtype != torch.float32:
-        raise UsageError(f"{name} returns {got} for {n} images; expected float32 logits ({n}, classes), at least two classes")
+    if output.dtype != torch.float32:
+        what_to_do = "Let it return logits.float()." if output.dtype.is_floating_point else "Is it a classifier?"
+        raise UsageError(f"{name} returns {got} for {n} images; expected float32 logits ({n}, classes). {what_to_do}")
     if not bool(output.isfinite().all()):
         raise UsageError(f"{name} returns NaN or infinity on images in [0, 1]; its weights are damaged, or the input scale is another")
 
