@@ -35,6 +35,10 @@ def timm_names() -> list[str]:
     return names
 
 
+# torchvision's own weights of these take pixels of -1 to 1: with them it sets `transform_input`, which makes such of standardised ones.
+# That is no weight, and no file of weights tells it.
+OF_MINUS_ONE_TO_ONE = ("googlenet", "inception_v3")
+
 LIBRARIES: dict[str, Callable[[], Iterable[str]]] = {
     "zoo": lambda: ARCHITECTURES,
     "torchvision": torchvision_names,

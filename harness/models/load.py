@@ -18,9 +18,9 @@ from export.checked import external_files, parse_onnx
 from harness.data.picture import Resize
 from harness.errors import UsageError
 from harness.models import probe
-from harness.models.architectures import image_size_of, published_resize
+from harness.models.architectures import OF_MINUS_ONE_TO_ONE, find, image_size_of, published_resize
 from harness.models.kinds import READABLE, check_kind, kind_of, without_arch
-from harness.models.normalisation import given_twice, with_normalisation
+from harness.models.normalisation import given_twice, parse_normalisation, with_normalisation
 from harness.models.onnx_answers import check_answers
 from harness.models.onnx_batch import without_size
 from harness.models.onnx_graph import read_onnx
@@ -145,7 +145,11 @@ def _load(model: str, options: LoadOptions, normalize: str | None) -> Twin:
     whole = with_normalisation(network, normalize, shape[0])
     source = cast(Source, kind_of(path).removeprefix("."))
     twin = _finish(path.stem, source, arch, whole, path, shape, classes, card)
-    remarks = (None if normalize is None else given_twice(network, normalize, shape), _of_its_precision(path, network))
+    remarks = (
+        None if normalize is None else given_twice(network, normalize, shape),
+        None if arch is None or card else _of_its_range(arch, normalize),
+        _of_its_precision(path, network),
+    )
     return replace(twin, remarks=tuple(remark for remark in remarks if remark is not None))
 
 
@@ -154,6 +158,19 @@ def _refuse_double(path: Path, network: nn.Module) -> None:
     for name, weight in network.named_parameters():
         if weight.dtype is torch.float64 and weight.ndim > 1:
             raise UsageError(f"{path} has '{name.removeprefix('w_')}' in float64; expected float32. Export model.float() instead.")
+
+
+def _of_its_range(arch: str, normalize: str | None) -> str | None:
+    """A remark where torchvision's own weights of an architecture would take other pixels."""
+    home, name = find(arch)
+    if home != "torchvision" or name not in OF_MINUS_ONE_TO_ONE:
+        return None
+    if normalize is not None and set(sum(parse_normalisation(normalize, CHANNELS), ())) == {0.5}:
+        return None
+    return (
+        f"torchvision's own weights of {name} take pixels of -1 to 1 (its transform_input, which no file of weights tells): where these "
+        "began as torchvision's, give --normalize 0.5/0.5"
+    )
 
 
 def _of_its_precision(path: Path, network: nn.Module) -> str | None:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from harness.errors import UsageError
 from harness.models.architectures import build, find
+from harness.models.load import Twin, load_twin
+from harness.models.normalisation import with_normalisation
 from harness.models.weights import network_from
 
 Weights = dict[str, Tensor]
@@ -96,6 +98,21 @@ def test_heads_that_only_training_uses_may_be_absent(arch: str, size: int, tmp_p
     x = torch.rand(2, 3, size, size)
     with torch.no_grad():
         torch.testing.assert_close(found(x), network(x))
+
+
+def test_weights_that_take_pixels_of_minus_one_to_one_are_told(tmp_path: Path) -> None:
+    """torchvision loads its own with `transform_input`, of which the file holds nothing."""
+    network = torchvision.models.googlenet(num_classes=4, init_weights=False, transform_input=True).eval()
+    save_file(network.state_dict(), tmp_path / "theirs.safetensors")
+
+    def load(normalize: str | None) -> Twin:
+        return load_twin(str(tmp_path / "theirs.safetensors"), arch="googlenet", image_size=64, normalize=normalize)
+
+    told, right = load("imagenet"), load("0.5/0.5")
+    assert "give --normalize 0.5/0.5" in told.remarks[0] and load(None).remarks == told.remarks and not right.remarks
+    x = torch.rand(2, 3, 8, 8)
+    wanted = network._transform_input(with_normalisation(torch.nn.Identity(), "imagenet", 3)(x))
+    torch.testing.assert_close(right.module.normalize(x), wanted)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("arch", ["mnasnet0_5", "mnasnet1_0"])
