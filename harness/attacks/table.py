@@ -192,7 +192,7 @@ ATTACKS: dict[str, Attack] = {
             "Linf",
             50,
             "adaptive, from 2 eps",
-            "Auto-PGD, DLR loss towards 9 classes: a quarter of the steps each, all of them towards the 2 that came nearest",
+            "Auto-PGD, DLR loss towards at most 9 classes: a quarter of the steps each, all of them towards the 2 that came nearest",
             "harness.attacks.apgd:apgd_t",
             runs=9 / 4 + 2,
         ),

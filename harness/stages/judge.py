@@ -228,11 +228,16 @@ def _twin_gates(evidence: Evidence, drawn: Logits | None) -> Iterator[Gate]:
     made = [column.record for column in matrix.columns if column.record.source not in ("S0", "gate")]
     yield gates.rounding([(called(r), r.undone_by_rounding, r.n_attacked) for r in made])
     yield from _noise_floor(evidence, primary, drawn)
-    yield gates.dlr_classes(subject.twin.classes, [r.name for r in gradients if "dlr" in r.name])
+    yield gates.dlr_classes(subject.twin.classes, [r.name for r in gradients if _with_dlr(r.name)])
     queries = [column for column in primary if column.record.target == TWIN and _from_scratch(column.record)]
     white_box = [column for column in primary if column.record.source == "S1"]
     if queries and white_box:
         yield gates.query_attack(matrix.worst_case(TWIN, white_box), matrix.worst_case(TWIN, [*white_box, *queries]))
+
+
+def _with_dlr(name: str) -> bool:
+    """Whether an attack follows the difference-of-logits ratio, or what takes its place with few classes."""
+    return "dlr" in name or name.startswith("apgd-t")
 
 
 def _from_scratch(record: AttackRecord) -> bool:

@@ -57,7 +57,8 @@ def clean_accuracy(labels: Labels, predictions: Labels, classes: int, card: Shar
     found = share(int(np.sum(labels == predictions)), len(labels))
     better = binomtest(found.correct, found.n, chance, alternative="greater").pvalue < ALPHA
     passed = True if better else False if found.ci95[1] < (1 + chance) / 2 else None
-    observed = f"{found.accuracy:.1%} of {found.n} images right; one class named for all would have {chance:.1%}"
+    alone = "; all are of one class, and a class drawn by chance" if len(np.unique(labels)) == 1 else "; one class named for all"
+    observed = f"{found.accuracy:.1%} of {found.n} images right{alone} would have {chance:.1%}"
     if card is not None:
         observed += f"; the card says {card.accuracy:.1%}"
         if found.ci95[1] < card.ci95[0]:

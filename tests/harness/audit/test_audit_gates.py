@@ -382,6 +382,11 @@ def test_a_large_radius_without_an_image_to_attack_says_nothing() -> None:
     assert gates.large_radius(np.zeros(0, dtype=bool)).passed is None
 
 
+def test_of_images_of_one_class_it_is_not_said_that_naming_it_would_have_few_right() -> None:
+    gate = gates.clean_accuracy(np.zeros(40, int), np.zeros(40, int), 4)
+    assert gate.observed == "100.0% of 40 images right; all are of one class, and a class drawn by chance would have 25.0%"
+
+
 def test_two_classes_pass_because_a_margin_loss_took_the_place_of_dlr() -> None:
     """As with the default attacks, on the twin and again on the STE twin."""
     gate = gates.dlr_classes(2, ["apgd-dlr", "apgd-dlr"])

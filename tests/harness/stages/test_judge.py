@@ -21,7 +21,7 @@ from harness.audit.gates import GATES, GIVEN_OTHERWISE
 from harness.data.dataset import to_tensor
 from harness.records import Claim, RunRecord, Step
 from harness.settings import Settings
-from harness.stages.judge import Evidence, _from_scratch, judge
+from harness.stages.judge import Evidence, _from_scratch, _with_dlr, judge
 
 pytestmark = pytest.mark.slow(25)
 
@@ -194,6 +194,11 @@ def test_a_file_of_the_user_s_own_is_told_what_helps_it(run: tuple[RunRecord, Ev
 def test_the_query_attack_of_the_gate_owes_nothing_to_gradients() -> None:
     records: Any = [SimpleNamespace(name=name) for name in ("bpda-20", "square-50", "square-warm-50", "hopskipjump-50", "pgd")]
     assert [record.name for record in records if _from_scratch(record)] == ["square-50", "hopskipjump-50"]
+
+
+def test_the_gate_of_dlr_counts_its_targeted_form_too() -> None:
+    names = ("apgd-dlr", "apgd-dlr-10", "apgd-t", "apgd-t-100#2", "apgd-ce", "pgd", "bpda")
+    assert [name for name in names if _with_dlr(name)] == ["apgd-dlr", "apgd-dlr-10", "apgd-t", "apgd-t-100#2"]
 
 
 def test_a_set_says_which_row_it_was_made_on(run: tuple[RunRecord, Evidence, Path]) -> None:
