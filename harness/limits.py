@@ -27,7 +27,7 @@ class Limits(BaseModel):
     own_adversarial: float = Field(default=0.8, description="the same of images that were attacked on the twin")
     fresh_same: float = Field(default=0.99, description="images to which an engine opened anew answers as before")
     fresh_error: float = Field(
-        default=0.05, description="of the largest logit, counted from its image's mean, between an engine's answers and those opened anew"
+        default=0.05, description="of the largest logit (`harness.audit.scale`), between an engine's answers and those opened anew"
     )
     engine_gain: float = Field(default=0.05, description="robust accuracy that an engine may have above the twin's")
     copies: float = Field(default=0.2, description="test images that may be copies of others, byte for byte")
@@ -40,7 +40,7 @@ class Limits(BaseModel):
     silent_success: float = Field(default=0.05, description="attacked images that an iterate fooled and the kept image does not")
     rebuild_spread: float = Field(default=0.01, description="images on which a build names another class than the first")
     logit_error: float = Field(
-        default=1e-3, description="of the largest logit, counted from its image's mean: saturation, and another order of sums"
+        default=1e-3, description="of the largest logit (`harness.audit.scale`): saturation, and another order of sums"
     )
     rounding_room: float = Field(default=2.0, description="of the distance between two ways to compute a file here: kernels of another CPU")
     repeated_speed: float = Field(default=0.9, description="time of one input repeated against that of fresh ones, at least")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from devices.host.rounds import Timing
 from devices.host.session import EngineError, EngineSession
 from harness.answers import Images, Index, Logits
-from harness.audit.scale import allowed
+from harness.audit.scale import apart, largest, most
 from harness.limits import LIMITS
 from harness.measurement.facts import Checks, Loose
 
@@ -57,27 +57,29 @@ def _of_own_engine(session: EngineSession, pool: Images, answers: Logits, timing
     if not session.timed:  # its own clock's calls give no answers
         return found
     parts = [(logits, _places(first, len(logits), len(answers))) for kept in session.timed.values() for first, logits in kept.items()]
-    error = max(float(np.abs(logits - answers[rows]).max()) for logits, rows in parts)
-    return found | _timed_alike(error, answers, LIMITS.fresh_error)
+    return found | _timed_alike(parts, answers, LIMITS.fresh_error)
 
 
 def _of_worker(session: EngineSession, _pool: Images, answers: Logits, timings: Mapping[int, Timing]) -> dict[str, Any]:
     """The fields of `Checks` that an engine of the worker's adds where it was timed."""
-    error = max(_timed_error(session, batch, answers) for batch in timings)
+    parts = [_timed(session, batch, answers) for batch in timings]
     again, new = [], []
     for _ in range(PAIRS):
         again.append(int(session.measure(1, PAIR_CALLS, same=True).ns.min()))
         new.append(int(session.measure(1, PAIR_CALLS).ns.min()))
-    return {"repeated_to_fresh_latency": min(again) / min(new), **_timed_alike(error, answers, LIMITS.logit_error)}
+    return {"repeated_to_fresh_latency": min(again) / min(new), **_timed_alike(parts, answers, LIMITS.logit_error)}
 
 
-def _timed_alike(error: float, answers: Logits, limit: float) -> dict[str, Any]:
-    return {"timed_max_logit_error": error, "timed_outputs_equal_accuracy_outputs": _equal(error, answers, limit)}
+def _timed_alike(parts: Sequence[tuple[Logits, Index]], answers: Logits, limit: float) -> dict[str, Any]:
+    """Whether timed answers, float (m, classes) and the places of their images each, are the untimed ones, float (n, classes)."""
+    timed, rows = (np.concatenate(part) for part in zip(*parts, strict=True))
+    error = most(answers[rows], timed)
+    return {"timed_max_logit_error": error, "timed_outputs_equal_accuracy_outputs": _equal(timed, answers, rows, limit)}
 
 
-def _equal(error: float, answers: Logits, limit: float) -> bool:
-    """Whether timed answers at most `error` from the untimed ones, float (n, classes), are the same: within a share of the largest."""
-    return error <= allowed(limit, answers)
+def _equal(timed: Logits, answers: Logits, rows: Index, limit: float) -> bool:
+    """Whether timed answers, float (m, classes), are the untimed ones at `rows` of float (n, classes), within a share of the largest."""
+    return bool((apart(answers[rows], timed) <= limit * largest(answers)).all())
 
 
 def _places(first: int, batch: int, n: int) -> Index:
@@ -143,17 +145,14 @@ def _request_ns(session: EngineSession, images: Images) -> int:
     return time.perf_counter_ns() - start
 
 
-def _timed_error(session: EngineSession, batch: int, answers: Logits) -> float:
-    """Largest difference between the answers to timed calls and the untimed pass over the same images."""
+def _timed(session: EngineSession, batch: int, answers: Logits) -> tuple[Logits, Index]:
+    """The answers to timed calls, float32 (m, classes), and the places of their images among those of `answers`, (n, classes)."""
     header, files = session.call({"op": "timed", "batch": batch}, _Timed)
     raw, classes = files.get("logits", b""), session.hello.classes
     expected = 4 * len(header.offsets) * batch * classes
     if len(raw) != expected or not all(0 <= offset < len(answers) for offset in header.offsets):
         raise EngineError("crashed", f"it returned {len(raw)} bytes of logits; expected {expected} of {len(header.offsets)} timed calls")
-    if not raw:
-        return 0.0
     timed = np.frombuffer(raw, "<f4").reshape(-1, classes)
     if not np.isfinite(timed).all():
         raise EngineError("nan", "the logits of its timed calls are not finite")
-    rows = np.concatenate([_places(offset, batch, len(answers)) for offset in header.offsets])
-    return float(np.abs(timed - answers[rows]).max())
+    return timed, np.concatenate([np.zeros(0, np.int64), *(_places(offset, batch, len(answers)) for offset in header.offsets)])

@@ -52,9 +52,10 @@ def logits_not_probabilities(logits: Logits, engine: str | None = None, twin: Lo
 
 def _of_one_margin(logits: Logits) -> float:
     """The share of the images on which the largest logit is as far above the next as on any other: within rounding of float32."""
-    second, first = np.sort(logits, axis=1)[:, -2:].T.astype(np.float64)
-    lead = np.sort(first - second)
-    same = np.searchsorted(lead, lead + scale.rounding(logits), side="right") - np.arange(len(lead))
+    lead, rounded = scale.leads(logits)
+    order = np.argsort(lead)
+    lead, rounded = lead[order], rounded[order]
+    same = np.searchsorted(lead, lead + rounded, side="right") - np.arange(len(lead))
     return float(same.max() / len(lead))
 
 
@@ -129,11 +130,11 @@ def _agree(clean: Agreement, adversarial: Agreement) -> tuple[bool | None, str]:
 
 def saturation(engine: str, exact: Logits, found: Logits) -> Gate:
     """The engine's logits, float (n, classes), against those of the same file with exact integers, on the same images."""
-    apart = np.abs(found - exact).max(axis=1)
-    within = scale.allowed(LIMITS.logit_error, exact)
+    other = scale.beyond(LIMITS.logit_error, exact, found)
     same = float(np.mean(exact.argmax(1) == found.argmax(1)))
-    observed = f"other logits on {np.sum(apart > within)} of {len(apart)} images, at most {apart.max():.3g} apart; same label on {same:.1%}"
-    return decided("saturation", bool((apart <= within).all()), observed, engine)
+    most = scale.most(exact, found)
+    observed = f"other logits on {other.sum()} of {len(other)} images, at most {most:.3g} apart; same label on {same:.1%}"
+    return decided("saturation", not other.any(), observed, engine)
 
 
 def blame_saturation(gates: Sequence[Gate]) -> list[Gate]:
@@ -175,16 +176,16 @@ def file_fidelity(engine: str, file: Logits, found: Logits, other_way: Logits | 
     """
     n = len(file)
     labels = int(np.sum(file.argmax(1) != found.argmax(1)))
-    apart, bound = np.abs(found - file).max(axis=1), scale.allowed(LIMITS.logit_error, file)
-    other = int(np.sum(apart > bound))
-    observed = f"other logits on {other} of {n} images, at most {apart.max():.3g} apart; another label on {labels}"
+    other = int(scale.beyond(LIMITS.logit_error, file, found).sum())
+    observed = f"other logits on {other} of {n} images, at most {scale.most(file, found):.3g} apart; another label on {labels}"
     if other_way is None:
         passed = at_most(1 - LIMITS.fidelity_clean, labels, n)
-    elif (room := float(np.abs(other_way - file).max(axis=1).mean())) == 0:
+    elif not (room := float(scale.apart(file, other_way).mean())):
         passed = at_most(1 - LIMITS.fidelity_clean, other, n)
     else:
-        observed += f"; {apart.mean():.2g} in the mean, two ways to round here {room:.2g}"
-        passed = bool(apart.mean() <= bound + LIMITS.rounding_room * room)
+        mean = float(scale.apart(file, found).mean())
+        observed += f"; {mean:.2g} in the mean, two ways to round here {room:.2g}"
+        passed = mean <= LIMITS.logit_error * scale.largest(file) + LIMITS.rounding_room * room
     return decided("file fidelity", passed, observed + undecided(passed), engine)
 
 
@@ -195,13 +196,12 @@ def fresh_answers(engine: str, before: Logits, now: Mapping[int, Logits]) -> Gat
         engine, before: its name, and its answers, float (n, classes).
         now: images in a request -> the answers then, float (n, classes). An image counts where those to any size are other ones.
     """
-    n, within = len(before), scale.allowed(LIMITS.fresh_error, before)
+    n = len(before)
     relabelled = {size: before.argmax(1) != found.argmax(1) for size, found in now.items()}
-    apart = {size: np.abs(before - found).max(axis=1) for size, found in now.items()}
-    differs = {size: relabelled[size] | (apart[size] > within) for size in now}
+    differs = {size: relabelled[size] | scale.beyond(LIMITS.fresh_error, before, found) for size, found in now.items()}
     other, labels = (int(np.any(list(found.values()), axis=0).sum()) for found in (differs, relabelled))
     passed = at_most(1 - LIMITS.fresh_same, other, n)
-    most = max(float(one.max()) for one in apart.values())
+    most = max(scale.most(before, found) for found in now.values())
     observed = f"other answers to {other} of {n} images (another label on {labels}), logits at most {most:.3g} apart"
     sizes = [size for size in now if differs[size].any()]
     if sizes and len(sizes) < len(now):

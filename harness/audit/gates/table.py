@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.audit.metrics import Right
+from harness.audit.scale import LEADS
 from harness.audit.statistics import wilson
 from harness.limits import LIMITS
 from harness.records import Gate
 
 HALF = 0.5
 TINY = 1e-9  # of an image, in products of limits and counts
-OF_LARGEST = "of the largest logit, counted from its image's mean"
+OF_LARGEST = f"of the largest logit, counted from its image's mean, or of {LEADS} times the largest lead where that is less"
 LAST = 10  # steps of an attack, at whose end its loss should have settled
 
 

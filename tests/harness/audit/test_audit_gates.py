@@ -227,6 +227,32 @@ def test_the_gate_passes_what_is_sound_and_fails_the_planted_fault(name: str) ->
     assert failed.engine in (None, "e")
 
 
+SHUT_OUT = np.where(np.arange(LOGITS.shape[1]) == 1, -1e9, 0).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        lambda known, found: gates.file_fidelity("e", known, found, known),
+        lambda known, found: gates.fresh_answers("e", known, {7: found}),
+        lambda known, found: gates.saturation("e", known, found),
+    ],
+    ids=["file fidelity", "fresh answers", "saturation"],
+)
+def test_a_class_that_is_shut_out_hides_no_other_answer(gate: Callable[..., Gate]) -> None:
+    """A class far below all others is no measure of an error: any wrong file passed, and any answer of an engine opened anew."""
+    known = LOGITS + SHUT_OUT
+    assert gate(known, known + np.float32(1e-4)).passed
+    assert gate(known, known + np.float32(0.3) * LOGITS).passed is False
+
+
+def test_scores_are_no_labels_for_a_class_that_is_shut_out() -> None:
+    """Log-probabilities whose zeros are the lowest number there is: the leads of all images were taken for one, within its rounding."""
+    low = LOGITS + np.where(np.arange(LOGITS.shape[1]) == 1, np.finfo(np.float32).min, 0).astype(np.float32)
+    assert gates.logits_not_probabilities(low, "e", LOGITS).passed
+    assert gates.logits_not_probabilities(np.where(LOGITS.max(1, keepdims=True) == LOGITS, 10, SHUT_OUT.min()), "e", LOGITS).passed is False
+
+
 def test_clean_parity_is_undecided_where_the_images_are_too_few() -> None:
     few = slice(0, 100)
     gate = gates.clean_parity("e", LABELS[few], LABELS[few], LABELS[few])

@@ -44,8 +44,10 @@ def test_only_an_engine_that_remembers_is_quicker_where_it_is_asked_again(condit
         assert (_remembers(session, pool) < LIMITS.repeated_speed) is remembers
 
 
-def test_other_answers_to_timed_calls_do_not_hide_behind_what_all_logits_have_in_common() -> None:
+def test_other_answers_to_timed_calls_do_not_hide_behind_what_tells_nothing() -> None:
     answers = np.random.default_rng(0).normal(size=(8, 10)).astype(np.float32)
-    for offset in (0, 1000):
-        assert _equal(0.04, answers + np.float32(offset), 0.05)
-        assert not _equal(4.0, answers + np.float32(offset), 0.05)
+    shut_out = np.where(np.arange(10) == 3, -1e9, 0)
+    for offset in (0, 1000, shut_out):
+        these = np.float32(answers + offset)
+        assert _equal(these + np.float32(0.04), these, np.arange(8), 0.05)
+        assert not _equal(these[::-1], these, np.arange(8), 0.05)
