@@ -25,6 +25,9 @@ class Limits(BaseModel):
     fidelity_adversarial: float = Field(default=0.97, description="the same of adversarial images")
     own_agreement: float = Field(default=0.9, description="clean images on which a user's own engine names the twin's class")
     own_adversarial: float = Field(default=0.8, description="the same of images that were attacked on the twin")
+    own_kept: float = Field(
+        default=0.03, description="of the images that the attacks take from the twin, what a user's own engine, attacked itself, may keep"
+    )
     fresh_same: float = Field(default=0.99, description="images to which an engine opened anew answers as before")
     fresh_error: float = Field(
         default=0.05, description="of the largest logit (`harness.audit.scale`), between an engine's answers and those opened anew"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,10 +41,10 @@ def of_engine(evidence: Evidence, m: Measured) -> Iterator[Gate]:
     """Of an engine that answered to everything."""
     name, matrix = m.engine.name, evidence.matrix
     twin, found = matrix.logits(TWIN), matrix.logits(name)
+    columns = deciding(matrix.columns, name, evidence.subject.eps)
     if m.engine.closed:
-        yield gates.engine_parity(
-            name, twin.argmax(1), found.argmax(1), _named_under_attack(evidence, TWIN), _named_under_attack(evidence, name)
-        )
+        attacked, own = _named_under_attack(evidence, TWIN), _named_under_attack(evidence, name)
+        yield gates.engine_parity(name, twin.argmax(1), found.argmax(1), attacked, own, _kept(matrix, columns, name))
     elif m.engine.simulated:
         yield gates.not_tested("file fidelity", NOT_RUN, name)
     else:
@@ -52,7 +52,7 @@ def of_engine(evidence: Evidence, m: Measured) -> Iterator[Gate]:
     if name in evidence.again:
         again = evidence.again[name]
         yield gates.lost_anew(name, again.error) if again.error else gates.fresh_answers(name, again.before, again.now)
-    if columns := deciding(matrix.columns, name, evidence.subject.eps):
+    if columns:
         yield gates.engine_gain(name, matrix.worst_case(TWIN, columns), matrix.worst_case(name, columns))
     yield from _rebuild(evidence, m)
     yield from _timing(m)
@@ -87,6 +87,17 @@ def _named_under_attack(evidence: Evidence, model: str) -> NDArray[np.int64]:
             named.append(matrix.logits(model, column).argmax(1)[new[column.index]])
             new[column.index] = False
     return np.concatenate(named)
+
+
+def _kept(matrix: Matrix, columns: Sequence[Column], engine: str) -> NDArray[np.bool_] | None:
+    """Where an engine stays right of the images that the claim's attacks take from the twin, of those that both have right when clean; None
+    where it was not attacked itself: then they tell how the twin's sets transfer.
+    """
+    if not any(column.record.target == engine for column in columns):
+        return None
+    both = (matrix.right(TWIN) & matrix.right(engine))[matrix.index]
+    kept: NDArray[np.bool_] = matrix.worst_case(engine, columns)[both & ~matrix.worst_case(TWIN, columns)]
+    return kept
 
 
 def _rebuild(evidence: Evidence, m: Measured) -> Iterator[Gate]:

@@ -124,8 +124,12 @@ def _agree(clean: Agreement, adversarial: Agreement) -> tuple[bool | None, str]:
             continue
         results.append(at_most(1 - limit, other, n))
         words.append(f"{1 - other / n:.1%} of {n} {name}")
-    passed = False if False in results else None if None in results else True
-    return passed, " and ".join(words)
+    return _all(results), " and ".join(words)
+
+
+def _all(results: Sequence[bool | None]) -> bool | None:
+    """What several findings come to: failed where one is, undecided where one of the others is."""
+    return False if False in results else None if None in results else True
 
 
 def saturation(engine: str, exact: Logits, found: Logits) -> Gate:
@@ -158,12 +162,23 @@ def precision_evidence(engine: str, evidence: PrecisionEvidence | None) -> Gate:
     return decided("precision evidence", evidence.label == evidence.claimed, observed, engine)
 
 
-def engine_parity(engine: str, twin: Labels, own: Labels, twin_adversarial: Labels, own_adversarial: Labels) -> Gate:
+def engine_parity(
+    engine: str, twin: Labels, own: Labels, twin_adversarial: Labels, own_adversarial: Labels, kept: Right | None = None
+) -> Gate:
     """The class that a user's own engine names against the twin's, int (n,) each, on the same clean images, and on such as were attacked on
     the twin, int (m,), m >= 0: two networks may agree on all that is easy.
+
+    Args:
+        engine, twin, own, twin_adversarial, own_adversarial: its name, and the classes.
+        kept: of the images that the claim's attacks take from the twin, bool (k,), those on which the engine stays right; None where it was
+            not attacked itself. A second network on part of the inputs shows here: what leads through the twin misses it.
     """
     passed, seen = _agree((LIMITS.own_agreement, twin, own), (LIMITS.own_adversarial, twin_adversarial, own_adversarial))
-    return decided("engine parity", passed, f"same label as the twin on {seen} images" + undecided(passed), engine)
+    observed = f"same label as the twin on {seen} images"
+    if kept is not None and len(kept):
+        passed = _all([passed, at_most(LIMITS.own_kept, int(kept.sum()), len(kept))])
+        observed += f"; it keeps {kept.sum()} of {len(kept)} that the attacks take from the twin"
+    return decided("engine parity", passed, observed + undecided(passed), engine)
 
 
 def file_fidelity(engine: str, file: Logits, found: Logits, other_way: Logits | None = None) -> Gate:

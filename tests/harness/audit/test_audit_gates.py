@@ -246,6 +246,17 @@ def test_a_class_that_is_shut_out_hides_no_other_answer(gate: Callable[..., Gate
     assert gate(known, known + np.float32(0.3) * LOGITS).passed is False
 
 
+def test_an_engine_that_keeps_what_the_attacks_take_from_the_twin_was_not_attacked() -> None:
+    """It agrees with the twin on nearly all, as one does that computes another network on a fifth of the inputs."""
+    alike = (LABELS, LABELS, LABELS, wrong_on(70))
+    for kept, passed in ((0, True), (3, True), (6, None), (9, False)):
+        gate = gates.engine_parity("e", *alike, kept=np.arange(113) < kept)
+        assert gate.passed is passed
+        assert f"; it keeps {kept} of 113 that the attacks take from the twin" in gate.observed
+    assert gates.engine_parity("e", *alike, kept=np.zeros(0, np.bool_)).passed
+    assert gates.engine_parity("e", LABELS, wrong_on(300), LABELS, LABELS, kept=np.zeros(9, np.bool_)).passed is False
+
+
 def test_scores_are_no_labels_for_a_class_that_is_shut_out() -> None:
     """Log-probabilities whose zeros are the lowest number there is: the leads of all images were taken for one, within its rounding."""
     low = LOGITS + np.where(np.arange(LOGITS.shape[1]) == 1, np.finfo(np.float32).min, 0).astype(np.float32)
