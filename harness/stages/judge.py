@@ -18,7 +18,7 @@ from harness.attacks.table import family, resolve
 from harness.audit import causes, gates, metrics
 from harness.audit.statistics import mean_bounds
 from harness.audit.verdict import Comparison, claims, overall
-from harness.data.split import few
+from harness.data.split import few, is_set_aside
 from harness.measurement import conditions
 from harness.measurement.ratios import ratios
 from harness.measurement.simulation import NOT_RUN
@@ -215,7 +215,7 @@ def _twin_gates(evidence: Evidence, drawn: Logits | None) -> Iterator[Gate]:
     clean = matrix.logits(TWIN)
     yield _clean_accuracy(subject, clean)
     yield gates.logits_not_probabilities(clean)
-    yield gates.calibration_disjoint(subject.calibration.images, subject.test.images)
+    yield gates.calibration_disjoint(subject.calibration.images, subject.test.images, set_aside=is_set_aside(subject.calibration))
     yield gates.distinct_images(subject.test.images, subject.test.labels)
     yield likeness.of_calibration(subject, clean.argmax(1))
     yield from likeness.of_attack(subject, settings=evidence.settings, right=matrix.right(TWIN))

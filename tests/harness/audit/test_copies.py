@@ -10,7 +10,9 @@ from PIL import Image
 
 from harness.audit import gates
 from harness.audit.copies import near_copies
+from harness.data.dataset import Dataset
 from harness.data.load import load_data
+from harness.data.split import is_set_aside, set_aside
 from harness.records import Gate
 
 Images = NDArray[np.uint8]
@@ -78,3 +80,18 @@ def test_the_gate_allows_one_near_copy_by_chance_and_two_in_a_hundred() -> None:
 
     assert [gate(leaked, of).passed for leaked, of in ((1, 20), (2, 20), (6, 300), (7, 300))] == [True, False, True, False]
     assert gate(7, 300).observed == "0 of 300 test images are among the 200 calibration images, and 7 nearly, encoded anew or mirrored"
+
+
+def test_data_that_hold_pairs_are_not_accused_of_what_was_set_aside_from_them() -> None:
+    """Two pictures of each thing: of one in five, this program itself took the other to calibrate."""
+    pairs = moved(np.repeat(TEST[:200], 2, axis=0), np.random.default_rng(0).integers(-2, 3, (400, 32, 32, 3)))
+    test, calibration = set_aside(Dataset("pairs", pairs, np.arange(400) % 10), 0)
+    assert is_set_aside(calibration) and not is_set_aside(test)
+    found = gates.calibration_disjoint(calibration.images, test.images, set_aside=True)
+    assert (
+        found.passed is None
+        and "0 of 320 test images" in found.observed
+        and ": undecided, since the data themselves hold" in found.observed
+    )
+    assert gates.calibration_disjoint(calibration.images, test.images).passed is False
+    assert gates.calibration_disjoint(test.images[:9], test.images, set_aside=True).passed is False, "copies to the byte"
