@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,7 @@ from harness.commands import (
 )
 from harness.compute.allocator import keep_freed_memory
 from harness.compute.openmp import sleep_while_waiting
+from harness.errors import UsageError
 
 app = typer.Typer(
     help="Does a compressed classifier's robustness still hold on the engine that is deployed, and what does it cost there?",
@@ -84,6 +86,21 @@ app.add_typer(devices.app, name="devices")
 app.add_typer(models.app, name="models")
 
 
+def check_names(words: Sequence[str]) -> None:
+    """Refuse a name that records, which are UTF-8, and the libraries that are given it as UTF-8 cannot hold.
+
+    Raises:
+        UsageError: names it and what to do.
+    """
+    for word in words:
+        if (raw := os.fsencode(word)) != word.encode("utf-8", "replace"):
+            here = sys.getfilesystemencoding()
+            what_to_do = (
+                "Rename it." if here == "utf-8" else f"This computer's language setting is {here}: set PYTHONUTF8=1, or LC_ALL=C.UTF-8."
+            )
+            raise UsageError(f"{ascii(raw)[1:]} cannot be read, or passed on, as UTF-8; expected names in UTF-8. {what_to_do}")
+
+
 def main() -> None:
     """Entry point of `harness`. Every error becomes one line on standard error and its exit code; see `harness.ending`."""
     from harness.ending import end_well
@@ -94,6 +111,7 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--debug", "--quiet")]
 
     def run() -> None:
+        check_names(arguments)
         with redirect_stderr(stack.enter_context(Path(os.devnull).open("w"))) if quiet else nullcontext():
             app(args=arguments)
 

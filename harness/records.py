@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from statistics import median
@@ -39,8 +39,11 @@ def write_record(record: BaseModel, path: Path) -> None:
     """Write a record as JSON, whole or not at all, and safe on the disk.
 
     Raises:
+        UsageError: a name in it, as of a folder that was made on another system, is not UTF-8.
         ValidationError: it could not be read again, as a NaN where a figure must be; the record that was there stays.
     """
+    if (name := next(_not_utf8(record.model_dump()), None)) is not None:
+        raise UsageError(f"{ascii(os.fsencode(name))[1:]} is not UTF-8, so {path} cannot name it; expected names in UTF-8. Rename it.")
     text = record.model_dump_json(indent=1, by_alias=True)
     type(record).model_validate_json(text)
     temporary = path.with_suffix(".tmp")
@@ -49,6 +52,15 @@ def write_record(record: BaseModel, path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _not_utf8(value: object) -> Iterator[str]:
+    """Texts that hold bytes which are no character (see `os.fsdecode`), keys too."""
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for inner in (*value, *(value.values() if isinstance(value, dict) else ())):
+            yield from _not_utf8(inner)
 
 
 def read_record(kind: type[Stored], path: Path, schema: int, what: str) -> Stored:
