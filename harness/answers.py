@@ -17,7 +17,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import NO_ARRAYS, UntrustedError
+from harness.errors import NO_ARRAYS, UntrustedError, unreadable
 from harness.records import AttackRecord
 from harness.stack import ImageStack, pieces
 
@@ -71,6 +71,8 @@ class Answers:
             with np.load(self.folder / _SUBJECT, allow_pickle=False) as stored:
                 return stored["labels"].astype(np.int64), stored["index"].astype(np.int64)
         except (OSError, *NO_ARRAYS) as error:
+            if unreadable(error):
+                raise
             raise UntrustedError(f"{self.folder / _SUBJECT} is missing or damaged ({error}). Run the bench again.") from error
 
     def ask(self, model: Model, sha256: str, images: ImageStack) -> Logits:
@@ -97,11 +99,17 @@ class Answers:
         return logits
 
     def get(self, model: str, sha256: str) -> Logits | None:
-        """A finished cell, float32 (n, classes), all finite; None where there is none, or it is damaged."""
+        """A finished cell, float32 (n, classes), all finite; None where there is none, or it is damaged.
+
+        Raises:
+            OSError: it cannot be read.
+        """
         path = self.folder / model / f"{sha256}.npy"
         try:
             stored = np.load(path, allow_pickle=False)
-        except (OSError, *NO_ARRAYS):
+        except (OSError, *NO_ARRAYS) as error:
+            if unreadable(error):
+                raise
             return None
         return stored if stored.dtype == np.float32 and stored.ndim == 2 and stored.shape[1] and np.isfinite(stored).all() else None
 
@@ -193,7 +201,9 @@ def _read_row(path: Path) -> tuple[str, int | None] | None:
         stored = json.loads(path.read_text(encoding="utf-8"))
         classes = stored.get("classes")
         return str(stored["sha256"]), None if classes is None else int(classes)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if unreadable(error):
+            raise
         return None
 
 

@@ -28,7 +28,7 @@ from devices.host.errors import DeviceError
 from devices.worker.errors import BuildError
 from devices.worker.files import FULL
 from export.errors import ExportError
-from harness.errors import HarnessError
+from harness.errors import HarnessError, out_of_memory
 
 USAGE, DEVICE_FAILED = 2, 4
 INTERNAL = 70  # EX_SOFTWARE of sysexits.h: none of the answers, 0 to 4
@@ -150,7 +150,7 @@ def _code(error: BaseException) -> int:
         return SIGNALLED + getattr(error, "number", signal.SIGINT)
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
-    return USAGE if isinstance(error, OSError) and error.errno in DISK_FAULTS else INTERNAL
+    return USAGE if out_of_memory(error) or (isinstance(error, OSError) and error.errno in DISK_FAULTS) else INTERNAL
 
 
 def _say(error: BaseException, code: int, debug: bool) -> None:
@@ -160,6 +160,9 @@ def _say(error: BaseException, code: int, debug: bool) -> None:
     text = _of_the_system(error) if isinstance(error, OSError) and error.errno else str(error)
     if isinstance(error, KeyboardInterrupt):
         text = "interrupted"
+    elif code == USAGE and out_of_memory(error):
+        said = f"{type(error).__name__}: {text}".strip(": ")
+        text = f"no memory is left for this program ({said}). Give it more, or end others; what was finished is kept."
     elif code == INTERNAL:
         text = f"a fault of this program, not of your input: {type(error).__name__}: {text}. What was finished is kept. Please report it."
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import lzma
+import re
 import struct
 import tokenize
 import zipfile
@@ -16,6 +18,16 @@ NO_ARRAYS = (
     ValueError, EOFError, KeyError, MemoryError, RecursionError, NotImplementedError, RuntimeError, SyntaxError, TypeError, OverflowError,
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, SystemError,
 )  # fmt: skip
+
+
+NO_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|out of memory|bad_?alloc|failed to allocate memory|could not create a primitive$"
+    r"|failed to map segment from shared object",
+    re.IGNORECASE,
+)
+"""What PyTorch, oneDNN, onnxruntime, C++ and the loader of libraries say where memory ends."""
+# What the system says of a file that is not there, and zipfile of one that is cut off; of others that it could not be read.
+_OF_THE_CONTENT = (None, errno.ENOENT, errno.ENOTDIR, errno.EINVAL)
 
 
 class HarnessError(Exception):
@@ -40,3 +52,15 @@ def unknown(kind: str, got: str, choices: Iterable[str]) -> UsageError:
     near = difflib.get_close_matches(got, names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return UsageError(f"unknown {kind} '{got}'.{hint} Choices: {', '.join(names)}.")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that this computer has no memory left, or a limit on what this program may have (a container's, `ulimit -v`)."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError | ImportError) and NO_MEMORY.search(str(error)) is not None)
+
+
+def unreadable(error: BaseException) -> bool:
+    """Whether a file could not be read, which says nothing of what it holds: no permission, a failing disk, too many open files."""
+    return isinstance(error, OSError) and error.errno not in _OF_THE_CONTENT

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from harness.compute.placement import CPU, device, repeatable
 from harness.compute.precision import arithmetic, native_bf16
-from harness.errors import UsageError
+from harness.errors import UsageError, out_of_memory
 from harness.models.fold import fold_batch_norms
 
 SAMPLE = 32
@@ -96,6 +96,8 @@ def fast(module: nn.Module, sample: Tensor, *, bf16: bool = True) -> nn.Module:
     try:
         logits, gradient = _answer(module, sample)
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         reason = str(error).strip().splitlines()[0].split("; ")[0][:200]
         raise UsageError(
             f"the model answers, but PyTorch cannot take its gradient, which attacks need: {reason}. Write what it changes in place as a "

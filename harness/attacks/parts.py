@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.data.npz import Archive
 from harness.data.stored import StoredImages
-from harness.errors import NO_ARRAYS, UntrustedError, UsageError
+from harness.errors import NO_ARRAYS, UntrustedError, UsageError, unreadable
 from harness.records import AttackRecord
 from harness.stack import ImageStack, pieces
 
@@ -54,11 +54,17 @@ def _write_images(stream: IO[bytes], images: ImageStack) -> None:
 
 
 def read(path: Path, *but: str) -> Arrays | None:
-    """The arrays of an npz file, `but` those named; None where there is no file or it is damaged. Never unpickles."""
+    """The arrays of an npz file, `but` those named; None where there is no file or it is damaged. Never unpickles.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files if name not in but}
-    except (OSError, *NO_ARRAYS):
+    except (OSError, *NO_ARRAYS) as error:
+        if unreadable(error):
+            raise
         return None
 
 

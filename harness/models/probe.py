@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.errors import UsageError
+from harness.errors import UsageError, out_of_memory
 
 PROBES = 3
 ONE_SCORE = (
@@ -28,7 +28,9 @@ def takes(network: nn.Module, input_shape: tuple[int, int, int]) -> bool:
     try:
         with torch.no_grad():
             network(torch.zeros(1, *input_shape))
-    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError, ZeroDivisionError):
+    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError, ZeroDivisionError) as error:
+        if out_of_memory(error):
+            raise
         return False
     return True
 
@@ -90,6 +92,8 @@ def _run(network: nn.Module, images: Tensor, name: str, fixed: str) -> Tensor:
     try:
         output = network(images)
     except Exception as error:  # the user's network can fail in any way
+        if out_of_memory(error):
+            raise
         n, *image = shape
         if n > 1 and takes(network, (image[0], image[1], image[2])):
             raise UsageError(f"{name} runs on one image, not on {n}; {fixed}") from error

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UsageError
+from harness.errors import UsageError, out_of_memory
 from harness.models.interpreter import GraphInterpreter, Instruction, Ref
 from harness.models.kinds import SAVE_AGAIN
 from harness.models.odd_signs import Call, odd_signs
@@ -99,6 +99,8 @@ def read_pt2(path: Path) -> Program:
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise UsageError(f"{path} is not a torch.export program: {error}. {SAVE_AGAIN}.") from error
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, RecursionError, StopIteration) as error:
+        if out_of_memory(error):
+            raise
         raise UsageError(f"{path} is damaged: {type(error).__name__} {str(error).splitlines()[:1]}. {SAVE_AGAIN}.") from error
 
 

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from harness.compute.placement import device
 from harness.data.dataset import Dataset
-from harness.errors import UntrustedError, UsageError
+from harness.errors import UntrustedError, UsageError, out_of_memory, unreadable
 from harness.models.packed import pack
 from harness.models.zoo import ARCHITECTURES
 from harness.progress import Track
@@ -201,9 +201,9 @@ class Training:
                 if archive.testzip() is not None:  # torch.load does not look at the checksums
                     raise zipfile.BadZipFile("a checksum differs")
             self._restore(path, torch.load(path, weights_only=True, map_location="cpu"))
-        except (PermissionError, torch.OutOfMemoryError):
-            raise
         except DAMAGE as error:
+            if unreadable(error) or out_of_memory(error):
+                raise
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UntrustedError(f"{path} is damaged: {reason}. Delete it to train from the start, or choose another folder.") from error
 

@@ -32,7 +32,12 @@ CODES = {
     "full disk": (OSError(errno.ENOSPC, "no"), 2),
     "device file": (OSError(errno.EIO, "no"), 70),
     "zero": (ZeroDivisionError("no"), 70),
-    "memory": (MemoryError(), 70),
+    "memory": (MemoryError(), 2),
+    "memory of PyTorch": (RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you"), 2),
+    "memory of oneDNN": (RuntimeError("could not create a primitive"), 2),
+    "memory of the system": (OSError(errno.ENOMEM, "no"), 2),
+    "memory of a library": (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 2),
+    "another of oneDNN": (RuntimeError("could not create a primitive descriptor"), 70),
     "depth": (RecursionError("no"), 70),
     "cut file": (EOFError("no"), 70),
     "assertion": (AssertionError("no"), 70),
@@ -59,6 +64,7 @@ def test_every_ending_has_its_exit_code(case: str, capsys: pytest.CaptureFixture
     assert ("Traceback" in said) == (expected == 70 and case != "text")
     if expected == 70 and case != "text":
         assert "a fault of this program, not of your input" in said
+    assert ("no memory is left for this program" in said) == case.startswith("memory")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from harness.training.recipe import Recipe, load_recipe
 from harness.training.regime import Regime
 from harness.training.selection import Epoch, correct, split, summary, warnings
 from harness.training.train import Training, fit, learning_rate, moving_average, train
+from tests.no_file_more import no_file_more
 
 pytestmark = pytest.mark.slow(20)
 
@@ -327,6 +328,15 @@ def test_a_damaged_checkpoint_is_one_clear_line(damage: Callable[[Path], None], 
     with pytest.raises(UntrustedError, match=r"checkpoint\.pt is damaged: .*Delete it") as caught:
         Training(recipe(), images, fresh()).restore(tmp_path / "checkpoint.pt")
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_damaged(images: Dataset, tmp_path: Path) -> None:
+    """It was said to be, and to be deleted, with all the epochs in it."""
+    run = Training(recipe(), images, fresh())
+    torch.save(run.state(), tmp_path / "checkpoint.pt")
+    with no_file_more(), pytest.raises(OSError, match="Too many open files"):
+        run.restore(tmp_path / "checkpoint.pt")
+    run.restore(tmp_path / "checkpoint.pt")
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_remedy(images: Dataset) -> None:
