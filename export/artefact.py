@@ -66,7 +66,7 @@ class Artefact:
     def save(self) -> None:
         """Write the manifest beside the file, as NAME.json."""
         manifest = {"schema": MANIFEST_SCHEMA, **asdict(self), "path": self.path.name}
-        self.path.with_suffix(".json").write_text(json.dumps(manifest, indent=1))
+        self.path.with_suffix(".json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
 def load_artefact(manifest: Path) -> Artefact:

@@ -112,7 +112,9 @@ def main() -> None:
 
     def run() -> None:
         check_names(arguments)
-        with redirect_stderr(stack.enter_context(Path(os.devnull).open("w"))) if quiet else nullcontext():
+        with (
+            redirect_stderr(stack.enter_context(Path(os.devnull).open("w", encoding="utf-8", errors="replace"))) if quiet else nullcontext()
+        ):
             app(args=arguments)
 
     with ExitStack() as stack:

@@ -41,7 +41,7 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         check_links(self.folder)
-        self._lock = (self.folder / LOCK).open("a")
+        self._lock = (self.folder / LOCK).open("a", encoding="utf-8")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -69,7 +69,7 @@ class RunFolder:
     def log(self, message: str) -> None:
         """A line for the person who waits and for `log.txt`."""
         print(message, file=sys.stderr)
-        with (self.folder / "log.txt").open("a") as file:
+        with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{now()} {message}\n")
 
 

@@ -127,8 +127,8 @@ class Sysroot:
         apt, architecture = self.folder / "apt", ARCHITECTURES[self.machine]
         for place in ("state/lists/partial", "cache/archives/partial", "etc", "log"):
             (apt / place).mkdir(parents=True, exist_ok=True)
-        (apt / "state" / "status").write_text("")
-        (apt / "etc" / "sources.list").write_text(f"deb [signed-by={KEYRING}] {DEBIAN} {SUITE} main\n")
+        (apt / "state" / "status").write_text("", encoding="utf-8")
+        (apt / "etc" / "sources.list").write_text(f"deb [signed-by={KEYRING}] {DEBIAN} {SUITE} main\n", encoding="utf-8")
         settings = {
             "Dir::State": apt / "state", "Dir::State::status": apt / "state" / "status", "Dir::Cache": apt / "cache",
             "Dir::Log": apt / "log", "Dir::Etc": apt / "etc", "Dir::Etc::sourceparts": "/dev/null",
@@ -151,7 +151,7 @@ class Sysroot:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as file:
+        with (self.folder / "lock").open("w", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

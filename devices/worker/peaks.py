@@ -39,7 +39,7 @@ def cpu_peaks(threads: int, seconds: float = SECONDS) -> dict[str, Any]:
 
 def cache_bytes() -> int | None:
     """Size of the largest cache that the first CPU uses; it may be shared."""
-    sizes = [re.fullmatch(r"(\d+)([KMG]?)\s*", path.read_text()) for path in _CACHES.glob("index*/size")]
+    sizes = [re.fullmatch(r"(\d+)([KMG]?)\s*", path.read_text(encoding="utf-8")) for path in _CACHES.glob("index*/size")]
     return max((int(size[1]) * _UNITS[size[2]] for size in sizes if size), default=None)
 
 

@@ -207,7 +207,7 @@ def _bench_fleet(
     if as_json:
         print(record.model_dump_json(indent=1, by_alias=True))
     else:
-        print((folder / "report.md").read_text(), end="")
+        print((folder / "report.md").read_text(encoding="utf-8"), end="")
         for path in (folder / "report.html", folder / "report.md", *(folder / e.folder / "report.html" for e in record.members)):
             if path.exists():
                 print(path)

@@ -58,9 +58,9 @@ def compress(
         card = run(request, out, work, resume=resume)
     if card is None:  # another process writes
         return
-    print(_summary(json.loads(card.read_text())), file=sys.stderr)
+    print(_summary(json.loads(card.read_text(encoding="utf-8"))), file=sys.stderr)
     if as_json:
-        print(card.read_text(), end="")
+        print(card.read_text(encoding="utf-8"), end="")
     else:
         print(out)
         print(card)

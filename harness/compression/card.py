@@ -32,7 +32,7 @@ def finish(request: Request, job: Job, compressed: nn.Module, parent: Twin, test
     """Pack the network, count and measure the file, and put it and its card in their places; returns the card's path."""
     packed, card = job.out / out.name, job.out / card_of(out).name
     pack(without_normalisation(compressed).state_dict(), packed)
-    card.write_text(json.dumps(make_card(request, job, parent, test, packed), indent=1) + "\n")
+    card.write_text(json.dumps(make_card(request, job, parent, test, packed), indent=1) + "\n", encoding="utf-8")
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(packed, out)
     shutil.move(card, card_of(out))  # last: weights without a card are an interrupted work

@@ -56,7 +56,7 @@ def claim_folder(folder: Path, request: Request, recipe: CompressionRecipe, netw
     note = folder / NOTE
     if note.exists() and trained(folder):
         try:
-            then = dict(json.loads(note.read_text()))
+            then = dict(json.loads(note.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UntrustedError(f"{note} is damaged: {error}. Delete {folder}, or choose another.") from error
         method = find_method(request.method)
@@ -68,7 +68,7 @@ def claim_folder(folder: Path, request: Request, recipe: CompressionRecipe, netw
         if other := [f"{key} {was.get(key)} then, {is_now.get(key)} now" for key in was | is_now if was.get(key) != is_now.get(key)]:
             raise UntrustedError(f"{folder} holds the checkpoints of another request: {'; '.join(other)}. Delete it, or choose another.")
     temporary = folder / TEMPORARY_NOTE
-    temporary.write_text(json.dumps(now, indent=1) + "\n")
+    temporary.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
     temporary.replace(note)
 
 

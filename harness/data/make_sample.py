@@ -60,7 +60,7 @@ def make(train: Dataset, test: Dataset, out: Path) -> None:
         "test": {"of": "test set", **sample.write_part(test.subset(chosen), chosen, 40, "test.png", out)},
         "calibration": {"of": "training set", **sample.write_part(train.subset(calibration), calibration, 32, "calibration.png", out)},
     }
-    (out / sample.INDEX.name).write_text(json.dumps(index) + "\n")
+    (out / sample.INDEX.name).write_text(json.dumps(index) + "\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -204,7 +204,7 @@ def card_beside(path: Path, arch: str | None) -> dict[str, Any]:
     if kind_of(path) != ".safetensors":
         return {}
     try:
-        text = path.with_suffix(".json").read_text()
+        text = path.with_suffix(".json").read_text(encoding="utf-8")
         card = _Card.model_validate_json(text)
     except (OSError, ValueError):
         return {}

@@ -16,7 +16,7 @@ def cards(folder: Path | None = None) -> dict[str, dict[str, Any]]:
         folder: where they lie; the package's own by default.
     """
     cards = sorted((folder or WEIGHTS).glob("*.json"), key=lambda path: path.stem)
-    return {path.stem: json.loads(path.read_text()) for path in cards if path.with_suffix(".safetensors").is_file()}
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in cards if path.with_suffix(".safetensors").is_file()}
 
 
 def weights_file(name: str) -> Path:

@@ -305,7 +305,7 @@ def alone() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
+        with Path(os.devnull).open("w", encoding="utf-8", errors="replace") as nowhere, contextlib.redirect_stderr(nowhere):
             yield
     finally:
         torch.set_num_threads(threads)

@@ -83,7 +83,7 @@ class Cache:
     def _held(self, kind: str, key: str) -> Iterator[None]:
         path = self.root / "locks" / f"{kind}-{key[:KEY_LENGTH]}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+") as lock:
+        with path.open("a+", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -104,7 +104,8 @@ def code(what: Code) -> str:
     """
     total = hashlib.sha256()
     for path in sources(what):
-        total.update(f"{path.relative_to(ROOTS['harness'].parent)}:{meaning(path.read_text())}".encode())
+        source = meaning(path.read_text(encoding="utf-8"))
+        total.update(f"{path.relative_to(ROOTS['harness'].parent)}:{source}".encode())
     total.update(repr([(name, version(name)) for name in what.libraries]).encode())
     return total.hexdigest()
 

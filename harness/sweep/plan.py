@@ -71,7 +71,7 @@ class SweepPlan:
             return None
         try:
             (file,) = folder.glob("*.safetensors")
-            card, sha256 = json.loads(file.with_suffix(".json").read_text()), sha256_file(file)
+            card, sha256 = json.loads(file.with_suffix(".json").read_text(encoding="utf-8")), sha256_file(file)
             if card["sha256"] != sha256:
                 raise ValueError(f"its weights have sha256 {sha256[:12]}…, its card says {card['sha256'][:12]}…")
             model = Model(model=str(file), arch=card["arch"], classes=card["classes"], normalize=card["normalize"])

@@ -89,7 +89,7 @@ class Sweep:
         """Keep why a cell failed, and its traceback where the fault is this program's."""
         self.rows[cell.label] = self.rows[cell.label].model_copy(update={"status": "failed", "error": outcome.error})
         if outcome.trace:
-            (self.out / f"{cell.label}.traceback.txt").write_text(outcome.trace)
+            (self.out / f"{cell.label}.traceback.txt").write_text(outcome.trace, encoding="utf-8")
         self.save()
 
     def progress(self, task: Task, outcome: Outcome, seconds: float) -> str:

@@ -78,7 +78,7 @@ def train_with_card(recipe_file: Path, data_name: str, test_name: str, out: Path
             "command": command(recipe_file, data_name, test_name, out),
             **make_card(recipe, data, test, weights, fitted, augmentation),
         }
-        card.write_text(json.dumps(content, indent=1) + "\n")
+        card.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return card
 
 

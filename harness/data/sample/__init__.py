@@ -58,7 +58,7 @@ def load_sample(folder: Path = FOLDER) -> tuple[Dataset, Dataset]:
     Raises:
         UntrustedError: the shipped files were changed.
     """
-    index = json.loads((folder / INDEX.name).read_text())
+    index = json.loads((folder / INDEX.name).read_text(encoding="utf-8"))
     names = tuple(index["class_names"])
     return read_part("cifar10-sample", index["test"], names, folder), read_part(
         "cifar10-sample (calibration)", index["calibration"], names, folder
