@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from torch import nn
 
 from export.artefact import sha256_file
@@ -135,7 +135,7 @@ def _load(model: str, options: LoadOptions, normalize: str | None) -> Twin:
     read = READERS[kind_of(path)]
     if arch is not None and kind_of(path) != ".safetensors":
         raise UsageError(f"--arch {arch} is for .safetensors weights; {path.name} describes its own network")
-    card = card_beside(path, arch)
+    card, unused = _card_or_why_not(path, arch)
     if card:
         arch, classes, normalize = card["arch"], classes or card["classes"], normalize or card.get("normalize")
         shape = cast(Shape, tuple(card["input_shape"]))
@@ -146,6 +146,7 @@ def _load(model: str, options: LoadOptions, normalize: str | None) -> Twin:
     source = cast(Source, kind_of(path).removeprefix("."))
     twin = _finish(path.stem, source, arch, whole, path, shape, classes, card)
     remarks = (
+        unused,
         None if normalize is None else given_twice(network, normalize, shape),
         None if arch is None or card else _of_its_range(arch, normalize),
         _of_its_precision(path, network),
@@ -201,14 +202,34 @@ class _Card(BaseModel):
 
 def card_beside(path: Path, arch: str | None) -> dict[str, Any]:
     """The card of FILE.safetensors; {} where there is none, or one of other weights or another architecture than `arch`."""
-    if kind_of(path) != ".safetensors":
-        return {}
+    return _card_or_why_not(path, arch)[0]
+
+
+def _card_or_why_not(path: Path, arch: str | None) -> tuple[dict[str, Any], str | None]:
+    """The card beside the weights, and a remark where there is one that is not used: without it they have another radius and scaling.
+
+    Raises:
+        UsageError: it is there and cannot be read.
+    """
+    beside = path.with_suffix(".json")
+    if kind_of(path) != ".safetensors" or not beside.is_file():
+        return {}, None
     try:
-        text = path.with_suffix(".json").read_text(encoding="utf-8")
-        card = _Card.model_validate_json(text)
-    except (OSError, ValueError):
-        return {}
-    return json.loads(text) if arch in (None, card.arch) and card.sha256 == sha256_file(path) else {}
+        raw = beside.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {beside}, the card beside the weights: {error.strerror or error}") from error
+    try:
+        card = _Card.model_validate_json(raw)
+    except ValidationError as error:
+        cut_off = raw.lstrip().startswith(b"{") and any(fault["type"] == "json_invalid" for fault in error.errors())
+        return {}, f"{beside.name} beside the weights is damaged, and nothing of it is used" if cut_off else None
+    if card.sha256 != (found := sha256_file(path)):
+        why = f"of other weights ({card.sha256[:12]}…, these are {found[:12]}…)"
+    elif arch not in (None, card.arch):
+        why = f"of {card.arch}, not of --arch {arch}"
+    else:
+        return json.loads(raw), None
+    return {}, f"{beside.name} beside the weights is a card {why}: nothing of it is used, such as its radius or how images are scaled"
 
 
 def _finish(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -139,6 +140,26 @@ def test_a_card_of_something_else_is_no_card(change: dict[str, Any] | None, tmp_
     with pytest.raises(UsageError, match="--arch"):
         load_twin(str(file))
     assert load_twin(str(file), arch="resnet8").input_shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "remark"),
+    [
+        (lambda text: text.replace(text.split('"')[-2], "0" * 64), r"a card of other weights \(000000000000…, these are"),
+        (lambda text: text.replace("resnet8", "resnet18"), "a card of resnet18, not of --arch resnet8: nothing of it is used"),
+        (lambda text: text[:-5], r"\.json beside the weights is damaged"),
+        (lambda text: "not JSON", None),
+        (lambda text: "{}", None),
+    ],
+    ids=["other weights", "another architecture", "cut off", "no JSON", "something else"],
+)
+def test_a_card_that_is_not_used_is_told(change: Callable[[str], str], remark: str | None, tmp_path: Path) -> None:
+    """Without its radius and its normalisation the network was judged as another, without a word."""
+    file = Path(saved(tmp_path))
+    card = {"arch": "resnet8", "classes": 7, "input_shape": [3, 32, 32], "normalize": "cifar10", "sha256": sha256_file(file)}
+    file.with_suffix(".json").write_text(change(json.dumps(card)))
+    said = load_twin(str(file), arch="resnet8").remarks
+    assert (len(said) == 0) if remark is None else re.search(remark, said[0])
 
 
 def test_the_macs_of_resnet18_are_exact() -> None:
