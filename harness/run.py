@@ -62,7 +62,16 @@ class RunFolder:
             self._lock.close()
 
     def save(self, record: RunRecord) -> RunRecord:
-        """Write the record; returns it."""
+        """Write the record; returns it.
+
+        Raises:
+            UsageError: the folder is not the one that is held: it was removed, or moved, and another run may be in its place.
+        """
+        if self._lock is None or not _is_there(self._lock, self.folder / LOCK):
+            raise UsageError(
+                f"{self.folder} was removed or moved while this run wrote to it, and nothing more is written there. Go on with --resume "
+                "where it is now, or start a new run."
+            )
         record.save(self.folder)
         return record
 
@@ -71,6 +80,14 @@ class RunFolder:
         print(message, file=sys.stderr)
         with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{now()} {message}\n")
+
+
+def _is_there(file: TextIO, path: Path) -> bool:
+    """Whether an open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def now() -> str:

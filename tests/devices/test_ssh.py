@@ -124,6 +124,22 @@ def test_text_of_a_login_script_is_no_message(board: sshd.Board, tmp_path: Path)
         assert transport.facts().machine == os.uname().machine
 
 
+@pytest.mark.parametrize(
+    ("script", "missed"), [("exec sleep 9", "nothing came for 2 s"), ("yes | head -600", "500 lines of other text came")]
+)
+def test_a_login_that_never_reaches_the_agent_is_told(
+    board: sshd.Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, missed: str
+) -> None:
+    """It was said that the board cannot be reached."""
+    monkeypatch.setattr(openssh, "HELLO_S", 2.0)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / ".bashrc").write_text(f"{script}\n")
+    board.variables["HOME"] = str(tmp_path / "home")
+    board.start()
+    with connect(board.profile()) as transport, pytest.raises(DeviceError, match=f"{missed}, and ssh says nothing. Does a login script"):
+        transport.facts()
+
+
 @pytest.mark.parametrize("text", ["echo Welcome", 'echo \'{"status": "crashed"}\'', "printf 'no end '", "printf '\\033]0;title\\007'"])
 def test_text_of_a_login_script_is_no_answer_of_an_engine(board: sshd.Board, linear: Linear, tmp_path: Path, text: str) -> None:
     (tmp_path / "home").mkdir()

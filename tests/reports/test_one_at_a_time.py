@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,22 @@ def test_a_run_that_another_process_began_meanwhile_is_not_written_over(tmp_path
     assert RunRecord.load(tmp_path / "run") == record
     with RunFolder(tmp_path / "run"):  # and is not held any more
         pass
+
+
+def test_a_run_whose_folder_was_removed_does_not_write_into_the_next_ones(tmp_path: Path) -> None:
+    """Somebody removes the folder of a run that still goes on, and begins another there: its record became the first one's."""
+    record = make_run(tmp_path / "elsewhere")
+    folder = tmp_path / "run"
+    with RunFolder(folder) as first:
+        assert first.save(record) == RunRecord.load(folder)
+        shutil.rmtree(folder)
+        with pytest.raises(UsageError, match="was removed or moved while this run wrote to it"):
+            first.save(record)
+        with RunFolder(folder, new=True) as second:
+            second.save(record.model_copy(update={"seed": 7}))
+            with pytest.raises(UsageError, match="was removed or moved while this run wrote to it"):
+                first.save(record)
+    assert RunRecord.load(folder).seed == 7
 
 
 def test_a_run_that_another_process_finished_meanwhile_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,8 +115,8 @@ class Session:
         except NonsenseError as error:
             self.close()
             raise UnreachableError(f"{host} does not speak as the agent does: {error}", passing=False) from error
-        except ClosedError:
-            fault = self.fault()
+        except ClosedError as error:
+            fault = self.fault(str(error))
             self.close()
             raise fault from None
         except BaseException:
@@ -132,10 +132,10 @@ class Session:
                 raise ClosedError(f"nothing came for {HELLO_S:g} s")
             if line.startswith(b'{"edge-harness": 1,'):
                 return _checked_hello(line)
-        raise ClosedError("only other text came")
+        raise ClosedError(f"{BANNER_LINES} lines of other text came")
 
-    def fault(self) -> UnreachableError:
-        """Why the session ended, from OpenSSH's exit code and its words."""
+    def fault(self, silence: str = "") -> UnreachableError:
+        """Why the session ended, from OpenSSH's exit code and its words; of one that goes on, `silence` says what was missed."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
         self._stderr.seek(0)
@@ -153,6 +153,12 @@ class Session:
             if found := next((line for line in lines if re.search(pattern, line)), None):
                 said = meaning.format(host=self._host, **_parts(self._host))
                 return UnreachableError(f"{self._host} cannot be reached: {said}. ssh says: {found.strip('@ ')}", passing=passing)
+        if code is None and silence and not lines:
+            return UnreachableError(
+                f"{self._host} does not answer as it should: {silence}, and ssh says nothing. Does a login script there wait, "
+                f"print without an end, or start another shell? Try: ssh {self._host} true",
+                passing=True,
+            )
         return UnreachableError(f"{self._host} cannot be reached. ssh says: {last}", passing=True)
 
     def close(self) -> None:
