@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -224,7 +224,7 @@ def _twin_gates(evidence: Evidence, drawn: Logits | None) -> Iterator[Gate]:
             yield likeness.of_large_radius(subject, matrix, column)
     primary = _primary(evidence)
     gradients = [column.record for column in primary if column.record.source != "S4"]
-    yield gates.zero_gradient([(called(r), r.zero_gradients, r.n_attacked) for r in gradients])
+    yield gates.zero_gradient(_zero_gradients(r for r in gradients if r.target == TWIN))
     made = [column.record for column in matrix.columns if column.record.source not in ("S0", "gate")]
     yield gates.rounding([(called(r), r.undone_by_rounding, r.n_attacked) for r in made])
     yield from _noise_floor(evidence, primary, drawn)
@@ -233,6 +233,11 @@ def _twin_gates(evidence: Evidence, drawn: Logits | None) -> Iterator[Gate]:
     white_box = [column for column in primary if column.record.source == "S1"]
     if queries and white_box:
         yield gates.query_attack(matrix.worst_case(TWIN, white_box), matrix.worst_case(TWIN, [*white_box, *queries]))
+
+
+def _zero_gradients(records: Iterable[AttackRecord]) -> list[gates.Counted]:
+    """Of each set made along gradients: the images whose gradient was zero at the start."""
+    return [(called(record), record.zero_gradients, record.n_attacked) for record in records]
 
 
 def _with_dlr(name: str) -> bool:
@@ -369,6 +374,9 @@ def _engine_gates(evidence: Evidence, m: Measured, engine: EngineRecord) -> Iter
         )
         yield gates.repeated_inputs(name, facts.checks.repeated_to_fresh_latency)
     yield from likeness.of_engine(evidence, m)
+    on_graph = [c.record for c in _primary(evidence) if c.record.source != "S4" and c.record.target != TWIN and concerns(c, name)]
+    if on_graph:
+        yield gates.zero_gradient(_zero_gradients(on_graph), name)
     own = [column for column in matrix.columns if column.record.source == "S3" and concerns(column, name)]
     if own:
         graph = graph_name(name)

@@ -46,11 +46,11 @@ def large_radius(twin_right: Right, led: Right | None = None, fallen: Right | No
     return decided("large radius", passed, observed + undecided(passed))
 
 
-def zero_gradient(counts: Sequence[Counted]) -> Gate:
-    """The worst of the sets made along gradients, by the images whose gradient is zero at the start."""
+def zero_gradient(counts: Sequence[Counted], engine: str | None = None) -> Gate:
+    """The worst of the sets made along gradients, by the images whose gradient is zero at the start. `engine`: of its own graph alone."""
     if not counts:
-        return not_tested("zero gradient", "no gradient attack ran")
-    return _worst("zero gradient", LIMITS.zero_gradient, counts)
+        return not_tested("zero gradient", "no gradient attack ran", engine)
+    return _worst("zero gradient", LIMITS.zero_gradient, counts, engine)
 
 
 def noise_floor(draws: Margins, attack_margin: Margins, attack: str) -> Gate:
@@ -160,12 +160,12 @@ def silent_success(attack: str, lost: Right) -> Gate:
     return of_images("silent success", LIMITS.silent_success, lost, f"{attack}: ")
 
 
-def _worst(name: str, limit: float, counts: Sequence[Counted]) -> Gate:
+def _worst(name: str, limit: float, counts: Sequence[Counted], engine: str | None = None) -> Gate:
     """A gate on a share of the attacked images: fails where one set does, and shows the worst of the sets that decide, so that a large
     share of few images hides no smaller one of many.
     """
     tried = [(at_most(limit, count, n), count / n, n, one) for one, count, n in counts if n]
     if not tried:
-        return not_tested(name, "no image was attacked")
+        return not_tested(name, "no image was attacked", engine)
     passed, share_, n, one = max(tried, key=lambda found: (found[0] is False, found[0] is None, found[1]))
-    return decided(name, passed, f"at most {share_:.1%} of {n} attacked images ({one})" + undecided(passed))
+    return decided(name, passed, f"at most {share_:.1%} of {n} attacked images ({one})" + undecided(passed), engine)

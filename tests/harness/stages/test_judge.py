@@ -196,6 +196,27 @@ def test_the_query_attack_of_the_gate_owes_nothing_to_gradients() -> None:
     assert [record.name for record in records if _from_scratch(record)] == ["square-50", "hopskipjump-50"]
 
 
+def test_a_gradient_that_is_zero_on_one_engine_s_graph_doubts_no_other(run: tuple[RunRecord, Evidence, Path], tmp_path: Path) -> None:
+    """As a last layer whose quantizer clips makes it."""
+    _, evidence, _ = run
+    columns = [
+        dataclasses.replace(c, record=c.record.model_copy(update={"zero_gradient_share": 0.75, "n_attacked": 48}))
+        if (c.record.source, c.record.target) == ("S3", FIRST)
+        else c
+        for c in evidence.matrix.columns
+    ]
+    matrix = Matrix(evidence.matrix.answers, evidence.matrix.clean, columns)
+    shutil.copytree(run[2], tmp_path / "changed")
+    found = judge(run[0], dataclasses.replace(evidence, matrix=matrix), tmp_path / "changed")
+    assert [(gate.engine, gate.passed) for gate in found.gates if gate.name == "zero gradient"] == [
+        (None, True),
+        (FIRST, False),
+        (SECOND, True),
+    ]
+    assert "'zero gradient'" in claim(found, FIRST).reason
+    assert not any("'zero gradient'" in claim(found, other).reason for other in (SECOND, FLOAT))
+
+
 def test_the_gate_of_dlr_counts_its_targeted_form_too() -> None:
     names = ("apgd-dlr", "apgd-dlr-10", "apgd-t", "apgd-t-100#2", "apgd-ce", "pgd", "bpda")
     assert [name for name in names if _with_dlr(name)] == ["apgd-dlr", "apgd-dlr-10", "apgd-t", "apgd-t-100#2"]
