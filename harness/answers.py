@@ -86,7 +86,8 @@ class Answers:
         if known and known != model.sha256:
             raise UntrustedError(
                 f"{model.id} is another one than when this run was begun ({model.sha256[:12]}…, {known[:12]}… before): its answers must "
-                f"not be mixed. Start a new run."
+                f"not be mixed. Its file, its runtime's version or an option differs (its threads are as many as the CPUs that this "
+                f"process may use, unless --threads said how many): go on as the run was begun, or start a new one."
             )
         if (stored := self.get(model.id, sha256)) is not None and stored.shape == (len(images), classes or stored.shape[1]):
             return stored

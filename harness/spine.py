@@ -14,7 +14,7 @@ from harness import __version__
 from harness.answers import Answers
 from harness.attacks.executors import open_executor
 from harness.compute.allocator import give_back
-from harness.errors import UntrustedError
+from harness.errors import UntrustedError, UsageError
 from harness.records import AttackRecord, RunRecord, Step
 from harness.requirements.file import read_requirements
 from harness.requirements.judge import qualify
@@ -100,7 +100,10 @@ def resume(folder: Path) -> RunRecord:
         return record
     settings = stored_settings(record.settings, folder)
     check_versions({"harness": record.harness_version, **record.environment}, folder)
-    subject = load_subject(settings)
+    try:
+        subject = load_subject(settings)
+    except UsageError as error:
+        raise UsageError(f"{error}{_from_there(settings, folder)}") from error
     now_is = {"model": subject.twin.sha256, "data": subject.test.sha256, "calibration": subject.calibration.sha256}
     was = {"model": record.model.sha256, "data": record.data.sha256, "calibration": record.data.calibration_sha256}
     for what, then in was.items():
@@ -111,6 +114,15 @@ def resume(folder: Path) -> RunRecord:
     with RunFolder(folder) as run:
         record = RunRecord.load(folder)  # as whoever held it left it
         return record if record.status == Step.FINISHED else _reported(run, carry_out(run, record, subject, settings))
+
+
+def _from_there(settings: Settings, folder: Path) -> str:
+    """What to do where the names of a run's files lead nowhere from here; nothing where they do, or are no names of files."""
+    names = {"--model": settings.model, "--data": settings.data}
+    lost = [f"{option} {name}" for option, name in names.items() if ("/" in name or Path(name).suffix) and not Path(name).exists()]
+    if not lost:
+        return ""
+    return f" {folder} was begun with {' and '.join(lost)}: go on from the folder in which that leads to the file, or put it there again."
 
 
 def prepare(settings: Settings, out: Path, command: list[str]) -> None:

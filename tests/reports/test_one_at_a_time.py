@@ -60,6 +60,15 @@ def test_a_run_that_another_process_finished_meanwhile_is_taken_as_it_is(tmp_pat
     assert spine.resume(tmp_path / "run") == record == RunRecord.load(tmp_path / "run")
 
 
+def test_a_run_that_is_gone_on_with_from_another_folder_says_which_names_lead_nowhere(tmp_path: Path) -> None:
+    """It said that there is no such file, of options that nobody had given."""
+    settings = Settings(model="nowhere/my.onnx", data="nowhere/my.npz").model_dump(mode="json")
+    record = make_run(tmp_path / "run", settings=settings, environment=environment(), harness_version=__version__)
+    record.model_copy(update={"status": Step.STARTED}).save(tmp_path / "run")
+    with pytest.raises(UsageError, match=r"run was begun with --model nowhere/my\.onnx and --data nowhere/my\.npz: go on from the folder"):
+        spine.resume(tmp_path / "run")
+
+
 @pytest.mark.parametrize("changed", ["torch", "onnxruntime", "harness", "gradients"])
 def test_a_run_that_other_versions_began_is_not_gone_on_with(changed: str, tmp_path: Path) -> None:
     """Its record names theirs, and sets and answers of both would have stood side by side. Of a run begun on a GPU that is hidden now, the
