@@ -136,9 +136,9 @@ class _Turns:
         self._session, self._batch = session, batch
         if session.loaded.plan_sha256:
             session.call({"op": "cool"}, _Done, session.limits.load_s)
-        self._warmup, self.stable = self._warm_up(plan)
+        self._warmup, took_ns, self.stable = self._warm_up(plan)
         self._rest()
-        median_s = float(np.median(self._warmup[-WINDOW_CALLS:])) / 1e9
+        median_s = max(float(np.median(self._warmup[-WINDOW_CALLS:])), took_ns) / 1e9
         self._repeats, self._settle = (
             max(min(math.ceil(seconds / median_s), MOST_CALLS), least)
             for seconds, least in ((plan.measure_s / plan.rounds, 1), (SETTLE_S, SETTLE_CALLS))
@@ -171,16 +171,30 @@ class _Turns:
             start_ns=np.concatenate(starts) if all(len(start) for start in starts) else np.empty(0, np.int64),
         )
 
-    def _warm_up(self, plan: TimingPlan) -> tuple[list[int], bool]:
-        """Call for the floor, then until the medians of the last three windows agree within 10 %, at most until the cap."""
-        calls = self._session.measure(self._batch, 1).ns.tolist()
+    def _timed(self, repeats: int) -> tuple[NDArray[np.int64], float]:
+        """Calls, and the nanoseconds that each took here, where no clock but a user's own engine's counts them; else 0.
+
+        It may count microseconds: what is planned by them would last a thousand times as long.
+        """
+        start = time.perf_counter_ns()
+        ns = self._session.measure(self._batch, repeats).ns
+        here = (time.perf_counter_ns() - start) / repeats
+        return ns, 0.0 if self._session.loaded.plan_sha256 else here
+
+    def _warm_up(self, plan: TimingPlan) -> tuple[list[int], float, bool]:
+        """Call for the floor, then until the medians of the last three windows agree within 10 %, at most until the cap.
+
+        Returns the calls, what one of the last took here (see `_timed`), and whether they agreed.
+        """
+        window, took_ns = self._timed(1)
+        calls, spent_s = window.tolist(), max(float(window[0]), took_ns) / 1e9
         medians: list[float] = []
         while True:
-            repeats = max(WINDOW_CALLS, min(round(WINDOW_S * 1e9 / calls[-1]), MOST_CALLS))
-            window = self._session.measure(self._batch, repeats).ns
+            repeats = max(WINDOW_CALLS, min(round(WINDOW_S * 1e9 / max(calls[-1], took_ns)), MOST_CALLS))
+            window, took_ns = self._timed(repeats)
             calls += window.tolist()
             medians = [*medians[1 - WINDOWS :], float(np.median(window))]
-            spent_s = sum(calls) / 1e9
+            spent_s += max(float(window.sum()), took_ns * repeats) / 1e9
             stable = len(medians) == WINDOWS and max(medians) <= min(medians) * (1 + AGREE)
             if (stable and spent_s >= plan.warmup_floor_s) or spent_s >= plan.warmup_cap_s or len(calls) >= MOST_WARMUP:
-                return calls, stable
+                return calls, took_ns, stable

@@ -107,21 +107,30 @@ def _remembers(session: EngineSession, pool: Images) -> float:
 
 
 def _own_clock(session: EngineSession, timings: Mapping[int, Timing]) -> float:
-    """What an engine's own clock says of its calls, over what passes here: the time of more calls, less that of fewer, in one request.
+    """What an engine's own clock says of its calls, over what passes here, of the batch size at which it says the least, or too much."""
+    shares = [_share_of_clock(session, batch) for batch in timings]
+    return max(shares) if max(shares) > 1 / LIMITS.own_clock else min(shares)
+
+
+def _share_of_clock(session: EngineSession, batch: int) -> float:
+    """The time of more calls, less that of fewer, in one request, by the engine's clock over the one here.
 
     The largest of some, at most 1, as other work makes time pass here; where even the smallest is too large, that one.
     """
-    batch = min(timings)
-    calls = max(PAIR_CALLS, min(round(CLOCKED_NS / float(np.median(timings[batch].latency_ns))), MOST_CLOCKED))
-    shares = []
+    calls, shares = PAIR_CALLS, []
+    while _clocked(session, batch, calls)[1] < CLOCKED_NS and calls < MOST_CLOCKED:
+        calls *= 2
     for _ in range(PAIR_CALLS):
-        reported, elapsed = [], []
-        for repeats in (1, 1 + calls):
-            start = time.perf_counter_ns()
-            reported.append(int(session.measure(batch, repeats).ns.sum()))
-            elapsed.append(time.perf_counter_ns() - start)
-        shares.append((reported[1] - reported[0]) / max(elapsed[1] - elapsed[0], 1))
+        (some, began), (more, ended) = (_clocked(session, batch, repeats) for repeats in (1, 1 + calls))
+        shares.append((more - some) / max(ended - began, 1))
     return min(shares) if min(shares) > 1 / LIMITS.own_clock else min(max(shares), 1.0)
+
+
+def _clocked(session: EngineSession, batch: int, repeats: int) -> tuple[int, int]:
+    """Nanoseconds of calls by the engine's clock, and those that passed here."""
+    start = time.perf_counter_ns()
+    reported = int(session.measure(batch, repeats).ns.sum())
+    return reported, time.perf_counter_ns() - start
 
 
 def _own_work(session: EngineSession, pool: Images) -> float:

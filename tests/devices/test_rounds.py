@@ -106,6 +106,24 @@ def test_calls_that_claim_to_take_no_time_do_not_go_on_for_ever(monkeypatch: pyt
     assert len(timing.latency_ns) == 200
 
 
+def test_an_own_engine_whose_clock_counts_too_little_is_not_called_the_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of a millisecond, told in microseconds: it was called a thousand times as often as planned, for hours, or was hung."""
+    now = [0]
+    monkeypatch.setattr(rounds, "time", SimpleNamespace(perf_counter_ns=lambda: now[0], sleep=lambda seconds: None))
+
+    class Slow(Engine):
+        def measure(self, batch: int, repeats: int) -> Calls:
+            now[0] += repeats * MS
+            return super().measure(batch, repeats)
+
+    engine = Slow(A, repeat(0.001), worker=False)
+    found, failed = timed(engine)
+    assert failed == {}
+    assert max(repeats for _, _, repeats in engine.log) == 100, "a window of the warm-up lasts a tenth of a second"
+    assert len(found[A][1].latency_ns) == 100
+    assert len(found[A][1].warmup_ns) == 1 + 3 * 100
+
+
 # The rounds
 
 
