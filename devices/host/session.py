@@ -360,11 +360,14 @@ class EngineSession:
         if len(bad):
             if self.own:
                 self._check_form(raw)
-            self._fail(
-                "nan",
-                f"{len(bad)} of {len(images)} images give logits that are not finite, the first in place {bad[0]} of its request: an "
-                f"overflow in low precision, or NaN in the weights. Compare with the fp32 flavour.",
-            )
+            cause = "an overflow in low precision, or NaN in the weights. Compare with the fp32 flavour."
+            if np.isneginf(answer[~np.isfinite(answer)]).all() and np.isfinite(answer).any(axis=1).all():
+                cause = (
+                    "-inf for some classes alone, as the logarithm of a probability of zero, or for a class that is shut out. Give a "
+                    "finite number below all others."
+                )
+            where = f"the first in place {bad[0]} of its request"
+            self._fail("nan", f"{len(bad)} of {len(images)} images give logits that are not finite, {where}: {cause}")
         return answer
 
     def _check_form(self, raw: bytes) -> None:
