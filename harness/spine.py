@@ -26,8 +26,9 @@ from harness.stages.attack import Cascade
 from harness.stages.context import make_context
 from harness.stages.device import outcome
 from harness.stages.engines import Engines, Opener, Where, on_device, open_engines, plan_engines
+from harness.stages.evidence import Evidence
 from harness.stages.export import Exported, export_and_check
-from harness.stages.judge import Evidence, judge
+from harness.stages.judge import judge
 from harness.stages.measure import measure
 from harness.stages.names import check_names
 from harness.stages.subject import Subject, describe_data, describe_device, describe_model, load_subject

@@ -30,7 +30,8 @@ from harness.records import RunRecord
 from harness.settings import Settings
 from harness.stages import measured as store
 from harness.stages.device import outcome
-from harness.stages.judge import Evidence, judge
+from harness.stages.evidence import Evidence
+from harness.stages.judge import judge
 from reports.render import render
 
 pytestmark = [pytest.mark.slow(50), pytest.mark.usefixtures("figures_drawn_once")]

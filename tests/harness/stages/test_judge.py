@@ -21,7 +21,9 @@ from harness.audit.gates import GATES, GIVEN_OTHERWISE
 from harness.data.dataset import to_tensor
 from harness.records import Claim, RunRecord, Step
 from harness.settings import Settings
-from harness.stages.judge import Evidence, _from_scratch, _with_dlr, judge
+from harness.stages.evidence import Evidence
+from harness.stages.gates.attacks import _from_scratch, _with_dlr
+from harness.stages.judge import judge
 
 pytestmark = pytest.mark.slow(25)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from harness.data.dataset import Dataset
 from harness.stages import readings
-from harness.stages.judge import _clean_accuracy
+from harness.stages.gates.data import clean_accuracy
 
 N = 300
 
@@ -65,7 +65,7 @@ def test_images_in_the_order_of_their_classes_are_not_read_by_the_first_class_al
     with torch.inference_mode():
         logits = Bright()(torch.from_numpy(test.images.transpose(0, 3, 1, 2) / np.float32(255))).numpy()
     subject = SimpleNamespace(test=test, twin=SimpleNamespace(module=Bright(), classes=2, card={}))
-    gate = _clean_accuracy(subject, logits)
+    gate = clean_accuracy(subject, logits)
     assert 0.6 < np.mean(logits.argmax(1) == labels) < 0.8
     assert gate.passed, gate.observed
 

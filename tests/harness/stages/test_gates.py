@@ -1,4 +1,4 @@
-"""Which answers an engine's are held against, where its CPU may saturate."""
+"""Gates of engines, whose answers are held against those of kernels that saturate alike; and of calibration images."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from devices.host.session import EngineId
 from export.session import EXACT_INTEGERS
 from harness.data.dataset import Dataset
-from harness.stages import likeness
 from harness.stages.engines import Engine
+from harness.stages.gates import data, engines
 
 AVX2, VNNI = ["avx", "avx2"], ["avx", "avx2", "avx512_vnni"]
 FOUND = np.eye(4, 3, dtype=np.float32)
@@ -54,8 +54,8 @@ def judged(
         asked.append(exact)
         return FOUND[images[:, 0, 0, 0]] + np.float32(unfused if optimise is False else 0.1)  # other logits, the same labels
 
-    monkeypatch.setattr(likeness, "simulated_logits", simulated)
-    monkeypatch.setattr(likeness, "describe_machine", lambda: {"isa_flags": here})
+    monkeypatch.setattr(engines, "simulated_logits", simulated)
+    monkeypatch.setattr(engines, "describe_machine", lambda: {"isa_flags": here})
     artefact = SimpleNamespace(path=Path("no.graph"), runtime="onnxruntime", precision="int8", session_config=config)
     exported: Any = SimpleNamespace(artefact=artefact)
     engine = Engine(EngineId("e"), "ort-int8", exported)
@@ -64,7 +64,7 @@ def judged(
         test=Dataset("four", np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1), np.zeros(4, int)),
     )
     measured = SimpleNamespace(engine=engine, facts=SimpleNamespace(environment={"isa_flags": there}))
-    return likeness._file_fidelity(subject, measured, FOUND).passed, asked  # type: ignore[arg-type]
+    return engines._file_fidelity(subject, measured, FOUND).passed, asked  # type: ignore[arg-type]
 
 
 class Told(nn.Module):
@@ -91,7 +91,7 @@ def test_calibration_images_drawn_from_the_same_are_like_the_test_images(classes
     if not labelled:
         calibration = replace(calibration, labels=np.zeros(512, np.int64))
     subject = SimpleNamespace(test=test, calibration=calibration, twin=SimpleNamespace(module=Told()))
-    gate = likeness.of_calibration(subject, test.labels)
+    gate = data.of_calibration(subject, test.labels)
     assert gate.passed, gate.observed
 
 
@@ -100,7 +100,7 @@ def test_calibration_images_of_some_classes_alone_are_not(classes: int, n: int) 
     test = pictures(np.sort(np.arange(n) % classes), 0)
     some = pictures(np.sort(np.r_[np.random.default_rng(1).integers(0, classes // 5, 511), classes - 1]), 2)
     subject = SimpleNamespace(test=test, calibration=some, twin=SimpleNamespace(module=Told()))
-    gate = likeness.of_calibration(subject, test.labels)
+    gate = data.of_calibration(subject, test.labels)
     assert gate.passed is False and "are those of" in gate.observed
 
 
