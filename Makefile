@@ -21,7 +21,7 @@ help:
 	@echo 'make examples   two qualification reports into reports/examples, one of an emulated board: a quarter of an hour and more'
 	@echo 'make sysroot    fetch what emulated Arm CPUs need into the cache folder (about 60 MB, once)'
 	@echo 'make benchmark  speed against plain baselines, as ratios measured in one run'
-	@echo 'make schema     write reports/record.schema.json from harness/records.py'
+	@echo 'make schema     write reports/record.schema.json from harness/records'
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11'; exit 1; }

@@ -59,7 +59,7 @@ ATTACKING = Code(
         "harness/eps.py",
         "harness/compute/placement.py",
         "harness/compute/precision.py",
-        "harness/records.py",
+        "harness/records",
         "harness/settings.py",
         "harness/stack.py",
     ),

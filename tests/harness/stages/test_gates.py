@@ -108,5 +108,5 @@ def test_calibration_images_of_some_classes_alone_are_not(classes: int, n: int) 
 def test_images_of_one_row_or_column_have_neighbours_along_the_other_alone() -> None:
     row = np.array([[0, 3, 9], [5, 5, 5]], np.uint8).reshape(2, 1, 3, 1)
     for images in (row, row.transpose(0, 2, 1, 3)):
-        assert likeness._statistics(images)["roughness"].tolist() == [4.5, 0]
-    assert likeness._statistics(row[:, :, :1])["roughness"].tolist() == [0, 0]
+        assert data._statistics(images)["roughness"].tolist() == [4.5, 0]
+    assert data._statistics(row[:, :, :1])["roughness"].tolist() == [0, 0]
