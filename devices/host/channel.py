@@ -39,6 +39,18 @@ class Exit:
     hung: bool
     stderr: tuple[str, ...]
 
+    def in_words(self, error: str) -> str:
+        """What the end of an engine's process tells; `error`: what was noticed of it."""
+        if self.hung:
+            what = f"it neither answered nor ended and was killed ({error})"
+        elif self.code == -signal.SIGKILL:
+            what = "it was killed from outside (SIGKILL), most likely for lack of memory; try a smaller batch"
+        elif self.code < 0:
+            what = f"it died of {_signal_name(-self.code)} in native code"
+        else:
+            what = f"it ended with exit code {self.code}"
+        return f"{what}. Its last words: {printable(' | '.join(self.stderr[-3:]), 1000)}" if self.stderr else what
+
 
 class Channel:
     """One running program, in a process group of its own: a Ctrl-C at the terminal reaches only the caller, who ends it.
@@ -139,3 +151,10 @@ def _drain(stream: IO[bytes] | None, lines: deque[str]) -> None:
         while raw := lines_of.readline(4 * LINE_LENGTH):
             if text := printable(raw.decode(errors="replace"), LINE_LENGTH):
                 lines.append(text)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -12,20 +12,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
+from typing import Any, Literal, NoReturn, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from devices.host.channel import END_S, Channel, Exit
+from devices.host.channel import END_S, Channel
 from devices.host.errors import DeviceError
+from devices.host.messages import MOST_NS, Fault, Hello, Loaded, Now, Rows, TimedCalls, Working
 from devices.worker.plain import cleaned, printable, read_json
 from devices.worker.spec import FRESH
 from devices.worker.wire import ClosedError, NonsenseError, SilentError
@@ -35,15 +35,10 @@ Logits = NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
 Status = Literal["crashed", "hung", "nan", "refused", "built"]
 
-PROTOCOL = 1
 ANSWER_S = 120.0  # that an engine may take to answer one batch
 LOAD_S = 1800.0  # a TensorRT engine is built meanwhile, and says nothing
-MOST_CLASSES = 1 << 20
-MOST_SIDE = 1 << 16  # of an image, in pixels
 MOST_BYTES = 1 << 30  # of one file of an answer
 MOST_FILES = 64  # of one answer
-MOST_NS = 1 << 62
-MOST_SENSORS = 1000
 UNASKED_S = 0.2  # that more bytes than an answer holds may take to come
 LIKELY = 1e6  # logits are at most that, and at least as far above 0: then another order of bytes explains such as are not finite
 ENDED_S = 0.1  # that a silent program has to end by itself
@@ -76,78 +71,6 @@ class EngineId:
 
     def __str__(self) -> str:
         return self.flavour if self.build == 0 else f"{self.flavour}#{self.build + 1}"
-
-
-class _Said(BaseModel):
-    """A message from the other end: what is not expected in it is ignored, what is expected must be of the right kind and size."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
-
-class Loaded(_Said):
-    """What is known of the engine that really runs.
-
-    Attributes:
-        options: every option as the runtime has it.
-        plan_sha256: of the plan that runs: its file where the runtime keeps one, else artefact, version and options.
-        environment, before: what the device looked like (see `devices.worker.environment`, `devices.worker.observed`).
-        load_ns: loading the artefact, without importing the runtime and without building.
-        build_ns: building the engine.
-        first_ns: the first call of all, one image.
-        synthetic: its clock and memory are made up.
-    """
-
-    options: dict[str, Any] = {}
-    plan_sha256: str = Field(default="", max_length=64)
-    environment: dict[str, Any] = {}
-    before: dict[str, Any] = {}
-    load_ns: int | None = Field(default=None, ge=0, le=MOST_NS)
-    build_ns: int = Field(default=0, ge=0, le=MOST_NS)
-    first_ns: int | None = Field(default=None, ge=0, le=MOST_NS)
-    synthetic: bool = False
-
-
-Word = Annotated[str, Field(max_length=200), AfterValidator(lambda text: printable(text))]
-
-
-class Hello(_Said):
-    """The first line of an engine."""
-
-    protocol: Literal[1]
-    name: Word
-    version: Word
-    shape: list[Annotated[int, Field(ge=1, le=MOST_SIDE)]] = Field(min_length=3, max_length=3, description="height, width, channels")
-    classes: int = Field(ge=2, le=MOST_CLASSES)
-    output: Literal["logits", "labels"]
-    measure: bool = False
-    loaded: Loaded = Loaded()
-
-
-class _Fault(_Said):
-    """An engine that cannot go on says why."""
-
-    status: Literal["refused", "built", "crashed"]
-    error: str
-
-
-class _Progress(_Said):
-    step: str
-    done: int = Field(ge=0)
-    total: int = Field(ge=0)
-
-
-class _Rows(_Said):
-    n: int
-
-
-class _Now(_Said):
-    now: dict[Annotated[str, Field(max_length=200)], FiniteFloat] = Field(max_length=MOST_SENSORS)
-
-
-class _Calls(_Said):
-    ns: list[int]
-    start_ns: list[int] = []
-    parts: dict[str, list[int]] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,7 +211,7 @@ class EngineSession:
         """
         if not self.hello.measure:
             return self._measure_requests(batch, repeats, same)
-        calls = self._steadily(lambda: self._request({"op": "measure", "batch": batch, "repeats": repeats, "same": same}, _Calls))
+        calls = self._steadily(lambda: self._request({"op": "measure", "batch": batch, "repeats": repeats, "same": same}, TimedCalls))
         lengths = {len(calls.ns), *(len(part) for part in calls.parts.values()), *([len(calls.start_ns)] if calls.start_ns else [])}
         numbers = [*calls.ns, *calls.start_ns, *(value for part in calls.parts.values() for value in part)]
         if lengths != {repeats} or min(calls.ns) <= 0 or any(not 0 <= value < MOST_NS for value in numbers):
@@ -304,7 +227,7 @@ class EngineSession:
         """
         before, now = ((list(hello.shape), hello.classes, hello.output) for hello in (first, self.hello))
         if before != now:
-            self._fail("crashed", f"opened again, it says that it takes {_form(self.hello)}; before it said {_form(first)}")
+            self._fail("crashed", f"opened again, it says that it takes {self.hello.form}; before it said {first.form}")
 
     def set_pool(self, images: Images) -> None:
         """The images that timed calls take in turn, uint8 (n, h, w, c)."""
@@ -320,7 +243,7 @@ class EngineSession:
         Raises:
             EngineError: as `logits`.
         """
-        return self._steadily(lambda: self._request({"op": "now"}, _Now)).now if self.hello.loaded.plan_sha256 else {}
+        return self._steadily(lambda: self._request({"op": "now"}, Now)).now if self.hello.loaded.plan_sha256 else {}
 
     def call(self, request: dict[str, Any], kind: type[M], limit_s: float | None = None) -> tuple[M, dict[str, bytes]]:
         """Any other operation of `devices.worker.serve`: its answer, and the files behind it by name.
@@ -341,11 +264,11 @@ class EngineSession:
 
     def _send_pool(self) -> None:
         if self._pool is not None and self.hello.loaded.plan_sha256:  # the harness's own worker keeps it; no other engine was promised to
-            self._request({"op": "pool", "n": len(self._pool)}, _Rows, self._pool.tobytes())
+            self._request({"op": "pool", "n": len(self._pool)}, Rows, self._pool.tobytes())
 
     def _ask(self, images: Images) -> Logits:
         begin = time.monotonic()
-        rows = self._request({"op": "ask", "n": len(images)}, _Rows, np.ascontiguousarray(images).tobytes())
+        rows = self._request({"op": "ask", "n": len(images)}, Rows, np.ascontiguousarray(images).tobytes())
         if rows.n != len(images):
             raise self._wrong(f"{rows.n} rows for {len(images)} images")
         classes, labels = self.hello.classes, self.hello.output == "labels"
@@ -454,11 +377,11 @@ class EngineSession:
             if not isinstance(message, dict):
                 raise self._wrong(f"{line[:60]!r}; expected one line of JSON")
             if "status" in message:
-                fault = self._checked(message, _Fault)
+                fault = self._checked(message, Fault)
                 self._fail(fault.status, printable(fault.error, 2000))
             if "step" not in message:
                 return message
-            step = self._checked(message, _Progress)
+            step = self._checked(message, Working)
             self.progress(printable(step.step, 200), step.done, step.total)
         raise self._wrong(f"{MOST_STEPS:,} lines of progress and nothing else")
 
@@ -508,7 +431,7 @@ class EngineSession:
         channel, self._channel = self._alive(), None
         ended = channel.end(1.0)
         if not channel.lost(ended):
-            self._fail("hung" if ended.hung else "crashed", _how_it_ended(ended, str(error)))
+            self._fail("hung" if ended.hung else "crashed", ended.in_words(str(error)))
 
     def _connect(self) -> None:
         self._channel = self.open()
@@ -523,7 +446,7 @@ class EngineSession:
             self._channel = None
             if channel.lost(ended):
                 raise DeviceError(f"the connection was lost while {self.id} was loaded: {' '.join(ended.stderr[-1:]) or error}") from error
-            self._fail("hung" if ended.hung else "crashed", _how_it_ended(ended, str(error)))
+            self._fail("hung" if ended.hung else "crashed", ended.in_words(str(error)))
 
     def _alive(self) -> Channel:
         if self._channel is None:
@@ -548,36 +471,9 @@ class EngineSession:
         ended = channel.end(ENDED_S)
         if not over or channel.lost(ended):
             self._fail("hung", message)
-        self._fail("crashed", f"{_how_it_ended(ended, '')}; something that it started went on and held its output open")
+        self._fail("crashed", f"{ended.in_words('')}; something that it started went on and held its output open")
 
     def _drop(self, wait: bool = False) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.end() if wait else channel.end(0.0)
-
-
-def _form(hello: Hello) -> str:
-    """What an engine takes and gives, in words."""
-    height, width, channels = hello.shape
-    return f"images of {height}x{width}x{channels} and answers {hello.output} of {hello.classes} classes"
-
-
-def _how_it_ended(ended: Exit, error: str) -> str:
-    """What the end of an engine's process tells."""
-    code, stderr = ended.code, ended.stderr
-    if ended.hung:
-        what = f"it neither answered nor ended and was killed ({error})"
-    elif code == -signal.SIGKILL:
-        what = "it was killed from outside (SIGKILL), most likely for lack of memory; try a smaller batch"
-    elif code < 0:
-        what = f"it died of {_signal_name(-code)} in native code"
-    else:
-        what = f"it ended with exit code {code}"
-    return f"{what}. Its last words: {printable(' | '.join(stderr[-3:]), 1000)}" if stderr else what
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

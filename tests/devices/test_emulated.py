@@ -20,9 +20,9 @@ from quick_engines import ENGINE, opened, wanted
 
 from devices.host import sysroot as sysroots
 from devices.host.errors import DeviceError
+from devices.host.messages import Loaded
 from devices.host.probe import prepare, probe
 from devices.host.profile import load_profile
-from devices.host.session import Loaded
 from devices.host.sysroot import Sysroot
 from devices.host.transports import connect, emulated
 from devices.worker.spec import RuntimeOptions

@@ -20,8 +20,9 @@ from drawn_once import figures_drawn_once  # noqa: F401 - a fixture
 import harness.spine as spine
 import harness.stages.measure as stage
 from devices.host.channel import Channel
+from devices.host.messages import Hello
 from devices.host.rounds import Timing
-from devices.host.session import Calls, EngineError, EngineSession, Hello
+from devices.host.session import Calls, EngineError, EngineSession
 from devices.worker.plain import cleaned, read_json
 from devices.worker.spec import FormatError
 from harness.answers import Images, Logits
