@@ -54,6 +54,7 @@ class Dataset:
         class_names: one name per class, empty where unknown.
         remarks: what a user should know of the images before believing a figure, a sentence each.
         places: int64 (n,), where each image stands in the set it was chosen from, where only some of that were read.
+        set_aside: this program drew them from the data that it judges on, to calibrate with.
 
     Raises:
         UsageError: another dtype or shape, no image at all, or a negative label.
@@ -65,6 +66,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     places: NDArray[np.int64] | None = None
+    set_aside: bool = False
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:

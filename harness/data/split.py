@@ -16,7 +16,6 @@ from harness.errors import UsageError
 CALIBRATION = 512
 SHARED = 0.001  # of the test images may be training images too
 CALIBRATION_SHARE = 5  # of user data, one image in this many is set aside
-SET_ASIDE = "(set aside, seed"  # in the name of such images, before the seed
 
 Choose = Callable[[NDArray[np.int64]], NDArray[np.intp]]
 """From the labels of all images to the positions of those that are wanted."""
@@ -107,11 +106,6 @@ def whole(data: Source, choose: Choose | None = None) -> Dataset:
     return replace(data.read(wanted)[0], places=wanted)
 
 
-def is_set_aside(calibration: Dataset) -> bool:
-    """Whether calibration images are a part of the data that a user gave to be judged on."""
-    return SET_ASIDE in calibration.name
-
-
 def set_aside(data: Source, seed: int, choose: Choose | None = None) -> tuple[Dataset, Dataset]:
     """Split user data into (test, calibration): a seeded stratified slice of min(512, n // 5) images calibrates.
 
@@ -136,5 +130,5 @@ def set_aside(data: Source, seed: int, choose: Choose | None = None) -> tuple[Da
     rest = np.setdiff1d(np.arange(held), chosen)
     wanted = None if choose is None else choose(data.labels[rest])
     test, part = data.read(rest if wanted is None else rest[wanted], chosen)
-    calibration = replace(part, name=f"{data.name} {SET_ASIDE} {seed})")
+    calibration = replace(part, name=f"{data.name} (set aside, seed {seed})", set_aside=True)
     return replace(test, places=wanted), without_copies(calibration, test)

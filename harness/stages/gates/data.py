@@ -11,7 +11,7 @@ from scipy.stats import hypergeom, ks_2samp
 from harness.answers import TWIN, Images, Logits
 from harness.audit import causes, gates
 from harness.audit.metrics import Labels
-from harness.data.split import few, is_set_aside
+from harness.data.split import few
 from harness.models.predictions import logits
 from harness.records import Gate, Share
 from harness.stages import readings
@@ -27,7 +27,7 @@ def of_data(evidence: Evidence) -> Iterator[Gate]:
     test, calibration = subject.test, subject.calibration
     yield clean_accuracy(subject, clean)
     yield gates.logits_not_probabilities(clean)
-    yield gates.calibration_disjoint(calibration.images, test.images, set_aside=is_set_aside(calibration))
+    yield gates.calibration_disjoint(calibration.images, test.images, set_aside=calibration.set_aside)
     yield gates.distinct_images(test.images, test.labels)
     yield of_calibration(subject, clean.argmax(1))
 

@@ -12,7 +12,7 @@ from harness.audit import gates
 from harness.audit.copies import near_copies
 from harness.data.dataset import Dataset
 from harness.data.load import load_data
-from harness.data.split import is_set_aside, set_aside
+from harness.data.split import set_aside
 from harness.records import Gate
 
 Images = NDArray[np.uint8]
@@ -86,7 +86,7 @@ def test_data_that_hold_pairs_are_not_accused_of_what_was_set_aside_from_them() 
     """Two pictures of each thing: of one in five, this program itself took the other to calibrate."""
     pairs = moved(np.repeat(TEST[:200], 2, axis=0), np.random.default_rng(0).integers(-2, 3, (400, 32, 32, 3)))
     test, calibration = set_aside(Dataset("pairs", pairs, np.arange(400) % 10), 0)
-    assert is_set_aside(calibration) and not is_set_aside(test)
+    assert calibration.set_aside and not test.set_aside
     found = gates.calibration_disjoint(calibration.images, test.images, set_aside=True)
     assert (
         found.passed is None
