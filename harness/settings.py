@@ -307,8 +307,33 @@ def check_output(out: Path, own: Collection[str] = ()) -> None:
             else f"or go on with that run: harness bench --resume {shlex.quote(str(out))}"
         )
         raise UsageError(f"--out {out} is not empty. Choose another folder, {instead}")
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file; expected a folder that is new or empty")
-    parent = next(folder for folder in out.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UsageError(f"--out {out} cannot be made: {parent} is not a folder that can be written to")
+    check_folder("--out", out)
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Refuse, before any work, a folder that cannot be made or written to.
+
+    Raises:
+        UsageError: names `option`.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{option} {folder} is a file; expected a folder")
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UsageError(f"{option} {folder} cannot be made: {there} is not a folder that can be written to")
+
+
+def check_file(option: str, file: Path | None) -> None:
+    """Refuse, before any work, a file that could not be written after it.
+
+    Raises:
+        UsageError: names `option`.
+    """
+    if file is None:
+        return
+    if not file.parent.is_dir():
+        raise UsageError(f"{option} {file}: there is no folder {file.parent}")
+    if file.is_dir():
+        raise UsageError(f"{option} {file} is a folder; expected the name of a file")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise UsageError(f"{option} {file} cannot be written to")

@@ -39,6 +39,7 @@ def reproduce(
     from harness.models.shipped import WEIGHTS
     from harness.reproduce.run import ReproduceOptions, Reproduction
     from harness.reproduce.run import reproduce as run
+    from harness.settings import check_folder
     from harness.sweep.cache import Cache
 
     options = ReproduceOptions(samples=samples, data=data, seed=seed, folders=(WEIGHTS, *(networks or ())), device=device)
@@ -48,6 +49,7 @@ def reproduce(
         work.check()
         _show(work, as_json)
         return
+    check_folder("--out", out)
     with going_on():
         record = run(options, store, ["harness", *sys.argv[1:]])
     from reports.reproduce import render_reproduction

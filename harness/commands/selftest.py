@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.options import AsJson
-from harness.errors import UsageError, unknown
+from harness.errors import unknown
 
 if TYPE_CHECKING:
     from harness.selftest.deployment import Deployment
@@ -30,13 +30,13 @@ def selftest(
     as_json: AsJson = False,
 ) -> None:
     """Plant faults in small deployments, see what notices. Each goes through the real stages, gates and judge."""
-    if write is not None and not write.parent.is_dir():
-        raise UsageError(f"--write {write}: there is no folder {write.parent}")
     from devices.worker.environment import describe_machine
     from harness.selftest.deployment import deployments
     from harness.selftest.run import selftest as run
     from harness.selftest.table import line, markdown, summary
+    from harness.settings import check_file
 
+    check_file("--write", write)
     wanted = _chosen({one.name: one for one in deployments()}, only)
     out = sys.stderr
     rows = run(wanted, quick=quick, on_row=lambda row: print(line(row), file=out if as_json else sys.stdout, flush=True))

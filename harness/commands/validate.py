@@ -12,7 +12,7 @@ import typer
 
 from harness.commands.interruption import going_on
 from harness.commands.options import AsJson, Data, Seed
-from harness.errors import UsageError, unknown
+from harness.errors import unknown
 
 SAMPLE = "cifar10-sample"
 EPILOG = """
@@ -35,15 +35,14 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Hold this program against what others published. Each is confirmed, refuted or not comparable, with both figures."""
-    if write is not None and not write.parent.is_dir():
-        raise UsageError(f"--write {write}: there is no folder {write.parent}")
     from devices.worker.environment import describe_machine
-    from harness.settings import check_seed
+    from harness.settings import check_file, check_seed
     from harness.sweep.cache import Cache
     from harness.validate.ground import Ground
     from harness.validate.report import line, markdown
     from harness.validate.table import CHECKS
 
+    check_file("--write", write)
     check_seed(seed)
     for name in only or ():
         if name not in CHECKS:

@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 import typer
+from commandline import harness
 from safetensors.torch import save_file
 
 from harness import cli
@@ -423,3 +424,21 @@ def test_what_is_said_beside_resume_is_done_or_refused(
     code, _, err = run(capsys, monkeypatch, "bench", "--resume", "begun", *words)
     assert code == (2 if said else 3), err  # a record of no schema is untrusted, and was looked at
     assert all(part in " ".join(err.split()) for part in said) and ("schema" in err) == (not said)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (("reproduce", "--out", "there.md"), "--out there.md is a file; expected a folder"),
+        (("reproduce", "--out", "there.md/below"), "there.md is not a folder that can be written to"),
+        (("validate", "--write", "."), "--write . is a folder; expected the name of a file"),
+        (("selftest", "--write", "nowhere/a.md"), "--write nowhere/a.md: there is no folder nowhere"),
+    ],
+)
+def test_what_is_written_after_hours_is_looked_at_before_them(
+    line: tuple[str, ...], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.md").touch()
+    assert harness(*line) == 2
+    assert expected in capsys.readouterr().err

@@ -85,6 +85,7 @@ def test_what_was_not_run_says_how_it_is(run):
         (("--samples", "1001"), "expected 1 to 1000"),
         (("--seed", "-1"), "-1"),
         (("--write", "nowhere/a.md"), "there is no folder nowhere"),
+        (("--write", "."), "is a folder; expected the name of a file"),
     ],
 )
 def test_wrong_usage_is_one_line(run, words, expected):
