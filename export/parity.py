@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from export import scale
 from export.artefact import Artefact
 from export.errors import ExportError
 from export.session import to_input
@@ -26,7 +27,7 @@ OWN_ERRORS = 2  # times the twin's own: the engine is one more draw of rounding 
 
 @dataclass(frozen=True)
 class Limit:
-    """What an artefact of one precision must meet. `logit_error` is relative to max(1, largest |logit|), None where there is no limit."""
+    """What an artefact of one precision must meet. `logit_error` is of the largest logit (`export.scale`) or 1; None: there is no limit."""
 
     logit_error: float | None
     agreement: float
@@ -81,17 +82,18 @@ def check_parity(module: nn.Module, artefact: Artefact, images: NDArray[np.uint8
     if engine.shape != twin.shape:
         raise ExportError(f"{artefact.path.name} returns {engine.shape}, the twin {twin.shape}; it is not an export of this model")
     finite = bool(np.isfinite(engine).all())
-    error = float(np.abs(engine - twin).max()) if finite else float(np.finfo(np.float32).max)
+    error = scale.most(twin, engine) if finite else float(np.finfo(np.float32).max)
     agreement = float(np.mean(engine.argmax(1) == twin.argmax(1)))
     limit = LIMITS[artefact.precision]
     text = f"top-1 agreement >= {limit.agreement:.1%}"
     passed = finite and agreement >= limit.agreement
     if limit.logit_error is not None:
-        allowed = limit.logit_error * max(1.0, float(np.abs(twin).max()))
-        if finite and error > allowed:
+        allowed = limit.logit_error * max(1.0, scale.largest(twin))
+        beyond = float(scale.apart(twin, engine).max())
+        if finite and beyond > allowed:
             allowed = max(allowed, OWN_ERRORS * _own_error(module, images))
         text += f", |logit error| <= {allowed:.2g}"
-        passed = passed and error <= allowed
+        passed = passed and beyond <= allowed
     return ParityResult(len(images), error, agreement, passed, text, "" if passed else limit.remedy)
 
 

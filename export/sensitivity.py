@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from export.scale import apart
 from export.session import to_input
 
 DRAWS = 4
@@ -46,11 +47,13 @@ class _Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         factor: Tensor = args[place]
         terms = factor[0].numel() if function is aten.convolution.default else factor.shape[-2]
         noise = torch.randn(result.shape, generator=self.generator)
-        return result + noise * (UNIT * math.log2(terms + 1) ** 0.5 * float(result.square().mean().sqrt()))
+        unit = 1 if function is aten.convolution.default else result.ndim - 1  # each has sums of a size of its own
+        size = result.square().mean([place for place in range(result.ndim) if place != unit], keepdim=True).sqrt()
+        return result + noise * (UNIT * math.log2(terms + 1) ** 0.5 * size)
 
 
 def own_error(module: nn.Module, images: NDArray[np.uint8]) -> float:
-    """The largest change of a logit, over the images and `DRAWS` draws of rounding errors.
+    """The largest change of a logit (as `export.scale.apart` has it), over the images and `DRAWS` draws of rounding errors.
 
     Args:
         module: float32, in eval mode, images (n, c, h, w) in [0, 1] -> logits (n, classes).
@@ -64,5 +67,5 @@ def own_error(module: nn.Module, images: NDArray[np.uint8]) -> float:
             for seed in range(DRAWS):
                 with _Rounding(seed):
                     moved = module(batch)
-                largest = max(largest, float((moved - logits).abs().max()))
+                largest = max(largest, float(apart(logits.numpy(), moved.numpy()).max()))
     return largest

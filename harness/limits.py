@@ -30,7 +30,7 @@ class Limits(BaseModel):
     )
     fresh_same: float = Field(default=0.99, description="images to which an engine opened anew answers as before")
     fresh_error: float = Field(
-        default=0.05, description="of the largest logit (`harness.audit.scale`), between an engine's answers and those opened anew"
+        default=0.05, description="of the largest logit (`export.scale`), between an engine's answers and those opened anew"
     )
     engine_gain: float = Field(default=0.05, description="robust accuracy that an engine may have above the twin's")
     copies: float = Field(default=0.2, description="test images that may be copies of others, byte for byte")
@@ -42,9 +42,7 @@ class Limits(BaseModel):
     increasing_loss: float = Field(default=0.05, description="attacked images whose margin an attack leaves no smaller than at its start")
     silent_success: float = Field(default=0.05, description="attacked images that an iterate fooled and the kept image does not")
     rebuild_spread: float = Field(default=0.01, description="images on which a build names another class than the first")
-    logit_error: float = Field(
-        default=1e-3, description="of the largest logit (`harness.audit.scale`): saturation, and another order of sums"
-    )
+    logit_error: float = Field(default=1e-3, description="of the largest logit (`export.scale`): saturation, and another order of sums")
     rounding_room: float = Field(default=2.0, description="of the distance between two ways to compute a file here: kernels of another CPU")
     repeated_speed: float = Field(default=0.9, description="time of one input repeated against that of fresh ones, at least")
     own_clock: float = Field(default=0.7, description="share of a call's time that an engine's own clock must report")

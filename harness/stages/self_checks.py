@@ -10,8 +10,8 @@ import numpy as np
 
 from devices.host.rounds import Timing
 from devices.host.session import EngineError, EngineSession
+from export.scale import apart, largest, most
 from harness.answers import Images, Index, Logits
-from harness.audit.scale import apart, largest, most
 from harness.limits import LIMITS
 from harness.measurement.facts import Checks, Loose
 

@@ -48,6 +48,23 @@ def test_the_error_is_the_largest_difference(
     assert found.passed is passes
 
 
+def shut_out(bias: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The last class far below all others."""
+    return np.where(np.arange(5) == 4, np.float32(-1e9), bias)
+
+
+@pytest.mark.parametrize(("offset", "passes"), [(0.0, True), (0.1, False)])
+def test_a_class_that_is_shut_out_hides_no_error_of_the_others(
+    offset: float, passes: bool, network: nn.Module, graph: ModelProto, images: NDArray[np.uint8], planted: Plant
+) -> None:
+    twin = copy.deepcopy(network)
+    (linear,) = (part for part in twin.modules() if isinstance(part, nn.Linear))
+    with torch.no_grad():
+        linear.bias.copy_(torch.from_numpy(shut_out(linear.bias.numpy())))
+    found = check_parity(twin, planted(changed(graph, lambda bias: shut_out(bias + np.float32(offset))), "fp32"), images)
+    assert (found.top1_agreement, found.passed) == (1.0, passes)
+
+
 class Levels(nn.Module):
     """Activations on four levels, of which many lie at a border: pixels k/255 times a power of two, and biases at halves."""
 

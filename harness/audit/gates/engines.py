@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.audit import scale
+from export import scale
 from harness.audit.gates.table import GIVEN_OTHERWISE, HALF, at_most, decided, not_tested, undecided
 from harness.audit.metrics import Labels, Right
 from harness.audit.paired import pair

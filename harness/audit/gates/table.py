@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from export.scale import LEADS
 from harness.audit.metrics import Right
-from harness.audit.scale import LEADS
 from harness.audit.statistics import wilson
 from harness.limits import LIMITS
 from harness.records import Gate
