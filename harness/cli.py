@@ -86,7 +86,7 @@ app.add_typer(devices.app, name="devices")
 app.add_typer(models.app, name="models")
 
 
-def check_names(words: Sequence[str]) -> None:
+def check_utf8(words: Sequence[str]) -> None:
     """Refuse a name that records, which are UTF-8, and the libraries that are given it as UTF-8 cannot hold.
 
     Raises:
@@ -111,7 +111,7 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--debug", "--quiet")]
 
     def run() -> None:
-        check_names(arguments)
+        check_utf8(arguments)
         with (
             redirect_stderr(stack.enter_context(Path(os.devnull).open("w", encoding="utf-8", errors="replace"))) if quiet else nullcontext()
         ):

@@ -21,7 +21,7 @@ from harness.stages.gates.attacks import of_attacks
 from harness.stages.gates.data import of_data
 from harness.stages.gates.engines import of_engine
 from harness.stages.measured import Measured
-from harness.stages.noise import draws, noise_floor
+from harness.stages.noise import margins_under_noise, noise_floor
 from harness.stages.replays import replays
 from harness.stages.subject import describe_device
 
@@ -34,7 +34,7 @@ def judge(record: RunRecord, evidence: Evidence, folder: Path) -> RunRecord:
     answering = [m.engine.name for m in evidence.measured if evidence.answers(m.engine.name)]
     samples.save(evidence.matrix, answering, subject.test.images, folder)
     engines = engine_records(subject, evidence.measured, evidence.matrix, evidence.lost, settings.batches, folder)
-    drawn = draws(evidence)
+    drawn = margins_under_noise(evidence)
     found = [
         *of_data(evidence),
         *of_attacks(evidence, drawn),

@@ -10,7 +10,7 @@ from harness.stages import course
 from harness.stages.evidence import Evidence
 
 
-def draws(evidence: Evidence) -> Logits | None:
+def margins_under_noise(evidence: Evidence) -> Logits | None:
     """The twin's margins under every draw of noise, float32 (draws, n), of all attacked images; None where the run has no noise."""
     noise = [column for column in evidence.matrix.columns if column.record.source == "S0"]
     if not noise:
