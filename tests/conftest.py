@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sshd
+import torch._export.utils
 from hypothesis import HealthCheck, settings
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
@@ -17,8 +18,10 @@ from harness.compute.allocator import keep_freed_memory
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 keep_freed_memory()  # as the program does: the suite attacks and trains in this process
-# torch.onnx reads the source of its five hundred translations anew at every export: half of what a small network's export takes.
-ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))  # type: ignore[method-assign, assignment]
+# torch.onnx reads the source of its five hundred translations anew at every export, and torch.export goes through the schemas of all its
+# operators for each lowering: most of what a small network's export takes.
+ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))  # type: ignore[method-assign]
+torch._export.utils._materialize_cpp_cia_ops = cache(torch._export.utils._materialize_cpp_cia_ops)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -103,7 +103,7 @@ def test_it_is_talked_to_both_ways(transport: Transport, folder: Path) -> None:
         assert channel.line(60.0) == b"%d" % size
         assert channel.read(size, 60.0) == raw[:size][::-1]
     assert not channel.pending
-    assert channel.end() == Exit(0, False, ())
+    assert channel.end(60.0) == Exit(0, False, ())
 
 
 def test_two_are_open_at_once(transport: Transport, folder: Path) -> None:
@@ -116,7 +116,7 @@ def test_two_are_open_at_once(transport: Transport, folder: Path) -> None:
     first.end(0.0)
     second.send(b"still\n", 5.0)
     assert second.line(60.0) == b"STILL", "its neighbour's end is not its own"
-    assert second.end() == Exit(0, False, ())
+    assert second.end(60.0) == Exit(0, False, ())
 
 
 @pytest.mark.parametrize(
