@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from devices.host.session import EngineId
-from harness import __version__
+from harness import __version__, plugins
 from harness.answers import Answers
 from harness.attacks.executors import open_executor
 from harness.compute.allocator import give_back
@@ -97,8 +97,8 @@ def resume(folder: Path) -> RunRecord:
     check_links(folder)
     record = RunRecord.load(folder)
     if record.status == Step.FINISHED:
-        render(folder, ("html", "md"))
-        return record
+        with RunFolder(folder) as run:
+            return _reported(run, RunRecord.load(folder))
     settings = stored_settings(record.settings, folder)
     check_versions({"harness": record.harness_version, **record.environment}, folder)
     try:
@@ -114,7 +114,7 @@ def resume(folder: Path) -> RunRecord:
             )
     with RunFolder(folder) as run:
         record = RunRecord.load(folder)  # as whoever held it left it
-        return record if record.status == Step.FINISHED else _reported(run, carry_out(run, record, subject, settings))
+        return _reported(run, record if record.status == Step.FINISHED else carry_out(run, record, subject, settings))
 
 
 def _from_there(settings: Settings, folder: Path) -> str:
@@ -182,8 +182,9 @@ def carry_out(run: RunFolder, record: RunRecord, subject: Subject, settings: Set
 
 
 def _reported(run: RunFolder, record: RunRecord) -> RunRecord:
-    """The record held against the requirements, and its report."""
-    if (wanted := run.folder / REQUIREMENTS).exists():
+    """The record held against the requirements, unless it was already, and its report. A run may have been stopped before either."""
+    if record.qualification is None and (wanted := run.folder / REQUIREMENTS).exists():
+        plugins.load(stored_settings(record.settings, run.folder).plugins)  # the file may name their gates
         record = run.save(qualify(run.folder, read_requirements(wanted)))
     render(run.folder, ("html", "md"))
     return record

@@ -11,7 +11,7 @@ from synthetic import make_run
 
 from harness import __version__, spine
 from harness.errors import UntrustedError, UsageError
-from harness.records import RunRecord, Step
+from harness.records import Outcome, RunRecord, Step
 from harness.run import RunFolder, environment
 from harness.settings import Settings
 
@@ -81,3 +81,15 @@ def test_a_run_that_other_versions_began_is_not_gone_on_with(changed: str, tmp_p
     record.model_copy(update={"status": Step.STARTED, **update}).save(tmp_path / "run")
     with pytest.raises(UntrustedError, match=rf"begun with other versions or hardware: {changed} 0.0.1 then, .* now"):
         spine.resume(tmp_path / "run")
+
+
+def test_a_run_that_was_stopped_before_its_requirements_were_judged_is_held_against_them(tmp_path: Path) -> None:
+    """Its record was finished already, so that going on with it judged none of them, and ended with exit code 0."""
+    run = tmp_path / "run"
+    record = make_run(run, settings=Settings(model="resnet8").model_dump(mode="json"))
+    (run / spine.REQUIREMENTS).write_text('artefact = { at_most = "1 B" }\n')
+    resumed = spine.resume(run)
+    assert [row.outcome for row in resumed.requirements] == [Outcome.FAIL] * len(resumed.requirements) and resumed.requirements
+    assert resumed == RunRecord.load(run) != record
+    (run / spine.REQUIREMENTS).write_text('artefact = { at_most = "1 GB" }\n')
+    assert spine.resume(run) == resumed, "rows that stand there are not judged again"
