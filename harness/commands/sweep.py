@@ -116,10 +116,12 @@ def _show_cells(cells: list[Cell], plan: SweepPlan, as_json: bool) -> None:
     """Every cell with what is in the cache of it: one line each, or JSON."""
     import json
 
+    from harness.sweep.figures import kept_row
+
     rows = []
     for cell in cells:
         network = plan.network(cell)
-        run = None if network is None else plan.run(plan.bench(cell, network))
+        run = None if network is None else kept_row(plan, cell, network, plan.bench(cell, network))
         rows.append({"cell": cell.label, "network": "cached" if network else "to train", "bench": "cached" if run else "to do"})
         if cell.request is None:
             rows[-1]["network"] = "given"

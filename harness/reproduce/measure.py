@@ -10,7 +10,7 @@ from harness.reproduce.networks import Network
 from harness.sweep.cache import Cache
 from harness.sweep.cells import Cell
 from harness.sweep.executors import Local
-from harness.sweep.figures import row
+from harness.sweep.figures import kept_row
 from harness.sweep.plan import SweepPlan
 from harness.sweep.record import CellRow
 from harness.sweep.spec import BenchSpec, Model, Spec
@@ -36,15 +36,16 @@ def _benched(networks: Sequence[Network], spec: Spec, eps: str, cache: Cache) ->
         found = plan.network(cell)
         assert found is not None  # noqa: S101  # a network that is given is there
         bench = plan.bench(cell, found)
-        if plan.run(bench) is None:
+        seen = kept_row(plan, cell, found, bench)
+        if seen is None:
             print(f"[{number + 1}/{len(networks)}] {network.name} on {spec.bench.device}", file=sys.stderr)
             worker.start(bench, number)
             _, outcome = worker.next()
             if outcome.error is not None:
                 print(f"{network.name}: not measured: {outcome.error}", file=sys.stderr)
-        if (folder := plan.run(bench, fresh=True)) is None:
+            seen = kept_row(plan, cell, found, bench, fresh=True)
+        if seen is None:
             continue
-        seen = row(cell, found, folder)
         for engine in seen.engines:
             if engine.latency_invalid is not None:
                 print(f"{network.name}, {engine.flavour}: its latency does not count: {engine.latency_invalid}", file=sys.stderr)

@@ -13,12 +13,14 @@ from harness.audit.statistics import share
 from harness.cards import epochs
 from harness.compression import count
 from harness.compression.count import ratios, size
+from harness.errors import UntrustedError, UsageError
 from harness.models.load import load_twin
 from harness.records import EngineRecord, RunRecord, Share
 from harness.sources import deciding
 from harness.sweep.cells import Cell
-from harness.sweep.plan import CellNetwork
+from harness.sweep.plan import CellNetwork, SweepPlan
 from harness.sweep.record import AgainstParent, CellRow, EngineRow, Size
+from harness.sweep.tasks import Bench
 from reports.outcomes import answering, clean_right
 from reports.run import Run
 
@@ -43,10 +45,34 @@ def survivors(run: Run) -> Survivors | None:
     return Survivors(matrix.worst_case(TWIN, everything), {engine: matrix.worst_case(engine, own[engine]) for engine in engines})
 
 
+def kept_row(plan: SweepPlan, cell: Cell, network: CellNetwork, bench: Bench, *, fresh: bool = False) -> CellRow | None:
+    """The row of a cell whose run is in the cache; None where that has to be made: there is none, or it is damaged, or another network's.
+
+    Args:
+        fresh: it was made just now; nothing of it may be wrong, and whatever it came to counts.
+
+    Raises:
+        UsageError, UntrustedError: it is fresh, and damaged all the same.
+    """
+    try:
+        folder = plan.run(bench, fresh=fresh)
+        return None if folder is None else row(cell, network, folder)
+    except (UsageError, UntrustedError):
+        if fresh:
+            raise
+        return None
+
+
 def row(cell: Cell, network: CellNetwork, folder: Path) -> CellRow:
-    """The row of a finished cell, by itself: its network's file and card, and its run folder."""
+    """The row of a finished cell, by itself: its network's file and card, and its run folder.
+
+    Raises:
+        UsageError, UntrustedError: that is damaged, or another network's.
+    """
     run = Run.open(folder)
     record = RunRecord.load(folder)
+    if (found := record.model.sha256) != network.sha256:
+        raise UntrustedError(f"{folder} is the run of a network with sha256 {found[:12]}…, {cell.label} has {network.sha256[:12]}…")
     worst = survivors(run)
     return blank(cell).model_copy(
         update={

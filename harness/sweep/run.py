@@ -15,7 +15,7 @@ from harness.settings import NEVER_BEGUN
 from harness.stages.names import find_profile
 from harness.sweep.cells import Cell
 from harness.sweep.executors import Executor
-from harness.sweep.figures import beside_parent, blank, row, survivors
+from harness.sweep.figures import beside_parent, blank, kept_row, survivors
 from harness.sweep.plan import SweepPlan
 from harness.sweep.recommend import Candidate, recommend
 from harness.sweep.record import SWEEP, Axis, CellRow, DeviceRow, EngineRow, Front, SweepRecord
@@ -72,12 +72,12 @@ class Sweep:
             return False
         assert network is not None  # noqa: S101  # a parent's network is there
         bench = self.plan.bench(cell, network)
-        folder = self.plan.run(bench, fresh=bench.key in self.started)
-        if folder is None:
+        found = kept_row(self.plan, cell, network, bench, fresh=bench.key in self.started)
+        if found is None:
             self._start(bench, cell)
             return False
         cached = {"network_cached": None if make is None else make.key not in self.started, "run_cached": bench.key not in self.started}
-        self.rows[cell.label] = row(cell, network, folder).model_copy(update=cached)
+        self.rows[cell.label] = found.model_copy(update=cached)
         self.save()
         return True
 

@@ -22,7 +22,7 @@ from commandline import harness
 from safetensors.torch import save_file
 
 from harness import cli
-from harness.errors import UsageError
+from harness.errors import UntrustedError, UsageError
 from harness.models import probe
 from harness.models.architectures import build
 from harness.records import RunRecord
@@ -30,7 +30,7 @@ from harness.run import RunFolder
 from harness.sweep.cache import Cache
 from harness.sweep.cells import cells
 from harness.sweep.executors import Executor, Local
-from harness.sweep.figures import made_by, survivors
+from harness.sweep.figures import kept_row, made_by, survivors
 from harness.sweep.plan import SweepPlan
 from harness.sweep.record import CellRow, SweepRecord
 from harness.sweep.run import Sweep, with_parents
@@ -212,6 +212,42 @@ def test_the_command_goes_on_with_what_is_there_and_one_process_at_a_time_is_at_
     with RunFolder(out):
         assert harness(*words) == 2
     assert f"another harness is writing to {out}" in capsys.readouterr().err
+
+
+def test_a_run_in_the_cache_that_is_damaged_or_anothers_is_not_taken(story: Story, tmp_path: Path) -> None:
+    """Every later sweep ended at a damaged one, and figures of two networks whose runs had changed places were shown as each other's."""
+    places = dict[str, Path]()
+
+    def kept(cache: Cache, label: str, *, fresh: bool = False) -> CellRow | None:
+        plan = SweepPlan(story.spec, cache, Local(cache, 1).place)
+        own = next(cell for cell in cells(story.spec) if cell.label == label)
+        network = plan.network(own)
+        assert network is not None
+        bench = plan.bench(own, network)
+        places[label] = cache.place(RUNS, bench.key)
+        return kept_row(plan, own, network, bench, fresh=fresh)
+
+    def swap() -> None:
+        places[PARENT].rename(tmp_path / "aside")
+        places[CHILD].rename(places[PARENT])
+        (tmp_path / "aside").rename(places[CHILD])
+
+    def cut(pattern: str) -> None:
+        for file in places[PARENT].glob(pattern):
+            file.write_bytes(file.read_bytes()[:100])
+
+    damages = (lambda: cut("record.json"), lambda: cut("answers/*/*.npy"), lambda: cut("adversarial/*.npz"), swap)
+    for number, damage in enumerate(damages):
+        cache = Cache(tmp_path / str(number))
+        shutil.copytree(story.cache.root, cache.root)
+        before = [kept(cache, label) for label in (PARENT, CHILD)]
+        assert None not in before
+        damage()
+        assert kept(cache, PARENT) is None
+        with pytest.raises((UsageError, UntrustedError)):
+            kept(cache, PARENT, fresh=True)
+    record = run(story.spec, Local(cache, 1), tmp_path / "out", cache)
+    assert [(row.clean, row.robust) for row in record.cells] == [(row.clean, row.robust) for row in before if row is not None]
 
 
 def test_a_latency_that_does_not_count_is_measured_again_when_asked(story: Story, tmp_path: Path) -> None:
