@@ -186,9 +186,9 @@ def _of_the_system(error: OSError) -> str:
     return f"{error.filename or full_place() or 'disk'}: {words}. Make room there; what was finished is kept."
 
 
-def full_place() -> str | None:
-    """The first place whose disk is full, of those that a command writes to: what its line names, this folder, the temporary one."""
-    for place in _written_to():
+def full_place(*folders: Path) -> str | None:
+    """The first place whose disk is full: of `folders`, and of what else a command writes to."""
+    for place in (*folders, *_written_to()):
         with contextlib.suppress(OSError, ValueError):
             if place.exists() and shutil.disk_usage(place).free < FULL_BYTES:
                 return str(place)
@@ -196,7 +196,7 @@ def full_place() -> str | None:
 
 
 def _written_to() -> Iterator[Path]:
-    """See `full_place`. This folder may be removed, and where no disk has room there is no temporary one."""
+    """What its line names, this folder, the temporary one. This one may be removed; where no disk has room there is no temporary one."""
     yield from (Path(word.partition("=")[2] or word) for word in sys.argv[1:] if len(word) < LONGEST_WORD)
     with contextlib.suppress(OSError):
         yield Path.cwd()

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from devices.worker.files import FULL
 from harness import __version__
+from harness.ending import full_place
 from harness.errors import UntrustedError, UsageError
 from harness.records import RECORD, RunRecord
 from harness.settings import FLEET, LOCK, check_output
@@ -57,7 +58,7 @@ class RunFolder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
-            error.filename = str(self.folder)  # a write that finds the disk full names nothing
+            error.filename = full_place(self.folder)  # a write that finds the disk full names nothing, and may be one to a temporary file
         if self._lock is not None:
             self._lock.close()
 

@@ -9,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -20,6 +22,7 @@ from export.errors import ExportError
 from harness.ending import end_well
 from harness.errors import UntrustedError, UsageError
 from harness.fleet.run import Entry, FleetRecord, Member
+from harness.run import RunFolder
 
 pytestmark = pytest.mark.slow(30)
 
@@ -239,3 +242,18 @@ def test_ctrl_c_ends_it_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in err
     assert f"go on with: harness bench --resume {out}" in err
+
+
+@pytest.mark.parametrize("full", ["run", "temporary", "neither"])
+def test_a_run_whose_temporary_files_fill_their_disk_does_not_blame_its_own(
+    full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run folder was told to be full, on a disk with room for everything."""
+    for name in ("run", "temporary"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(sys, "argv", ["harness"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0 if path == tmp_path / full else 1 << 40))
+    with pytest.raises(OSError, match="No space") as caught, RunFolder(tmp_path / "run"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == (None if full == "neither" else str(tmp_path / full))
