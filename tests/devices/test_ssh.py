@@ -140,6 +140,24 @@ def test_a_login_that_never_reaches_the_agent_is_told(
         transport.facts()
 
 
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo Only git here; exit 0", r"its login ended before the agent spoke, without an error \(Only git here\). Does this key"),
+        ("exit 0", r"its login ended before the agent spoke, without an error \(no message\)"),
+        ("echo This account is closed; exit 1", "the agent ended with exit code 1: This account is closed"),
+    ],
+)
+def test_a_login_that_ends_before_the_agent_speaks_is_told(board: sshd.Board, tmp_path: Path, script: str, told: str) -> None:
+    """A forced command, or a shell that lets nobody in: it was said that the board cannot be reached, and that ssh has no message."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / ".bashrc").write_text(f"{script}\n")
+    board.variables["HOME"] = str(tmp_path / "home")
+    board.start()
+    with connect(board.profile()) as transport, pytest.raises(DeviceError, match=told):
+        transport.facts()
+
+
 @pytest.mark.parametrize("text", ["echo Welcome", 'echo \'{"status": "crashed"}\'', "printf 'no end '", "printf '\\033]0;title\\007'"])
 def test_text_of_a_login_script_is_no_answer_of_an_engine(board: sshd.Board, linear: Linear, tmp_path: Path, text: str) -> None:
     (tmp_path / "home").mkdir()

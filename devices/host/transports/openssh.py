@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from devices.host.channel import LINE_LENGTH
 from devices.host.errors import DeviceError
 from devices.host.install import NEWER_PYTHON
 from devices.host.pack import worker_archive
@@ -93,6 +94,7 @@ class Session:
         bootstrap, archive = _BOOTSTRAP.read_bytes(), worker_archive()
         words = (*python, "-c", _RUN_BOOTSTRAP, str(len(bootstrap)), hashlib.sha256(archive).hexdigest(), str(len(archive)))
         self._host, self._python = host, python
+        self._greeting = ""  # the last line that came before the agent spoke
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would be held open by the shared connection
         self._process = subprocess.Popen(
             [*ssh_command(host), "-T", "--", host, shlex.join(words)],
@@ -132,6 +134,7 @@ class Session:
                 raise ClosedError(f"nothing came for {HELLO_S:g} s")
             if line.startswith(b'{"edge-harness": 1,'):
                 return _checked_hello(line)
+            self._greeting = printable(line.decode(errors="replace"), LINE_LENGTH) or self._greeting
         raise ClosedError(f"{BANNER_LINES} lines of other text came")
 
     def fault(self, silence: str = "") -> UnreachableError:
@@ -140,7 +143,7 @@ class Session:
             self._process.wait(timeout=5)
         self._stderr.seek(0)
         lines = [printable(line) for line in self._stderr.read(1 << 16).decode(errors="replace").splitlines() if line.strip()]
-        code, last = self._process.poll(), lines[-1] if lines else "no message"
+        code, last = self._process.poll(), lines[-1] if lines else self._greeting or "no message"
         if code in (126, 127):
             return UnreachableError(
                 f"{self._host}: {shlex.join(self._python)} cannot be run there ({last}). Install Python 3.10 or newer "
@@ -153,6 +156,12 @@ class Session:
             if found := next((line for line in lines if re.search(pattern, line)), None):
                 said = meaning.format(host=self._host, **_parts(self._host))
                 return UnreachableError(f"{self._host} cannot be reached: {said}. ssh says: {found.strip('@ ')}", passing=passing)
+        if code == 0 and silence:
+            return UnreachableError(
+                f"{self._host} does not answer as it should: its login ended before the agent spoke, without an error ({last}). Does this "
+                f"key start a command of its own there, or a login script end the shell? Try: ssh {self._host} true",
+                passing=True,
+            )
         if code is None and silence and not lines:
             return UnreachableError(
                 f"{self._host} does not answer as it should: {silence}, and ssh says nothing. Does a login script there wait, "
