@@ -181,6 +181,11 @@ def _say(error: BaseException, code: int, debug: bool) -> None:
 def _of_the_system(error: OSError) -> str:
     """The system's words and the path they are about; of a full disk, which it is, for the error of a write names none."""
     words = os.strerror(error.errno or 0)
+    if error.errno == errno.EFBIG:
+        return (
+            f"{error.filename or 'a file'}: {words}: this program may write none so large (ulimit -f), or its disk takes none. Raise the "
+            "limit; what was finished is kept."
+        )
     if error.errno not in FULL:
         return f"{error.filename or 'disk'}: {words}"
     return f"{error.filename or full_place() or 'disk'}: {words}. Make room there; what was finished is kept."

@@ -123,6 +123,18 @@ def test_a_full_disk_behind_the_output_is_one_line() -> None:
     )  # fmt: skip
 
 
+def test_a_limit_on_the_size_of_files_is_named(tmp_path: Path) -> None:
+    """`disk: File too large` named neither a file nor what to do."""
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom harness.ending import end_well\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        f"sys.exit(end_well(lambda: Path({str(tmp_path / 'file')!r}).write_bytes(bytes(8192)), debug=False))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("harness: a file: File too large: this program may write none so large (ulimit -f)")
+
+
 @pytest.mark.skipif(os.getuid() != 0 or not shutil.which("mount"), reason="only root can mount a small disk")
 @pytest.mark.parametrize("word", ["--out={}/run", "{}"])
 def test_a_full_disk_is_named_although_the_write_names_none(word: str, tmp_path: Path) -> None:
