@@ -50,6 +50,7 @@ def reproduce(
         _show(work, as_json)
         return
     check_folder("--out", out)
+    store.check()
     with going_on():
         record = run(options, store, ["harness", *sys.argv[1:]])
     from reports.reproduce import render_reproduction

@@ -72,6 +72,7 @@ def sweep(
     folder = out or Path("sweeps") / wanted.name
     store = Cache(cache) if cache else Cache.default()
     if not dry_run:
+        store.check()
         check_out(folder, wanted.name)
     worker = _executor(executor, store, wanted, address, cache)
     try:

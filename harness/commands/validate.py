@@ -48,6 +48,7 @@ def validate(
         if name not in CHECKS:
             raise unknown("check", name, CHECKS)
     ground = Ground(samples, seed, data, out, Cache(cache) if cache else Cache.default())
+    ground.cache.check()
     _ = ground.bench  # refuses what cannot be meant before any work
     rows = {}
     with going_on():

@@ -16,6 +16,7 @@ from pathlib import Path
 from devices.host.sysroot import cache_folder
 from devices.worker.files import write_whole
 from harness.errors import UsageError
+from harness.settings import check_folder
 
 KEY_LENGTH = 32
 
@@ -35,6 +36,10 @@ class Cache:
     def default(cls) -> Cache:
         """The one of this user on this machine: `$XDG_CACHE_HOME/edge-harness/sweep`, else under `~/.cache`."""
         return cls(cache_folder() / "sweep")
+
+    def check(self) -> None:
+        """Refuse, before any work, a folder that no result could be kept in. Raises UsageError."""
+        check_folder("--cache", self.root)
 
     def place(self, kind: str, key: str) -> Path:
         """Where a finished result is, or will be."""

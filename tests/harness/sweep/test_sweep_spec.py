@@ -83,6 +83,20 @@ def test_an_output_folder_with_something_else_is_refused(
     assert stop.value.code == 2 and "holds something else than a sweep" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [("sweep",), ("reproduce", "--samples", "1"), ("validate", "--samples", "1", "--only", "int8")])
+def test_a_cache_that_nothing_can_be_kept_in_is_refused_before_any_work(
+    words: tuple[str, ...], spec_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each cell of the sweep failed, as a fault of this program."""
+    (spec_file.parent / "file").touch()
+    spec = [str(spec_file)] if words == ("sweep",) else []
+    monkeypatch.setattr(sys, "argv", ["harness", *words, *spec, "--cache", str(spec_file.parent / "file/cache")])
+    monkeypatch.chdir(spec_file.parent)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2 and "--cache" in (said := capsys.readouterr().err) and "is not a folder that can be written to" in said
+
+
 def test_the_cells_are_every_combination_with_the_parent_first(spec_file: Path) -> None:
     text = spec_file.read_text().replace("rates = [0.5]", 'rates = [0.5, "4x"]\npatterns = ["irregular", "column"]')
     spec_file.write_text(f'seeds = [0, 3]\n{text}\n[[methods]]\nname = "ptq-int8"\n')
