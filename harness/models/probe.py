@@ -20,7 +20,7 @@ DYNAMIC = {
     "dynamo=True, external_data=False, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)).",
 }
 TOLERANCE = 1e-3  # of the largest logit: above any float32 summation order, far below the effect of batch statistics or dropout
-LINEAR_OPERATORS = ("convolution", "addmm", "mm")
+LINEAR_OPERATORS = ("convolution", "addmm", "mm", "bmm")
 
 
 def takes(network: nn.Module, input_shape: tuple[int, int, int]) -> bool:
@@ -140,7 +140,7 @@ def parameters(network: nn.Module) -> tuple[int, int]:
 
 def macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     """Multiply-accumulates of convolutions and linear layers for one image; products of two activations are not counted."""
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.bmm: _with_one_weight})
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole attention layer, which the counter does not know
     try:
@@ -150,3 +150,13 @@ def macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
         torch.backends.mha.set_fastpath_enabled(fused)
     total: dict[object, int] = counter.get_flop_counts().get("Global", {})
     return sum(flops for operator, flops in total.items() if str(operator).removeprefix("aten.") in LINEAR_OPERATORS) // 2
+
+
+def _with_one_weight(left: Tensor, right: Tensor, *_: object, **__: object) -> int:
+    """Operations of a batch of products (b, n, k) x (b, k, m) where one matrix is the same for all: frozen weights on a transposed view, as
+    of windows, are multiplied so. Two activations: 0."""
+    repeated = left.shape[0] > 1 and 0 in (left.stride(0), right.stride(0))
+    return 2 * left.numel() * right.shape[2] if repeated else 0
+
+
+_with_one_weight._get_raw = True  # type: ignore[attr-defined]  # FlopCounterMode hands it tensors, not shapes

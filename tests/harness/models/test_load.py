@@ -175,6 +175,22 @@ def test_products_of_two_activations_are_not_macs() -> None:
     assert probe.macs(layer, (tokens, 4, 4)) == tokens * (3 * width * width + width * width + 2 * width * hidden)
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_linear_layer_on_transposed_windows_is_counted(frozen: bool) -> None:
+    """Its weights, frozen, are repeated for every row of windows and multiplied as a batch."""
+
+    class OnWindows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.layer(x.transpose(1, 2))  # (1, rows, columns, channels)
+            return found
+
+    assert probe.macs(OnWindows().requires_grad_(not frozen), (6, 4, 8)) == 6 * 4 * 8 * 5
+
+
 def test_zero_weights_are_counted_apart() -> None:
     layer = nn.Linear(10, 10)
     with torch.no_grad():
