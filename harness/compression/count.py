@@ -66,7 +66,7 @@ def size(network: nn.Module, input_shape: tuple[int, int, int]) -> Size:
         weight_bits=sum(weight_bits(weight.detach()) for weight in network.parameters()),
         file_bytes=packed_bytes(without_normalisation(network).state_dict()),
         macs=macs,
-        macs_nonzero=macs - zero_macs(network, input_shape),
+        macs_nonzero=macs - probe.zero_macs(network, input_shape),
     )
 
 
@@ -74,26 +74,6 @@ def denormals(network: nn.Module) -> int:
     """Parameters that are denormal numbers of float32, below 1.2e-38: no use to the network, and slow on many CPUs."""
     tiny = torch.finfo(torch.float32).tiny
     return sum(int(((weight != 0) & (weight.detach().abs() < tiny)).sum()) for weight in network.parameters())
-
-
-def zero_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """Multiply-accumulates with a weight that is zero, for one image, of convolutions and linear layers."""
-    found = 0
-
-    def count(layer: nn.Conv2d | nn.Linear, _: object, output: Tensor) -> None:
-        nonlocal found
-        places = output.numel() // layer.weight.shape[0]  # of each filter: pixels, or tokens
-        found += (layer.weight.numel() - int(layer.weight.count_nonzero())) * places
-
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    handles = [layer.register_forward_hook(count) for layer in layers]
-    try:
-        with torch.no_grad():
-            network(torch.zeros(1, *input_shape))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
 
 
 def ratios(before: Size, after: Size) -> dict[str, float]:

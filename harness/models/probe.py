@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from harness.errors import UsageError, out_of_memory
 
@@ -20,7 +23,8 @@ DYNAMIC = {
     "dynamo=True, external_data=False, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)).",
 }
 TOLERANCE = 1e-3  # of the largest logit: above any float32 summation order, far below the effect of batch statistics or dropout
-LINEAR_OPERATORS = ("convolution", "addmm", "mm", "bmm")
+# Operator of convolutions and linear layers -> the place of the weight among its arguments.
+WEIGHT_OF = {torch.ops.aten.convolution: 1, torch.ops.aten.addmm: 2, torch.ops.aten.mm: 1}
 
 
 def takes(network: nn.Module, input_shape: tuple[int, int, int]) -> bool:
@@ -140,23 +144,44 @@ def parameters(network: nn.Module) -> tuple[int, int]:
 
 def macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     """Multiply-accumulates of convolutions and linear layers for one image; products of two activations are not counted."""
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.bmm: _with_one_weight})
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole attention layer, which the counter does not know
+    return _products(network, input_shape).macs
+
+
+def zero_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """Those of them whose weight is zero."""
+    return _products(network, input_shape).of_zeros
+
+
+def _products(network: nn.Module, input_shape: tuple[int, int, int]) -> _Products:
+    counted, fused = _Products(), torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole attention layer, which is not looked into
     try:
-        with counter, torch.no_grad():
+        with torch.no_grad(), counted:
             network(torch.zeros(1, *input_shape))
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    total: dict[object, int] = counter.get_flop_counts().get("Global", {})
-    return sum(flops for operator, flops in total.items() if str(operator).removeprefix("aten.") in LINEAR_OPERATORS) // 2
+    return counted
 
 
-def _with_one_weight(left: Tensor, right: Tensor, *_: object, **__: object) -> int:
-    """Operations of a batch of products (b, n, k) x (b, k, m) where one matrix is the same for all: frozen weights on a transposed view, as
-    of windows, are multiplied so. Two activations: 0."""
-    repeated = left.shape[0] > 1 and 0 in (left.stride(0), right.stride(0))
-    return 2 * left.numel() * right.shape[2] if repeated else 0
+class _Products(TorchDispatchMode):
+    """Adds up multiply-accumulates where they are computed: some layers lend their weights to functions, and are never called."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.macs = self.of_zeros = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        result = function(*arguments, **(keywords or {}))
+        if (weight := _weight(function.overloadpacket, arguments)) is not None:
+            found = int(flop_registry[function.overloadpacket](*arguments, out_val=result)) // 2
+            self.macs += found
+            self.of_zeros += found // weight.numel() * (weight.numel() - int(weight.count_nonzero()))
+        return result
 
 
-_with_one_weight._get_raw = True  # type: ignore[attr-defined]  # FlopCounterMode hands it tensors, not shapes
+def _weight(operator: Any, arguments: Any) -> Tensor | None:
+    """The weight of a convolution or linear layer, None of any other operator. In a batch of products it is the matrix that is repeated for
+    all: so frozen weights on a transposed view, as of windows, are multiplied."""
+    if operator is torch.ops.aten.bmm:
+        return next((matrices for matrices in arguments if matrices.shape[0] > 1 and matrices.stride(0) == 0), None)
+    return arguments[WEIGHT_OF[operator]] if operator in WEIGHT_OF else None

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.compression.count import Size, ratios, size, weight_bits, zero_macs
+from harness.compression.count import Size, ratios, size, weight_bits
 from harness.compression.masks import irregular
 from harness.compression.methods.lowbit import DoReFaWeight, SymmetricWeight
 from harness.models.architectures import build
@@ -90,11 +90,21 @@ def test_a_network_is_counted_layer_by_layer(tmp_path: Path) -> None:
     assert found.parameters == 3 * 9 * 8 + 8 + 4 * 4 + 4 + 5 * 64 + 5
     assert found.nonzero == found.parameters - 54 - 4 - 160
     assert found.macs == 64 * 216 + 16 * 16 + 320
-    assert found.macs - found.macs_nonzero == zero_macs(network, (3, 8, 8)) == 64 * 54 + 16 * 4 + 160
+    assert found.macs - found.macs_nonzero == 64 * 54 + 16 * 4 + 160
     pack(network.state_dict(), tmp_path / "n.safetensors")
     assert found.file_bytes == (tmp_path / "n.safetensors").stat().st_size
     masked = (216, 54), (16, 4), (320, 160)  # entries and zeros of the three weights: a mask pays in each
     assert found.weight_bits == 32 * (8 + 4 + 5) + sum(entries + 32 * (entries - zeros) for entries, zeros in masked)
+
+
+def test_zero_weights_that_a_layer_lends_to_a_function_are_counted() -> None:
+    """Attention multiplies by `out_proj.weight` and never calls that layer; its weights for queries, keys and values are of no layer."""
+    network = nn.Sequential(nn.Flatten(2), nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)).eval().requires_grad_(False)
+    for weight in network.parameters():
+        if weight.ndim > 1:
+            weight[:, ::2] = 0
+    found = size(network, (5, 4, 4))
+    assert 2 * found.macs_nonzero == found.macs == 5 * (4 * 16 * 16 + 2 * 16 * 32)
 
 
 def test_ratios_are_before_over_after() -> None:
