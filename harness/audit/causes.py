@@ -28,12 +28,13 @@ def explain(labels: Labels, predictions: Labels, pixels: Mapping[str, Labels], c
 
     Args:
         labels, predictions: int (n,), of the clean images.
-        pixels: how the pixels might be meant -> predictions on images changed so, int (m,), m <= n, of the first m images.
+        pixels: how the pixels might be meant -> predictions on images changed so, int (m,), m <= n, of the first m images. Where all
+            labels are the same they tell nothing: a network that names that class whatever it sees has all images right.
         classes: of the network.
     """
     least, chance = share(int(np.sum(labels == predictions)), len(labels)).ci95[1], max(no_information_rate(labels, classes), 0.5)
     found = {name: seen for name, seen in _of_labels(labels, predictions) if seen.ci95[0] > max(least, chance)}
-    for name, other in pixels.items():
+    for name, other in pixels.items() if len(np.unique(labels)) > 1 else ():
         those = labels[: len(other)]
         gain = pair(other == those, predictions[: len(other)] == those, margin=0.5, confidence=SURE)
         if gain.lower > 0 and gain.twin.ci95[0] > chance:

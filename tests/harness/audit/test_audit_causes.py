@@ -78,6 +78,13 @@ def test_one_class_that_is_named_for_all_is_no_reading() -> None:
     assert "BGR" in explain(labels, told_apart, {"BGR": labels}, 3)
 
 
+def test_a_reading_of_the_pixels_tells_nothing_of_images_of_one_class() -> None:
+    """Of pixels 255 times as bright a sound network names one class for all: where that is the only one, all are right."""
+    named = np.where(np.arange(160) % 4 == 0, 0, 1)
+    assert explain(np.ones(160, np.int64), named, {"of 0 to 255": np.ones(160, np.int64)}, 2) == ""
+    assert "one too low" in explain(np.zeros(160, np.int64), named, {"of 0 to 255": np.zeros(160, np.int64)}, 2)
+
+
 def test_the_order_is_looked_for_among_the_classes_that_occur() -> None:
     """A table of all 1,000,001 classes of a network would not fit into memory."""
     labels = np.where(np.arange(60) % 2, 0, 1_000_000)
