@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from scipy.stats import binomtest
+
 from export.scale import LEADS
 from harness.audit.metrics import Right
-from harness.audit.statistics import wilson
+from harness.audit.statistics import ALPHA, wilson
 from harness.limits import LIMITS
 from harness.records import Gate
 
@@ -234,10 +236,12 @@ def decided(name: str, passed: bool | None, observed: str, engine: str | None = 
 
 
 def at_most(limit: float, count: int, n: int) -> bool | None:
-    """Whether a share is at most `limit`, as it was seen; None where it is above by what may be chance (95 % Wilson interval)."""
+    """Whether a share is at most `limit`, as it was seen; None where it is above by what may be chance: its 95 % Wilson interval holds the
+    limit, or, of so few images that this interval is too narrow, chance makes as many in one of twenty (exact binomial test)."""
     if count <= limit * n + TINY:
         return True
-    return False if wilson(count, n)[0] > limit else None
+    by_chance = binomtest(count, n, limit, alternative="greater").pvalue
+    return False if wilson(count, n)[0] > limit and by_chance < ALPHA else None
 
 
 def undecided(passed: bool | None) -> str:

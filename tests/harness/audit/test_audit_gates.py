@@ -333,6 +333,10 @@ FEW = slice(0, 64)
 UNDECIDED = {
     "rounding": lambda: gates.rounding([("S1 pgd", 1, 16)]),
     "zero gradient": lambda: gates.zero_gradient([("S1 pgd", 1, 16)]),
+    "zero gradient of the one image left": lambda: gates.zero_gradient([("S3 pgd", 1, 1)], "e"),
+    "zero gradient of three images left": lambda: gates.zero_gradient([("S3 pgd", 1, 3)], "e"),
+    "twin fidelity on two images left": lambda: gates.twin_fidelity("e", LABELS, LABELS, LABELS[:2], wrong_on(1)[:2]),
+    "twin fidelity on seventeen images": lambda: gates.twin_fidelity("e", LABELS[:17], wrong_on(1)[:17], LABELS[:0], LABELS[:0]),
     "large radius": lambda: gates.large_radius(np.arange(100) < 6),
     "query attack": lambda: gates.query_attack(np.arange(100) < 50, np.arange(100) < 48),
     "twin fidelity": lambda: gates.twin_fidelity("e", LABELS[FEW], wrong_on(1)[FEW], LABELS[FEW], LABELS[FEW]),
@@ -350,6 +354,12 @@ def test_what_chance_may_have_made_decides_nothing(name: str) -> None:
     gate = UNDECIDED[name]()
     assert gate.passed is None
     assert "undecided" in gate.observed
+
+
+def test_what_chance_does_not_make_of_few_images_fails() -> None:
+    """Two of three: of images of which 5 % start from no gradient, chance makes as many in one of 138 threes."""
+    assert gates.zero_gradient([("S3 pgd", 2, 3)], "e").passed is False
+    assert gates.zero_gradient([("S3 pgd", 20, 256)], "e").passed is False
 
 
 @pytest.mark.parametrize(
