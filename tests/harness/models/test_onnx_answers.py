@@ -78,6 +78,21 @@ def test_an_operator_that_means_something_else_here_is_refused(with_sizes: bool,
         load_twin(str(tmp_path / "m.onnx"))
 
 
+def test_a_network_that_magnifies_the_rounding_of_another_order_of_sums_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answers in float32 are as far from those in float64 as they are from onnxruntime's; another mean is as far from neither."""
+
+    def mean(_: Any, x: torch.Tensor) -> torch.Tensor:
+        return sum(x.flatten(2).unbind(2), torch.zeros(())).reshape(*x.shape[:2], 1, 1) / x[0, 0].numel()
+
+    nodes = [N("GlobalAveragePool", ["x"], ["m"]), N("Mul", ["m", "far"], ["s"]), N("Sin", ["s"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, {"far": np.float32(1e5)})
+    monkeypatch.setitem(onnx_operators.OPERATORS, "GlobalAveragePool", mean)
+    assert load_twin(path).classes == 5
+    monkeypatch.setitem(onnx_operators.OPERATORS, "GlobalAveragePool", lambda _, x: 0.99 * mean(_, x))
+    with pytest.raises(UsageError, match="the twin would be another network"):
+        load_twin(path)
+
+
 def test_what_onnxruntime_does_not_run_is_not_judged(tmp_path: Path) -> None:
     """An even window of LRN is in the standard, and not in onnxruntime."""
     assert load_twin(save(tmp_path / "m.onnx", [N("LRN", ["x"], ["y"], size=4)], {})).classes == 5
