@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from harness.audit.gates.table import GATES, HALF, LAST, at_most, decided, not_tested, of_images, undecided
 from harness.audit.metrics import Right
 from harness.audit.paired import pair
-from harness.audit.statistics import wilson
 from harness.limits import LIMITS
 from harness.records import Gate
 
@@ -58,8 +57,8 @@ def noise_floor(draws: Margins, attack_margin: Margins, attack: str) -> Gate:
 
     Of the images that the twin has right when clean; below 0 it is wrong. The attack must win an image that no draw wins, and may not leave
     more of them right than any single draw does. Where it wins none, it has failed if it does not even lower the margins below those under
-    the worst draw of each image (on fewer than half of the images that all draws leave right, 95 % Wilson interval); if it does, or no
-    image is left, a robust network may be the reason: undecided.
+    the worst draw of each image (on fewer than half of the images that all draws leave right, beyond chance); if it does, or no image is
+    left, a robust network may be the reason: undecided.
     """
     noise_margin = draws.min(axis=0)
     n, left = len(noise_margin), noise_margin > 0
@@ -74,7 +73,7 @@ def noise_floor(draws: Margins, attack_margin: Margins, attack: str) -> Gate:
     if fallen:
         return decided("noise floor", True, observed)
     lower = int(np.sum(attack_margin[left] < noise_margin[left]))
-    passed = False if wilson(lower, int(left.sum()))[1] < HALF else None
+    passed = False if at_most(HALF, int(left.sum()) - lower, int(left.sum())) is False else None
     return decided("noise floor", passed, f"{observed}; it lowers the margin of {lower} below that under noise" + undecided(passed))
 
 

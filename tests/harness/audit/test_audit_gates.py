@@ -344,6 +344,7 @@ UNDECIDED = {
     "clean accuracy": lambda: gates.clean_accuracy(np.arange(6), np.array([0, 1, 3, 4, 5, 0]), 6),
     "a robust network": lambda: gates.noise_floor(np.full((2, 64), 3.0), np.full(64, 1.0), "pgd"),
     "few images left": lambda: gates.noise_floor(np.full((2, 2), 3.0), np.full(2, 3.0), "pgd"),
+    "four images left": lambda: gates.noise_floor(np.full((2, 4), 3.0), np.full(4, 3.0), "pgd"),
     "no image left": lambda: gates.noise_floor(np.full((2, 64), -1.0), np.full(64, -2.0), "pgd"),
 }
 
