@@ -23,6 +23,9 @@ class Limits(BaseModel):
     undone_by_rounding: float = Field(default=0.02, description="attacked images whose success rounding to bytes may undo")
     fidelity_clean: float = Field(default=0.99, description="clean images on which STE twin and engine name the same class")
     fidelity_adversarial: float = Field(default=0.97, description="the same of adversarial images")
+    lead_correlation: float = Field(
+        default=0.5, description="rank correlation, at least, of how far an engine's top class leads with how far the twin's does"
+    )
     own_agreement: float = Field(default=0.9, description="clean images on which a user's own engine names the twin's class")
     own_adversarial: float = Field(default=0.8, description="the same of images that were attacked on the twin")
     own_kept: float = Field(

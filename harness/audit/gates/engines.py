@@ -11,6 +11,7 @@ from export import scale
 from harness.audit.gates.table import GIVEN_OTHERWISE, HALF, at_most, decided, not_tested, undecided
 from harness.audit.metrics import Labels, Right
 from harness.audit.paired import pair
+from harness.audit.statistics import highest_rank_correlation
 from harness.limits import LIMITS
 from harness.records import Gate, Parity, PrecisionEvidence
 
@@ -29,9 +30,12 @@ def artefact_parity(engine: str, parity: Parity, *, given: bool = False) -> Gate
     return gate.model_copy(update={"remedy": GIVEN_OTHERWISE}) if given else gate
 
 
-def logits_not_probabilities(logits: Logits, engine: str | None = None, twin: Logits | None = None) -> Gate:
+def logits_not_probabilities(
+    logits: Logits, engine: str | None = None, twin: Logits | None = None, attacked: tuple[Logits, Logits] | None = None
+) -> Gate:
     """Probabilities detected, of float (n, classes). Log-probabilities pass: they are valid logits. So are an engine's scores that tell
-    no more than a label, where its twin's do: one margin on most images leads no attack that follows margins.
+    no more than a label, where its twin's do: one margin on most images leads no attack that follows margins, nor do margins that grow
+    where the twin's fall. `attacked`: the twin's and its own on images that were attacked on the twin.
 
     Of a softmax every row is >= 0 and sums to 1; in another unit (percent, bytes), or rounded, the rows sum nearly to what that unit has
     for 1, which a single class of some row nearly has. Of a sigmoid for each class all lie in [0, 1], most of them at its ends.
@@ -47,7 +51,11 @@ def logits_not_probabilities(logits: Logits, engine: str | None = None, twin: Lo
     alone, flat = (0.0 if scores is None else _of_one_margin(scores) for scores in (twin, None if twin is None else logits))
     if flat > HALF >= alone:
         observed += f"; the top class leads by the same on {flat:.0%} of the images (the twin's on {alone:.0%})"
-    return decided("logits", not (probabilities or flat > HALF >= alone), observed, engine)
+    compared = {} if twin is None or alone > HALF else {"clean": (twin, logits), "attacked": attacked or (twin[:0], logits[:0])}
+    unlike = [f"{led:.2f} on {kind} images" for kind, both in compared.items() if (led := _led_alike(*both)) < LIMITS.lead_correlation]
+    if unlike:
+        observed += f"; how far it leads goes with the twin's by a rank correlation of at most {', '.join(unlike)}"
+    return decided("logits", not (probabilities or flat > HALF >= alone or unlike), observed, engine)
 
 
 def _of_one_margin(logits: Logits) -> float:
@@ -57,6 +65,12 @@ def _of_one_margin(logits: Logits) -> float:
     lead, rounded = lead[order], rounded[order]
     same = np.searchsorted(lead, lead + rounded, side="right") - np.arange(len(lead))
     return float(same.max() / len(lead))
+
+
+def _led_alike(twin: Logits, found: Logits) -> float:
+    """How the leads of the top class go together, of the images on which two models name the same one, beyond doubt: 1 at the best."""
+    same = twin.argmax(1) == found.argmax(1)
+    return highest_rank_correlation(*(scale.leads(scores[same])[0] for scores in (twin, found)))
 
 
 def clean_parity(engine: str, labels: Labels, twin_clean: Labels, engine_clean: Labels) -> Gate:

@@ -63,7 +63,7 @@ def _answers(evidence: Evidence, m: Measured) -> Iterator[Gate]:
     if m.facts.labels_only:
         yield gates.not_tested("logits", "it names labels only", name)
     else:
-        yield gates.logits_not_probabilities(found, name, twin)
+        yield gates.logits_not_probabilities(found, name, twin, (_under_attack(evidence, TWIN), _under_attack(evidence, name)))
     yield gates.clean_parity(name, evidence.subject.test.labels, twin.argmax(1), found.argmax(1))
 
 
@@ -100,7 +100,7 @@ def _file(evidence: Evidence, m: Measured) -> Iterator[Gate]:
     name, matrix = m.engine.name, evidence.matrix
     found = matrix.logits(name)
     if m.engine.closed:
-        attacked, own = _named_under_attack(evidence, TWIN), _named_under_attack(evidence, name)
+        attacked, own = (_under_attack(evidence, model).argmax(1) for model in (TWIN, name))
         yield gates.engine_parity(name, matrix.logits(TWIN).argmax(1), found.argmax(1), attacked, own, _kept(evidence, name))
     elif m.engine.simulated:
         yield gates.not_tested("file fidelity", NOT_RUN, name)
@@ -180,17 +180,17 @@ def _file_fidelity(subject: Subject, m: Measured, found: NDArray[np.float32]) ->
     return gates.file_fidelity(m.engine.name, file, found, other_way)
 
 
-def _named_under_attack(evidence: Evidence, model: str) -> NDArray[np.int64]:
-    """What a model names the images that were attacked on the twin, int64 (n,): each of the first set that holds it, since the later ones
-    hold those on which twin and engine part.
+def _under_attack(evidence: Evidence, model: str) -> Logits:
+    """What a model answers to the images that were attacked on the twin, float32 (n, classes): each of the first set that holds it, since
+    the later ones hold those on which twin and engine part.
     """
     matrix = evidence.matrix
-    new, named = np.ones(len(matrix.labels), np.bool_), [np.zeros(0, np.int64)]
+    new, found = np.ones(len(matrix.labels), np.bool_), [matrix.logits(model)[:0]]
     for column in evidence.primary:
         if column.record.source == "S1":
-            named.append(matrix.logits(model, column).argmax(1)[new[column.index]])
+            found.append(matrix.logits(model, column)[new[column.index]])
             new[column.index] = False
-    return np.concatenate(named)
+    return np.concatenate(found)
 
 
 def _kept(evidence: Evidence, engine: str) -> NDArray[np.bool_] | None:
