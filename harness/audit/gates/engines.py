@@ -70,7 +70,7 @@ def _of_one_margin(logits: Logits) -> float:
 def _led_alike(twin: Logits, found: Logits) -> float:
     """How the leads of the top class go together, of the images on which two models name the same one, beyond doubt: 1 at the best."""
     same = twin.argmax(1) == found.argmax(1)
-    return highest_rank_correlation(*(scale.leads(scores[same])[0] for scores in (twin, found)))
+    return highest_rank_correlation(scale.leads(twin[same])[0], scale.leads(found[same])[0])
 
 
 def clean_parity(engine: str, labels: Labels, twin_clean: Labels, engine_clean: Labels) -> Gate:
@@ -177,7 +177,13 @@ def precision_evidence(engine: str, evidence: PrecisionEvidence | None) -> Gate:
 
 
 def engine_parity(
-    engine: str, twin: Labels, own: Labels, twin_adversarial: Labels, own_adversarial: Labels, kept: Right | None = None
+    engine: str,
+    twin: Labels,
+    own: Labels,
+    twin_adversarial: Labels,
+    own_adversarial: Labels,
+    kept: Right | None = None,
+    moved: tuple[Labels, Labels] | None = None,
 ) -> Gate:
     """The class that a user's own engine names against the twin's, int (n,) each, on the same clean images, and on such as were attacked on
     the twin, int (m,), m >= 0: two networks may agree on all that is easy.
@@ -186,12 +192,17 @@ def engine_parity(
         engine, twin, own, twin_adversarial, own_adversarial: its name, and the classes.
         kept: of the images that the claim's attacks take from the twin, bool (k,), those on which the engine stays right; None where it was
             not attacked itself. A second network on part of the inputs shows here: what leads through the twin misses it.
+        moved: the twin's classes and its own of images that it was never shown before, int (l,) each: it may know those of the test.
     """
     passed, seen = _agree((LIMITS.own_agreement, twin, own), (LIMITS.own_adversarial, twin_adversarial, own_adversarial))
     observed = f"same label as the twin on {seen} images"
     if kept is not None and len(kept):
         passed = _all([passed, at_most(LIMITS.own_kept, int(kept.sum()), len(kept))])
         observed += f"; it keeps {kept.sum()} of {len(kept)} that the attacks take from the twin"
+    if moved is not None and (n := len(moved[0])):
+        other = int(np.sum(moved[0] != moved[1]))
+        passed = _all([passed, at_most(1 - LIMITS.own_adversarial, other, n)])
+        observed += f"; same label on {1 - other / n:.1%} of {n} that were mirrored and moved, which it had not seen"
     return decided("engine parity", passed, observed + undecided(passed), engine)
 
 

@@ -101,7 +101,8 @@ def _file(evidence: Evidence, m: Measured) -> Iterator[Gate]:
     found = matrix.logits(name)
     if m.engine.closed:
         attacked, own = (_under_attack(evidence, model).argmax(1) for model in (TWIN, name))
-        yield gates.engine_parity(name, matrix.logits(TWIN).argmax(1), found.argmax(1), attacked, own, _kept(evidence, name))
+        moved = evidence.again[name].moved if name in evidence.again else None
+        yield gates.engine_parity(name, matrix.logits(TWIN).argmax(1), found.argmax(1), attacked, own, _kept(evidence, name), moved)
     elif m.engine.simulated:
         yield gates.not_tested("file fidelity", NOT_RUN, name)
     else:

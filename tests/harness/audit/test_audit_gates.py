@@ -257,6 +257,17 @@ def test_an_engine_that_keeps_what_the_attacks_take_from_the_twin_was_not_attack
     assert gates.engine_parity("e", LABELS, wrong_on(300), LABELS, LABELS, kept=np.zeros(9, np.bool_)).passed is False
 
 
+def test_an_engine_that_computes_the_network_on_the_test_images_alone_is_seen() -> None:
+    alike = (LABELS, LABELS, LABELS, LABELS)
+    for wrong, passed in ((0, True), (20, True), (24, None), (40, False)):
+        moved = (LABELS[:100], wrong_on(wrong)[:100])
+        gate = gates.engine_parity("e", *alike, moved=moved)
+        assert gate.passed is passed
+        assert f"; same label on {1 - wrong / 100:.1%} of 100 that were mirrored and moved" in gate.observed
+    assert gates.engine_parity("e", LABELS, wrong_on(300), LABELS, LABELS, moved=(LABELS, LABELS)).passed is False
+    assert gates.engine_parity("e", *alike, moved=(LABELS[:0], LABELS[:0])).passed
+
+
 def test_scores_are_no_labels_for_a_class_that_is_shut_out() -> None:
     """Log-probabilities whose zeros are the lowest number there is: the leads of all images were taken for one, within its rounding."""
     low = LOGITS + np.where(np.arange(LOGITS.shape[1]) == 1, np.finfo(np.float32).min, 0).astype(np.float32)

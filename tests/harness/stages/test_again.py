@@ -11,7 +11,7 @@ from quick_engines import silent
 
 from devices.host.session import EngineError
 from devices.host.station import own_engine
-from harness.stages.again import _fresh
+from harness.stages.again import _fresh, _moved
 
 # Images of 2x2x1 and 3 classes; every answer is 0. Opened again, it says what its second argument does.
 ENGINE = """
@@ -46,7 +46,7 @@ def test_an_engine_that_is_another_one_when_it_is_opened_anew_is_a_result(other:
     with own_engine("mine", [sys.executable, str(program), str(tmp_path / "was-opened"), other], silent) as session:
         session.logits(np.zeros((2, 2, 2, 1), np.uint8))
         with pytest.raises(EngineError) as caught:
-            _fresh(session, np.zeros((5, 2, 2, 1), np.uint8), (1,))
+            _fresh(session, np.zeros((3, 2, 2, 1), np.uint8), np.zeros((5, 2, 2, 1), np.uint8), (1,))
     assert (caught.value.status, str(caught.value)) == ("crashed", f"opened again, it says that it takes {says}; {BEFORE}")
 
 
@@ -58,5 +58,14 @@ def test_a_program_that_can_be_started_once_alone_is_a_result(tmp_path: Path) ->
     with own_engine("mine", [str(program)], silent) as session:
         session.logits(np.zeros((2, 2, 2, 1), np.uint8))
         with pytest.raises(EngineError, match=f"cannot run {program}: No such file") as caught:
-            _fresh(session, np.zeros((5, 2, 2, 1), np.uint8), (1,))
+            _fresh(session, np.zeros((3, 2, 2, 1), np.uint8), np.zeros((5, 2, 2, 1), np.uint8), (1,))
     assert caught.value.status == "refused"
+
+
+def test_images_in_another_place_are_none_of_those_that_were_shown() -> None:
+    for shape in ((40, 32, 32, 3), (40, 5, 7, 1), (40, 224, 16, 3)):
+        images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        moved = _moved(images, 0)
+        assert moved.shape == images.shape and moved.dtype == np.uint8
+        assert not {image.tobytes() for image in moved} & {image.tobytes() for image in images}
+        assert (np.sort(moved.reshape(40, -1)) == np.sort(images.reshape(40, -1))).all()
