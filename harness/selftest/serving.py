@@ -96,13 +96,14 @@ class _Changed:
 def of_function(hello: dict[str, Any], answer: Answer, deploy: Deploy) -> Callable[[Wire], None]:
     """A user's own engine (protocol 1): `hello` is its first line, `deploy(answer)` answers.
 
-    With `"measure": true` it times itself, on a clock that runs `pace` times as fast as the true one, and computes a `part` of the images.
+    With `"measure": true` it times itself, on a clock that runs `pace` times as fast as the true one, and computes a `part` of the images;
+    of no more images than `idle` nothing.
     """
 
     def run(wire: Wire) -> None:
         engine = deploy(answer)
         said = dict(hello)
-        pace, part = said.pop("pace", 1.0), said.pop("part", 1.0)
+        pace, part, idle = said.pop("pace", 1.0), said.pop("part", 1.0), said.pop("idle", 0)
         wire.send({"protocol": serve.PROTOCOL, "name": "own", "version": "1", "output": "logits", **said})
         last = np.zeros((1, *hello["shape"]), np.uint8)
         while (line := wire.line(serve.IDLE_LIMIT_S)) is not None:
@@ -111,7 +112,8 @@ def of_function(hello: dict[str, Any], answer: Answer, deploy: Deploy) -> Callab
                 return
             if request["op"] == "measure":
                 inputs = serve.to_input(last[np.arange(math.ceil(part * request["batch"])) % len(last)])
-                wire.send({"ns": [_timed(engine, inputs, pace) for _ in range(request["repeats"])]})
+                timed = engine if request["batch"] > idle else _nothing
+                wire.send({"ns": [_timed(timed, inputs, pace) for _ in range(request["repeats"])]})
                 continue
             last = np.frombuffer(b"".join(wire.read(request["n"] * int(np.prod(hello["shape"])))), np.uint8).reshape(-1, *hello["shape"])
             logits = engine(serve.to_input(last))
@@ -126,6 +128,10 @@ def _timed(engine: Answer, inputs: Floats, pace: float) -> int:
     start = time.perf_counter_ns()
     engine(inputs)
     return max(round(pace * (time.perf_counter_ns() - start)), 1)
+
+
+def _nothing(images: Floats) -> Floats:
+    return images
 
 
 def remembering(engine: Answer, same: Callable[[Floats], NDArray[np.bool_]], most: int = 500) -> Answer:

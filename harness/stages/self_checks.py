@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -159,18 +161,33 @@ def _clocked(session: EngineSession, batch: int, repeats: int) -> tuple[int, int
 
 
 def _own_work(session: EngineSession, pool: Images) -> float:
-    """What an engine's own clock says that further images of a call take, over what they take where their answers are asked for: it may
-    do less where it only times itself. The way and the conversion of the bytes, which its clock need not count, are taken off.
+    """What an engine's own clock says of its calls, over what they take where their answers are asked for: it may do less where it only
+    times itself, of some numbers of images alone. The smallest share over sizes that double, at most 1, of the first attempt that is sound:
+    other work on this computer makes requests take longer.
+
+    How long the way is nobody knows, so that the times of two sizes are held against each other: what further images of a call take, but
+    for the way and the conversion of the bytes, which its clock need not count; and what is left of the larger call without them, which
+    is what the smaller one takes, its own part of the images at most.
     """
-    some, many = pool[:1], pool[: max(min(len(pool), session.batch), 2)]
-    reported: dict[int, int] = {}
-    elapsed: dict[int, int] = {}
-    for images in (some, many):
-        elapsed[len(images)] = min(_request_ns(session, images) for _ in range(PAIRS))
-        reported[len(images)] = min(int(session.measure(len(images), PAIR_CALLS).ns.min()) for _ in range(PAIR_CALLS))
-    of_bytes = (many.nbytes - some.nbytes) * BYTE_NS
-    further = elapsed[len(many)] - elapsed[1] - of_bytes
-    return min((reported[len(many)] - reported[1]) / further, 1.0) if further > max(of_bytes, elapsed[len(many)] / 2) else 1.0
+    most = max(min(len(pool), session.batch), 2)
+    sizes = [*(size for size in (2**power for power in range(most.bit_length())) if size < most), most]
+    elapsed, reported = dict.fromkeys(sizes, math.inf), dict.fromkeys(sizes, math.inf)
+    for _ in range(PAIRS):
+        for size in sizes:
+            images = pool[np.arange(size) % len(pool)]
+            elapsed[size] = min(elapsed[size], *(_request_ns(session, images) for _ in range(PAIR_CALLS)))
+            reported[size] = min(reported[size], int(session.measure(size, PAIR_CALLS).ns.min()))
+        shares, of_bytes = [1.0], (most - 1) * pool[0].nbytes * BYTE_NS
+        further = elapsed[most] - elapsed[1] - of_bytes
+        if further > max(of_bytes, elapsed[most] / 2):
+            shares.append((reported[most] - reported[1]) / further)
+        for some, many in itertools.pairwise(sizes):
+            left = min(reported[many] - (elapsed[many] - elapsed[some]), reported[many] * some / many)
+            if left > 0 and reported[many] > elapsed[many] / 2:  # else the way is too long to tell
+                shares.append(reported[some] / left)
+        if min(shares) >= LIMITS.own_clock:
+            break
+    return min(shares)
 
 
 def _request_ns(session: EngineSession, images: Images) -> int:
