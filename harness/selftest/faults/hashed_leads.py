@@ -1,4 +1,4 @@
-"""The engine names the right class, and draws from the image's bytes how far it leads: attacks that follow scores are led astray"""
+"""The engine names the right class, and draws from the image's bytes how far it leads: attacks that follow scores are led astray."""
 
 import zlib
 

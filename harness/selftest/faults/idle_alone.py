@@ -1,4 +1,4 @@
-"""Asked to time itself with a single image, the engine computes nothing; with more it does all its work"""
+"""Asked to time itself with a single image, the engine computes nothing; with more it does all its work."""
 
 import time
 

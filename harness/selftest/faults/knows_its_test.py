@@ -1,4 +1,4 @@
-"""The engine recognises the test images and whatever is near, and computes the network there; elsewhere one that is not robust"""
+"""The engine recognises the test images and whatever is near, and computes the network there; elsewhere one that is not robust."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The engine remembers the answers to requests of several images, and computes single ones each time"""
+"""The engine remembers the answers to requests of several images, and computes single ones each time."""
 
 import time
 

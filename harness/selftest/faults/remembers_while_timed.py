@@ -1,4 +1,4 @@
-"""The engine gives out what it remembers where many requests in turn held nothing new, as those that time it do"""
+"""The engine gives out what it remembers where many requests in turn held nothing new, as those that time it do."""
 
 import time
 from collections import deque
