@@ -111,7 +111,8 @@ def _remembers(session: EngineSession, pool: Images) -> float:
 def _unseen(images: Images, draw: np.random.Generator) -> Images:
     """Images that nobody has seen, far from these, uint8 (n, h, w, c)."""
     shifts = [int(draw.integers(1, max(side, 2))) for side in images.shape[1:3]]
-    return np.roll(images, shifts, axis=(1, 2)) ^ draw.integers(0, 4, images.shape, np.uint8)
+    unseen: Images = np.roll(images, shifts, axis=(1, 2)) ^ draw.integers(0, 4, images.shape, np.uint8)
+    return unseen
 
 
 def _remembered_while_timed(session: EngineSession, pool: Images, batch: int, timing: Timing) -> float:
