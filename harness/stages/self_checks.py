@@ -119,7 +119,7 @@ def _remembered_while_timed(session: EngineSession, pool: Images, batch: int, ti
     """Of a user's own engine: the time of its timed calls over that of requests of as many images which nobody has seen.
 
     It may remember where nothing new comes between, or requests of some size alone. Where the timed calls were quicker, the computer may
-    be busier since: they are made once more, as many as until the end of a round, with new ones right behind them, until these are no slower.
+    be busier since: they are made once more, warm-up and round in one, with new ones right behind them, until these are no slower.
     """
     draw, first = np.random.default_rng(batch), pool[_places(0, batch, len(pool))]
     calls = len(timing.warmup_ns) + int(np.bincount(timing.round).max())
