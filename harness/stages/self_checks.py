@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from devices.host.rounds import Timing
 from devices.host.session import EngineError, EngineSession
@@ -19,6 +20,7 @@ from harness.measurement.facts import Checks, Loose
 
 REPEATS = 3  # passes over the same images
 PAIRS, PAIR_CALLS = 20, 5  # of the test for remembered answers
+ATTEMPTS = 3  # of the same on a busy computer
 QUICK = 0.1  # share of the requests of a user's own engine that are quick
 CLOCKED_NS, MOST_CLOCKED = 50e6, 10_000  # of calls on an engine's own clock that are held against the wall's, and how many at most
 BYTE_NS = 10  # that the way of a byte and its conversion to float32 may take: a hundredth of a second for a megabyte
@@ -51,17 +53,18 @@ def self_checks(session: EngineSession, pool: Images, answers: Logits, timings: 
 
 def _of_own_engine(session: EngineSession, pool: Images, answers: Logits, timings: Mapping[int, Timing]) -> dict[str, Any]:
     """The fields of `Checks` that a timed engine of the user's own adds."""
+    # First of all: more timed calls would take the place of these.
+    timed = [(logits, _places(first, len(logits), len(answers))) for kept in session.timed.values() for first, logits in kept.items()]
     clock = None
     if session.hello.measure:
         clock = _own_clock(session, timings)
         clock = clock if clock > 1 else min(clock, _own_work(session, pool))
     found: dict[str, Any] = {"repeated_to_fresh_latency": _remembers(session, pool), "own_clock": clock}
-    if not session.timed:  # its own clock's calls give no answers
+    if not timed:  # its own clock's calls give no answers
         return found
     remembered = [_remembered_while_timed(session, pool, batch, timing) for batch, timing in timings.items()]
     found["repeated_to_fresh_latency"] = min(found["repeated_to_fresh_latency"], *remembered)
-    parts = [(logits, _places(first, len(logits), len(answers))) for kept in session.timed.values() for first, logits in kept.items()]
-    return found | _timed_alike(parts, answers, LIMITS.fresh_error)
+    return found | _timed_alike(timed, answers, LIMITS.fresh_error)
 
 
 def _of_worker(session: EngineSession, _pool: Images, answers: Logits, timings: Mapping[int, Timing]) -> dict[str, Any]:
@@ -96,16 +99,22 @@ def _remembers(session: EngineSession, pool: Images) -> float:
 
     Those are shifted, so that they are far from all that it was shown: a memory may take what is nearly the same for the same. Each of the
     two comes first in half of the turns, as an engine that has waited for a request answers it later. Held against each other are the times
-    that a tenth of the requests keep to: the fastest of all is a matter of luck.
+    that a tenth of the requests keep to: the fastest of all is a matter of luck. So may all be, beside other programs: what is quicker is
+    asked for once more, some times.
     """
     draw, known = np.random.default_rng(0), pool[:1]
-    again: list[int] = []
-    new: list[int] = []
-    for turn in range(PAIRS * PAIR_CALLS):
-        both = [(again, known), (new, _unseen(pool[turn % len(pool)][None], draw))]
-        for times, images in both if turn % 2 else reversed(both):
-            times.append(_request_ns(session, images))
-    return float(np.quantile(again, QUICK) / np.quantile(new, QUICK))
+    share = 0.0
+    for _ in range(ATTEMPTS):
+        again: list[int] = []
+        new: list[int] = []
+        for turn in range(PAIRS * PAIR_CALLS):
+            both = [(again, known), (new, _unseen(pool[turn % len(pool)][None], draw))]
+            for times, images in both if turn % 2 else reversed(both):
+                times.append(_request_ns(session, images))
+        share = max(share, _quick(again) / _quick(new))
+        if share >= LIMITS.repeated_speed:
+            break
+    return share
 
 
 def _unseen(images: Images, draw: np.random.Generator) -> Images:
@@ -119,19 +128,27 @@ def _remembered_while_timed(session: EngineSession, pool: Images, batch: int, ti
     """Of a user's own engine: the time of its timed calls over that of requests of as many images which nobody has seen.
 
     It may remember where nothing new comes between, or requests of some size alone. Where the timed calls were quicker, the computer may
-    be busier since: they are made once more, warm-up and round in one, with new ones right behind them, until these are no slower.
+    be busier since: they are made once more, warm-up and round in one, and the same requests and new ones right behind them, until these
+    are no slower.
     """
-    draw, first = np.random.default_rng(batch), pool[_places(0, batch, len(pool))]
+    draw, known = np.random.default_rng(batch), [pool[_places(first, batch, len(pool))] for first in range(PAIR_CALLS)]
     calls = len(timing.warmup_ns) + int(np.bincount(timing.round).max())
-    known, again, new = timing.latency_ns.tolist(), list[int](), list[int]()
+    again: list[int] = []
+    new: list[int] = []
     for _ in range(PAIRS):
-        unseen = [_unseen(first, draw) for _ in range(PAIR_CALLS)]
-        again += session.measure(batch, calls + PAIR_CALLS).ns[-PAIR_CALLS:].tolist()
+        unseen = [_unseen(images, draw) for images in known]
+        session.measure(batch, calls)
+        again += [_request_ns(session, images) for images in known]
         new += [_request_ns(session, images) for images in unseen]
-        share = max(float(np.quantile(times, QUICK) / np.quantile(new, QUICK)) for times in (known, again))
+        share = max(_quick(timing.latency_ns), _quick(again)) / _quick(new)
         if share >= LIMITS.repeated_speed:
             break
     return share
+
+
+def _quick(ns: Sequence[int] | NDArray[np.int64]) -> float:
+    """The nanoseconds that a tenth of the requests keep to."""
+    return float(np.quantile(ns, QUICK))
 
 
 def _own_clock(session: EngineSession, timings: Mapping[int, Timing]) -> float:
