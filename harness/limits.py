@@ -24,7 +24,7 @@ class Limits(BaseModel):
     fidelity_clean: float = Field(default=0.99, description="clean images on which STE twin and engine name the same class")
     fidelity_adversarial: float = Field(default=0.97, description="the same of adversarial images")
     lead_correlation: float = Field(
-        default=0.5, description="rank correlation, at least, of how far an engine's top class leads with how far the twin's does"
+        default=0.5, description="rank correlation, at least, of how far a user's own engine's top class leads with the twin's"
     )
     own_agreement: float = Field(default=0.9, description="clean images on which a user's own engine names the twin's class")
     own_adversarial: float = Field(default=0.8, description="the same of images that were attacked on the twin")

@@ -34,8 +34,9 @@ def logits_not_probabilities(
     logits: Logits, engine: str | None = None, twin: Logits | None = None, attacked: tuple[Logits, Logits] | None = None
 ) -> Gate:
     """Probabilities detected, of float (n, classes). Log-probabilities pass: they are valid logits. So are an engine's scores that tell
-    no more than a label, where its twin's do: one margin on most images leads no attack that follows margins, nor do margins that grow
-    where the twin's fall. `attacked`: the twin's and its own on images that were attacked on the twin.
+    no more than a label, where its twin's do: one margin on most images leads no attack that follows margins. `attacked`, of a user's own
+    engine: the twin's and its own on images that were attacked on the twin. What its leads rest on nobody knows, and such as grow where the
+    twin's fall lead no attack either; of a file, everyone can see.
 
     Of a softmax every row is >= 0 and sums to 1; in another unit (percent, bytes), or rounded, the rows sum nearly to what that unit has
     for 1, which a single class of some row nearly has. Of a sigmoid for each class all lie in [0, 1], most of them at its ends.
@@ -51,7 +52,7 @@ def logits_not_probabilities(
     alone, flat = (0.0 if scores is None else _of_one_margin(scores) for scores in (twin, None if twin is None else logits))
     if flat > HALF >= alone:
         observed += f"; the top class leads by the same on {flat:.0%} of the images (the twin's on {alone:.0%})"
-    compared = {} if twin is None or alone > HALF else {"clean": (twin, logits), "attacked": attacked or (twin[:0], logits[:0])}
+    compared = {} if twin is None or attacked is None or alone > HALF else {"clean": (twin, logits), "attacked": attacked}
     unlike = [f"{led:.2f} on {kind} images" for kind, both in compared.items() if (led := _led_alike(*both)) < LIMITS.lead_correlation]
     if unlike:
         observed += f"; how far it leads goes with the twin's by a rank correlation of at most {', '.join(unlike)}"

@@ -45,8 +45,8 @@ GATES: dict[str, Kind] = {
         "Look at the layers that the exporter warned about; for INT8, use more calibration images or another --calibration.",
     ),
     "logits": Kind(
-        "the outputs are logits, not probabilities, and not one lead of the top class on most images; where it is the twin's, how far it "
-        f"leads goes with the twin's (a rank correlation of {LIMITS.lead_correlation:g}, beyond chance)",
+        "the outputs are logits, not probabilities, and not one lead of the top class on most images; where a user's own engine names the "
+        f"twin's class, how far that leads goes with the twin's (a rank correlation of {LIMITS.lead_correlation:g}, beyond chance)",
         "Remove the final softmax from the model: it flattens the gradients that attacks follow. An engine that names a class and nothing "
         'else says so: "output": "labels".',
     ),

@@ -63,7 +63,8 @@ def _answers(evidence: Evidence, m: Measured) -> Iterator[Gate]:
     if m.facts.labels_only:
         yield gates.not_tested("logits", "it names labels only", name)
     else:
-        yield gates.logits_not_probabilities(found, name, twin, (_under_attack(evidence, TWIN), _under_attack(evidence, name)))
+        attacked = (_under_attack(evidence, TWIN), _under_attack(evidence, name)) if m.engine.closed else None
+        yield gates.logits_not_probabilities(found, name, twin, attacked)
     yield gates.clean_parity(name, evidence.subject.test.labels, twin.argmax(1), found.argmax(1))
 
 

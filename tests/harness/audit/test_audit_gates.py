@@ -617,12 +617,12 @@ def test_scores_whose_leads_have_nothing_to_do_with_the_twins_are_no_logits() ->
     order = LOGITS.argsort(axis=1)
     drawn = np.zeros_like(LOGITS)
     np.put_along_axis(drawn, order, np.sort(RNG.normal(size=LOGITS.shape), axis=1).astype(np.float32), axis=1)
-    pairs = {"clean": ((drawn, LOGITS), None), "attacked": ((LOGITS, LOGITS), (LOGITS, drawn))}
-    for kind, ((found, twin), attacked) in pairs.items():
-        gate = gates.logits_not_probabilities(found, "e", twin, attacked)
+    for kind, found, attacked in (("clean", drawn, (LOGITS, LOGITS)), ("attacked", LOGITS, (LOGITS, drawn))):
+        gate = gates.logits_not_probabilities(found, "e", LOGITS, attacked)
         assert gate.passed is False and f"on {kind} images" in gate.observed
     lead = np.diff(np.sort(LOGITS, axis=1)[:, -2:], axis=1)
     for sound in (LOGITS / (0.2 + lead), 1e-3 * LOGITS, LOGITS + 1e4 * LOGITS[:, :1], LOGITS + RNG.normal(0, 0.2, LOGITS.shape)):
         assert gates.logits_not_probabilities(sound.astype(np.float32), "e", LOGITS, (LOGITS, sound.astype(np.float32))).passed
     few = slice(0, 9)  # of which chance may make anything
-    assert gates.logits_not_probabilities(drawn[few], "e", LOGITS[few]).passed
+    assert gates.logits_not_probabilities(drawn[few], "e", LOGITS[few], (LOGITS[few], drawn[few])).passed
+    assert gates.logits_not_probabilities(drawn, "e", LOGITS).passed, "of a file that is damaged, others say it"
