@@ -44,12 +44,17 @@ class Run:
 
     def go_on(self) -> set[str]:
         """Do what a process does; the engines that it measured."""
-        before = {name: self.facts(name).stat().st_ino for name in SETTINGS.flavour_names if self.facts(name).exists()}
+        before = {name: self.written(name) for name in SETTINGS.flavour_names if self.facts(name).exists()}
         engines = plan_engines(self.subject, SETTINGS, self.parts)
         with open_engines(engines, self.subject, SETTINGS, self.folder / "run", print) as opened:
             measured = measure(opened, self.subject, SETTINGS, self.folder / "run")
         assert [m.facts.status for m in measured] == ["ok", "ok"] and all(m.timings for m in measured)
-        return {name for name in SETTINGS.flavour_names if self.facts(name).stat().st_ino != before.get(name)}
+        return {name for name in SETTINGS.flavour_names if self.written(name) != before.get(name)}
+
+    def written(self, engine: str) -> tuple[int, int]:
+        """Which file its facts are, and when it was written: a new one may have the number of one that was removed."""
+        seen = self.facts(engine).stat()
+        return seen.st_ino, seen.st_mtime_ns
 
 
 @pytest.fixture
