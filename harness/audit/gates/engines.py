@@ -30,13 +30,9 @@ def artefact_parity(engine: str, parity: Parity, *, given: bool = False) -> Gate
     return gate.model_copy(update={"remedy": GIVEN_OTHERWISE}) if given else gate
 
 
-def logits_not_probabilities(
-    logits: Logits, engine: str | None = None, twin: Logits | None = None, attacked: tuple[Logits, Logits] | None = None
-) -> Gate:
+def logits_not_probabilities(logits: Logits, engine: str | None = None, twin: Logits | None = None) -> Gate:
     """Probabilities detected, of float (n, classes). Log-probabilities pass: they are valid logits. So are an engine's scores that tell
-    no more than a label, where its twin's do: one margin on most images leads no attack that follows margins. `attacked`, of a user's own
-    engine: the twin's and its own on images that were attacked on the twin. What its leads rest on nobody knows, and such as grow where the
-    twin's fall lead no attack either; of a file, everyone can see.
+    no more than a label, where its twin's do: one margin on most images leads no attack that follows margins.
 
     Of a softmax every row is >= 0 and sums to 1; in another unit (percent, bytes), or rounded, the rows sum nearly to what that unit has
     for 1, which a single class of some row nearly has. Of a sigmoid for each class all lie in [0, 1], most of them at its ends.
@@ -52,11 +48,7 @@ def logits_not_probabilities(
     alone, flat = (0.0 if scores is None else _of_one_margin(scores) for scores in (twin, None if twin is None else logits))
     if flat > HALF >= alone:
         observed += f"; the top class leads by the same on {flat:.0%} of the images (the twin's on {alone:.0%})"
-    compared = {} if twin is None or attacked is None or alone > HALF else {"clean": (twin, logits), "attacked": attacked}
-    unlike = [f"{led:.2f} on {kind} images" for kind, both in compared.items() if (led := _led_alike(*both)) < LIMITS.lead_correlation]
-    if unlike:
-        observed += f"; how far it leads goes with the twin's by a rank correlation of at most {', '.join(unlike)}"
-    return decided("logits", not (probabilities or flat > HALF >= alone or unlike), observed, engine)
+    return decided("logits", not (probabilities or flat > HALF >= alone), observed, engine)
 
 
 def _of_one_margin(logits: Logits) -> float:
@@ -185,6 +177,7 @@ def engine_parity(
     own_adversarial: Labels,
     kept: Right | None = None,
     moved: tuple[Labels, Labels] | None = None,
+    scores: Mapping[str, tuple[Logits, Logits]] | None = None,
 ) -> Gate:
     """The class that a user's own engine names against the twin's, int (n,) each, on the same clean images, and on such as were attacked on
     the twin, int (m,), m >= 0: two networks may agree on all that is easy.
@@ -194,6 +187,8 @@ def engine_parity(
         kept: of the images that the claim's attacks take from the twin, bool (k,), those on which the engine stays right; None where it was
             not attacked itself. A second network on part of the inputs shows here: what leads through the twin misses it.
         moved: the twin's classes and its own of images that it was never shown before, int (l,) each: it may know those of the test.
+        scores: kind of images -> the twin's logits and its own, float (n, classes) each; None of an engine that names labels only. Where
+            both name one class, how far that leads must go together: leads that grow where the twin's fall lead attacks astray.
     """
     passed, seen = _agree((LIMITS.own_agreement, twin, own), (LIMITS.own_adversarial, twin_adversarial, own_adversarial))
     observed = f"same label as the twin on {seen} images"
@@ -204,6 +199,10 @@ def engine_parity(
         other = int(np.sum(moved[0] != moved[1]))
         passed = _all([passed, at_most(1 - LIMITS.own_adversarial, other, n)])
         observed += f"; same label on {1 - other / n:.1%} of {n} that were mirrored and moved, which it had not seen"
+    for kind, (twins, its) in (scores or {}).items():
+        if (alike := _led_alike(twins, its)) < LIMITS.lead_correlation and _of_one_margin(twins) <= HALF:
+            passed = False
+            observed += f"; on {kind} images its leads go with the twin's by a rank correlation of at most {alike:.2f}"
     return decided("engine parity", passed, observed + undecided(passed), engine)
 
 

@@ -63,8 +63,7 @@ def _answers(evidence: Evidence, m: Measured) -> Iterator[Gate]:
     if m.facts.labels_only:
         yield gates.not_tested("logits", "it names labels only", name)
     else:
-        attacked = (_under_attack(evidence, TWIN), _under_attack(evidence, name)) if m.engine.closed else None
-        yield gates.logits_not_probabilities(found, name, twin, attacked)
+        yield gates.logits_not_probabilities(found, name, twin)
     yield gates.clean_parity(name, evidence.subject.test.labels, twin.argmax(1), found.argmax(1))
 
 
@@ -101,9 +100,11 @@ def _file(evidence: Evidence, m: Measured) -> Iterator[Gate]:
     name, matrix = m.engine.name, evidence.matrix
     found = matrix.logits(name)
     if m.engine.closed:
-        attacked, own = (_under_attack(evidence, model).argmax(1) for model in (TWIN, name))
+        twin, attacked, own = matrix.logits(TWIN), _under_attack(evidence, TWIN), _under_attack(evidence, name)
         moved = evidence.again[name].moved if name in evidence.again else None
-        yield gates.engine_parity(name, matrix.logits(TWIN).argmax(1), found.argmax(1), attacked, own, _kept(evidence, name), moved)
+        scores = None if m.facts.labels_only else {"clean": (twin, found), "attacked": (attacked, own)}
+        clean, under_attack = (twin.argmax(1), found.argmax(1)), (attacked.argmax(1), own.argmax(1))
+        yield gates.engine_parity(name, *clean, *under_attack, _kept(evidence, name), moved, scores)
     elif m.engine.simulated:
         yield gates.not_tested("file fidelity", NOT_RUN, name)
     else:

@@ -612,17 +612,19 @@ def test_scores_that_tell_no_more_than_a_label_are_no_logits_where_the_twins_tel
     assert gates.logits_not_probabilities(LOGITS.round(1), "e", LOGITS).passed is True
 
 
-def test_scores_whose_leads_have_nothing_to_do_with_the_twins_are_no_logits() -> None:
+def test_scores_whose_leads_have_nothing_to_do_with_the_twins_are_another_networks() -> None:
     """In the order of the twin's, so that every class has its place, and drawn at random: an attack that follows them is led astray."""
+
+    def gate(clean: np.ndarray, attacked: np.ndarray, n: int = len(LOGITS)) -> Gate:
+        scores = {"clean": (LOGITS[:n], clean[:n]), "attacked": (LOGITS[:n], attacked[:n]), "no": (LOGITS[:0], LOGITS[:0])}
+        return gates.engine_parity("e", LABELS, LABELS, LABELS, LABELS, scores=scores)
+
     order = LOGITS.argsort(axis=1)
     drawn = np.zeros_like(LOGITS)
     np.put_along_axis(drawn, order, np.sort(RNG.normal(size=LOGITS.shape), axis=1).astype(np.float32), axis=1)
-    for kind, found, attacked in (("clean", drawn, (LOGITS, LOGITS)), ("attacked", LOGITS, (LOGITS, drawn))):
-        gate = gates.logits_not_probabilities(found, "e", LOGITS, attacked)
-        assert gate.passed is False and f"on {kind} images" in gate.observed
+    for kind, found in (("clean", gate(drawn, LOGITS)), ("attacked", gate(LOGITS, drawn))):
+        assert found.passed is False and f"on {kind} images its leads go with" in found.observed
     lead = np.diff(np.sort(LOGITS, axis=1)[:, -2:], axis=1)
     for sound in (LOGITS / (0.2 + lead), 1e-3 * LOGITS, LOGITS + 1e4 * LOGITS[:, :1], LOGITS + RNG.normal(0, 0.2, LOGITS.shape)):
-        assert gates.logits_not_probabilities(sound.astype(np.float32), "e", LOGITS, (LOGITS, sound.astype(np.float32))).passed
-    few = slice(0, 9)  # of which chance may make anything
-    assert gates.logits_not_probabilities(drawn[few], "e", LOGITS[few], (LOGITS[few], drawn[few])).passed
-    assert gates.logits_not_probabilities(drawn, "e", LOGITS).passed, "of a file that is damaged, others say it"
+        assert gate(sound.astype(np.float32), sound.astype(np.float32)).passed
+    assert gate(drawn, drawn, 9).passed, "of so few chance may make anything"
