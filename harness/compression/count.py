@@ -59,14 +59,14 @@ def weight_bits(tensor: Tensor) -> int:
 def size(network: nn.Module, input_shape: tuple[int, int, int]) -> Size:
     """Count a network in eval mode whose input is (channels, height, width)."""
     total, nonzero = probe.parameters(network)
-    macs = probe.macs(network, input_shape)
+    macs, of_zeros = probe.macs_and_zeros(network, input_shape)
     return Size(
         parameters=total,
         nonzero=nonzero,
         weight_bits=sum(weight_bits(weight.detach()) for weight in network.parameters()),
         file_bytes=packed_bytes(without_normalisation(network).state_dict()),
         macs=macs,
-        macs_nonzero=macs - probe.zero_macs(network, input_shape),
+        macs_nonzero=macs - of_zeros,
     )
 
 

@@ -144,15 +144,11 @@ def parameters(network: nn.Module) -> tuple[int, int]:
 
 def macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     """Multiply-accumulates of convolutions and linear layers for one image; products of two activations are not counted."""
-    return _products(network, input_shape).macs
+    return macs_and_zeros(network, input_shape)[0]
 
 
-def zero_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """Those of them whose weight is zero."""
-    return _products(network, input_shape).of_zeros
-
-
-def _products(network: nn.Module, input_shape: tuple[int, int, int]) -> _Products:
+def macs_and_zeros(network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[int, int]:
+    """The same, and those of them whose weight is zero."""
     counted, fused = _Products(), torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole attention layer, which is not looked into
     try:
@@ -160,7 +156,7 @@ def _products(network: nn.Module, input_shape: tuple[int, int, int]) -> _Product
             network(torch.zeros(1, *input_shape))
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    return counted
+    return counted.macs, counted.of_zeros
 
 
 class _Products(TorchDispatchMode):
