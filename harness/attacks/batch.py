@@ -26,6 +26,7 @@ from harness.errors import HarnessError, UsageError
 Rows = NDArray[np.intp]
 
 # Bfloat16 cannot tell who is right this near the boundary (share of the clean image's margin): these images are attacked again in float32.
+# In a cascade from where they are, with fewer steps: of so few images at a time, a whole attack takes a sixth of the time of all.
 CLOSE = 0.1
 
 
@@ -123,7 +124,7 @@ def attack_batch(
 
         def attempt(form: nn.Module, rows: Rows, start: Images | None = None) -> None:
             x, y = to_tensor(best.clean[rows]).to(place(form)), torch.from_numpy(best.labels[rows]).to(place(form))
-            begin = None if start is None else to_tensor(start[where[rows]]).to(place(form))
+            begin = None if start is None else to_tensor(start[rows]).to(place(form))
             kind = Search if attack.bounded else NearestSearch
 
             def look(search: Search) -> Tensor:
@@ -146,12 +147,12 @@ def attack_batch(
                 in_floats[rows[near]] |= _fools_in_floats(module, best.clean[rows[near]], ended, best.labels[rows[near]], levels)
 
         everyone = np.arange(len(where))
-        attempt(gradients, everyone, first)
+        attempt(gradients, everyone, None if first is None else first[where])
         if first is not None and not attack.continues and (unmoved := everyone[best.open & (best.right | best.judged)]).size:
             attempt(gradients, unmoved)
         close = np.flatnonzero(best.open & best.right & (best.margin < CLOSE * margin[where]))
         if close.size and exact is not gradients:
-            attempt(exact, close)
+            attempt(exact, close, best.images if best.judged else None)
         result[where], still[where], undone[where] = best.images, best.right, best.right & in_floats
         queries[where] += best.queries
     return Attacked(result, attacked, still, attacked & right & ~still, zero, undone, queries)

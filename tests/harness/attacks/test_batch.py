@@ -15,37 +15,43 @@ from torch import Tensor, nn
 
 from harness.attacks import batch, foolbox_attacks
 from harness.attacks import pgd as pgd_module
-from harness.attacks.batch import attack_batch
+from harness.attacks.batch import Panel, attack_batch
 from harness.attacks.clean import judge
 from harness.attacks.gradient import FastForm
 from harness.attacks.search import NearestSearch, Search
 from harness.attacks.table import resolve
+from harness.attacks.target import ModuleTarget
 from harness.attacks.worst_case import worst_case
 from harness.data.dataset import Dataset
 from harness.errors import UsageError
 
 
+@pytest.mark.parametrize("cascade", [True, False])
 @pytest.mark.parametrize("bf16", [True, False])
 def test_images_that_bfloat16_leaves_near_the_boundary_are_attacked_again_in_float32(
-    bf16: bool, trained: tuple[nn.Module, Dataset], monkeypatch: pytest.MonkeyPatch
+    bf16: bool, cascade: bool, trained: tuple[nn.Module, Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, data = trained
     calls: list[tuple[nn.Module, int]] = []
+    begun: list[tuple[bool, int]] = []
     real = pgd_module.pgd
 
     def spy(search: Search, *, steps: int) -> None:
         calls.append((search.module, len(search.images)))
+        begun.append((search.warm, steps))
         real(search, steps=steps)
 
     monkeypatch.setattr(pgd_module, "pgd", spy)
     monkeypatch.setattr(batch, "CLOSE", torch.inf)  # every survivor is near
     form = FastForm(copy.deepcopy(model), bf16)
-    wanted = np.ones(len(data), dtype=bool)
-    made = attack_batch(model, form, data.images, data.labels, resolve("pgd"), 4, range(len(data)), wanted)
+    right = judge(model, data.images, data.labels)[0]
+    panel = Panel([ModuleTarget(model, "twin")], ~right[:, None]) if cascade else None
+    made = attack_batch(model, form, data.images, data.labels, resolve("pgd"), 4, range(len(data)), right, panel)
     assert calls[0] == (form, made.attacked.sum())
     if bf16:
         assert len(calls) == 2 and isinstance(second := calls[1][0], FastForm) and not second.bf16
         assert made.right.sum() <= calls[1][1] < made.attacked.sum(), "the second look is for survivors"
+        assert begun == [(False, 20), (panel is not None, 5 if panel else 20)], "in a cascade it goes on from where the first ended"
     else:
         assert len(calls) == 1, "a float32 form needs no second look"
     np.testing.assert_array_equal(made.right, made.attacked & judge(model, made.images, data.labels)[0])
