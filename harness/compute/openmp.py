@@ -1,16 +1,21 @@
-"""PyTorch's threads, told to sleep while they wait for one another.
+"""PyTorch's threads, told to sleep soon while they wait for one another.
 
-By default they spin. That gains up to a tenth where nothing else runs; where something does, each spins away the time that the other
-needs to finish: on two busy cores gradients took 3 to 4 times as long (`tests/benchmarks/bench_waiting.py`).
+By default they spin. That gains where nothing else runs; where something does, each spins away the time that the other needs to finish: on
+two busy cores gradients took 3 to 30 times as long. Threads that spin for some microseconds, as long as it takes from one operation to the
+next, and then sleep lose neither (`tests/benchmarks/bench_waiting.py`).
 
-Source: the OpenMP specification, OMP_WAIT_POLICY; libgomp's manual, section 4.
+Source: the OpenMP specification, OMP_WAIT_POLICY; libgomp's manual, GOMP_SPINCOUNT, which counts where both are given.
 """
 
 from __future__ import annotations
 
 import os
 
+SPINS = 1000
+SETTINGS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": str(SPINS)}
+
 
 def sleep_while_waiting() -> None:
     """From now on, unless the user has chosen; before PyTorch is imported, which reads it once. onnxruntime has threads of its own."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if not SETTINGS.keys() & os.environ.keys():
+        os.environ.update(SETTINGS)

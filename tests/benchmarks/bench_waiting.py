@@ -1,8 +1,9 @@
-"""What does it cost that PyTorch's threads sleep while they wait (`harness.compute.openmp`), and what does it gain? Not a pytest test.
+"""What does it cost that PyTorch's threads soon sleep while they wait (`harness.compute.openmp`), and what does it gain? Not a pytest test.
 
     python tests/benchmarks/bench_waiting.py [--rounds 3]
 
-Gradients of a network, in turns with either policy: with nothing else on the machine, and with a program on every core.
+Gradients of a network, in turns with threads that spin, that sleep at once, and as this program sets them: with nothing else on the
+machine, and with a program on every core; of 128 images, and of 8.
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ from statistics import median
 
 from machine import machine_line
 
-MODEL, BATCH, TIMES = "resnet18x16-at", 128, 10
+from harness.compute import openmp
+
+MODEL = "resnet18x16-at"
+SIZES = {128: 10, 8: 60}  # images: gradients
+WAYS = {"spinning": {"OMP_WAIT_POLICY": "active"}, "sleeping": {"OMP_WAIT_POLICY": "passive"}, "as set here": openmp.SETTINGS}
 GRADIENTS = f"""
-import time, torch
+import sys, time, torch
 from harness.attacks.gradient import fast, frozen_eval, loss_gradient
 from harness.models.load import load_twin
-images, labels = torch.rand({BATCH}, 3, 32, 32), torch.zeros({BATCH}, dtype=torch.int64)
+batch, times = map(int, sys.argv[1:])
+images, labels = torch.rand(batch, 3, 32, 32), torch.zeros(batch, dtype=torch.int64)
 form = fast(load_twin({MODEL!r}).module, images)
 def gradient():
     x = images.clone().requires_grad_()
@@ -29,18 +35,17 @@ def gradient():
 with frozen_eval(form):
     gradient()
     start = time.perf_counter()
-    for _ in range({TIMES}):
+    for _ in range(times):
         gradient()
-    print({BATCH * TIMES} / (time.perf_counter() - start))
+    print(batch * times / (time.perf_counter() - start))
 """
 
 
-def gradients_per_s(policy: str) -> float:
-    """Images per second in a process of that policy."""
-    done = subprocess.run(
-        [sys.executable, "-c", GRADIENTS], env=os.environ | {"OMP_WAIT_POLICY": policy}, capture_output=True, text=True, check=True
-    )
-    return float(done.stdout)
+def gradients_per_s(way: str, batch: int) -> float:
+    """Images per second in a process whose threads wait in that way."""
+    environment = {name: value for name, value in os.environ.items() if name not in openmp.SETTINGS} | WAYS[way]
+    command = [sys.executable, "-c", GRADIENTS, str(batch), str(SIZES[batch])]
+    return float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
 
 def main() -> None:
@@ -54,9 +59,12 @@ def main() -> None:
             for _ in range(others):
                 other = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
                 stack.callback(other.kill)
-            speeds = [(gradients_per_s("active"), gradients_per_s("passive")) for _ in range(rounds)]
-        spinning, sleeping = (median(column) for column in zip(*speeds, strict=True))
-        print(f"{others} other programs: spinning {spinning:,.0f}, sleeping {sleeping:,.0f} images/s: {sleeping / spinning:.2f} times")
+            for batch in SIZES:
+                rows = [[gradients_per_s(way, batch) for way in WAYS] for _ in range(rounds)]
+                speeds = dict(zip(WAYS, (median(column) for column in zip(*rows, strict=True)), strict=True))
+                print(
+                    f"{others} other programs, {batch} images: {', '.join(f'{way} {speed:,.0f}' for way, speed in speeds.items())} images/s"
+                )
 
 
 if __name__ == "__main__":
