@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO, cast
 
 from devices.host.errors import DeviceError
+from devices.host.variables import given
 from devices.worker.plain import printable
 from devices.worker.wire import Wire
 
@@ -68,7 +69,7 @@ class Channel:
             command: program and arguments; no shell reads them.
             folder: to run it in.
             remote: see the class.
-            environment: variables beside those of this process.
+            environment: variables beside those that this process was given.
 
         Raises:
             DeviceError: it cannot be started.
@@ -78,7 +79,7 @@ class Channel:
             self._process = subprocess.Popen(
                 list(command),
                 cwd=folder,
-                env={**os.environ, **(environment or {})},
+                env={**given(), **(environment or {})},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import os
 
+from devices.host.variables import set_here
+
 SPINS = 1000
 SETTINGS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": str(SPINS)}
 
 
 def sleep_while_waiting() -> None:
-    """From now on, unless the user has chosen; before PyTorch is imported, which reads it once. onnxruntime has threads of its own."""
-    if not SETTINGS.keys() & os.environ.keys():
-        os.environ.update(SETTINGS)
+    """From now on, unless the user has chosen; before PyTorch is imported, which reads it once. Engines are not told."""
+    chosen = {name: os.environ[name] for name in SETTINGS if name in os.environ}
+    if chosen in ({}, SETTINGS):  # those of a parent are its own, and no choice of the user's
+        set_here(SETTINGS)

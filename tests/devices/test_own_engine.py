@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from quick_engines import left, processes, silent
 
 from devices.host.session import EngineError, EngineSession, Limits
 from devices.host.station import own_engine
+from harness.compute.openmp import sleep_while_waiting
 
 pytestmark = pytest.mark.slow(20)
 
@@ -52,6 +54,24 @@ def engine_of(tmp_path: Path) -> Iterator[Callable[..., EngineSession]]:
 
     yield build
     assert left(tmp_path, 3.0) == []
+
+
+def test_it_gets_the_environment_that_this_program_was_given(
+    engine_of: Callable[..., EngineSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How PyTorch's threads wait here is not to be in the latency of an engine made of PyTorch; what the user chose is."""
+    monkeypatch.setenv("OMP_SCHEDULE", "static")
+    for chosen in (None, "active"):
+        monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        if chosen is not None:
+            monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+        sleep_while_waiting()
+        assert os.environ["OMP_WAIT_POLICY"] == (chosen or "passive")
+        expected = ["static", chosen, None]
+        names = "['OMP_SCHEDULE', 'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT']"
+        with engine_of(program(hello=f"assert [os.environ.get(name) for name in {names}] == {expected}\n{HELLO}")) as session:
+            assert session.logits(SMALL).shape == (5, 3)
 
 
 # Those that the documentation shows
