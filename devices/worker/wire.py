@@ -6,6 +6,7 @@ Both ends speak within `BEAT_S` while they live, so silence means that the conne
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import time
@@ -61,7 +62,7 @@ class Wire:
         """
         left, limit_s = memoryview(raw), self._silence_s if limit_s is None else limit_s
         while left:
-            if not select.select([], [self._out], [], limit_s)[1]:
+            if not _ready(self._out, select.POLLOUT, limit_s):
                 raise SilentError(f"nothing could be sent for {limit_s:g} s")
             try:
                 left = left[os.write(self._out, left[:CHUNK]) :]
@@ -157,7 +158,7 @@ class Wire:
 
     def _fill(self, limit_s: float) -> bool:
         """Read what there is; False where nothing comes within `limit_s`."""
-        if not select.select([self._in], [], [], max(limit_s, 0.0))[0]:
+        if not _ready(self._in, select.POLLIN, limit_s):
             return False
         try:
             got = os.read(self._in, CHUNK)
@@ -170,3 +171,10 @@ class Wire:
         self._buffer += got
         self._heard = time.monotonic()
         return True
+
+
+def _ready(fd: int, event: int, limit_s: float) -> bool:
+    """Whether `fd` can be read, or written, or its other end is gone, within `limit_s`. `select` takes no number from 1,024 on."""
+    waiting = select.poll()
+    waiting.register(fd, event)
+    return bool(waiting.poll(math.ceil(1e3 * max(limit_s, 0.0))))

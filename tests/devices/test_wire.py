@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +13,8 @@ import pytest
 
 from devices.worker import wire
 from devices.worker.wire import BEAT, ClosedError, SilentError, Wire
+
+BEYOND_SELECT = 1024
 
 
 @pytest.fixture
@@ -34,6 +38,26 @@ def test_messages_and_bytes_arrive_as_they_were_sent(ends: tuple[Wire, Wire]) ->
     assert b"".join(far.read(len(raw))) == raw
     assert far.receive() == {}
     sender.join()
+
+
+def test_an_end_in_a_process_with_thousands_of_open_files_works(ends: tuple[Wire, Wire]) -> None:
+    """`harness.bench` called in such a process, a server of notebooks for instance: select refused the number of its pipe."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2 * BEYOND_SELECT:
+        pytest.skip("no process may open so many files here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * BEYOND_SELECT), hard))
+    numbers = [fcntl.fcntl(fd, fcntl.F_DUPFD, BEYOND_SELECT) for fd in ends[0].fds]
+    try:
+        near, far = Wire(*numbers), ends[1]
+        assert near.line(0.01) is None
+        near.send({"op": "hello"})
+        assert far.receive() == {"op": "hello"}
+        far.send({"n": 1})
+        assert near.receive() == {"n": 1}
+    finally:
+        for number in numbers:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_an_end_that_is_gone_is_seen_by_reader_and_writer(ends: tuple[Wire, Wire]) -> None:
