@@ -45,6 +45,7 @@ DISK_FAULTS = (
     errno.EFBIG, errno.EEXIST, errno.ELOOP,
 )  # fmt: skip
 FULL_BYTES = 1 << 20  # a disk with less than this is the one that a write failed on
+NO_TEMPORARY = "No usable temporary directory"  # what `tempfile` says where none can be written to, or all are full
 LONGEST_WORD = 4096  # of a command line, that can be a path
 
 
@@ -186,6 +187,8 @@ def _of_the_system(error: OSError) -> str:
             f"{error.filename or 'a file'}: {words}: this program may write none so large (ulimit -f), or its disk takes none. Raise the "
             "limit; what was finished is kept."
         )
+    if error.errno == errno.ENOENT and NO_TEMPORARY in (error.strerror or ""):
+        return f"{error.strerror}: set TMPDIR to a folder that can be written to, on a disk with room."
     if error.errno not in FULL:
         return f"{error.filename or 'disk'}: {words}"
     return f"{error.filename or full_place() or 'disk'}: {words}. Make room there; what was finished is kept."
