@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -195,6 +196,17 @@ def reach(reader: Reader) -> Iterator[Finding]:
 
 def room(reader: Reader) -> Iterator[Finding]:
     """Disk and memory."""
+    try:
+        tempfile.gettempdir()
+    except OSError as error:
+        yield Finding(
+            "temporary files",
+            "absent",
+            str(error.strerror),
+            "No bench works without.",
+            "Set TMPDIR to a folder that can be written to.",
+            essential=True,
+        )
     places = {"disk here": Path.cwd()}
     try:
         places["disk of the cache"] = cache_folder()

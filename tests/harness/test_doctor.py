@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import tomllib
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -161,3 +162,10 @@ def test_a_user_without_a_home_learns_what_that_costs(monkeypatch, capsys):
     found = by_name([*doctor.reach(Reader()), *doctor.room(Reader())])
     assert (found["disk of the cache"].state, found["disk of the cache"].remedy) == ("absent", "set HOME or XDG_CACHE_HOME")
     assert found["disk here"].state == "works"
+
+
+def test_without_a_temporary_folder_no_bench_works(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/dev/null/here"])
+    temporary = by_name(doctor.room(Reader()))["temporary files"]
+    assert (temporary.state, temporary.essential) == ("absent", True) and "TMPDIR" in temporary.remedy

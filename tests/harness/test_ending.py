@@ -243,7 +243,9 @@ def test_a_full_disk_is_told_where_no_folder_is_left_to_name(tmp_path: Path) -> 
     assert (done.returncode, done.stderr) == (2, "harness: disk: No space left on device. Make room there; what was finished is kept.\n")
 
 
-def test_where_no_temporary_folder_can_be_written_to_that_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_no_temporary_folder_can_be_written_to_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As in a container without one: `disk: No such file or directory` said neither what was missing nor what to do."""
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/dev/null/tmp", "/dev/null/here"])
