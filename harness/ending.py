@@ -53,6 +53,7 @@ def end_well(command: Callable[[], object], *, debug: bool) -> int:
     """Run a command to its exit code. With `debug` an error shows its traceback; one of this program does so always."""
     stand_in_for_closed_streams()
     escape_what_cannot_be_written()
+    forget_a_width_of_nothing()
     interrupt_by_a_name_of_our_own()
     try:
         code = _run(command)
@@ -86,6 +87,12 @@ def escape_what_cannot_be_written() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="harness.escape")
+
+
+def forget_a_width_of_nothing() -> None:
+    """Where COLUMNS is 0, as a terminal without a size has it, lines are as if it were not set: rich would print nothing."""
+    if os.environ.get("COLUMNS", "").strip("0") == "":
+        os.environ.pop("COLUMNS", None)
 
 
 class InterruptedByUser(KeyboardInterrupt):

@@ -174,6 +174,14 @@ def test_an_encoding_that_lacks_a_character_has_it_escaped(variables: dict[str, 
     assert json.loads(done.stdout) == {"eps": "ε ≤ 𝔼 · \udc80"}
 
 
+@pytest.mark.parametrize("columns", ["0", ""])
+def test_a_terminal_of_no_columns_is_one_without_a_size(columns: str) -> None:
+    """Tables and the verdict were empty, with the exit code of a result."""
+    process = start("devices", "list", COLUMNS=columns)
+    out, err = process.communicate()
+    assert (process.returncode, err) == (0, "") and "jetson-orin" in out
+
+
 def test_a_user_without_home_or_name_can_look_around() -> None:
     """As a container gives them to a process: a number, no entry in the list of users, no HOME."""
     code = (
