@@ -96,11 +96,12 @@ def forget_a_width_of_nothing() -> None:
 
 
 class InterruptedByUser(KeyboardInterrupt):
-    """Ctrl-C, or another of `STOPS`. `number`: the signal's."""
+    """Ctrl-C, or another of `STOPS`. `number`: the signal's; `told`: the user knows already, and how to go on."""
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__()
         self.number = number
+        self.told = False
 
 
 def interrupt_by_a_name_of_our_own() -> None:
@@ -137,8 +138,7 @@ def _run(command: Callable[[], object]) -> int:
     except SystemExit as stop:
         hidden = stop.__context__
         if hidden is not None and isinstance(stopped := hidden.__cause__, InterruptedByUser):
-            _end_undisturbed()
-            return SIGNALLED + stopped.number
+            raise stopped from None
         if isinstance(hidden, typer.Abort):
             hidden = hidden.__cause__ or hidden
         if isinstance(hidden, (EOFError, typer.Abort)) or (isinstance(hidden, OSError) and hidden.errno == errno.EPIPE):
@@ -164,6 +164,8 @@ def _code(error: BaseException) -> int:
 def _say(error: BaseException, code: int, debug: bool) -> None:
     if code == BROKEN_PIPE:
         _discard(sys.stdout)
+        return
+    if isinstance(error, InterruptedByUser) and error.told:
         return
     text = _of_the_system(error) if isinstance(error, OSError) and error.errno else str(error)
     if isinstance(error, KeyboardInterrupt):
