@@ -147,6 +147,9 @@ def _run(channel: Channel, lines: list[str]) -> Exit:
         size = MOST_BYTES
     except ClosedError:
         return channel.end()
+    except BaseException:  # an interrupt, say
+        channel.end(0.0)
+        raise
     channel.end(0.0)
     raise DeviceError(
         f"Python there does not stop talking: {len(lines)} lines, {size:,} bytes or more. Likely a package prints when it is imported."

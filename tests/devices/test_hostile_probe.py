@@ -136,3 +136,22 @@ def test_a_python_that_never_ends_comes_to_an_end(talk: str, ends: str, monkeypa
     with pytest.raises(DeviceError, match=ends) as error:
         probe.probe(load_profile("jetson-orin"))
     assert str(error.value).isprintable() and time.monotonic() - began < 60
+
+
+def test_an_interrupt_ends_the_python_that_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs at an import, as on a board with a broken driver, or under an emulator, ran on for ever."""
+    opened: list[Channel] = []
+
+    class Interrupted(Channel):
+        def line(self, limit_s: float) -> bytes | None:
+            raise KeyboardInterrupt
+
+    class Hanging(Nowhere):
+        def open(self, *_: object) -> Channel:
+            opened.append(Interrupted([sys.executable, "-c", "import time; time.sleep(600)"], None))
+            return opened[0]
+
+    monkeypatch.setattr(probe, "connect", lambda profile, say: Hanging())
+    with pytest.raises(KeyboardInterrupt):
+        probe.probe(load_profile("jetson-orin"))
+    assert opened[0]._process.returncode is not None
