@@ -39,6 +39,7 @@ def reproduce(
     from harness.models.shipped import WEIGHTS
     from harness.reproduce.run import ReproduceOptions, Reproduction
     from harness.reproduce.run import reproduce as run
+    from harness.run import RunFolder
     from harness.settings import check_folder
     from harness.sweep.cache import Cache
 
@@ -51,13 +52,12 @@ def reproduce(
         return
     check_folder("--out", out)
     store.check()
-    with going_on():
-        record = run(options, store, ["harness", *sys.argv[1:]])
     from reports.reproduce import render_reproduction
 
-    out.mkdir(parents=True, exist_ok=True)
-    record.save(out)
-    files = render_reproduction(record, out)
+    with going_on(), RunFolder(out):
+        record = run(options, store, ["harness", *sys.argv[1:]])
+        record.save(out)
+        files = render_reproduction(record, out)
     if as_json:
         print(record.model_dump_json(indent=1, by_alias=True))
         return

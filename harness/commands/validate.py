@@ -36,13 +36,15 @@ def validate(
 ) -> None:
     """Hold this program against what others published. Each is confirmed, refuted or not comparable, with both figures."""
     from devices.worker.environment import describe_machine
-    from harness.settings import check_file, check_seed
+    from harness.run import RunFolder
+    from harness.settings import check_file, check_folder, check_seed
     from harness.sweep.cache import Cache
     from harness.validate.ground import Ground
     from harness.validate.report import line, markdown
     from harness.validate.table import CHECKS
 
     check_file("--write", write)
+    check_folder("--out", out)
     check_seed(seed)
     for name in only or ():
         if name not in CHECKS:
@@ -51,7 +53,7 @@ def validate(
     ground.cache.check()
     _ = ground.bench  # refuses what cannot be meant before any work
     rows = {}
-    with going_on():
+    with going_on(), RunFolder(out):
         for check in CHECKS.values():
             if not only or check.name in only:
                 rows[check] = check.answer(ground)

@@ -431,6 +431,7 @@ def test_what_is_said_beside_resume_is_done_or_refused(
     [
         (("reproduce", "--out", "there.md"), "--out there.md is a file; expected a folder"),
         (("reproduce", "--out", "there.md/below"), "there.md is not a folder that can be written to"),
+        (("validate", "--out", "there.md"), "--out there.md is a file; expected a folder"),
         (("validate", "--write", "."), "--write . is a folder; expected the name of a file"),
         (("selftest", "--write", "nowhere/a.md"), "--write nowhere/a.md: there is no folder nowhere"),
     ],
@@ -442,3 +443,14 @@ def test_what_is_written_after_hours_is_looked_at_before_them(
     Path("there.md").touch()
     assert harness(*line) == 2
     assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", [("reproduce", "--samples", "8"), ("validate", "--only", "saturation", "--samples", "8")])
+def test_one_process_at_a_time_has_the_folder_of_what_takes_hours(
+    line: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two wrote into each other's files, and the record of one was the report of the other."""
+    with RunFolder(tmp_path / "out"):
+        assert harness(*line, "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")) == 2
+    assert f"another harness is writing to {tmp_path / 'out'}" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists(), "no work was begun"
