@@ -24,6 +24,7 @@ from typing import NoReturn
 
 import typer
 
+from devices.host.channel import OUT_OF_CPU_TIME
 from devices.host.errors import DeviceError
 from devices.worker.errors import BuildError
 from devices.worker.files import FULL
@@ -35,9 +36,14 @@ INTERNAL = 70  # EX_SOFTWARE of sysexits.h: none of the answers, 0 to 4
 SIGNALLED = 128  # a shell's exit code is this much and the signal's number
 INTERRUPTED = SIGNALLED + signal.SIGINT
 BROKEN_PIPE = SIGNALLED + signal.SIGPIPE
-STOPS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+STOPS = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+    signal.SIGXCPU: signal.SIG_DFL,
+}
 """What ends a program from outside, and what does so where nobody chose otherwise: Ctrl-C; `kill`, `timeout`, a container or a job that
-is stopped; a terminal that is closed."""
+is stopped; a terminal that is closed; a limit on CPU time."""
 
 # What a path or a disk can be blamed for; any other OSError is a fault of this program.
 DISK_FAULTS = (
@@ -102,6 +108,10 @@ class InterruptedByUser(KeyboardInterrupt):
         super().__init__()
         self.number = number
         self.told = False
+
+    def __str__(self) -> str:
+        """In words."""
+        return "interrupted" + (f": {OUT_OF_CPU_TIME}" if self.number == signal.SIGXCPU else "")
 
 
 def interrupt_by_a_name_of_our_own() -> None:
@@ -169,7 +179,7 @@ def _say(error: BaseException, code: int, debug: bool) -> None:
         return
     text = _of_the_system(error) if isinstance(error, OSError) and error.errno else str(error)
     if isinstance(error, KeyboardInterrupt):
-        text = "interrupted"
+        text = text or "interrupted"
     elif code == USAGE and out_of_memory(error):
         said = f"{type(error).__name__}: {text}".strip(": ")
         text = f"no memory is left for this program ({said}). Give it more, or end others; what was finished is kept."

@@ -22,6 +22,7 @@ from devices.worker.wire import Wire
 STDERR_LINES = 20
 LINE_LENGTH = 500
 END_S = 5.0  # that a program has to end by itself once it was asked to
+OUT_OF_CPU_TIME = "the limit on a process's CPU time (ulimit -t) is reached"
 _SSH_FAILED = 255  # the exit code of the ssh client where the connection, not the program, ended
 _SHELL_SIGNAL = 128  # a shell's exit code is this much and the signal's number, where one killed the program
 
@@ -46,6 +47,8 @@ class Exit:
             what = f"it neither answered nor ended and was killed ({error})"
         elif self.code == -signal.SIGKILL:
             what = "it was killed from outside (SIGKILL), most likely for lack of memory; try a smaller batch"
+        elif self.code == -signal.SIGXCPU:
+            what = f"it was ended from outside: {OUT_OF_CPU_TIME}"
         elif self.code < 0:
             what = f"it died of {_signal_name(-self.code)} in native code"
         else:

@@ -59,7 +59,7 @@ square-warm, square-l2, hopskipjump, noise, autoattack (the standard version, sl
 
 Exit codes: 0 nothing refuted, every requirement met · 1 a claim fails or is degraded, or a requirement is missed
 · 2 wrong usage or input · 3 inconclusive or untrusted
-· 4 device or engine failed · 70 a fault of this program · 130, 143, 129 interrupted · 141 the reader of its output went away
+· 4 device or engine failed · 70 a fault of this program · 130, 143, 129, 152 interrupted · 141 the reader of its output went away
 """
 
 

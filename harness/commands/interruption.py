@@ -23,7 +23,9 @@ def going_on(how: Callable[[], str | None] = same_command) -> Iterator[None]:
     except KeyboardInterrupt as error:
         with suppress(OSError):  # whoever read it may have been stopped with this program
             if (command := how()) is not None:
-                print(f"harness: interrupted. What was finished is kept; go on with: {command}", file=sys.stderr, flush=True)
+                print(
+                    f"harness: {str(error) or 'interrupted'}. What was finished is kept; go on with: {command}", file=sys.stderr, flush=True
+                )
                 if isinstance(error, InterruptedByUser):
                     error.told = True
         raise

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 import typer
 
+from devices.host.channel import Exit
 from devices.host.errors import DeviceError
 from export.errors import ExportError
 from harness.ending import end_well
@@ -245,6 +246,19 @@ def test_an_interrupt_whose_words_nobody_takes_keeps_its_exit_code(tmp_path: Pat
     finally:
         os.close(writing)
     assert done.returncode == 143
+
+
+def test_a_limit_on_cpu_time_is_an_interrupt_that_is_named(tmp_path: Path) -> None:
+    """`ulimit -t`, as machines that are shared have it: it was gone without a word, and how to go on."""
+    spin = "with going_on(lambda: 'this'): resource.setrlimit(resource.RLIMIT_CPU, (1, 20)); any(True for _ in iter(int, 1) if False)"
+    done = interrupted(tmp_path, f"import resource\n    {spin}")
+    assert (done.returncode, done.stderr) == (
+        152,
+        "harness: interrupted: the limit on a process's CPU time (ulimit -t) is reached. What was finished is kept; go on with: this\n",
+    )
+    assert "(ulimit -t)" in Exit(-signal.SIGXCPU, False, ()).in_words("") and "native code" not in Exit(
+        -signal.SIGXCPU, False, ()
+    ).in_words("")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
