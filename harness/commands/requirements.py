@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from devices.worker.files import write_whole
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,13 +26,13 @@ def init_requirements(
     """Draft a requirements file from a finished run. It holds what the run meets, to be made your own."""
     from harness.requirements.judge import open_finished
     from harness.requirements.write import draft
+    from harness.settings import check_file
 
+    check_file("--out", out)
     text = draft(open_finished(run))
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text + "\n")
-    except FileExistsError as error:
-        raise UsageError(f"--out {out} exists. Choose another name, or remove it.") from error
+    if out.exists():
+        raise UsageError(f"--out {out} exists. Choose another name, or remove it.")
+    write_whole(out, text + "\n")  # a part of it, left by a full disk, would be in the way of the next attempt
     print(out)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shlex
 import shutil
@@ -80,6 +82,20 @@ def test_what_is_drafted_from_a_run_is_met_by_it_and_overwrites_nothing(run, tmp
     assert harness("report", str(run), "--requirements", out) == 0
     assert harness("init-requirements", str(run), "--out", out) == 2
     assert "exists" in capsys.readouterr().err
+
+
+def test_a_draft_that_finds_the_disk_full_leaves_nothing_in_the_way_of_the_next(run, tmp_path, capsys, monkeypatch):
+    """An empty file stayed, which the next attempt refused to write over."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = tmp_path / "drafted.toml"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert harness("init-requirements", str(run), "--out", str(out)) == 2
+    assert f"{out}: No space left" in capsys.readouterr().err and not out.exists()
+    assert harness("init-requirements", str(run), "--out", str(out)) == 0
 
 
 @pytest.fixture(scope="module")
