@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from harness.records import EngineRecord
+from harness.records import EngineRecord, RunRecord
 from harness.requirements.accuracy import primary_radius
 from harness.requirements.doubts import no_answer
 from harness.requirements.reading import Question, Reading, absent
-from harness.sources import SOURCES, complete, deciding
+from harness.settings import FILE, engine_name
+from harness.sources import OWN_GRAPH, SOURCES, complete, deciding
 from reports.format import several
 
 
@@ -35,8 +36,8 @@ def sources(question: Question) -> Reading:
     if eps is None:
         return absent("Nothing was attacked in this run. Run `harness bench`.")
     found = complete(deciding(question.run.matrix.columns, engine.name, Fraction(eps)), engine.name)
-    idle = {source.id for source in SOURCES.values() if source.needed == "quantized engines" and not quantized(engine)} - found
-    note = f"{', '.join(sorted(idle))} does not concern an engine without quantizers." if idle else ""
+    idle = set() if own_graph(engine, question.run.raw) else {s.id for s in SOURCES.values() if s.needed == OWN_GRAPH} - found
+    note = f"{', '.join(sorted(idle))} does not concern an engine without a graph of its own." if idle else ""
     return Reading(tuple(sorted(found | idle)), reason=note)
 
 
@@ -59,6 +60,12 @@ def gates(question: Question) -> Reading:
     failed = dict.fromkeys(gate.name for gate in concerned if gate.passed is False)
     open_ = sum(gate.passed is None for gate in concerned)
     return Reading(tuple(failed), reason=f"{several(open_, 'gate')} not tested or left open." if open_ else "")
+
+
+def own_graph(engine: EngineRecord, record: RunRecord) -> bool:
+    """Whether an engine's graph may be another than the twin's: it has quantizers, or was not made here."""
+    given = [engine_name(flavour) for flavour in record.settings.get("flavours") or () if flavour.startswith(f"{FILE}:")]
+    return quantized(engine) or engine.flavour in given
 
 
 def quantized(engine: EngineRecord) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from harness.answers import TWIN, Column
 from harness.errors import unknown
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 TIERS = ("quick", "bench", "qualify")  # each has the sources of those before it
+OWN_GRAPH: Final = "engines with a graph of their own"  # that has quantizers, or was not made of the twin here
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Source:
     id: str
     title: str
     absent: str
-    needed: Literal["every engine", "quantized engines", "no engine"]
+    needed: Literal["every engine", "engines with a graph of their own", "no engine"]
     decides: bool
     path: str
     tier: str = "quick"
@@ -82,7 +83,7 @@ _ALL = (
         id="S3",
         title="the exported graph read back into PyTorch, with straight-through gradients where it rounds (the STE twin)",
         absent="low transfer may be misaligned gradients: the engine's own graph was not attacked",
-        needed="quantized engines",
+        needed=OWN_GRAPH,
         decides=True,
         path="harness.sources.s3:plan",
         of_flavour=True,
@@ -231,8 +232,8 @@ def complete(columns: Iterable[Column], engine: str) -> set[str]:
     return sources if on_engine and on_engine <= on_twin else sources - {"S4"}
 
 
-def lacking(sources: Iterable[str], *, quantized: bool) -> list[Source]:
+def lacking(sources: Iterable[str], *, own_graph: bool) -> list[Source]:
     """The sources without which a claim on an engine cannot hold, and that it has not."""
     present = set(sources)
-    whose = ("every engine", "quantized engines") if quantized else ("every engine",)
+    whose = ("every engine", OWN_GRAPH) if own_graph else ("every engine",)
     return [source for source in SOURCES.values() if source.needed in whose and source.id not in present]

@@ -61,7 +61,7 @@ class Context:
             image on which they hold out, as the engines are; empty where the run does not ask them.
         parent: the network that the twin was compressed from; None where it is not known, or where the run does not attack it.
         smooth: the twin without its quantizers; None where it has none, or where the run does not attack it.
-        graphs: of quantized flavours, the exported graph read back, by the flavour.
+        graphs: of flavours that have a graph of their own, that graph read back, by the flavour.
         fewer_bits: the twin with weights of so many bits; empty where the run does not attack it, or rounding changes nothing.
         inherits: an engine that answers as another one does, to the bit, need not be attacked itself.
     """

@@ -1,4 +1,5 @@
-"""S3: the same attacks on each quantized engine's own graph, read back into PyTorch with straight-through gradients.
+"""S3: the same attacks on each engine's own graph, where it has quantizers or was not made here, read back into PyTorch with
+straight-through gradients.
 
 They begin where the attacks on the twin ended, for a quarter of their steps, since the two graphs differ by a percent; then come whole
 runs from random starts. Beyond tier `quick`, once more with the logits divided by a temperature, on the cross-entropy and on the margin of
@@ -17,7 +18,7 @@ SATURATED = ("apgd-scaled", "apgd-probs")
 
 
 def plan(context: Context) -> Iterator[Planned]:
-    """One set for each flavour with quantizers and each gradient attack; all builds of a flavour have one graph."""
+    """One set for each flavour with a graph of its own and each gradient attack; all builds of a flavour have one graph."""
     for flavour, graph in context.graphs.items():
         for attack in context.subject.attacks:
             if attack.access is Access.GRADIENT:

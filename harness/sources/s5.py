@@ -1,4 +1,4 @@
-"""S5: differential attacks on the twin and each quantized flavour's graph read back: one fooled while the other stays right, both ways.
+"""S5: differential attacks on the twin and each graph that is read back: one fooled while the other stays right, both ways.
 
 Gradients are those of the two modules; who is fooled is what the engines and the twin answer to the bytes.
 """
@@ -14,7 +14,7 @@ from harness.sources.planned import Context, Planned
 
 
 def plan(context: Context) -> Iterator[Planned]:
-    """Two sets for each flavour with quantizers."""
+    """Two sets for each flavour with a graph of its own."""
     twin, steps, eps = context.twin.module, context.settings.plan.apgd_steps, context.subject.eps
     for flavour, graph in context.graphs.items() if context.subject.attacks else ():
         engine_falls, twin_falls = ModuleTarget(Pair(twin, graph.module), graph.id), ModuleTarget(Pair(graph.module, twin), TWIN)

@@ -1,4 +1,4 @@
-"""S7: the twin with weights of 4 and of 2 bits, for each quantized engine.
+"""S7: the twin with weights of 4 and of 2 bits, for each engine with a graph of its own.
 
 Attacks transfer poorly between precisions (Fu et al., "Double-Win Quant", ICML 2021), so that a network of a low one may find what the
 twin's gradients do not.
@@ -15,7 +15,7 @@ from harness.sources.planned import Context, Planned
 
 
 def plan(context: Context) -> Iterator[Planned]:
-    """One set for each flavour with quantizers and each of the networks."""
+    """One set for each flavour with a graph of its own and each of the networks."""
     for flavour in context.graphs if context.subject.attacks else ():
         for bits, target in context.fewer_bits.items():
             attack = resolve("apgd-ce").with_steps(context.settings.plan.apgd_steps)

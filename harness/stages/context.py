@@ -22,16 +22,16 @@ FEW = 16  # images on which it is seen whether a network rounds
 
 
 def make_context(subject: Subject, settings: Settings, opened: Engines, engines: list[Engine]) -> Context:
-    """What the sources plan from. A graph is read back for each flavour of the engines that has quantizers, open or not: it needs no
+    """What the sources plan from. A graph is read back for each flavour of the engines that has one of its own, open or not: it needs no
     device, and all builds of a flavour have one.
     """
     attacked = {source.id for source in of_run(settings.sources, settings.tier)} if subject.attacks else set()
     whole = bool(subject.attacks) and settings.tier != "quick"
     twin, few = subject.twin.module, to_tensor(subject.test.images[:FEW])
-    quantized = {engine.id.flavour: engine.exported for engine in engines if engine.quantized and engine.exported is not None}
+    own = {engine.id.flavour: engine.exported for engine in engines if engine.own_graph and engine.exported is not None}
     graphs = {
         flavour: ModuleTarget(read_onnx(exported.artefact.path).eval(), graph_name(flavour))
-        for flavour, exported in quantized.items()
+        for flavour, exported in own.items()
         if subject.attacks and not exported.unreadable
     }
     smooth = without_quantizers(twin, few) if "S2" in attacked else None

@@ -65,9 +65,9 @@ class Engine:
         return self.id.build if self.runtime in BUILT_ALIKE else 0
 
     @property
-    def quantized(self) -> bool:
-        """Whether its graph has quantizers, or may have."""
-        return self.exported is not None and self.exported.artefact.precision in ("int8", UNKNOWN)
+    def own_graph(self) -> bool:
+        """Whether its graph is another than the twin's, or may be: it has quantizers, or was not made here."""
+        return self.exported is not None and (self.exported.given or self.exported.artefact.precision == "int8")
 
     @property
     def closed(self) -> bool:

@@ -37,11 +37,13 @@ class Exported:
         artefact: the file.
         parity: with the twin, on this computer; None where it runs on the device alone (its answers there are held against the twin's).
         unreadable: why its graph cannot be read back into PyTorch; empty where it can.
+        given: the file is the user's own, and was not made of the twin here.
     """
 
     artefact: Artefact
     parity: Parity | None
     unreadable: str = ""
+    given: bool = False
 
 
 def export_and_check(subject: Subject, settings: Settings, folder: Path, say: Callable[[str], None]) -> list[Exported]:
@@ -78,14 +80,14 @@ def export_and_check(subject: Subject, settings: Settings, folder: Path, say: Ca
         artefact = take_in(file_of(flavour), twin, folder)
         if artefact.precision == UNKNOWN:
             say(f"  {artefact.bytes / 1024:.0f} KiB for {artefact.runtime}; {CLOSED}")
-            exported.append(Exported(artefact, None, CLOSED))
+            exported.append(Exported(artefact, None, CLOSED, given=True))
             continue
         if "freed_batch" in artefact.options:
             say(f"  it takes batches of {artefact.options['freed_batch']} alone; run with that size left open, which changes no answer")
         if "cast_ends" in artefact.options:
             say("  its images or logits are float16: cast before and behind it, which changes no answer")
         seen = replace(check_parity(twin.module, artefact, probe), remedy=GIVEN_OTHERWISE)
-        exported.append(Exported(artefact, _proved(artefact, subject, seen, say), _unreadable(artefact, say)))
+        exported.append(Exported(artefact, _proved(artefact, subject, seen, say), _unreadable(artefact, say), given=True))
     return exported
 
 
@@ -116,9 +118,7 @@ def _proved(artefact: Artefact, subject: Subject, seen: ParityResult, say: Calla
 
 
 def _unreadable(artefact: Artefact, say: Callable[[str], None]) -> str:
-    """Why a quantized file's graph cannot be attacked; empty where it can, or need not be."""
-    if artefact.precision != "int8":
-        return ""
+    """Why the graph of a user's own file cannot be attacked; empty where it can."""
     try:
         read_onnx(artefact.path)
     except UsageError as error:

@@ -153,7 +153,7 @@ def _comparisons(evidence: Evidence) -> Iterator[Comparison]:
             twin_right=matrix.worst_case(TWIN, columns),
             engine_right=matrix.worst_case(name, columns) if answered else None,
             sources=frozenset(column.record.source for column in columns),
-            missing=tuple(lacking(complete(columns, name), quantized=m.engine.quantized)),
+            missing=tuple(lacking(complete(columns, name), own_graph=m.engine.own_graph)),
             error=evidence.lost.get(name) or m.facts.error or "",
             simulated=m.engine.simulated,
             control=reduced and _precision(m) == REFERENCE,

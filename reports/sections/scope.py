@@ -12,9 +12,9 @@ from reports.run import GATE_SOURCE, Run
 WHOLE = "autoattack"  # the standard version, which holds the targeted Auto-PGD
 NOT_APPLICABLE = {
     "S2": "it has no quantizers that could be left out: there is nothing to attack that S1 did not.",
-    "S3": "no engine of this run has quantizers whose graph can be read back.",
-    "S5": "no engine of this run has quantizers whose graph can be read back.",
-    "S7": "no engine of this run has quantizers whose graph can be read back, or the twin's weights are as coarse themselves.",
+    "S3": "no engine of this run has a graph of its own (quantizers, or a file that was given) that can be read back.",
+    "S5": "no engine of this run has a graph of its own (quantizers, or a file that was given) that can be read back.",
+    "S7": "no engine of this run has a graph of its own that can be read back, or the twin's weights are as coarse themselves.",
 }  # what it means that a run which has the source made no set of it
 
 

@@ -169,7 +169,7 @@ def test_the_engine_was_attacked_where_the_twin_was_attacked_alike(sets: list[tu
     [({"S1", "S4"}, False, []), ({"S1", "S4"}, True, ["S3"]), ({"S1", "S3", "S4"}, True, []), (set(), True, ["S1", "S3", "S4"])],
 )
 def test_what_a_claim_needs_to_hold(sources: set[str], quantized: bool, missing: list[str]) -> None:
-    assert [source.id for source in lacking(sources, quantized=quantized)] == missing
+    assert [source.id for source in lacking(sources, own_graph=quantized)] == missing
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=N, max_size=N), min_size=1, max_size=4))

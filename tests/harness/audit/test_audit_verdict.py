@@ -37,7 +37,7 @@ def compare(
         twin_right=np.repeat([True, True, False, False], counts),
         engine_right=np.repeat([True, False, True, False], counts),
         sources=sources,
-        missing=tuple(lacking(sources, quantized=True)),
+        missing=tuple(lacking(sources, own_graph=True)),
         control=control,
         flavour=flavour,
     )

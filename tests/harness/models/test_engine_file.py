@@ -30,7 +30,9 @@ from harness.errors import UntrustedError, UsageError
 from harness.models.engine_file import check_engine_file, quantized_nodes, take_in
 from harness.models.load import Twin, load_twin
 from harness.models.onnx_graph import read_onnx
-from harness.records import RunRecord
+from harness.records import RunRecord, Verdict
+from harness.selftest.network import network as selftest_network
+from harness.selftest.pictures import CALIBRATION, TEST, pictures
 
 pytestmark = pytest.mark.slow(60)
 
@@ -224,6 +226,37 @@ def test_the_whole_run(place: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert gate.passed is None and "depend on the images of a request" in gate.observed
     assert "model-QOperator.onnx as it is" in (said := capsys.readouterr().err)
     assert "its graph cannot be attacked (S3), so that its claim can fail but not hold" in said and "QGemm" in said
+
+
+class Switched(nn.Module):
+    """The self-test's network; on images rougher than any clean one, as attacks make them, one trained without an adversary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.robust, self.other = selftest_network(), selftest_network("standard")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        steps = (x.diff(dim=axis).abs().mean((1, 2, 3)) for axis in (2, 3))
+        return torch.where((sum(steps) > 0.0885)[:, None], self.other(x), self.robust(x))
+
+
+def test_a_float_file_is_attacked_through_its_own_graph(tmp_path: Path) -> None:
+    """On clean images it names what the model names, and along its own gradients it is fooled on every one."""
+    example, free = (torch.rand(2, 3, 16, 16),), {"dynamic_shapes": ({0: torch.export.Dim.DYNAMIC},)}
+    for name, module in {"model": selftest_network(), "switched": Switched().eval()}.items():
+        with quiet():
+            torch.onnx.export(module, example, tmp_path / f"{name}.onnx", dynamo=True, external_data=False, verbose=False, **free)
+    test, calibration = pictures(TEST, 400), pictures(CALIBRATION, 128)
+    np.savez(tmp_path / "data.npz", images=test.images, labels=test.labels, calibration_images=calibration.images)
+    options = ["--data", str(tmp_path / "data.npz"), "--device", "null", "--eps", "8/255", "--samples", "128", "--attack", "pgd"]
+    files = ["--engine", str(tmp_path / "switched.onnx")]
+    assert harness("bench", "--model", str(tmp_path / "model.onnx"), *options, *files, "--out", str(tmp_path / "run")) == 1
+    claims = {claim.engine: claim for claim in RunRecord.load(tmp_path / "run").claims}
+    assert {name: (claim.verdict, claim.sources) for name, claim in claims.items()} == {
+        "onnx-fp32": (Verdict.HOLDS, ["S1", "S4"]),
+        "switched.onnx": (Verdict.FAILS, ["S1", "S3", "S4"]),
+    }
+    assert claims["switched.onnx"].engine_robust is not None and claims["switched.onnx"].engine_robust.accuracy < 0.05
 
 
 def test_a_quantized_file_as_the_model_is_not_quantized_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -295,6 +295,10 @@ def test_a_float_engine_needs_no_set_of_its_quantizers(finished, tmp_path):
     (tmp_path / "q.toml").write_text('engines = ["onnx-fp32"]\nsources = { all_of = ["S1", "S3"] }')
     (row,) = qualify(finished, read_requirements(tmp_path / "q.toml")).requirements
     assert row.outcome == PASS and "S3 does not concern" in row.reason
+    settings = RunRecord.load(finished).settings
+    given = changed(finished, tmp_path / "given", settings=settings | {"flavours": ["file:models/onnx-fp32", "ort-int8"]})
+    (row,) = qualify(given, read_requirements(tmp_path / "q.toml")).requirements
+    assert row.outcome == FAIL and row.observed == ["S1"]
 
 
 def test_without_names_the_float_control_is_left_out(finished, tmp_path):

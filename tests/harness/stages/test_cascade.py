@@ -324,7 +324,7 @@ def test_a_flavours_graph_is_attacked_once_for_all_its_builds_until_each_is_fool
     assert [column.record.target for column in s3] == [ENGINE, ENGINE]
     for engine in builds:
         own = deciding(cascade.columns, engine, EPS)
-        assert complete(own, engine) == {"S1", "S3", "S4"} and lacking(complete(own, engine), quantized=True) == []
+        assert complete(own, engine) == {"S1", "S3", "S4"} and lacking(complete(own, engine), own_graph=True) == []
         assert [column for column in own if column.record.source == "S3"] == s3
     before = [column for column in cascade.columns[: cascade.columns.index(s3[0])] if column.record.source != "S0"]
     holds = [cascade.matrix.worst_case(name, deciding(before, name, EPS)) for name in (TWIN, *builds)]
@@ -496,7 +496,7 @@ def test_an_engine_that_answers_to_the_bit_as_another_inherits_its_sets(linear: 
     assert [r.inherited_from for r in by_engine["same"]] == [ENGINE] * 3
     assert [r.set_sha256 for r in by_engine["same"]] == [r.set_sha256 for r in by_engine[ENGINE]]
     assert {r.inherited_from for r in by_engine[ENGINE] + by_engine["other"]} == {None}
-    assert not lacking(complete(deciding(cascade.columns, "same", EPS), "same"), quantized=False)
+    assert not lacking(complete(deciding(cascade.columns, "same", EPS), "same"), own_graph=False)
     alone = run(tmp_path / "alone", context(model, data, {"same": engines["same"]}, ("fgsm",)))
     np.testing.assert_array_equal(
         cascade.matrix.worst_case("same", deciding(cascade.columns, "same", EPS)),

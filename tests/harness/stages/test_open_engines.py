@@ -53,7 +53,7 @@ def test_one_engine_for_each_flavour_and_build_in_the_order_asked_for(linear: Li
     assert names(plan_engines(null, settings("ort-int8", "onnx-fp32", "ort-int8"), parts)) == ["ort-int8", "onnx-fp32"]
     twice = plan_engines(null, settings("ort-int8", "onnx-fp32", builds=2), parts)
     assert names(twice) == ["ort-int8", "ort-int8#2", "onnx-fp32", "onnx-fp32#2"]
-    assert [engine.quantized for engine in twice] == [True, True, False, False]
+    assert [engine.own_graph for engine in twice] == [True, True, False, False]
     assert {engine.runtime for engine in twice} == {"onnxruntime"} and not any(engine.simulated for engine in twice)
 
 
@@ -96,7 +96,7 @@ def test_of_an_emulated_gpu_this_computer_stands_in_for_one_build(linear: Linear
 
 def test_the_users_own_engine_has_a_name_that_a_file_may_have(linear: Linear) -> None:
     (own,) = plan_engines(subject(load_profile("null")), settings("exec:/opt/my engine --fast"), [])
-    assert (own.runtime, own.exported, own.quantized) == ("exec", None, False)
+    assert (own.runtime, own.exported, own.own_graph) == ("exec", None, False)
     assert own.name == engine_name("exec:/opt/my engine --fast") == "exec-opt-my-engine---fast"
 
 
