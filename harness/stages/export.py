@@ -86,7 +86,7 @@ def export_and_check(subject: Subject, settings: Settings, folder: Path, say: Ca
             say(f"  it takes batches of {artefact.options['freed_batch']} alone; run with that size left open, which changes no answer")
         if "cast_ends" in artefact.options:
             say("  its images or logits are float16: cast before and behind it, which changes no answer")
-        seen = replace(check_parity(twin.module, artefact, probe), remedy=GIVEN_OTHERWISE)
+        seen = replace(check_parity(twin.module, artefact, probe, given=True), remedy=GIVEN_OTHERWISE)
         exported.append(Exported(artefact, _proved(artefact, subject, seen, say), _unreadable(artefact, say), given=True))
     return exported
 

@@ -240,21 +240,25 @@ class Switched(nn.Module):
         return torch.where((sum(steps) > 0.0885)[:, None], self.other(x), self.robust(x))
 
 
-def test_a_float_file_is_attacked_through_its_own_graph(tmp_path: Path) -> None:
-    """On clean images it names what the model names, and along its own gradients it is fooled on every one."""
+def test_a_float_file_is_attacked_through_its_own_graph_and_may_count_its_logits_otherwise(tmp_path: Path) -> None:
+    """On clean images the two files name what the model names: one is fooled on every image along its own gradients, one ends with a
+    log-softmax.
+    """
+    sound = nn.Sequential(selftest_network(), nn.LogSoftmax(1)).eval()
     example, free = (torch.rand(2, 3, 16, 16),), {"dynamic_shapes": ({0: torch.export.Dim.DYNAMIC},)}
-    for name, module in {"model": selftest_network(), "switched": Switched().eval()}.items():
+    for name, module in {"model": selftest_network(), "switched": Switched().eval(), "log": sound}.items():
         with quiet():
             torch.onnx.export(module, example, tmp_path / f"{name}.onnx", dynamo=True, external_data=False, verbose=False, **free)
     test, calibration = pictures(TEST, 400), pictures(CALIBRATION, 128)
     np.savez(tmp_path / "data.npz", images=test.images, labels=test.labels, calibration_images=calibration.images)
     options = ["--data", str(tmp_path / "data.npz"), "--device", "null", "--eps", "8/255", "--samples", "128", "--attack", "pgd"]
-    files = ["--engine", str(tmp_path / "switched.onnx")]
+    files = [word for name in ("switched", "log") for word in ("--engine", str(tmp_path / f"{name}.onnx"))]
     assert harness("bench", "--model", str(tmp_path / "model.onnx"), *options, *files, "--out", str(tmp_path / "run")) == 1
     claims = {claim.engine: claim for claim in RunRecord.load(tmp_path / "run").claims}
     assert {name: (claim.verdict, claim.sources) for name, claim in claims.items()} == {
         "onnx-fp32": (Verdict.HOLDS, ["S1", "S4"]),
         "switched.onnx": (Verdict.FAILS, ["S1", "S3", "S4"]),
+        "log.onnx": (Verdict.HOLDS, ["S1", "S3", "S4"]),
     }
     assert claims["switched.onnx"].engine_robust is not None and claims["switched.onnx"].engine_robust.accuracy < 0.05
 
