@@ -22,6 +22,7 @@ from export.errors import ExportError
 from export.fp16 import to_fp16
 from export.int8 import LAYOUT, REDUCED_LAYOUT, quantize_int8
 from export.onnx import INPUT, OPSET, OUTPUT, export_onnx
+from export.own_weights import with_own_weights
 from export.session import EXACT_INTEGERS
 from export.trt_int8 import quantize_trt_int8, quantize_trt_int8_sparse
 
@@ -62,7 +63,7 @@ _ALL = (
     ),
     Flavour(
         "ort-int8-precise", "int8", "onnxruntime", "the graph of ort-int8, run with session.x64quantprecision=1: exact without VNNI too",
-        quantize_int8, True, {**LAYOUT, "session_config": EXACT_INTEGERS},
+        lambda model, calibration: with_own_weights(quantize_int8(model, calibration)), True, {**LAYOUT, "session_config": EXACT_INTEGERS},
     ),
     Flavour("trt-fp32", "fp32", "tensorrt", "ONNX, float32; TensorRT builds its engine on the device", lambda model, _: model, False, {}),
     Flavour("trt-fp16", "fp16", "tensorrt", "as trt-fp32 in float16, float32 input and output", to_fp16, False, {}),

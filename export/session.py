@@ -58,7 +58,7 @@ def open_session(model: str | ModelProto, *, optimise: bool = True, config: Mapp
 
     content: str | bytes = model if isinstance(model, str) else model.SerializeToString()
     if exact and optimise:
-        content = _with_zero_points(content) or content
+        content = _for_exact(content) or content
     own = dict(config or {})
     try:
         try:
@@ -71,31 +71,18 @@ def open_session(model: str | ModelProto, *, optimise: bool = True, config: Mapp
         raise ExportError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
 
 
-def _with_zero_points(model: str | bytes) -> bytes | None:
-    """The graph with a zero point, 0, for every stored tensor of signed bytes that has a scale per channel and none; None where all have.
-
-    Where it multiplies exactly, onnxruntime (1.32) gives such a tensor one zero point for all channels, and then fails on it.
-    """
+def _for_exact(model: str | bytes) -> bytes | None:
+    """The graph with what onnxruntime lacks where it multiplies exactly (see `own_weights`); None where it lacks nothing."""
     import onnx
-    from onnx import TensorProto, numpy_helper
+
+    from export.own_weights import own_weights, own_zero_points
 
     try:
         graph = (whole := onnx.load(model) if isinstance(model, str) else onnx.load_from_string(model)).graph
     except Exception:  # noqa: BLE001 - protobuf's own types; onnxruntime says what is wrong with the file
         return None
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    lacking = [
-        node
-        for node in graph.node
-        if node.op_type == "DequantizeLinear" and (len(node.input) < 3 or not node.input[2])
-        if node.input[0] in stored and stored[node.input[0]].data_type == TensorProto.INT8
-        if node.input[1] in stored and len(stored[node.input[1]].dims) == 1
-    ]
-    for node in lacking:
-        zeros = np.zeros(tuple(stored[node.input[1]].dims), np.int8)
-        graph.initializer.append(numpy_helper.from_array(zeros, f"{node.output[0]}/zero_point"))
-        node.input[:] = [*node.input[:2], graph.initializer[-1].name]
-    return whole.SerializeToString() if lacking else None
+    changed = [own_zero_points(graph), own_weights(graph)]
+    return whole.SerializeToString() if any(changed) else None
 
 
 def first_line(error: BaseException) -> str:
