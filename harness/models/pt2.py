@@ -212,7 +212,7 @@ def _read(archive: Archive) -> Program:
     network, ends_in = GraphInterpreter(steps, weights, source, result), _probabilities(graph["nodes"], result)
     network.widened = any(dtype in HALVES for dtype in dtypes.values())
     program = Program(network, shape, fixed, ends_in, conditions(stored, sizes["sizes"]))
-    check_sizes(archive.path, program.network, program.input_shape)
+    check_sizes(archive.path, program.network, program.input_shape, sizes["sizes"][0].get("as_int"))
     return program
 
 

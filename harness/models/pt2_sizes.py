@@ -15,6 +15,7 @@ from torch.utils.flop_counter import flop_registry
 
 from harness.errors import UsageError
 from harness.models.interpreter import GraphInterpreter
+from harness.models.probe import DYNAMIC
 from harness.models.pt2_operators import MOST_PARTS
 
 LARGEST_BYTES = 1 << 28  # of one image's forward pass at once, beside the weights: some ten times what the largest classifiers hold
@@ -85,13 +86,14 @@ def check_bytes(count: int, largest: int) -> None:
         raise TooLargeError(f"asks for {count:,} bytes at once for one image; expected at most {largest:,}")
 
 
-def check_sizes(path: Path, network: GraphInterpreter, input_shape: tuple[int, int, int]) -> None:
+def check_sizes(path: Path, network: GraphInterpreter, input_shape: tuple[int, int, int], batch: int | None = None) -> None:
     """Go through the program with tensors that have sizes and no contents.
 
     Args:
         path: for errors.
         network: as it was read; its weights may be as large as the file.
         input_shape: (channels, height, width) of one image.
+        batch: number of images that it was saved for, where it says one; a view of just as many fits no other.
 
     Raises:
         UsageError: it would hold too much at once, or its sizes do not fit one another.
@@ -108,4 +110,5 @@ def check_sizes(path: Path, network: GraphInterpreter, input_shape: tuple[int, i
         raise UsageError(f"{path} {error}: damaged or hostile, or not a classifier") from error
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"{path} does not run on an image {input_shape}: {reason}") from error
+        fixed = f"; it was saved for {batch} images alone.{DYNAMIC['pt2']}" if batch not in (None, 1) else ""
+        raise UsageError(f"{path} does not run on an image {input_shape}: {reason}{fixed}") from error

@@ -7,7 +7,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -459,12 +459,12 @@ def fixed_onnx(folder: Path) -> tuple[str, dict[str, Any]]:
     return str(folder / "mine.onnx"), {}
 
 
-def fixed_pt2(folder: Path) -> tuple[str, dict[str, Any]]:
+def fixed_pt2(folder: Path, batch: int = 1) -> tuple[str, dict[str, Any]]:
     class Fixed(nn.Sequential):
         def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x).reshape(1, 7)
+            return super().forward(x).reshape(batch, 7)
 
-    torch.export.save(torch.export.export(Fixed(network()).eval(), (torch.rand(1, 3, 32, 32),)), folder / "mine.pt2")
+    torch.export.save(torch.export.export(Fixed(network()).eval(), (torch.rand(batch, 3, 32, 32),)), folder / "mine.pt2")
     return str(folder / "mine.pt2"), {}
 
 
@@ -517,6 +517,7 @@ BAD: dict[str, tuple[Callable[[Path], tuple[str, dict[str, Any]]], str]] = {
     "arch of a pt2": (lambda folder: (as_pt2(folder)[0], {"arch": "resnet8"}), r"--arch resnet8 is for \.safetensors"),
     "a fixed batch of an onnx": (fixed_onnx, r"takes batches of 1 alone, and this is part of its graph .*: torch\.onnx\.export\("),
     "a fixed batch of a pt2": (fixed_pt2, r"not on 3; the batch is fixed .*: torch\.export\.export\("),
+    "a fixed batch of two of a pt2": (partial(fixed_pt2, batch=2), r"for 2 images alone\..*: torch\.export\.export\("),
     "another size of a pt2": (lambda folder: (as_pt2(folder)[0], {"image_size": 48}), "takes images of 32x32, not --image-size 48"),
     "another height of a pt2": (lambda folder: (free_width(folder), {"image_size": 48}), "takes images of 32xany, not --image-size 48"),
     "no size": (given(image_size=0), "--image-size 0: expected 1 to 4096 pixels"),
