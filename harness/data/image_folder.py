@@ -77,7 +77,7 @@ def open_folder(folder: Path, shape: tuple[int, int, int] | None, resize: Resize
     entries = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     inside = [entry for entry in entries if entry.resolve().is_relative_to(root)]
     if not inside:
-        raise UsageError(f"{folder} has no class folders; expected {folder}/CLASS/IMAGE.png")
+        raise UsageError(f"{folder} has no class folders{_but_links(len(entries))}; expected {folder}/CLASS/IMAGE.png")
     files: list[Path] = []
     labels: list[int] = []
     left_out, others = len(entries) - len(inside), Counter[str]()
@@ -85,7 +85,9 @@ def open_folder(folder: Path, shape: tuple[int, int, int] | None, resize: Resize
         pictures = _pictures(entry, others)
         kept = [path for path in pictures if path.resolve().is_relative_to(root)]
         if not kept:
-            raise UsageError(f"{entry} holds no image ({', '.join(sorted(SUFFIXES))}); remove the folder or fill it")
+            raise UsageError(
+                f"{entry} holds no image ({', '.join(sorted(SUFFIXES))}){_but_links(len(pictures))}; remove the folder or fill it"
+            )
         files += kept
         labels += [label] * len(kept)
         left_out += len(pictures) - len(kept)
@@ -101,6 +103,11 @@ def open_folder(folder: Path, shape: tuple[int, int, int] | None, resize: Resize
     if others:
         remarks = *remarks, f"files left out: {', '.join(f'{count:,} {what}' for what, count in others.most_common(MOST_KINDS))}"
     return Folder(root.name, files, np.array(labels), names, shape, remarks, resize)
+
+
+def _but_links(count: int) -> str:
+    """That there are links which lead out of the data's folder, and are not followed."""
+    return f" but {count:,} links that lead out of the data's folder, which are not followed: copy what they name" if count else ""
 
 
 def _pictures(folder: Path, others: Counter[str]) -> list[Path]:

@@ -434,6 +434,19 @@ def empty_class(root: Path) -> None:
     (root / "dog").mkdir()
 
 
+def linked_images(root: Path) -> None:
+    (root / "dog").mkdir()
+    Image.new("RGB", (8, 8)).save(root.parent / "outside.png")
+    (root / "dog" / "0.png").symlink_to(root.parent / "outside.png")
+
+
+def linked_classes(root: Path) -> None:
+    root.rename(root.parent / "real")
+    root.mkdir()
+    for entry in (root.parent / "real").iterdir():
+        (root / entry.name).symlink_to(entry)
+
+
 def another_class(root: Path) -> None:
     (root / "dog").mkdir()
     Image.new("RGB", (8, 8)).save(root / "dog" / "0.png")
@@ -445,6 +458,8 @@ def another_class(root: Path) -> None:
         (corrupt, r"bee/2\.png"),
         (not_an_image, r"cannot read image .*bee/2\.png"),
         (empty_class, "dog holds no image"),
+        (linked_images, "dog holds no image .* but 1 links that lead out of the data's folder"),
+        (linked_classes, "has no class folders but 3 links that lead out of the data's folder"),
         (another_class, "has 4 classes, the model 3"),
     ],
 )
