@@ -107,7 +107,7 @@ def open_folder(folder: Path, shape: tuple[int, int, int] | None, resize: Resize
 
 def _but_links(count: int) -> str:
     """That there are links which lead out of the data's folder, and are not followed."""
-    return f" but {count:,} links that lead out of the data's folder, which are not followed: copy what they name" if count else ""
+    return f" but links that lead out of the data's folder ({count:,}), which are not followed: copy what they name" if count else ""
 
 
 def _pictures(folder: Path, others: Counter[str]) -> list[Path]:
