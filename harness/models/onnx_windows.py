@@ -157,14 +157,15 @@ def global_max_pool(attributes: dict[str, Any], x: Tensor) -> Tensor:
 
 
 def pad(attributes: dict[str, Any], x: Tensor, amounts: Any = None, value: Any = None, axes: Any = None) -> Tensor:
-    """Pad: constant, reflect or edge, also with negative amounts (a crop). Amounts and value are attributes before operator set 11."""
+    """Pad: constant, reflect, edge or wrap; negative amounts crop. Before operator set 11 amounts and value are attributes."""
     listed = numbers(amounts if amounts is not None else attributes["pads"])
     fill = value.item() if value is not None else attributes.get("value", 0.0)
     chosen = numbers(axes) if axes is not None else list(range(x.ndim))
     before, after = [0] * x.ndim, [0] * x.ndim
     for place, axis in enumerate(chosen):
         before[axis], after[axis] = listed[place], listed[len(chosen) + place]
-    mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}[attributes.get("mode", "constant")]
+    modes = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+    mode = modes[attributes.get("mode", "constant")]
     if mode == "constant":
         outer = next(
             (axis for axis in range(x.ndim) if isinstance(before[axis] + after[axis], torch.SymInt) or before[axis] or after[axis]), x.ndim

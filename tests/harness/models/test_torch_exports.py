@@ -55,6 +55,7 @@ FORMS: dict[str, tuple[Form, int]] = {
     "channel shuffle": (lambda f: f.view(f.shape[0], 2, C // 2, *f.shape[2:]).transpose(1, 2).reshape(f.shape[0], C, *f.shape[2:]), ALWAYS),
     "pixel shuffle": (lambda f: F.pixel_unshuffle(F.pixel_shuffle(f, 2), 4), ALWAYS),
     "pad by reflection": (lambda f: F.pad(f, (1, 2, 2, 1), mode="reflect"), ALWAYS),
+    "pad all round": (lambda f: F.pad(f, (1, 2, 2, 1), mode="circular"), ALWAYS),
     "pad by a value": (lambda f: F.pad(f, (1, 1, 1, 1), value=0.5), ALWAYS),
     "group norm": (lambda f: F.group_norm(f, 4), ALWAYS),
     "layer norm": (lambda f: F.layer_norm(f.permute(0, 2, 3, 1), (C,)).permute(0, 3, 1, 2), ALWAYS),
