@@ -45,9 +45,9 @@ def reproduce(
 
     options = ReproduceOptions(samples=samples, data=data, seed=seed, folders=(WEIGHTS, *(networks or ())), device=device)
     store = Cache(cache) if cache else Cache.default()
+    work = Reproduction(options, store)
+    work.check()
     if dry_run:
-        work = Reproduction(options, store)
-        work.check()
         _show(work, as_json)
         return
     check_folder("--out", out)

@@ -39,7 +39,7 @@ ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "ConvTranspose": {**_WINDOW, "auto_pad": ("NOTSET", "VALID"), "dilations": None, "group": None, "output_padding": None},
     "MaxPool": {**_WINDOW, "ceil_mode": None, "dilations": None, "storage_order": None},  # the order of the indices, which are refused
     "AveragePool": {**_WINDOW, "ceil_mode": None, "count_include_pad": None, "dilations": ([1], [1, 1], [1, 1, 1])},
-    "Pad": {"mode": ("constant", "reflect", "edge"), "pads": None, "value": None},
+    "Pad": {"mode": ("constant", "reflect", "edge", "wrap"), "pads": None, "value": None},
     "Resize": {
         "mode": ("nearest", "linear", "cubic"),
         "coordinate_transformation_mode": ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"),
