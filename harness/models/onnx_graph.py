@@ -28,7 +28,7 @@ from harness.models.onnx_operators import OPERATORS
 from harness.models.onnx_quantize import LIMITS, fake_quantize, quantize
 from harness.models.onnx_sizes import MAX_SIZES, SIZE_OPERATORS, as_size, as_tensor, can_be_size, on_sizes
 from harness.models.onnx_straight import STEPS, StepFunction, named_casts, straight_nodes
-from harness.models.onnx_support import OPERATOR, OPSET, OUTPUTS, SIZE_INPUTS, TENSORS_TOO, check_node, refusal, title
+from harness.models.onnx_support import OPERATOR, OPSET, OUTPUTS, SEVERAL, SIZE_INPUTS, TENSORS_TOO, check_node, refusal, title
 from harness.models.weights import refuse_non_finite
 
 IMAGE_CHANNELS = (1, 3, 4)
@@ -253,8 +253,7 @@ class _Reader:
             self.sizes.add(node.output[0])
         lifted: list[Instruction] = []
         arguments = tuple(self._tensor(node, place, lifted) for place in range(len(node.input)))
-        # Only Split yields several values; the optional outputs of any other operator are unused.
-        outputs = tuple(node.output) if node.op_type == "Split" else tuple(node.output)[:1]
+        outputs = tuple(node.output) if node.op_type in SEVERAL else tuple(node.output)[:1]
         return [*lifted, Instruction(partial(self._function(node), attributes), arguments, {}, outputs)]
 
     def _pads_of_pools(self, node: NodeProto, attributes: dict[str, Any]) -> list[int] | None:
@@ -374,7 +373,7 @@ class _Reader:
         except (NotImplementedError, RuntimeError, ValueError, TypeError, IndexError, KeyError, ZeroDivisionError, MemoryError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UsageError(f"{self.name}: cannot compute {title(node)}: {reason}") from error
-        results = result if node.op_type == "Split" else [result]
+        results = result if node.op_type in SEVERAL else [result]
         for key, value in zip(node.output, results, strict=False):
             self.constants[key] = value if isinstance(value, Tensor) else as_tensor(value)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.models import onnx_indexing as indexing
 from harness.models import onnx_windows as windows
 from harness.models.onnx_attention import attention
 from harness.models.onnx_quantize import dequantize, quantize
@@ -237,27 +238,6 @@ def slice_(attributes: Attributes, x: Tensor, starts: Any = None, ends: Any = No
     return x
 
 
-def gather(attributes: Attributes, x: Tensor, index: Size | Tensor) -> Tensor:
-    """Gather: rows of an axis; the index's shape takes the axis's place."""
-    axis = attributes.get("axis", 0) % x.ndim
-    if not isinstance(index, Tensor):
-        if index.ndim == 0:
-            return x.select(axis, index.item())
-        index = torch.tensor(numbers(index), dtype=torch.int64).reshape(index.shape)
-    rows = torch.where(index < 0, index + x.shape[axis], index)
-    return x.index_select(axis, rows.flatten()).reshape(*x.shape[:axis], *rows.shape, *x.shape[axis + 1 :])
-
-
-def gather_nd(attributes: Attributes, x: Tensor, index: Tensor) -> Tensor:
-    """GatherND: the rows at the indices that the last axis of `index` holds."""
-    return x[tuple(index.unbind(-1))]
-
-
-def scatter_nd(attributes: Attributes, x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
-    """ScatterND: a copy of x with the rows at `index` replaced."""
-    return x.index_put(tuple(index.unbind(-1)), updates)
-
-
 def squeeze(attributes: Attributes, x: Tensor, axes: Size | None = None) -> Tensor:
     """Squeeze the given axes, or every axis of size 1."""
     chosen = axes_of(attributes, axes)
@@ -368,6 +348,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Upsample": windows.upsample,
     "DepthToSpace": windows.depth_to_space,
     "SpaceToDepth": windows.space_to_depth,
+    "Col2Im": windows.col2im,
     "LRN": windows.local_response,
     # matrix products and normalisation
     "Gemm": gemm,
@@ -434,6 +415,8 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Or": binary(torch.logical_or),
     "Xor": binary(torch.logical_xor),
     "Not": unary(torch.logical_not),
+    "IsNaN": unary(torch.isnan),
+    "IsInf": unary(torch.isinf),
     "Where": where,
     # reductions
     "ReduceMean": reduction(lambda x, axes, keep: x.mean(axes, keep)),
@@ -456,14 +439,19 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Concat": concat,
     "Split": split,
     "Slice": slice_,
-    "Gather": gather,
-    "GatherND": gather_nd,
-    "ScatterND": scatter_nd,
     "Squeeze": squeeze,
     "Unsqueeze": unsqueeze,
     "Expand": expand,
     "Tile": tile,
     "Range": range_,
+    # parts by their places
+    "Gather": indexing.gather,
+    "GatherElements": indexing.gather_elements,
+    "GatherND": indexing.gather_nd,
+    "ScatterElements": indexing.scatter_elements,
+    "ScatterND": indexing.scatter_nd,
+    "TopK": indexing.top_k,
+    "Trilu": indexing.triangle,
     # constants and types
     "Constant": constant,
     "ConstantOfShape": constant_of_shape,

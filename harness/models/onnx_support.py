@@ -54,6 +54,7 @@ ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "Upsample": {"mode": ("nearest", "linear"), "scales": None},
     "DepthToSpace": {"blocksize": None, "mode": ("DCR", "CRD")},
     "SpaceToDepth": {"blocksize": None},
+    "Col2Im": {"dilations": None, "pads": None, "strides": None},
     "LRN": {"alpha": None, "beta": None, "bias": None, "size": None},
     "Gemm": {"alpha": None, "beta": None, "transA": None, "transB": None},
     "Einsum": {"equation": None},
@@ -85,6 +86,7 @@ ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "Clip": {"min": None, "max": None},
     "Dropout": {"ratio": None, "seed": None},  # of training alone
     "Mod": {"fmod": None},
+    "IsInf": {"detect_negative": (1,), "detect_positive": (1,)},
     **dict.fromkeys(REDUCTIONS, _REDUCTION),
     "CumSum": {"exclusive": None, "reverse": None},
     "Shape": {"start": None, "end": None},
@@ -95,8 +97,12 @@ ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "Split": {**_AXIS, "num_outputs": None, "split": None},
     "Slice": {"axes": None, "ends": None, "starts": None},
     "Gather": _AXIS,
+    "GatherElements": _AXIS,
     "GatherND": {"batch_dims": (0,)},
-    "ScatterND": {"reduction": ("none",)},
+    "ScatterElements": {**_AXIS, "reduction": ("none", "add", "mul", "max", "min")},
+    "ScatterND": {"reduction": ("none", "add")},
+    "TopK": {**_AXIS, "k": None, "largest": None, "sorted": (1,)},
+    "Trilu": {"upper": None},
     "Squeeze": {"axes": None},
     "Unsqueeze": {"axes": None},
     "Constant": {"value": None, "value_float": None, "value_floats": None, "value_int": None, "value_ints": None},
@@ -113,6 +119,7 @@ INPUTS = {"Attention": 4}
 # Operator -> its inputs that are numbers (axes, sizes, bounds), not tensors: bound when the file is read, or computed as sizes.
 SIZE_INPUTS: dict[str, tuple[int, ...]] = {
     "Clip": (1, 2),
+    "Col2Im": (1, 2),
     "ConstantOfShape": (0,),
     "CumSum": (1,),
     "Dropout": (1, 2),
@@ -128,10 +135,13 @@ SIZE_INPUTS: dict[str, tuple[int, ...]] = {
     "Split": (1,),
     "Squeeze": (1,),
     "Tile": (1,),
+    "TopK": (1,),
+    "Trilu": (1,),
     "Unsqueeze": (1,),
     "Upsample": (1,),
 }
-# Those of them that may be tensors computed from the images.
+SEVERAL = {"Split", "TopK"}  # operators of more than one output; the further outputs of any other are refused where something reads them
+# Of the inputs above, those that may be tensors computed from the images.
 TENSORS_TOO = {"Clip", "Gather", "Pow"}
 SHOWN = 60  # characters of a value in an error
 EVAL = "The file was exported while training: call model.eval() and export it again."
@@ -159,7 +169,7 @@ def check_node(node: NodeProto, attributes: dict[str, Any], used: set[str], plac
             )
     if beyond := [key for key in node.input[INPUTS.get(node.op_type, len(node.input)) :] if key]:
         raise refusal(node, place, f"with an input '{beyond[0]}'", "input", f"expected its first {INPUTS[node.op_type]} inputs alone")
-    if node.op_type != "Split":
+    if node.op_type not in SEVERAL:
         extra = [output for output in node.output[1:] if output in used]
         if extra:
             raise refusal(node, place, f"whose output '{extra[0]}' is used", "output", "expected its first output alone")

@@ -95,6 +95,17 @@ def _ceil_extra(x: Tensor, attributes: dict[str, Any], before: list[int], after:
     return extra
 
 
+def col2im(attributes: dict[str, Any], x: Tensor, image: Any, block: Any) -> Tensor:
+    """Col2Im: x (n, c * kernel pixels, windows) -> (n, c, *image), the sum of the windows at every pixel. Two spatial axes."""
+    size, kernel = tuple(numbers(image)), tuple(numbers(block))
+    if len(size) != 2:
+        raise NotImplementedError(f"Col2Im of {len(size)} spatial axes; expected 2")
+    top, left, bottom, right = attributes.get("pads", [0] * 4)
+    padded = (size[0] + top + bottom, size[1] + left + right)
+    whole = F.fold(x, padded, kernel, attributes.get("dilations", (1, 1)), 0, attributes.get("strides", (1, 1)))
+    return whole[:, :, top : top + size[0], left : left + size[1]]
+
+
 def max_pool(attributes: dict[str, Any], x: Tensor) -> Tensor:
     """MaxPool, without the indices. Nothing is padded with -infinity: a quantizer behind would see it."""
     kernel = attributes["kernel_shape"]

@@ -22,7 +22,7 @@ from harness.errors import UsageError
 from harness.models.onnx_graph import OnnxGraph, _attributes
 from harness.models.onnx_operators import OPERATORS
 from harness.models.onnx_sizes import SIZE_OPERATORS, as_size, can_be_size, on_sizes
-from harness.models.onnx_support import ATTRIBUTES, OPSET, OUTPUTS, SIZE_INPUTS
+from harness.models.onnx_support import ATTRIBUTES, OPSET, OUTPUTS, SEVERAL, SIZE_INPUTS
 
 pytestmark = pytest.mark.slow(50)
 
@@ -245,7 +245,33 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
         ({}, [i(4, 5, 6), i(2, 0)]),
     ],
     "GatherND": [({}, [X, np.array([[0, 1], [1, -1]], np.int64)])],
-    "ScatterND": [({}, [f(4, 3), np.array([[0], [2]], np.int64), f(2, 3)])],
+    "GatherElements": [
+        ({"axis": 2}, [X, RNG.integers(-8, 8, (2, 3, 5, 7))]),
+        ({}, [f(4, 3), np.array([[0, -1, 2], [3, 1, -4]], np.int64)]),
+    ],
+    "ScatterElements": [
+        ({}, [f(4, 3), np.array([[0, -1, 2]], np.int64), f(1, 3)]),
+        *(
+            ({"axis": 1, "reduction": how}, [f(2, 5), np.array([[1, 1, -1], [0, 2, 2]], np.int64), f(2, 3)], 18)
+            for how in ("add", "mul", "max", "min")
+        ),
+    ],
+    "ScatterND": [
+        ({}, [f(4, 3), np.array([[0], [2]], np.int64), f(2, 3)]),
+        ({"reduction": "add"}, [f(4, 3), np.array([[2], [2]], np.int64), f(2, 3)], 18),
+    ],
+    "TopK": [
+        ({"axis": 1}, [X, i(2)]),
+        ({"axis": -2, "largest": 0, "sorted": 1}, [X, i(3)]),
+        ({"axis": 1, "k": 2}, [X], 9),
+    ],
+    "Trilu": [({}, [X]), ({"upper": 0}, [X, np.array(1, np.int64)]), ({"upper": 1}, [X, np.array(-2, np.int64)])],
+    "IsNaN": [({}, [np.array([[0.0, np.nan], [np.inf, 1.0]], np.float32)])],
+    "IsInf": [({"detect_negative": 1, "detect_positive": 1}, [np.array([[0.0, np.nan], [np.inf, -np.inf]], np.float32)])],
+    "Col2Im": [
+        ({}, [f(2, 12, 30), i(5, 6), i(1, 1)]),
+        ({"strides": [2, 1], "pads": [1, 0, 2, 1], "dilations": [1, 2]}, [f(2, 12, 24), i(6, 7), i(2, 2)]),
+    ],
     "Squeeze": [({}, [f(2, 1, 3, 1), i(1)]), ({}, [f(2, 1, 3, 1)]), ({"axes": [3]}, [f(2, 1, 3, 1)], 11)],
     "Unsqueeze": [({}, [X, i(2, -1)]), ({}, [f(2, 3), i(0, -1)]), ({"axes": [1]}, [f(2, 3)], 11), ({}, [i(3, 4), i(1)])],
     "Expand": [({}, [X, i(1, 1, 1, 1)]), ({}, [f(3, 1), i(2, 3, 4)]), ({}, [f(3, 4), i(1, 1)])],
@@ -299,7 +325,10 @@ def model(op: str, attributes: dict[str, Any], inputs: list[np.ndarray], opset: 
         for name, array in zip(given, inputs, strict=True)
         if name
     ]
-    graph = helper.make_graph([node], "one", values, [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in results])
+    kinds = [TensorProto.INT64 if (op, name) == ("TopK", "o1") else TensorProto.FLOAT for name in results]
+    graph = helper.make_graph(
+        [node], "one", values, [helper.make_tensor_value_info(name, kind, None) for name, kind in zip(results, kinds, strict=True)]
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
@@ -309,7 +338,7 @@ def ours(model: ModelProto, inputs: list[np.ndarray], opset: int) -> list[np.nda
     tensors = [torch.from_numpy(np.array(a)) if name else None for name, a in zip(node.input, inputs, strict=True)]
     numbers = SIZE_INPUTS.get(node.op_type, ())
     result = OPERATORS[node.op_type](attributes, *[as_size(t) if t is not None and k in numbers else t for k, t in enumerate(tensors)])
-    results = [plain(r) for r in (result if node.op_type == "Split" else (result,))]
+    results = [plain(r) for r in (result if node.op_type in SEVERAL else (result,))]
     if tensors and can_be_size(node.op_type, attributes) and all(t is None or t.dtype == torch.int64 for t in tensors):
         sizes = plain(on_sizes(SIZE_OPERATORS[node.op_type], attributes, *[t if t is None else as_size(t) for t in tensors]))
         np.testing.assert_array_equal(sizes, results[0])
@@ -438,7 +467,7 @@ def classifier_of(rows: list[Row], opset: int) -> ModelProto:
 
 
 def outputs_of(op: str, attributes: dict[str, Any]) -> int:
-    return 1 if op != "Split" else attributes.get("num_outputs") or 2
+    return 1 if op not in SEVERAL else attributes.get("num_outputs") or 2
 
 
 def per_image() -> dict[int, list[Row]]:

@@ -24,6 +24,13 @@ Form = Callable[[Tensor], Tensor]
 C = 8  # channels; features are (n, 8, 16, 16)
 ALWAYS, NEVER = 9, 99
 
+
+def _into_a_slice(f: Tensor) -> Tensor:
+    whole = f.clone()
+    whole[:, 2:4, ::2] = f[:, :2, 1::2]
+    return whole
+
+
 # Layer -> (form, first operator set for which the TorchScript exporter writes it).
 FORMS: dict[str, tuple[Form, int]] = {
     "interpolate to a size": (lambda f: F.interpolate(f, size=(6, 10), mode="bilinear"), 11),
@@ -67,6 +74,12 @@ FORMS: dict[str, tuple[Form, int]] = {
     "expand": (lambda f: f.mean((2, 3), keepdim=True).expand(-1, -1, 2, 3), ALWAYS),
     "class token": (lambda f: torch.cat([torch.ones(1, 1, C).expand(f.shape[0], -1, -1), f.flatten(2).transpose(1, 2)], 1), ALWAYS),
     "index": (lambda f: f[:, [0, 3, 1]][:, :, 1::2], 10),
+    "the largest": (lambda f: torch.where(f >= f.topk(3, dim=1).values[:, -1:], f, 0.1 * f), 10),
+    "places of the largest": (lambda f: f.flatten(1).gather(1, f.flatten(1).topk(5).indices), 11),
+    "put at places": (lambda f: f * torch.zeros_like(f).scatter(1, f.topk(2, dim=1).indices, 1.0), 11),
+    "put into a slice": (_into_a_slice, 11),
+    "triangle": (lambda f: f.tril() - f.triu(2), 14),
+    "unfold and fold": (lambda f: F.fold(F.unfold(f, 3, padding=1, stride=2), (16, 16), 3, padding=1, stride=2), 18),
     "where": (lambda f: torch.where(f > 0.1, f, f * 0.1), ALWAYS),
     "softmax": (lambda f: f * torch.softmax(f.flatten(2), -1).view_as(f), ALWAYS),
 }
