@@ -146,7 +146,7 @@ GATES: dict[str, Kind] = {
     ),
     "precision evidence": Kind(
         "the runtime runs the precision that is claimed",
-        "The label is withheld: read the kernel list, and quantize in the form that this runtime fuses.",
+        "The label is withheld: read the kernel list. Quantize in the form that this runtime fuses, or take a device with such kernels.",
         guards=False,
     ),
     "timed outputs": Kind(
