@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
-from onnx import GraphProto
+from onnx import GraphProto, NodeProto
 
 from export.artefact import Artefact
+from export.fp16 import HALVES
 from export.macs import MacNode, mac_nodes
 from export.session import first_line
 
 MIN_INTEGER_SHARE = 0.9
 """Below this share of integer MACs a file is not called INT8. Leaving the first and the last layer in float is usual and costs a few
 per cent of the MACs; with more than a tenth in float, speed and rounding are no longer those of an INT8 network."""
+
+MIN_HALF_SHARE = 0.5
+"""Below this share of MACs with float16 weights a file is not called FP16; products of two activations have none."""
 
 INTEGER_KERNELS = frozenset(
     {"QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QAttention"}
@@ -79,14 +83,20 @@ def precision_evidence(optimized_graph: Path, artefact: Artefact) -> Evidence:
             artefact.precision, label(artefact.precision, None), None, {}, f"the optimised graph cannot be read: {first_line(error)}"
         )
     kernels = dict(Counter(node.op_type for node in graph.node).most_common())
-    integer, unmatched = _integer_macs(graph, nodes)
+    integer, unmatched = _macs(nodes, [node for node in graph.node if node.op_type in INTEGER_KERNELS])
     total = sum(node.macs for node in nodes)
     share = integer / total if total and graph.node else None
-    return Evidence(artefact.precision, label(artefact.precision, share), share, kernels, _note(graph, share, unmatched))
+    note = _note(graph, share, unmatched)
+    if artefact.precision != "fp16" or share is None:
+        return Evidence(artefact.precision, label(artefact.precision, share), share, kernels, note)
+    half = _macs(nodes, _half_kernels(graph))[0] / total
+    return Evidence("fp16", label("fp16", share, half), share, kernels, f"{note}; {half:.1%} in kernels with float16 weights")
 
 
-def label(claimed: str, share: float | None) -> str:
-    """The precision that may be printed for a claimed one, given the share of integer MACs."""
+def label(claimed: str, share: float | None, half: float | None = None) -> str:
+    """The precision that may be printed for a claimed one, given the share of integer MACs, and of those in half precision where known."""
+    if claimed == "fp16" and half is not None and half < MIN_HALF_SHARE:
+        return "fp16 claimed, float32 kernels"
     if claimed != "int8":
         return claimed if not share else f"{claimed} claimed, {share:.0%} integer kernels"
     if share is None:
@@ -94,13 +104,17 @@ def label(claimed: str, share: float | None) -> str:
     return claimed if share >= MIN_INTEGER_SHARE else "int8 claimed, float kernels"
 
 
-def _integer_macs(graph: GraphProto, nodes: list[MacNode]) -> tuple[int, list[str]]:
-    """MACs in integer kernels, and the integer kernels that match no node of the artefact. Each node counts once."""
+def _half_kernels(graph: GraphProto) -> list[NodeProto]:
+    """The float kernels that read a stored float16 or bfloat16 tensor: what a CPU has no such kernel for is cast to float32 on loading."""
+    half = {tensor.name for tensor in graph.initializer if tensor.data_type in HALVES}
+    return [node for node in graph.node if node.op_type in FLOAT_KERNELS and half.intersection(node.input)]
+
+
+def _macs(nodes: list[MacNode], kernels: list[NodeProto]) -> tuple[int, list[str]]:
+    """MACs in some of a graph's kernels, and those of them that match no node of the artefact. Each node counts once."""
     left = dict(enumerate(nodes))
     total, unmatched = 0, []
-    for kernel in graph.node:
-        if kernel.op_type not in INTEGER_KERNELS:
-            continue
+    for kernel in kernels:
         name = _GENERATED.sub("", kernel.name)
         found = [place for place, node in left.items() if name and node.name == name][:1]
         found = found or [place for place, node in left.items() if node.weights.intersection(kernel.input)]

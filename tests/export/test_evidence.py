@@ -16,6 +16,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from export.artefact import Artefact
 from export.calibration import Calibration
 from export.evidence import MIN_INTEGER_SHARE, label, precision_evidence
+from export.fp16 import to_fp16
 from export.int8 import quantize_int8
 from export.macs import mac_nodes
 from export.session import to_input
@@ -129,6 +130,15 @@ def test_an_unreadable_graph_proves_nothing(content: bytes | None, int8: Artefac
 
 def test_weights_of_every_layer_are_known(int8: Artefact) -> None:
     assert all(len(node.weights) == 2 and node.macs > 0 for node in mac_nodes(int8.path))
+
+
+def test_half_precision_that_was_cast_to_float32_on_loading(graph: ModelProto, images: NDArray[np.uint8], planted: Plant) -> None:
+    """As onnxruntime does on a CPU without float16 kernels: the float file's own graph stands for what it makes of the other."""
+    artefact, wide = planted(to_fp16(graph, Calibration(images, "minmax")), "fp16"), planted(graph, "fp32")
+    assert precision_evidence(artefact.path, artefact).label == "fp16"
+    found = precision_evidence(wide.path, artefact)
+    assert (found.label, found.integer_mac_share) == ("fp16 claimed, float32 kernels", 0.0)
+    assert found.note.endswith("0.0% in kernels with float16 weights")
 
 
 @pytest.mark.parametrize(
