@@ -26,8 +26,11 @@ INTEGER_KERNELS = frozenset(
     {"QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QAttention"}
 )
 FLOAT_KERNELS = frozenset(
-    {"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Attention", "MultiHeadAttention"}
-)
+    {
+        "Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Einsum", "Attention",
+        "MultiHeadAttention",
+    }
+)  # fmt: skip
 
 _GENERATED = re.compile(r"(_token_\d+)+$")  # what onnxruntime appends to the name of a node it rewrites
 

@@ -14,7 +14,10 @@ from export.errors import ExportError
 from export.session import first_line, open_session
 
 # Operator -> the place of its weight among its inputs. The integer ones stand in files that were quantized elsewhere.
-WEIGHT = {"Conv": 1, "Gemm": 1, "MatMul": 1, "ConvInteger": 1, "MatMulInteger": 1, "QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3}
+WEIGHT = {
+    "Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Einsum": 1, "Attention": 1,
+    "ConvInteger": 1, "MatMulInteger": 1, "QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,18 @@ def mac_nodes(path: Path) -> list[MacNode]:
     except Exception as error:
         raise ExportError(f"cannot read {path}: {first_line(error)}") from error
     refuse_external_data(model, path.name)
-    nodes = [node for node in model.graph.node if node.op_type in WEIGHT]
+    nodes = [node for node in model.graph.node if _counts(node)]
     if not nodes:
         return []
     shapes = _shapes(model, {name for node in nodes for name in _sides(node)})
     producers = {name: node for node in model.graph.node for name in node.output}
     return [MacNode(node.name, _count(node, shapes), _initialisers(node.input[WEIGHT[node.op_type]], model, producers)) for node in nodes]
+
+
+def _counts(node: NodeProto) -> bool:
+    """Whether it is a product: an Einsum of one input is none, and onnxruntime's own Attention has other inputs than the standard's."""
+    known = node.op_type in WEIGHT and len(node.input) > WEIGHT[node.op_type]
+    return known and not (node.op_type == "Attention" and node.domain == "com.microsoft")
 
 
 def _sides(node: NodeProto) -> tuple[str, str, str]:
@@ -65,12 +74,31 @@ def _sides(node: NodeProto) -> tuple[str, str, str]:
 
 def _count(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
     left, weight, out = (shapes[name] for name in _sides(node))
+    if node.op_type == "ConvTranspose":
+        return prod(left) * prod(weight[1:])  # weight is (in channels, out channels / groups, *kernel)
+    if node.op_type == "Attention":
+        return (prod(left) + prod(out)) * weight[-2]  # queries with keys, then their scores with values
+    if node.op_type == "Einsum":
+        return prod(out) * _summed(node, left, weight)
     if "Conv" in node.op_type:
         return prod(out) * prod(weight[1:])  # weight is (out channels, in channels / groups, *kernel)
     if "Gemm" in node.op_type:
         transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
         return prod(out) * left[0 if transposed else 1]
     return prod(out) * left[-1]
+
+
+def _summed(node: NodeProto, left: tuple[int, ...], right: tuple[int, ...]) -> int:
+    """Products that an Einsum of two inputs adds up for one number of its output: the sizes of the letters that it sums over."""
+    equation = next(attribute.s.decode() for attribute in node.attribute if attribute.name == "equation").replace(" ", "")
+    terms, arrow, result = equation.partition("->")
+    letters = terms.replace(",", "").replace(".", "")
+    kept = result if arrow else {letter for letter in letters if letters.count(letter) == 1}
+    sizes: dict[str, int] = {}
+    for term, shape in zip(terms.split(","), (left, right), strict=False):
+        before, _, after = term.partition("...")
+        sizes |= dict(zip(before, shape, strict=False)) | dict(zip(reversed(after), reversed(shape), strict=False))
+    return prod(size for letter, size in sizes.items() if letter not in kept)
 
 
 def _shapes(model: ModelProto, names: set[str]) -> dict[str, tuple[int, ...]]:

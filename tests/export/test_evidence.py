@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch import nn
 
 from export.artefact import Artefact
 from export.calibration import Calibration
@@ -19,6 +20,7 @@ from export.evidence import MIN_INTEGER_SHARE, label, precision_evidence
 from export.fp16 import to_fp16
 from export.int8 import quantize_int8
 from export.macs import mac_nodes
+from export.onnx import export_onnx
 from export.session import to_input
 
 Plant = Callable[[ModelProto, str], Artefact]
@@ -88,6 +90,17 @@ def test_one_layer_in_float_costs_exactly_its_macs(
     found = precision_evidence(optimised(artefact.path), artefact)
     assert found.integer_mac_share == pytest.approx(expected)
     assert (found.label == "int8") == (expected >= MIN_INTEGER_SHARE)
+
+
+def test_a_transposed_convolution_counts_as_the_float_kernel_that_it_is(planted: Plant, optimised: Optimise) -> None:
+    """onnxruntime has no integer kernel of it: a network of two thirds transposed convolutions was called INT8."""
+    layers = [nn.Conv2d(3, 8, 1), nn.ReLU(), nn.ConvTranspose2d(8, 6, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    images = np.random.default_rng(0).integers(0, 256, (16, 12, 8, 3), dtype=np.uint8)
+    graph = export_onnx(nn.Sequential(*layers).eval(), (3, 12, 8))
+    artefact = planted(quantize_int8(graph, Calibration(images, "minmax")), "int8")
+    found = precision_evidence(optimised(artefact.path), artefact)
+    assert (found.integer_mac_share, found.label) == (pytest.approx(1 / 3), "int8 claimed, float kernels")
+    assert "1 integer, 1 float kernels" in found.note
 
 
 def test_kernels_that_lost_their_name_are_found_by_their_weight(int8: Artefact, optimised: Optimise) -> None:

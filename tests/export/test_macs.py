@@ -25,7 +25,7 @@ def one_layer(node: onnx.NodeProto, shape: tuple[int, ...], weight: tuple[int, .
         [value("logits", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(np.ones(weight, np.float32), "w")],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10), path)
     return path
 
 
@@ -64,8 +64,26 @@ def test_convolution_against_a_sum_of_ones(c: dict[str, int], tmp_path: Path) ->
         (helper.make_node("MatMul", ["images", "w"], ["logits"]), (7, 6), (6, 10), 7 * 60),
         (helper.make_node("MatMul", ["images", "images"], ["logits"]), (4, 5, 5), (1,), 4 * 125),
         (helper.make_node("Conv", ["images", "w"], ["logits"], pads=[1, 1, 1, 1]), (3, 8, 8), (16, 3, 3, 3), 8 * 8 * 16 * 27),
+        (helper.make_node("ConvTranspose", ["images", "w"], ["logits"], group=2, strides=[2, 2]), (4, 5, 6), (4, 3, 2, 2), 30 * 4 * 12),
+        (helper.make_node("Einsum", ["images", "w"], ["logits"], equation="nchw,kchw->nk"), (3, 4, 5), (7, 3, 4, 5), 7 * 60),
+        (helper.make_node("Einsum", ["images", "w"], ["logits"], equation="... c, ck"), (3, 4, 5), (5, 7), 12 * 5 * 7),
+        (helper.make_node("Einsum", ["images", "w"], ["logits"], equation="b...i,...ij->...bj"), (4, 5), (4, 5, 7), 4 * 5 * 7),
+        (helper.make_node("Attention", ["images"] * 3, ["logits"]), (2, 5, 8), (1,), 2 * (5 * 5 * 8) * 2),
+        (helper.make_node("Einsum", ["images"], ["logits"], equation="nchw->nhwc"), (3, 4, 5), (1,), 0),
     ],
-    ids=["gemm", "gemm transposed", "matmul", "activations", "padded"],
+    ids=[
+        "gemm",
+        "gemm transposed",
+        "matmul",
+        "activations",
+        "padded",
+        "transposed",
+        "einsum",
+        "dots",
+        "dots before",
+        "attention",
+        "one input",
+    ],
 )
 def test_layers(node: onnx.NodeProto, shape: tuple[int, ...], weight: tuple[int, ...], expected: int, tmp_path: Path) -> None:
     assert macs(one_layer(node, shape, weight, tmp_path / "layer.onnx")) == expected
@@ -93,7 +111,7 @@ def test_a_graph_without_products_has_none(tmp_path: Path) -> None:
 
 def test_products_in_a_local_function_count(tmp_path: Path) -> None:
     product = helper.make_node("MatMul", ["x", "y"], ["z"], name="product")
-    function = helper.make_function("mine", "Net", ["x", "y"], ["z"], [product], [helper.make_opsetid("", 20)])
+    function = helper.make_function("mine", "Net", ["x", "y"], ["z"], [product], [helper.make_opsetid("", 23)])
     path = one_layer(helper.make_node("Net", ["images", "w"], ["logits"], domain="mine"), (4, 6), (6, 5), tmp_path / "function.onnx")
     model = onnx.load(path)
     model.functions.append(function)
