@@ -23,8 +23,8 @@ DYNAMIC = {
     "dynamo=True, external_data=False, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)).",
 }
 TOLERANCE = 1e-3  # of the largest logit: above any float32 summation order, far below the effect of batch statistics or dropout
-# Operator of convolutions and linear layers -> the place of the weight among its arguments.
-WEIGHT_OF = {torch.ops.aten.convolution: 1, torch.ops.aten.addmm: 2, torch.ops.aten.mm: 1}
+# Operators of convolutions and linear layers: the places among their arguments where the weight may stand, the usual one first.
+WEIGHT_OF = {torch.ops.aten.convolution: (1,), torch.ops.aten.addmm: (2, 1), torch.ops.aten.mm: (1, 0)}
 
 
 def takes(network: nn.Module, input_shape: tuple[int, int, int]) -> bool:
@@ -149,7 +149,7 @@ def macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
 
 def macs_and_zeros(network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[int, int]:
     """The same, and those of them whose weight is zero."""
-    counted, fused = _Products(), torch.backends.mha.get_fastpath_enabled()
+    counted, fused = _Products(network), torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole attention layer, which is not looked into
     try:
         with torch.no_grad(), counted:
@@ -162,22 +162,29 @@ def macs_and_zeros(network: nn.Module, input_shape: tuple[int, int, int]) -> tup
 class _Products(TorchDispatchMode):
     """Adds up multiply-accumulates where they are computed: some layers lend their weights to functions, and are never called."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.macs = self.of_zeros = 0
+        self.own = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers()) if tensor.numel()}
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
         result = function(*arguments, **(keywords or {}))
-        if (weight := _weight(function.overloadpacket, arguments)) is not None:
+        if (weight := self._weight(function.overloadpacket, arguments)) is not None:
             found = int(flop_registry[function.overloadpacket](*arguments, out_val=result)) // 2
             self.macs += found
             self.of_zeros += found // weight.numel() * (weight.numel() - int(weight.count_nonzero()))
         return result
 
+    def _weight(self, operator: Any, arguments: Any) -> Tensor | None:
+        """The weight of a convolution or linear layer, None of any other operator. In a batch of products it is the matrix that is
+        repeated for all: so frozen weights on a transposed view, as of windows, are multiplied. Or one of the network's: an einsum's."""
+        if operator is torch.ops.aten.bmm:
+            return next((each for each in arguments if (each.shape[0] > 1 and each.stride(0) == 0) or self._is_own(each)), None)
+        if operator not in WEIGHT_OF:
+            return None
+        candidates = [arguments[place] for place in WEIGHT_OF[operator]]
+        return next(filter(self._is_own, candidates), candidates[0])
 
-def _weight(operator: Any, arguments: Any) -> Tensor | None:
-    """The weight of a convolution or linear layer, None of any other operator. In a batch of products it is the matrix that is repeated for
-    all: so frozen weights on a transposed view, as of windows, are multiplied."""
-    if operator is torch.ops.aten.bmm:
-        return next((matrices for matrices in arguments if matrices.shape[0] > 1 and matrices.stride(0) == 0), None)
-    return arguments[WEIGHT_OF[operator]] if operator in WEIGHT_OF else None
+    def _is_own(self, tensor: Tensor) -> bool:
+        """Whether it is a parameter or buffer of the network, or a view of one."""
+        return tensor.untyped_storage().data_ptr() in self.own

@@ -169,6 +169,23 @@ def test_the_macs_of_resnet18_are_exact() -> None:
     assert probe.parameters(network)[0] == 11_689_512
 
 
+class ByEinsum(nn.Module):
+    """A linear layer as an einsum, half of whose weights are zero, behind one whose weights stand first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Parameter(torch.ones(12, 48)), nn.Parameter(torch.ones(5, 3, 4))
+        self.first.data[:3] = self.last.data[:, :2] = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = (self.first @ x.flatten(1).transpose(0, 1)).transpose(0, 1)
+        return torch.einsum("nab,kab->nk", hidden.unflatten(1, (3, 4)), self.last)
+
+
+def test_weights_of_an_einsum_and_weights_that_stand_first_are_counted() -> None:
+    assert probe.macs_and_zeros(ByEinsum(), (3, 4, 4)) == (12 * 48 + 60, 3 * 48 + 40)
+
+
 def test_products_of_two_activations_are_not_macs() -> None:
     layer = nn.Sequential(nn.Flatten(2), nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)).eval()
     tokens, width, hidden = 5, 16, 32
