@@ -122,6 +122,8 @@ class _Reader:
         """The requirements of one kind: a table, or a list of them."""
         given, kind = self.content[key], KINDS[key]
         several = isinstance(given, list)
+        if given == []:
+            raise self._fault((key,), f"{key} is [], which requires nothing; expected {key} = {kind.example}, or leave the line out")
         for number, table in enumerate(given if several else [given]):
             place: Place = (key, number) if several else (key,)
             if not isinstance(table, dict):

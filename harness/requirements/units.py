@@ -64,12 +64,14 @@ def _count(given: object) -> float:
     return float(given)
 
 
-def names(what: str, choices: Callable[[], Mapping[str, object]]) -> Unit:
-    """Lists of names out of a table."""
+def names(what: str, choices: Callable[[], Mapping[str, object]], *, none: bool = False) -> Unit:
+    """Lists of names out of a table; `none`: an empty one means something."""
 
     def parse(given: object) -> tuple[str, ...]:
         if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
             raise ValueError(f"{given!r} is not a list of {what}")
+        if not given and not none:
+            raise ValueError(f"{given!r} requires nothing; expected a list of {what}, or leave the line out")
         for name in given:
             if name not in choices():
                 raise ValueError(str(unknown(what.removesuffix("s"), name, choices())))

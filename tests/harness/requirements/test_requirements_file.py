@@ -55,6 +55,8 @@ WRONG = {
     "unknown source": ('\nsources = { all_of = ["S1", "S9"] }', 2, ("unknown source 'S9'",)),
     "unknown gate": ('gates = { may_fail = ["conditons"] }', 1, ("unknown gate 'conditons'", "Did you mean conditions")),
     "an engine for the run": ('gates = { may_fail = [], engine = "x" }', 1, ("unknown key 'engine'",)),
+    "no source": ("sources = { all_of = [] }", 1, ("[] requires nothing",)),
+    "an empty list beside others": ('images = { at_least = 1 }\nlatency = []', 2, ("latency is [], which requires nothing", "percentile")),
     "real = false": ("hardware = { real = false }", 1, ("False requires nothing",)),
     "count": ("images = { at_least = 0 }", 1, ("0 is not a whole number",)),
     "half an image": ("images = { at_least = 0.5 }", 1, ("0.5 is not a whole number",)),
