@@ -68,6 +68,7 @@ def network_with(weights: dict[str, Tensor], place: str, arch: str, classes: int
     check_keys(network.state_dict(), weights, place, arch)
     refuse_non_finite(weights, place)
     network.load_state_dict(_of_this_version(weights, network), strict=False)
+    leave_out_auxiliary(network, {})  # checked like all others, but no deployed network has them, and no count of it
     return network
 
 

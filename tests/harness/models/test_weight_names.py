@@ -17,6 +17,7 @@ from harness.errors import UsageError
 from harness.models.architectures import build, find
 from harness.models.load import Twin, load_twin
 from harness.models.normalisation import with_normalisation
+from harness.models.probe import parameters
 from harness.models.weights import network_from
 
 Weights = dict[str, Tensor]
@@ -94,10 +95,13 @@ def test_heads_that_only_training_uses_may_be_absent(arch: str, size: int, tmp_p
     kept = {key: value.clone() for key, value in network.state_dict().items() if not key.startswith(heads)}
     assert len(kept) < len(network.state_dict())
     save_file(kept, tmp_path / "bare.safetensors")
-    found = network_from(tmp_path / "bare.safetensors", arch, None, None)
+    save_file(network.state_dict(), tmp_path / "whole.safetensors")
+    found, whole = (network_from(tmp_path / f"{name}.safetensors", arch, None, None) for name in ("bare", "whole"))
     x = torch.rand(2, 3, size, size)
     with torch.no_grad():
         torch.testing.assert_close(found(x), network(x))
+        torch.testing.assert_close(whole(x), network(x))
+    assert parameters(whole) == parameters(found), "heads that nothing deployed has are no parameters of it"
 
 
 def test_weights_that_take_pixels_of_minus_one_to_one_are_told(tmp_path: Path) -> None:
