@@ -30,6 +30,7 @@ def remedy(expected: Iterable[str], found: Iterable[str]) -> str:
         bare = {OLD_DENSENET.sub(r"\1\2.", key) for key in bare}
         steps.append(r"w = {re.sub(r'(norm|conv)\.([12])\.', r'\1\2.', k): v for k, v in w.items()}")
     prefixes = [prefix for prefix in _prefixes(needed, bare) if all(f"{prefix}{key}" in bare for key in needed)]
+    prefixes.sort(key=lambda prefix: not prefix)  # of two sets that fit, the one without a prefix is not told apart by any
     if not prefixes or (prefixes == [""] and not steps):
         return ""
     words = []

@@ -47,6 +47,7 @@ FORMS: dict[str, tuple[str, Callable[[Weights], Weights], str]] = {
     "lightning": ("mobilenetv2-cifar-x0.25", prefixed("model.net.", loss_weight=torch.ones(4)), "behind 'model.net.'"),
     "nested": ("resnet8", prefixed("_orig_mod.module.backbone."), "behind '_orig_mod.module.backbone.'"),
     "two copies": ("resnet8", two_copies, "behind 'state.ema.' and behind 'state.model.'"),
+    "a copy beside the weights": ("resnet8", lambda weights: weights | prefixed("teacher.")(weights), "behind 'teacher.' and behind ''"),
     "pruning": ("resnet8", masked, "masks are still apart"),
     "pruning behind a prefix": ("resnet8", lambda weights: prefixed("module.")(masked(weights)), "behind 'module.'"),
     "old densenet": ("densenet121", old_densenet, "Convert them"),
