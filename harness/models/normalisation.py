@@ -43,6 +43,8 @@ def parse_normalisation(text: str, channels: int) -> tuple[tuple[float, ...], tu
         mean, std = (part * channels if len(part) == 1 else part for part in (mean, std))
     if len(mean) != channels or len(std) != channels:
         raise UsageError(f"--normalize '{text}' has {len(mean)} means and {len(std)} deviations; the model takes {channels} channels")
+    if max(mean) > 1:
+        raise UsageError(f"--normalize '{text}' has a mean of {max(mean):g}; images are 0 to 1. Is it of 0 to 255? Divide all by 255.")
     if min(std) <= 0:
         raise UsageError(f"--normalize '{text}' has a standard deviation of 0; expected positive numbers")
     return mean, std

@@ -588,7 +588,7 @@ def test_normalisations_are_read(text: str, channels: int, expected: tuple[tuple
     assert parse_normalisation(text, channels) == expected
 
 
-@pytest.mark.parametrize("text", ["", "0.5", "0.5/0", "a/b", "0.5,0.5/0.2,0.2", "imagenet/2", "-1/1", "nan/1"])
+@pytest.mark.parametrize("text", ["", "0.5", "0.5/0", "a/b", "0.5,0.5/0.2,0.2", "imagenet/2", "-1/1", "nan/1", "123.7,116.3,103.5/58.4"])
 def test_other_normalisations_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--normalize"):
         parse_normalisation(text, 3)
