@@ -208,7 +208,7 @@ def _inside(node: NodeProto) -> Iterator[NodeProto]:
 
 def _check_opset(model: ModelProto, name: str) -> None:
     highest = onnx.defs.onnx_opset_version()
-    versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS]
+    versions = sorted({entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS})
     if len(versions) != 1 or not MIN_OPSET <= versions[0] <= highest:
         got = ", ".join(map(str, versions)) or "none"
         raise ExportError(

@@ -214,3 +214,12 @@ def test_a_tensor_that_declares_more_than_it_holds(tmp_path: Path, small_model: 
 def test_invalid_graph(tmp_path: Path, small_model: Build) -> None:
     with pytest.raises(ExportError, match="not a valid ONNX graph"):
         load_checked(write(tmp_path / "invalid.onnx", small_model(NODE("Add", ["images", "nowhere"], ["logits"]))))
+
+
+def test_the_operator_set_may_be_named_twice(graph: ModelProto, tmp_path: Path) -> None:
+    """As skl2onnx and tools that merge graphs leave it; onnxruntime takes it."""
+    twice = ModelProto()
+    twice.CopyFrom(graph)
+    twice.opset_import.extend(entry for entry in graph.opset_import if not entry.domain)
+    onnx.save(twice, tmp_path / "twice.onnx")
+    assert [node.op_type for node in load_checked(tmp_path / "twice.onnx").graph.node] == [node.op_type for node in graph.graph.node]
