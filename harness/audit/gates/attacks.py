@@ -40,7 +40,7 @@ def large_radius(twin_right: Right, led: Right | None = None, fallen: Right | No
             f"; the attack lowers the margin of {led.sum()} of these by more than {LIMITS.beyond_noise:g} times what noise does, and wins "
             f"{fallen.sum()} of {len(fallen)} where every image is within reach"
         )
-        if min(led.mean(), fallen.mean()) >= 1 - LIMITS.large_radius_accuracy:
+        if all(at_most(LIMITS.large_radius_accuracy, int((~part).sum()), len(part)) is not False for part in (led, fallen)):
             passed, observed = None, observed + ", so that the network may be robust at this radius"
     return decided("large radius", passed, observed + undecided(passed))
 

@@ -434,6 +434,9 @@ def test_a_network_may_be_robust_at_the_large_radius_where_gradients_lead_and_a_
     assert gate.passed is None and "of 95 of these by more than 1.5 times what noise does, and wins 40 of 40" in gate.observed
     assert gates.large_radius(kept, nearly[::-1] & nearly, nearly[:40]).passed is False, "90 of 100"
     assert gates.large_radius(kept).passed is False
+    few = np.arange(16) > 0
+    assert gates.large_radius(np.arange(64) < 16, few, kept[:16]).passed is None, "15 of 16: by chance, of one in twenty"
+    assert gates.large_radius(np.arange(64) < 16, np.arange(16) > 3, few).passed is False, "12 of 16 are beyond chance"
     assert gates.large_radius(np.arange(100) < 3, ~kept[:3], ~kept[:3]).passed is True, "few are left: nothing to excuse"
 
 
