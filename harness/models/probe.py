@@ -179,10 +179,11 @@ class _Products(TorchDispatchMode):
         """The weight of a convolution or linear layer, None of any other operator. In a batch of products it is the matrix that is
         repeated for all: so frozen weights on a transposed view, as of windows, are multiplied. Or one of the network's: an einsum's."""
         if operator is torch.ops.aten.bmm:
-            return next((each for each in arguments if (each.shape[0] > 1 and each.stride(0) == 0) or self._is_own(each)), None)
+            matrices: tuple[Tensor, ...] = arguments
+            return next((each for each in matrices if (each.shape[0] > 1 and each.stride(0) == 0) or self._is_own(each)), None)
         if operator not in WEIGHT_OF:
             return None
-        candidates = [arguments[place] for place in WEIGHT_OF[operator]]
+        candidates: list[Tensor] = [arguments[place] for place in WEIGHT_OF[operator]]
         return next(filter(self._is_own, candidates), candidates[0])
 
     def _is_own(self, tensor: Tensor) -> bool:
