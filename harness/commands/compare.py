@@ -11,7 +11,7 @@ from harness.errors import UsageError
 
 EPILOG = """
 Exit codes: 0 the verdicts are the same and, with --fail-on, nothing became worse by more than its limit
-· 1 a verdict or a figure became worse · 3 a verdict became another one, a figure is open, or the runs are unlike
+· 1 a verdict or a figure became worse · 3 a verdict became another one or, with --fail-on, a figure is open or the runs are unlike
 
 Example: harness compare runs/last-release runs/this --fail-on latency:5%,robust:2pt
 """
