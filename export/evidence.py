@@ -27,8 +27,8 @@ INTEGER_KERNELS = frozenset(
 )
 FLOAT_KERNELS = frozenset(
     {
-        "Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Einsum", "Attention",
-        "MultiHeadAttention",
+        "Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "MatMulNBits", "Einsum",
+        "Attention", "MultiHeadAttention",
     }
 )  # fmt: skip
 

@@ -13,10 +13,11 @@ from export.checked import parse_onnx, refuse_external_data
 from export.errors import ExportError
 from export.session import first_line, open_session
 
-# Operator -> the place of its weight among its inputs. The integer ones stand in files that were quantized elsewhere.
+# Operator -> the place of its weight among its inputs. The integer ones stand in files that were quantized elsewhere; so does MatMulNBits,
+# onnxruntime's product with weights of four bits, which counts as float: it is no INT8 kernel.
 WEIGHT = {
     "Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Einsum": 1, "Attention": 1,
-    "ConvInteger": 1, "MatMulInteger": 1, "QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3,
+    "MatMulNBits": 1, "ConvInteger": 1, "MatMulInteger": 1, "QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3,
 }  # fmt: skip
 
 

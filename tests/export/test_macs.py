@@ -89,6 +89,16 @@ def test_layers(node: onnx.NodeProto, shape: tuple[int, ...], weight: tuple[int,
     assert macs(one_layer(node, shape, weight, tmp_path / "layer.onnx")) == expected
 
 
+def test_a_product_with_weights_of_four_bits(tmp_path: Path) -> None:
+    node = helper.make_node("MatMulNBits", ["images", "w", "scales"], ["logits"], domain="com.microsoft", K=32, N=5, bits=4, block_size=32)
+    value = helper.make_tensor_value_info
+    stored = [numpy_helper.from_array(np.ones((5, 1, 16), np.uint8), "w"), numpy_helper.from_array(np.ones(5, np.float32), "scales")]
+    ends = [value("images", TensorProto.FLOAT, ["batch", 32])], [value("logits", TensorProto.FLOAT, None)]
+    sets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(helper.make_graph([node], "g", *ends, stored), opset_imports=sets, ir_version=10), tmp_path / "four.onnx")
+    assert macs(tmp_path / "four.onnx") == 32 * 5
+
+
 def test_network_by_hand(graph: ModelProto, tmp_path: Path) -> None:
     """The network of conftest.py on 12 x 8 pixels, layer by layer."""
     path = tmp_path / "network.onnx"
