@@ -63,6 +63,11 @@ class Artefact:
         """Entries of the runtime's configuration with which the file must be run."""
         return dict(self.options.get("session_config", {}))
 
+    @property
+    def one_by_one(self) -> bool:
+        """Whether it is asked for one image at a time: the scales of its activations are those of all images of a request."""
+        return bool(self.options.get("one_by_one", False))
+
     def save(self) -> None:
         """Write the manifest beside the file, as NAME.json."""
         manifest = {"schema": MANIFEST_SCHEMA, **asdict(self), "path": self.path.name}

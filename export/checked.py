@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from copy import deepcopy
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
@@ -23,8 +23,11 @@ FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 STANDARD_DOMAINS = ("", "ai.onnx")
 
 
-def load_checked(path: Path) -> ModelProto:
+def load_checked(path: Path, own: Collection[str] = ()) -> ModelProto:
     """Read an ONNX file, with its local functions inlined and the weights that lie in a file beside it put inside.
+
+    Args:
+        own: operators outside of the standard that it may have, as domain::name.
 
     Raises:
         ExportError: not a readable file, truncated, not ONNX, larger than 2 GB, with external data that is not in its folder or not of
@@ -37,7 +40,7 @@ def load_checked(path: Path) -> ModelProto:
     check_size(model, path.name)
     if model.functions:
         model = inliner.inline_local_functions(model)
-    _check_operators(model, path.name)
+    _check_operators(model, path.name, own)
     _check_tensors(model, path.name)
     store_integers(model)
     try:
@@ -233,8 +236,9 @@ def store_integers(model: ModelProto) -> None:
         model.ir_version = max(model.ir_version, 4)  # before that, every stored tensor is an input too
 
 
-def _check_operators(model: ModelProto, name: str) -> None:
-    custom = sorted({f"{node.domain}::{node.op_type}" for node in all_nodes(model.graph) if node.domain not in STANDARD_DOMAINS})
+def _check_operators(model: ModelProto, name: str, own: Collection[str]) -> None:
+    others = {f"{node.domain}::{node.op_type}" for node in all_nodes(model.graph) if node.domain not in STANDARD_DOMAINS}
+    custom = sorted(others.difference(own))
     if own := [f"{function.domain}::{function.name}" for function in model.functions if f"{function.domain}::{function.name}" in custom]:
         raise ExportError(
             f"{name} calls {', '.join(own[:10])}, functions that it brings for another operator set than its own, where operators may mean "

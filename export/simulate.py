@@ -32,7 +32,8 @@ def simulated_logits(
     if len(images) == 0:
         raise ExportError("no image to simulate")
     answer = open_artefact(artefact, optimise=optimise, exact=exact)
-    return np.concatenate([answer(to_input(images[start : start + BATCH])) for start in range(0, len(images), BATCH)])
+    step = 1 if artefact.one_by_one else BATCH
+    return np.concatenate([answer(to_input(images[start : start + step])) for start in range(0, len(images), step)])
 
 
 def open_artefact(

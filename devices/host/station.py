@@ -33,6 +33,7 @@ class Wanted:
         artefact: the model file.
         shape: height, width, channels of an image.
         timed: it will be measured.
+        one_by_one: it gets one image at a time where nothing is timed.
     """
 
     flavour: str
@@ -41,6 +42,7 @@ class Wanted:
     options: RuntimeOptions
     shape: tuple[int, int, int]
     timed: bool = True
+    one_by_one: bool = False
 
 
 class Station:
@@ -58,6 +60,7 @@ class Station:
 
     def __init__(self, profile: DeviceProfile, folder: Path, seed: int, say: Say | None = None) -> None:
         self.profile, self._folder, self._seed, self._say = profile, folder, seed, say
+        self._batch = EMULATED_BATCH if profile.emulated else BATCH
         self._transport: Transport | None = None
         self._there = ""
 
@@ -81,7 +84,7 @@ class Station:
                 artefact=lay_out(place, wanted.artefact),
                 options=wanted.options,
                 shape=wanted.shape,
-                batch=EMULATED_BATCH if profile.emulated else BATCH,
+                batch=1 if wanted.one_by_one else self._batch,
                 build=engine.build,
                 seed=self._seed,
                 device=profile.name,
@@ -94,14 +97,13 @@ class Station:
 
     def session(self, engine: EngineId, progress: Progress) -> EngineSession:
         """A session with an engine that was sent; enter it to load the engine."""
-        spec = EngineSpec.load(self._folder / str(engine))
 
         def open_channel() -> Channel:
             assert self._transport is not None  # noqa: S101 - inside the context
             return self._transport.open([*self._transport.python, f"../{WORKER}", "."], f"{self._there}/{engine}")
 
         limits = EMULATED_LIMITS if self.profile.emulated else Limits()
-        return EngineSession(engine, open_channel, spec.batch, limits, progress)
+        return EngineSession(engine, open_channel, self._batch, limits, progress)
 
 
 def own_engine(name: str, command: list[str], progress: Progress, batch: int = BATCH, limits: Limits = OWN_LIMITS) -> EngineSession:

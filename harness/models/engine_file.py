@@ -37,7 +37,6 @@ CLOSED = "its graph cannot be read back from the file, so that it cannot be atta
 FEW_BITS = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2)
 INTEGER = INTEGER_KERNELS | {"MatMulNBits", "QuantizeLinear", "DequantizeLinear"}
 RECIPE = "Export the float model with a free batch (dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)) and quantize that."
-SCALED_BY_BATCH = "the scales of its activations depend on the images of a request, see 'fresh answers'"
 
 
 def file_of(flavour: str) -> Path:
@@ -49,12 +48,6 @@ def quantized_nodes(model: ModelProto) -> Counter[str]:
     """The operators that compute in integers, or lead there and back, and how many there are of each, in subgraphs and functions too."""
     found = (node.op_type for body in (model.graph, *model.functions) for node in all_nodes(body))
     return Counter(name for name in found if name in INTEGER or name.startswith(("QLinear", "Dynamic")))
-
-
-def scaled_by_batch(artefact: Artefact) -> bool:
-    """Whether an ONNX artefact takes the scales of its activations from all the images of a request (dynamic quantization)."""
-    integers = artefact.path.suffix == ".onnx" and artefact.precision == "int8"  # others need not be read
-    return integers and quantized_nodes(parse_onnx(artefact.path))["DynamicQuantizeLinear"] > 0
 
 
 def runtime_of(flavour: str) -> str:
@@ -136,6 +129,8 @@ def take_in(path: Path, twin: Twin, folder: Path) -> Artefact:
         raise UsageError(f"--engine {path} names {classes} classes, the model {twin.name} {twin.classes}: it is not made of that model")
     options = {} if batch is None else {"freed_batch": batch}
     options |= {"cast_ends": True} if cast else {}
+    if any(name.startswith("Dynamic") for name in quantized_nodes(model)):  # dynamic quantization: a scale for all images of a request
+        options |= {"one_by_one": True}
     return _saved(path, twin, whole, folder, _precision(model), (source.name, target.name), options)
 
 

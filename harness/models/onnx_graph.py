@@ -5,7 +5,7 @@ Own code because no kept library does both: onnx2torch (1.5.15, its last, of 202
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -24,6 +24,7 @@ from harness.models.interpreter import GraphInterpreter, Instruction, Ref
 from harness.models.odd_signs import Call, odd_signs
 from harness.models.onnx_batch import check_free, freed, with_stored_sizes
 from harness.models.onnx_ends import with_float32_ends
+from harness.models.onnx_expanded import OWN_OPERATORS, expanded
 from harness.models.onnx_operators import OPERATORS
 from harness.models.onnx_quantize import LIMITS, fake_quantize, quantize
 from harness.models.onnx_sizes import MAX_SIZES, SIZE_OPERATORS, as_size, as_tensor, can_be_size, on_sizes
@@ -41,6 +42,12 @@ PASSING_ENDS = {
 INSTEAD = {
     frozenset({"DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"}): " It was quantized: take the file from before.",
     frozenset({"If", "Loop", "Scan"}): " A branch that is decided beforehand goes when onnxslim has simplified the file.",
+}
+OF_DEPLOYED = {"DynamicQuantizeLinear", "MatMulInteger"}  # operators that only a file which was quantized for a device has
+# Types of fewer than eight bits -> the type that holds their numbers.
+FEW_BITS: dict[int, type[np.integer[Any]]] = {
+    **dict.fromkeys((TensorProto.INT4, TensorProto.INT2), np.int8),
+    **dict.fromkeys((TensorProto.UINT4, TensorProto.UINT2), np.uint8),
 }
 OTHER_FLOATS = (TensorProto.BFLOAT16, TensorProto.DOUBLE)
 LOWEST = -3e38  # float32's own, as some exporters write it, or -infinity
@@ -90,7 +97,7 @@ class OnnxGraph(GraphInterpreter):
         self.batch, *self.input_shape = shape
 
 
-def read_onnx(path: Path, asked: Sequence[int | None] = (None, None, None)) -> OnnxGraph:
+def read_onnx(path: Path, asked: Sequence[int | None] = (None, None, None), *, deployed: bool = False) -> OnnxGraph:
     """Read an ONNX file into a module. Nothing of it is executed and no file is opened but its own weights' beside it.
 
     A file of a fixed batch is read with a free one (see `onnx_batch`), float16 images and logits with casts (see `onnx_ends`). What it
@@ -99,12 +106,18 @@ def read_onnx(path: Path, asked: Sequence[int | None] = (None, None, None)) -> O
 
     Args:
         asked: (channels, height, width) of the images, for what the file leaves open. A fixed batch cannot be freed without them.
+        deployed: a file that runs on a device, not one to take a network from: its operators may be integer ones, and onnxruntime's own
+            (see `onnx_expanded`).
 
     Raises:
         UsageError: the file is not a graph this can read; says why.
     """
     try:
-        model = load_checked(path)
+        model = load_checked(path, OWN_OPERATORS if deployed else ())
+        if deployed:
+            expanded(model, str(path))
+        else:
+            _check_operators(model.graph, str(path), OPERATORS.keys() - OF_DEPLOYED)
         with_float32_ends(model)
         if half := has_half(model):
             model = widened(model)
@@ -120,26 +133,26 @@ def read_onnx(path: Path, asked: Sequence[int | None] = (None, None, None)) -> O
 
 
 def to_torch(tensor: TensorProto, name: str) -> Tensor:
-    """A stored tensor, as PyTorch's.
+    """A stored tensor, as PyTorch's; integers of four and two bits as those of eight.
 
     Raises:
         UsageError: it is damaged or of a type PyTorch lacks.
     """
     try:
-        return torch.from_numpy(np.array(numpy_helper.to_array(tensor)))
+        values = np.array(numpy_helper.to_array(tensor))
+        return torch.from_numpy(values.astype(FEW_BITS[tensor.data_type]) if tensor.data_type in FEW_BITS else values)
     except (ValueError, TypeError, KeyError, MemoryError) as error:
         kind = helper.tensor_dtype_to_string(tensor.data_type) if tensor.data_type in TensorProto.DataType.values() else tensor.data_type
         raise UsageError(f"{name}: cannot read tensor '{tensor.name}' of type {kind}: {error}") from error
 
 
-def _check_operators(graph: GraphProto, name: str) -> None:
-    unknown = {node.op_type for node in graph.node if node.op_type not in OPERATORS and node.domain in ("", "ai.onnx")}
+def _check_operators(graph: GraphProto, name: str, known: Set[str] = OPERATORS.keys()) -> None:
+    unknown = {node.op_type for node in graph.node if node.op_type not in known and node.domain in ("", "ai.onnx")}
     unknown |= {f"{node.domain}::{node.op_type}" for node in graph.node if node.domain not in ("", "ai.onnx")}
     if unknown:
         remedy = "".join(text for names, text in INSTEAD.items() if unknown & names)
         raise UsageError(
-            f"{name} uses operators that cannot be read back: {', '.join(sorted(unknown))}.{remedy} Supported: "
-            f"{', '.join(sorted(OPERATORS))}."
+            f"{name} uses operators that cannot be read back: {', '.join(sorted(unknown))}.{remedy} Supported: {', '.join(sorted(known))}."
         )
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from harness.models import onnx_indexing as indexing
 from harness.models import onnx_windows as windows
 from harness.models.onnx_attention import attention
-from harness.models.onnx_quantize import dequantize, quantize
+from harness.models.onnx_quantize import dequantize, dynamic_quantize, matmul_integer, quantize
 from harness.models.onnx_sizes import Attributes, Size, as_size, as_tensor, numbers, slices
 from harness.models.onnx_support import OPSET, OUTPUTS
 from harness.models.straight import finite_gradient, straight_ceil, straight_floor, straight_round, straight_sign
@@ -461,4 +461,6 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     # quantization
     "QuantizeLinear": quantize,
     "DequantizeLinear": dequantize,
+    "DynamicQuantizeLinear": dynamic_quantize,
+    "MatMulInteger": matmul_integer,
 }

@@ -22,12 +22,14 @@ LIMITS = "_limits"  # an attribute of our own: the codes that a Clip behind a Qu
 ZERO_POINT_TYPES = {0: torch.uint8, 2: torch.uint8, 3: torch.int8, 4: torch.uint16, 5: torch.int16}  # numbers of onnx.TensorProto
 
 
-def per_axis(parameter: Tensor, x: Tensor, axis: int) -> Tensor:
-    """A scale or zero point, scalar or of shape (channels,), shaped to broadcast against x."""
+def per_axis(parameter: Tensor, x: Tensor, axis: int, block: int = 1) -> Tensor:
+    """A scale or zero point, scalar, of shape (channels,), or one per block along the axis, shaped to broadcast against x."""
     if parameter.numel() == 1:
         return parameter.reshape(())
+    if parameter.ndim == x.ndim > 1:
+        return parameter.repeat_interleave(block, axis)[tuple(map(slice, x.shape))]
     if parameter.ndim != 1:
-        raise NotImplementedError("blocked quantization")
+        raise NotImplementedError(f"a scale of shape {tuple(parameter.shape)} of a tensor of shape {tuple(x.shape)}")
     return parameter.view([-1 if a == axis % x.ndim else 1 for a in range(x.ndim)])
 
 
@@ -83,8 +85,33 @@ def quantize(attributes: dict[str, Any], x: Tensor, scale: Tensor, zero_point: T
 
 def dequantize(attributes: dict[str, Any], x: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
     """DequantizeLinear: integers (a constant's own type, or float32 from `quantize`) -> float."""
-    axis = attributes.get("axis", 1)
+    axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
     values = x.float()
     if zero_point is not None:
-        values = values - per_axis(zero_point.float(), values, axis)
-    return (values * per_axis(scale, values, axis)).to(scale.dtype)
+        values = values - per_axis(zero_point.float(), values, axis, block)
+    return (values * per_axis(scale, values, axis, block)).to(scale.dtype)
+
+
+def dynamic_quantize(attributes: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """DynamicQuantizeLinear: float x -> codes of eight bits, their scale and zero point, by the range of x and 0.
+
+    Each image has its own, as where an engine is asked for one at a time (`Artefact.one_by_one`): scales and zero points are shaped to
+    broadcast against x. All are carried as float32. The gradient passes through the codes alone: the range counts as a constant.
+    """
+    of_image = list(range(1, x.ndim))
+    low, high = x.detach().amin(of_image, keepdim=True).clamp(max=0), x.detach().amax(of_image, keepdim=True).clamp(min=0)
+    scale = (high - low) / 255
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+    zero = (-low / scale).round()
+    scaled = x / scale + zero
+    return straight_through(scaled, ((x.detach() / scale).round() + zero).clamp(0, 255)), scale, zero
+
+
+def matmul_integer(attributes: dict[str, Any], a: Tensor, b: Tensor, a_zero: Tensor | None = None, b_zero: Tensor | None = None) -> Tensor:
+    """MatMulInteger: the product of integers less their zero points (one per row of a, per column of b); carried as float32."""
+    a, b = a.float(), b.float()
+    if a_zero is not None:
+        a = a - (a_zero.float() if a_zero.ndim == a.ndim else per_axis(a_zero.float(), a, -2))
+    if b_zero is not None:
+        b = b - (b_zero.float() if b_zero.ndim == b.ndim else per_axis(b_zero.float(), b, -1))
+    return a @ b

@@ -23,7 +23,7 @@ PASSING = {
 }  # fmt: skip
 
 
-LEAVING = {"DequantizeLinear", "ConvInteger"}  # which take integers and make floats
+LEAVING = {"DequantizeLinear", "ConvInteger", "MatMulInteger"}  # which take integers and make floats
 
 
 def named_casts(graph: GraphProto) -> list[NodeProto]:

@@ -110,7 +110,7 @@ ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "Cast": {"to": DTYPES, **_FLOAT8},
     "CastLike": _FLOAT8,
     "QuantizeLinear": {**_AXIS, "block_size": (0,), "output_dtype": (0, 2, 3, 4, 5), "precision": (0, 1), "saturate": None},
-    "DequantizeLinear": {**_AXIS, "block_size": (0,), "output_dtype": (0, 1)},
+    "DequantizeLinear": {**_AXIS, "block_size": None, "output_dtype": (0, 1)},
 }  # fmt: skip
 
 # Operator -> how many of its inputs are implemented, where that is not all.
@@ -140,7 +140,11 @@ SIZE_INPUTS: dict[str, tuple[int, ...]] = {
     "Unsqueeze": (1,),
     "Upsample": (1,),
 }
-SEVERAL = {"Split", "TopK"}  # operators of more than one output; the further outputs of any other are refused where something reads them
+SEVERAL = {
+    "DynamicQuantizeLinear",
+    "Split",
+    "TopK",
+}  # operators of more than one output; the further outputs of any other are refused where something reads them
 # Of the inputs above, those that may be tensors computed from the images.
 TENSORS_TOO = {"Clip", "Gather", "Pow"}
 SHOWN = 60  # characters of a value in an error

@@ -30,7 +30,7 @@ def make_context(subject: Subject, settings: Settings, opened: Engines, engines:
     twin, few = subject.twin.module, to_tensor(subject.test.images[:FEW])
     own = {engine.id.flavour: engine.exported for engine in engines if engine.own_graph and engine.exported is not None}
     graphs = {
-        flavour: ModuleTarget(read_onnx(exported.artefact.path).eval(), graph_name(flavour))
+        flavour: ModuleTarget(read_onnx(exported.artefact.path, deployed=True).eval(), graph_name(flavour))
         for flavour, exported in own.items()
         if subject.attacks and not exported.unreadable
     }

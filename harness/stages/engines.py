@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -19,7 +18,6 @@ from devices.worker.spec import BATCH, RuntimeOptions
 from export.artefact import UNKNOWN, Artefact
 from harness.measurement import simulation
 from harness.measurement.simulation import is_simulated
-from harness.models.engine_file import scaled_by_batch
 from harness.progress import Track, beside
 from harness.settings import OWN, Settings, engine_name, is_own
 from harness.stages.export import Exported
@@ -74,10 +72,10 @@ class Engine:
         """Whether nothing is known of it but its bytes and its answers: neither here nor anew can it be made of them."""
         return self.exported is None or self.exported.artefact.precision == UNKNOWN
 
-    @cached_property
-    def scaled_by_batch(self) -> bool:
-        """Whether its file, which is read for it, takes the scales of its activations from all the images of a request."""
-        return self.exported is not None and scaled_by_batch(self.exported.artefact)
+    @property
+    def one_by_one(self) -> bool:
+        """Whether its file is asked for one image at a time, see `Artefact.one_by_one`."""
+        return self.exported is not None and self.exported.artefact.one_by_one
 
 
 @dataclass
@@ -234,6 +232,7 @@ def _stations(
                 runtime_options(engine.exported.artefact, settings, threads, simulated, engine.variant),
                 (height, width, channels),
                 timed=not simulated and not engine.variant and bool(settings.batches),
+                one_by_one=engine.one_by_one,
             )
             for engine in engines
             if engine.exported is not None and engine.simulated == simulated

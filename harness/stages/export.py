@@ -86,6 +86,10 @@ def export_and_check(subject: Subject, settings: Settings, folder: Path, say: Ca
             say(f"  it takes batches of {artefact.options['freed_batch']} alone; run with that size left open, which changes no answer")
         if "cast_ends" in artefact.options:
             say("  its images or logits are float16: cast before and behind it, which changes no answer")
+        if artefact.one_by_one:
+            say(
+                "  the scales of its activations are those of all images of a request (dynamic quantization): it is asked for one at a time"
+            )
         seen = replace(check_parity(twin.module, artefact, probe, given=True), remedy=GIVEN_OTHERWISE)
         exported.append(Exported(artefact, _proved(artefact, subject, seen, say), _unreadable(artefact, say), given=True))
     return exported
@@ -120,7 +124,7 @@ def _proved(artefact: Artefact, subject: Subject, seen: ParityResult, say: Calla
 def _unreadable(artefact: Artefact, say: Callable[[str], None]) -> str:
     """Why the graph of a user's own file cannot be attacked; empty where it can."""
     try:
-        read_onnx(artefact.path)
+        read_onnx(artefact.path, deployed=True)
     except UsageError as error:
         say(f"  its graph cannot be attacked (S3), so that its claim can fail but not hold: {error}")
         return str(error)

@@ -18,7 +18,6 @@ from harness.audit import gates
 from harness.data.split import few
 from harness.measurement import conditions
 from harness.measurement.simulation import NOT_RUN
-from harness.models.engine_file import SCALED_BY_BATCH
 from harness.records import EngineRecord, Gate, Mismatch
 from harness.settings import engine_name
 from harness.sources import concerns, graph_name
@@ -87,8 +86,8 @@ def _self_checks(m: Measured) -> Iterator[Gate]:
     if checks is None or m.engine.simulated:
         return
     yield gates.determinism(name, checks.repeats, checks.deterministic)
-    if m.engine.scaled_by_batch:
-        yield gates.not_tested("timed outputs", SCALED_BY_BATCH, name)
+    if m.engine.one_by_one:
+        yield gates.not_tested("timed outputs", "its answers to several images at once are others: they share the scales", name)
     else:
         equal, error = checks.timed_outputs_equal_accuracy_outputs, checks.timed_max_logit_error
         yield gates.timed_outputs(name, equal, error, own_clock=checks.own_clock is not None)
@@ -158,9 +157,6 @@ def _saturation(subject: Subject, m: Measured, clean: Logits) -> Iterator[Gate]:
     if not saturates(flags := seen.get("isa_flags") or ()):
         yield gates.not_tested("saturation", f"the kernels for this CPU are exact ({seen.get('machine')}: {', '.join(flags)})", name)
         return
-    if m.engine.scaled_by_batch:
-        yield gates.not_tested("saturation", SCALED_BY_BATCH, name)
-        return
     chosen = few(subject.test.labels, PARITY_IMAGES)
     yield gates.saturation(name, simulated_logits(artefact, subject.test.images[chosen]), clean[chosen])
 
@@ -168,8 +164,6 @@ def _saturation(subject: Subject, m: Measured, clean: Logits) -> Iterator[Gate]:
 def _file_fidelity(subject: Subject, m: Measured, found: NDArray[np.float32]) -> Gate:
     assert m.engine.exported is not None  # noqa: S101 - asked by the caller
     artefact, seen = m.engine.exported.artefact, m.facts.environment
-    if m.engine.scaled_by_batch:
-        return gates.not_tested("file fidelity", SCALED_BY_BATCH, m.engine.name)
     own = artefact.runtime == "onnxruntime"
     saturating = own and artefact.precision == "int8" and not runs_exact(artefact.session_config) and saturates(seen.get("isa_flags") or ())
     if saturating and not saturates(describe_machine()["isa_flags"]):

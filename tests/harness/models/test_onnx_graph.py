@@ -339,10 +339,6 @@ REFUSED: dict[str, tuple[Callable[[], ModelProto], str]] = {
         lambda: classifier([helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")], {}, IMAGE),
         "com.microsoft::Gelu",
     ),
-    "a quantized file": (
-        lambda: classifier([helper.make_node("DynamicQuantizeLinear", ["x"], ["y", "s", "z"])], {}, IMAGE),
-        r"cannot be read back: DynamicQuantizeLinear\. It was quantized: take the file from before\. Supported: Abs,",
-    ),
     "batch norm that trains": (
         lambda: classifier(
             [helper.make_node("BatchNormalization", ["x", *"sbmv"], ["y"], "norm", training_mode=1)],

@@ -303,6 +303,16 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
         ({}, [RNG.integers(0, 256, (2, 3, 4), dtype=np.uint8), np.float32(0.03), np.uint8(128)]),
         ({"axis": 0}, [RNG.integers(-128, 128, (3, 4), dtype=np.int8), p(3), np.zeros(3, np.int8)]),
         ({}, [RNG.integers(-(2**31), 2**31, (5,), dtype=np.int32), np.float32(1e-4)]),
+        (
+            {"axis": 0, "block_size": 3},
+            [RNG.integers(0, 256, (7, 4), dtype=np.uint8), p(3, 4), RNG.integers(0, 256, (3, 4), dtype=np.uint8)],
+            21,
+        ),
+    ],
+    "DynamicQuantizeLinear": [({}, [image]) for image in (X[:1], P[:1], -P[:1])],
+    "MatMulInteger": [
+        ({}, [RNG.integers(0, 256, (2, 3, 4), dtype=np.uint8), RNG.integers(-128, 128, (4, 5), dtype=np.int8)]),
+        ({}, [RNG.integers(0, 256, shape, dtype=np.uint8) for shape in ((3, 4), (4, 5), (), (5,))]),
     ],
     "ConvInteger": [
         ({}, [RNG.integers(0, 256, (2, 3, 8, 7), dtype=np.uint8), RNG.integers(-128, 128, (4, 3, 3, 3), dtype=np.int8)]),
@@ -367,9 +377,11 @@ def test_an_operator_computes_what_the_reference_computes(case: int) -> None:
         expected = ReferenceEvaluator(graph).run(None, {name: a for name, a in zip(graph.graph.node[0].input, inputs, strict=True) if name})
     got = ours(graph, inputs, opset)
     assert len(got) == len(expected)
+    if op == "DynamicQuantizeLinear":  # one scale for each image of a batch
+        got = [a.reshape(np.shape(b)) for a, b in zip(got, expected, strict=True)]
     for a, b in zip(got, expected, strict=True):
         assert a.shape == np.shape(b)
-        if op not in ("QuantizeLinear", "ConvInteger"):  # integers travel as float32
+        if op not in ("QuantizeLinear", "ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"):  # integers travel as float32
             assert a.dtype == np.asarray(b).dtype
         np.testing.assert_allclose(a.astype(np.float64), np.asarray(b).astype(np.float64), rtol=1e-5, atol=1e-5)
 
@@ -381,12 +393,12 @@ def test_every_operator_of_the_table_is_tested() -> None:
 
 
 # They change nothing that is computed here: of training alone, of the float8 types, or beside the one value that is accepted.
-WITHOUT_EFFECT = {"momentum", "training_mode", "spatial", "stash_type", "saturate", "round_mode", "precision", "block_size", "batch_dims"}
+WITHOUT_EFFECT = {"momentum", "training_mode", "spatial", "stash_type", "saturate", "round_mode", "precision", "batch_dims"}
 WITHOUT_EFFECT |= {"antialias", "exclude_outside", "keep_aspect_ratio_policy", "reduction", "output_dtype"}
 
 
 def test_every_attribute_that_is_taken_is_tested() -> None:
-    taken = {(op, key) for op, known in ATTRIBUTES.items() for key in known if key not in WITHOUT_EFFECT}
+    taken = {(op, key) for op, known in ATTRIBUTES.items() for key in known if key not in WITHOUT_EFFECT and known[key] != (0,)}
     reductions = {(op, key) for op, key in taken if op.startswith("Reduce")}  # one function for all of them
     tested = {(op, key) for op, attributes, *_ in FLAT for key in attributes}
     assert taken - tested <= reductions
@@ -467,6 +479,8 @@ def classifier_of(rows: list[Row], opset: int) -> ModelProto:
 
 
 def outputs_of(op: str, attributes: dict[str, Any]) -> int:
+    if op == "DynamicQuantizeLinear":
+        return 3
     return 1 if op not in SEVERAL else attributes.get("num_outputs") or 2
 
 
