@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from harness.models.onnx_sizes import Attributes, Size, numbers
+from harness.models.onnx_support import DTYPES
 
 REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}  # of ScatterElements -> PyTorch's names
 
@@ -49,6 +50,31 @@ def top_k(attributes: Attributes, x: Tensor, count: Size | None = None) -> tuple
     k = attributes["k"] if count is None else numbers(count)[0]
     values, places = x.topk(k, attributes.get("axis", -1), bool(attributes.get("largest", 1)))
     return values, places
+
+
+def arg_max(attributes: Attributes, x: Tensor) -> Tensor:
+    """ArgMax: the place of the first of the largest along an axis."""
+    return x.argmax(attributes.get("axis", 0), keepdim=bool(attributes.get("keepdims", 1)))
+
+
+def arg_min(attributes: Attributes, x: Tensor) -> Tensor:
+    """ArgMin: the place of the first of the smallest along an axis."""
+    return x.argmin(attributes.get("axis", 0), keepdim=bool(attributes.get("keepdims", 1)))
+
+
+def one_hot(attributes: Attributes, index: Tensor, depth: Size, values: Tensor) -> Tensor:
+    """OneHot: a new axis of `depth`, with the second of `values` at the index and the first elsewhere."""
+    size, axis = int(numbers(depth)[0]), attributes.get("axis", -1)
+    places = torch.arange(size).view([-1, *[1] * (index.ndim - axis % (index.ndim + 1))])
+    hot = _from_the_start(index.long(), size).unsqueeze(axis) == places
+    return torch.where(hot, values[1], values[0])
+
+
+def eye_like(attributes: Attributes, x: Tensor) -> Tensor:
+    """EyeLike: ones on the k-th diagonal of a matrix as large as x, zeros elsewhere."""
+    rows, columns = (torch.arange(size) for size in x.shape)
+    dtype = DTYPES[attributes["dtype"]] if "dtype" in attributes else x.dtype
+    return torch.eq(columns[None] - rows[:, None], attributes.get("k", 0)).to(dtype)
 
 
 def triangle(attributes: Attributes, x: Tensor, k: Size | None = None) -> Tensor:

@@ -15,28 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.models import onnx_activations as activations
 from harness.models import onnx_indexing as indexing
 from harness.models import onnx_windows as windows
 from harness.models.onnx_attention import attention
 from harness.models.onnx_quantize import dequantize, dynamic_quantize, matmul_integer, quantize
 from harness.models.onnx_sizes import Attributes, Size, as_size, as_tensor, numbers, slices
-from harness.models.onnx_support import OPSET, OUTPUTS
+from harness.models.onnx_support import DTYPES, OPSET, OUTPUTS
 from harness.models.straight import finite_gradient, straight_ceil, straight_floor, straight_round, straight_sign
-
-# Numbers of onnx.TensorProto.
-DTYPES = {
-    1: torch.float32,
-    2: torch.uint8,
-    3: torch.int8,
-    5: torch.int16,
-    6: torch.int32,
-    7: torch.int64,
-    9: torch.bool,
-    10: torch.float16,
-    11: torch.float64,
-    16: torch.bfloat16,
-}
-
 
 MAX_ELEMENTS = 2**28  # of a tensor that a few bytes of a file ask for: a gigabyte of float32
 
@@ -140,6 +126,13 @@ def instance_norm(attributes: Attributes, x: Tensor, scale: Tensor, bias: Tensor
     return F.instance_norm(x, None, None, scale, bias, True, 0.0, attributes.get("epsilon", 1e-5))
 
 
+def mean_variance_norm(attributes: Attributes, x: Tensor) -> Tensor:
+    """MeanVarianceNormalization over the given axes."""
+    axes = attributes.get("axes", [0, 2, 3])
+    centred = x - x.mean(axes, keepdim=True)
+    return centred / (finite_gradient(centred.square().mean(axes, keepdim=True)).sqrt() + 1e-9)
+
+
 def group_norm(attributes: Attributes, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """GroupNormalization; scale and bias per channel (operator set 21), per group before."""
     groups = attributes["num_groups"]
@@ -168,35 +161,6 @@ def clip(attributes: Attributes, x: Tensor, low: Size | Tensor | None = None, hi
         x = x if least is None else torch.maximum(x, torch.as_tensor(least))
         return x if most is None else torch.minimum(x, torch.as_tensor(most))
     return x if least is None and most is None else x.clamp(least, most)
-
-
-def hard_sigmoid(attributes: Attributes, x: Tensor) -> Tensor:
-    """HardSigmoid: max(0, min(1, alpha x + beta))."""
-    line: Tensor = attributes.get("alpha", 0.2) * x + attributes.get("beta", 0.5)
-    return line.clamp(0, 1)
-
-
-def gelu(attributes: Attributes, x: Tensor) -> Tensor:
-    """Gelu, exact or by tanh."""
-    return F.gelu(x, approximate=attributes.get("approximate", "none"))
-
-
-def selu(attributes: Attributes, x: Tensor) -> Tensor:
-    """Selu."""
-    alpha, gamma = attributes.get("alpha", 1.6732632423543772), attributes.get("gamma", 1.0507009873554805)
-    return torch.mul(F.elu(x, alpha), gamma)
-
-
-def softmax(function: Callable[[Tensor, int], Tensor]) -> Callable[..., Tensor]:
-    """Softmax and LogSoftmax. Before operator set 13 the axes from `axis` on are one (a matrix row)."""
-
-    def apply(attributes: Attributes, x: Tensor) -> Tensor:
-        if attributes[OPSET] >= 13:
-            return function(x, attributes.get("axis", -1))
-        axis = attributes.get("axis", 1) % x.ndim
-        return function(x.flatten(axis), -1).view(x.shape)
-
-    return apply
 
 
 def reshape(attributes: Attributes, x: Tensor, shape: Size) -> Tensor:
@@ -314,21 +278,6 @@ def power(attributes: Attributes, base: Tensor, exponent: Size | Tensor) -> Tens
     return finite_gradient(base).pow(exponent).to(base.dtype)
 
 
-def prelu(attributes: Attributes, x: Tensor, slope: Tensor) -> Tensor:
-    """PRelu."""
-    return torch.where(x < 0, x * slope, x)
-
-
-def celu(attributes: Attributes, x: Tensor) -> Tensor:
-    """Celu."""
-    return F.celu(x, attributes.get("alpha", 1.0))
-
-
-def thresholded_relu(attributes: Attributes, x: Tensor) -> Tensor:
-    """ThresholdedRelu."""
-    return torch.where(x > attributes.get("alpha", 1.0), x, 0)
-
-
 def einsum(attributes: Attributes, *values: Tensor) -> Tensor:
     """Einsum."""
     return torch.einsum(attributes["equation"], *values)
@@ -350,6 +299,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "SpaceToDepth": windows.space_to_depth,
     "Col2Im": windows.col2im,
     "LRN": windows.local_response,
+    "GridSample": windows.grid_sample,
     # matrix products and normalisation
     "Gemm": gemm,
     "MatMul": binary(torch.matmul),
@@ -360,27 +310,30 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "RMSNormalization": rms_norm,
     "LpNormalization": lp_normalization,
     "InstanceNormalization": instance_norm,
+    "MeanVarianceNormalization": mean_variance_norm,
     "GroupNormalization": group_norm,
     # activations
     "Relu": unary(F.relu),
     "LeakyRelu": lambda attributes, x: F.leaky_relu(x, attributes.get("alpha", 0.01)),
-    "PRelu": prelu,
-    "ThresholdedRelu": thresholded_relu,
-    "Celu": celu,
+    "PRelu": activations.prelu,
+    "ThresholdedRelu": activations.thresholded_relu,
+    "Celu": activations.celu,
     "Softsign": unary(F.softsign),
     "Elu": lambda attributes, x: F.elu(x, attributes.get("alpha", 1.0)),
-    "Selu": selu,
+    "Selu": activations.selu,
     "Sigmoid": unary(torch.sigmoid),
-    "HardSigmoid": hard_sigmoid,
+    "HardSigmoid": activations.hard_sigmoid,
     "HardSwish": unary(F.hardswish),
     "Swish": lambda attributes, x: x * torch.sigmoid(attributes.get("alpha", 1.0) * x),
     "Mish": unary(F.mish),
     "Softplus": unary(F.softplus),
     "Tanh": unary(torch.tanh),
     "Erf": unary(torch.erf),
-    "Gelu": gelu,
-    "Softmax": softmax(torch.softmax),
-    "LogSoftmax": softmax(torch.log_softmax),
+    "Gelu": activations.gelu,
+    "Softmax": activations.softmax(torch.softmax),
+    "LogSoftmax": activations.softmax(torch.log_softmax),
+    "Shrink": activations.shrink,
+    "Hardmax": activations.hardmax,
     "Clip": clip,
     "Dropout": lambda attributes, x, ratio=None, training=None: x,
     # arithmetic
@@ -397,6 +350,15 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Log": pole(torch.log),
     "Sin": unary(torch.sin),
     "Cos": unary(torch.cos),
+    "Tan": unary(torch.tan),
+    "Asin": pole(torch.asin),
+    "Acos": pole(torch.acos),
+    "Atan": unary(torch.atan),
+    "Sinh": unary(torch.sinh),
+    "Cosh": unary(torch.cosh),
+    "Asinh": unary(torch.asinh),
+    "Acosh": pole(torch.acosh),
+    "Atanh": pole(torch.atanh),
     "Mod": lambda attributes, a, b: (torch.fmod if attributes.get("fmod", 0) else torch.remainder)(a, b),
     "Floor": unary(straight_floor),
     "Ceil": unary(straight_ceil),
@@ -451,7 +413,11 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "ScatterElements": indexing.scatter_elements,
     "ScatterND": indexing.scatter_nd,
     "TopK": indexing.top_k,
+    "ArgMax": indexing.arg_max,
+    "ArgMin": indexing.arg_min,
+    "OneHot": indexing.one_hot,
     "Trilu": indexing.triangle,
+    "EyeLike": indexing.eye_like,
     # constants and types
     "Constant": constant,
     "ConstantOfShape": constant_of_shape,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from onnx import NodeProto
 
 from harness.errors import UsageError
@@ -14,7 +15,19 @@ Choices = tuple[Any, ...] | None  # of an attribute's value; None: any
 # number of outputs.
 OPERATOR, OPSET, OUTPUTS = "_operator", "_opset", "_outputs"
 KEPT = -1  # of our own too, among the sizes of a Resize: as it is
-DTYPES = (1, 2, 3, 5, 6, 7, 9, 10, 11, 16)  # of onnx.TensorProto: those of `onnx_operators.DTYPES`
+# Numbers of onnx.TensorProto that have a form here.
+DTYPES = {
+    1: torch.float32,
+    2: torch.uint8,
+    3: torch.int8,
+    5: torch.int16,
+    6: torch.int32,
+    7: torch.int64,
+    9: torch.bool,
+    10: torch.float16,
+    11: torch.float64,
+    16: torch.bfloat16,
+}
 _WINDOW: dict[str, Choices] = {
     "auto_pad": ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"),
     "kernel_shape": None,
@@ -55,6 +68,11 @@ ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "DepthToSpace": {"blocksize": None, "mode": ("DCR", "CRD")},
     "SpaceToDepth": {"blocksize": None},
     "Col2Im": {"dilations": None, "pads": None, "strides": None},
+    "GridSample": {
+        "align_corners": None,
+        "mode": ("linear", "bilinear", "nearest", "cubic", "bicubic"),
+        "padding_mode": ("zeros", "border", "reflection"),
+    },
     "LRN": {"alpha": None, "beta": None, "bias": None, "size": None},
     "Gemm": {"alpha": None, "beta": None, "transA": None, "transB": None},
     "Einsum": {"equation": None},
@@ -72,6 +90,7 @@ ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "RMSNormalization": {**_EPSILON, **_AXIS, "stash_type": (1,)},
     "InstanceNormalization": _EPSILON,
     "GroupNormalization": {**_EPSILON, "num_groups": None, "stash_type": (1,)},
+    "MeanVarianceNormalization": {"axes": None},
     "LpNormalization": {**_AXIS, "p": (1, 2)},
     "LeakyRelu": _ALPHA,
     "ThresholdedRelu": _ALPHA,
@@ -81,6 +100,8 @@ ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "HardSigmoid": {**_ALPHA, "beta": None},
     "Swish": _ALPHA,
     "Gelu": {"approximate": ("none", "tanh")},
+    "Shrink": {"bias": None, "lambd": None},
+    "Hardmax": _AXIS,
     "Softmax": _AXIS,
     "LogSoftmax": _AXIS,
     "Clip": {"min": None, "max": None},
@@ -102,12 +123,16 @@ ATTRIBUTES: dict[str, dict[str, Choices]] = {
     "ScatterElements": {**_AXIS, "reduction": ("none", "add", "mul", "max", "min")},
     "ScatterND": {"reduction": ("none", "add")},
     "TopK": {**_AXIS, "k": None, "largest": None, "sorted": (1,)},
+    "ArgMax": {**_AXIS, "keepdims": None, "select_last_index": (0,)},
+    "ArgMin": {**_AXIS, "keepdims": None, "select_last_index": (0,)},
+    "OneHot": _AXIS,
     "Trilu": {"upper": None},
+    "EyeLike": {"dtype": tuple(DTYPES), "k": None},
     "Squeeze": {"axes": None},
     "Unsqueeze": {"axes": None},
     "Constant": {"value": None, "value_float": None, "value_floats": None, "value_int": None, "value_ints": None},
     "ConstantOfShape": {"value": None},
-    "Cast": {"to": DTYPES, **_FLOAT8},
+    "Cast": {"to": tuple(DTYPES), **_FLOAT8},
     "CastLike": _FLOAT8,
     "QuantizeLinear": {**_AXIS, "block_size": (0,), "output_dtype": (0, 2, 3, 4, 5), "precision": (0, 1), "saturate": None},
     "DequantizeLinear": {**_AXIS, "block_size": None, "output_dtype": (0, 1)},
@@ -125,6 +150,7 @@ SIZE_INPUTS: dict[str, tuple[int, ...]] = {
     "Dropout": (1, 2),
     "Expand": (1,),
     "Gather": (1,),
+    "OneHot": (1,),
     "Pad": (1, 2, 3),
     "Pow": (1,),
     "Range": (0, 1, 2),

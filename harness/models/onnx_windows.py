@@ -306,3 +306,9 @@ def flatten(attributes: dict[str, Any], x: Tensor) -> Tensor:
     axis = attributes.get("axis", 1)
     axis = axis + x.ndim if axis < 0 else axis
     return x.flatten(1) if axis == 1 and x.ndim > 1 else x.reshape(prod(x.shape[:axis]), -1)
+
+
+def grid_sample(attributes: dict[str, Any], x: Tensor, grid: Tensor) -> Tensor:
+    """GridSample: x (n, c, *space) at the places (n, *size, axes) of the grid, which count from -1 to 1."""
+    mode = {"linear": "bilinear", "cubic": "bicubic"}.get(named := attributes.get("mode", "linear"), named)
+    return F.grid_sample(x, grid, mode, attributes.get("padding_mode", "zeros"), bool(attributes.get("align_corners", 0)))

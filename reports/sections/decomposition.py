@@ -13,7 +13,7 @@ from reports.run import Run
 LEVELS = {
     "parent": "parent, before compression",
     "twin": "twin",
-    "quantized": "exported graph, quantized (STE twin)",
+    "quantized": "its graph, read back (STE twin)",
     "simulated": "exported file, node by node",
     "engine": "engine",
     "rebuild": "its worst other build",
