@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from copy import deepcopy
 from graphlib import CycleError, TopologicalSorter
@@ -167,6 +168,8 @@ def parse_onnx(path: Path) -> ModelProto:
     except OSError as error:
         raise ExportError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:
+        if zipfile.is_zipfile(path):
+            raise ExportError(f"{path.name} is a zip archive, as torch.save, TorchScript and numpy write; expected an ONNX file") from error
         raise ExportError(f"{path.name} is not an ONNX file, or a truncated one ({size:,} bytes): {error}") from error
     if model.ir_version == 0 or not model.graph.node or not model.graph.output:
         raise ExportError(f"{path.name} is not an ONNX file: it holds no graph ({size:,} bytes)")

@@ -74,7 +74,7 @@ def open_folder(folder: Path, shape: tuple[int, int, int] | None, resize: Resize
         UsageError: no class folder, a class without an image, or the root of a data set whose parts (train, val …) hold the classes.
     """
     root = folder.resolve()
-    entries = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    entries = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not hidden(entry.name))
     inside = [entry for entry in entries if entry.resolve().is_relative_to(root)]
     if not inside:
         raise UsageError(f"{folder} has no class folders{_but_links(len(entries))}; expected {folder}/CLASS/IMAGE.png")
@@ -96,13 +96,18 @@ def open_folder(folder: Path, shape: tuple[int, int, int] | None, resize: Resize
     remarks = *order_remarks(names), *nesting_remarks(inside, files)
     if left_out:
         remarks = *remarks, f"{left_out:,} links lead out of {folder} and were left out"
-    if hidden := sum(entry.is_dir() and entry.name.startswith(".") for entry in folder.iterdir()):
-        others["hidden folders beside the class folders"] = hidden
+    if beside := sum(entry.is_dir() and hidden(entry.name) for entry in folder.iterdir()):
+        others["hidden folders beside the class folders"] = beside
     if loose := sum(path.suffix.lower() in SUFFIXES and path.is_file() for path in folder.iterdir()):
         others["beside the class folders"] = loose
     if others:
         remarks = *remarks, f"files left out: {', '.join(f'{count:,} {what}' for what, count in others.most_common(MOST_KINDS))}"
     return Folder(root.name, files, np.array(labels), names, shape, remarks, resize)
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's: its name begins with a dot, or a Mac put it into an archive."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _but_links(count: int) -> str:
@@ -116,7 +121,7 @@ def _pictures(folder: Path, others: Counter[str]) -> list[Path]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink()):
         if not path.is_file():
             others["links to folders, or to nothing"] += 1
-        elif any(part.startswith(".") for part in path.relative_to(folder).parts):
+        elif any(map(hidden, path.relative_to(folder).parts)):
             others["hidden"] += 1
         elif path.suffix.lower() in SUFFIXES:
             found.append(path)
@@ -141,7 +146,7 @@ def refuse_root(folder: Path, classes: Sequence[Path], files: Sequence[Path]) ->
             f"{folder} holds {named}: parts of a data set with class folders inside, not classes. Name the part to be judged: --data {best}"
         )
     if len(classes) == 1 and holders:
-        inner = sorted(entry.name for entry in classes[0].iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        inner = sorted(entry.name for entry in classes[0].iterdir() if entry.is_dir() and not hidden(entry.name))
         part = next((name for wanted in PARTS for name in inner if name.lower() == wanted), None)
         where = classes[0] if part is None else classes[0] / part
         raise UsageError(

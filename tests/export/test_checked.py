@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,13 @@ def test_a_damaged_file_loads_or_is_an_error(places: list[tuple[int, int]], tmp_
 def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"not an ONNX file"):
         load_checked(write(tmp_path / "other.onnx", content))
+
+
+def test_an_archive_is_told_as_one(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "other.onnx", "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+    with pytest.raises(ExportError, match=r"other\.onnx is a zip archive, as torch\.save, TorchScript and numpy write"):
+        load_checked(tmp_path / "other.onnx")
 
 
 def test_missing_and_folder(tmp_path: Path) -> None:

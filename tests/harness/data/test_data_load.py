@@ -327,10 +327,12 @@ def test_links_to_folders_and_hidden_classes_are_left_out_and_told(tmp_path: Pat
     (root / "bee" / "gone.png").symlink_to(root / "nothing.png")
     (root / "cat" / "round").symlink_to(root)
     (root / ".net").mkdir()
-    Image.new("RGB", (8, 8)).save(root / ".net" / "0.png")
+    (root / "__MACOSX").mkdir()
+    for name in (".net", "__MACOSX"):
+        Image.new("RGB", (8, 8)).save(root / name / "0.png")
     test, calibration = load(str(root))
     assert len(test) + len(calibration) == 15
-    assert "files left out: 3 links to folders, or to nothing, 1 hidden folders beside the class folders" in test.remarks
+    assert "files left out: 3 links to folders, or to nothing, 2 hidden folders beside the class folders" in test.remarks
 
 
 def test_files_that_are_left_out_are_told(tmp_path: Path) -> None:
