@@ -62,7 +62,8 @@ class GraphInterpreter(nn.Module):
 
     Args:
         steps: in order.
-        weights: name of the value -> tensor; an `nn.Parameter` becomes a parameter, any other tensor a buffer.
+        weights: name of the value -> tensor; an `nn.Parameter` becomes a parameter, any other tensor a buffer. Those that no step reads
+            are left out: they are none of the network's.
         source: name of the input value.
         result: name of the output value.
 
@@ -74,6 +75,8 @@ class GraphInterpreter(nn.Module):
 
     def __init__(self, steps: Sequence[Instruction], weights: dict[str, Tensor], source: str, result: str) -> None:
         super().__init__()
+        read = {result, *(name for step in steps for name in step.reads())}
+        weights = {name: tensor for name, tensor in weights.items() if name in read}
         self.steps = free_early(steps, {result, *weights})
         self.source, self.result = source, result
         self.attributes = {name: self._register(name, tensor) for name, tensor in weights.items()}

@@ -88,9 +88,8 @@ class OnnxGraph(GraphInterpreter):
         _check_end(graph, name)
         reader = _Reader(model, name, shape[0] if free_batch else None)
         steps = reader.steps()
-        used = {argument.name for step in steps for argument in step.arguments if isinstance(argument, Ref)}
         statistics = {node.input[i] for node in graph.node if node.op_type == "BatchNormalization" for i in (3, 4)}
-        weights = {key: _weight(value, key in statistics) for key, value in reader.constants.items() if key in used}
+        weights = {key: _weight(value, key in statistics) for key, value in reader.constants.items()}
         if graph.output[0].name in reader.constants:
             raise UsageError(f"{name} returns a constant; expected logits computed from the images")
         super().__init__(steps, weights, source, graph.output[0].name)

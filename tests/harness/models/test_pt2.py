@@ -354,6 +354,25 @@ def test_weights_under_two_names_stay_one(tmp_path: Path) -> None:
     assert torch.equal(back(images), network(images))
 
 
+class WithAHead(nn.Module):
+    """A network with a layer that only training uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(12, 5), nn.Linear(12, 100)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.body(x.flatten(1))
+        return logits
+
+
+def test_weights_that_nothing_reads_are_none_of_the_network(tmp_path: Path) -> None:
+    program = torch.export.export(WithAHead().eval(), (torch.rand(2, 3, 2, 2),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    torch.export.save(program, tmp_path / "it.pt2")
+    network = read_pt2(tmp_path / "it.pt2").network
+    assert sum(tensor.numel() for tensor in network.parameters()) == 12 * 5 + 5
+
+
 class Stepped(nn.Module):
     """A layer of steps, and the same with the gradient that is meant."""
 
