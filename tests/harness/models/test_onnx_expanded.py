@@ -227,3 +227,13 @@ def test_what_onnxruntime_quantizes_is_read_back(way: str, tmp_path: Path) -> No
     assert (got.argmax(1) == expected.argmax(1)).mean() >= 0.98
     (gradient,) = torch.autograd.grad(logits.square().sum(), images)
     assert float((gradient != 0).float().mean()) > 0.9
+
+
+def test_activations_of_four_bits_are_refused(tmp_path: Path) -> None:
+    model = graph_of("QuantizeLinear", ["images", SCALE, ZERO], {})
+    model.graph.initializer[[tensor.name for tensor in model.graph.initializer].index("i2")].CopyFrom(
+        helper.make_tensor("i2", TensorProto.UINT4, [], [3])
+    )
+    onnx.save(model, tmp_path / "it.onnx")
+    with pytest.raises(UsageError, match=r"QuantizeLinear 'it' to the type of 'i2' is not implemented; expected one of 8 or 16 bits"):
+        read_onnx(tmp_path / "it.onnx", deployed=True)

@@ -19,8 +19,9 @@ from export.errors import ExportError
 from export.onnx import export_onnx
 from export.session import open_session
 from harness.errors import UsageError
-from harness.models.onnx_graph import OnnxGraph, _attributes
+from harness.models.onnx_graph import OnnxGraph
 from harness.models.onnx_operators import OPERATORS
+from harness.models.onnx_reader import attributes_of
 from harness.models.onnx_sizes import SIZE_OPERATORS, as_size, can_be_size, on_sizes
 from harness.models.onnx_support import ATTRIBUTES, OPSET, OUTPUTS, SEVERAL, SIZE_INPUTS
 
@@ -370,7 +371,7 @@ def model(op: str, attributes: dict[str, Any], inputs: list[np.ndarray], opset: 
 
 def ours(model: ModelProto, inputs: list[np.ndarray], opset: int) -> list[np.ndarray]:
     node = model.graph.node[0]
-    attributes = {OPSET: opset, OUTPUTS: len(node.output), **_attributes(node, "test")}
+    attributes = {OPSET: opset, OUTPUTS: len(node.output), **attributes_of(node, "test")}
     tensors = [torch.from_numpy(np.array(a)) if name else None for name, a in zip(node.input, inputs, strict=True)]
     numbers = SIZE_INPUTS.get(node.op_type, ())
     result = OPERATORS[node.op_type](attributes, *[as_size(t) if t is not None and k in numbers else t for k, t in enumerate(tensors)])
