@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.models import onnx_operators, onnx_windows, pt2_operators
+from harness.models import onnx_norms, onnx_windows, pt2_operators
 from harness.models.interpreter import GraphInterpreter, Instruction, Ref
 
 CONVOLUTIONS = (onnx_windows.conv, torch.ops.aten.conv2d.default, torch.ops.aten.convolution.default)
-NORMS = (onnx_operators.batch_norm, torch.ops.aten.batch_norm.default, pt2_operators.batch_norm)
+NORMS = (onnx_norms.batch_norm, torch.ops.aten.batch_norm.default, pt2_operators.batch_norm)
 TRANSPOSED = 6  # place of that argument of `aten.convolution`
 
 

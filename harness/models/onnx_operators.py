@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from harness.models import onnx_activations as activations
 from harness.models import onnx_indexing as indexing
+from harness.models import onnx_norms as norms
 from harness.models import onnx_windows as windows
 from harness.models.onnx_attention import attention
 from harness.models.onnx_quantize import dequantize, dynamic_quantize, matmul_integer, quantize
 from harness.models.onnx_sizes import Attributes, Size, as_size, as_tensor, numbers, slices
-from harness.models.onnx_support import DTYPES, OPSET, OUTPUTS
+from harness.models.onnx_support import DTYPES, OUTPUTS
 from harness.models.straight import finite_gradient, straight_ceil, straight_floor, straight_round, straight_sign
 
 MAX_ELEMENTS = 2**28  # of a tensor that a few bytes of a file ask for: a gigabyte of float32
@@ -94,51 +95,6 @@ def cumulative_sum(attributes: Attributes, x: Tensor, axis: Size) -> Tensor:
     if attributes.get("exclusive", 0):
         total = torch.cat([torch.zeros_like(total.narrow(along, 0, 1)), total.narrow(along, 0, x.shape[along] - 1)], along)
     return total.flip(along) if backwards else total
-
-
-def batch_norm(attributes: Attributes, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """BatchNormalization: by the stored statistics, or, in training mode, by those of x."""
-    training, epsilon = bool(attributes.get("training_mode", 0)), attributes.get("epsilon", 1e-5)
-    return F.batch_norm(x, None if training else mean, None if training else variance, scale, bias, training, 0.0, epsilon)
-
-
-def layer_norm(attributes: Attributes, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    """LayerNormalization over `axis` and all after it; the first output alone."""
-    axis = attributes.get("axis", -1) % x.ndim
-    normal = F.layer_norm(x, x.shape[axis:], None, None, attributes.get("epsilon", 1e-5)) * scale
-    return normal if bias is None else normal + bias
-
-
-def rms_norm(attributes: Attributes, x: Tensor, scale: Tensor) -> Tensor:
-    """RMSNormalization over `axis` and all after it."""
-    axis = attributes.get("axis", -1) % x.ndim
-    return F.rms_norm(x, x.shape[axis:], None, attributes.get("epsilon", 1e-5)) * scale
-
-
-def lp_normalization(attributes: Attributes, x: Tensor) -> Tensor:
-    """LpNormalization: x / its norm of order `p` along `axis`; 0 where the norm is 0."""
-    norm = torch.linalg.vector_norm(x, attributes.get("p", 2), attributes.get("axis", -1), keepdim=True)
-    return torch.where(norm == 0, 0, x / torch.where(norm == 0, 1, norm))
-
-
-def instance_norm(attributes: Attributes, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """InstanceNormalization."""
-    return F.instance_norm(x, None, None, scale, bias, True, 0.0, attributes.get("epsilon", 1e-5))
-
-
-def mean_variance_norm(attributes: Attributes, x: Tensor) -> Tensor:
-    """MeanVarianceNormalization over the given axes."""
-    axes = attributes.get("axes", [0, 2, 3])
-    centred = x - x.mean(axes, keepdim=True)
-    return centred / (finite_gradient(centred.square().mean(axes, keepdim=True)).sqrt() + 1e-9)
-
-
-def group_norm(attributes: Attributes, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """GroupNormalization; scale and bias per channel (operator set 21), per group before."""
-    groups = attributes["num_groups"]
-    if attributes[OPSET] < 21:
-        scale, bias = (p.repeat_interleave(x.shape[1] // groups) for p in (scale, bias))
-    return F.group_norm(x, groups, scale, bias, attributes.get("epsilon", 1e-5))
 
 
 def gemm(attributes: Attributes, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
@@ -305,13 +261,13 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "MatMul": binary(torch.matmul),
     "Einsum": einsum,
     "Attention": attention,
-    "BatchNormalization": batch_norm,
-    "LayerNormalization": layer_norm,
-    "RMSNormalization": rms_norm,
-    "LpNormalization": lp_normalization,
-    "InstanceNormalization": instance_norm,
-    "MeanVarianceNormalization": mean_variance_norm,
-    "GroupNormalization": group_norm,
+    "BatchNormalization": norms.batch_norm,
+    "LayerNormalization": norms.layer_norm,
+    "RMSNormalization": norms.rms_norm,
+    "LpNormalization": norms.lp_normalization,
+    "InstanceNormalization": norms.instance_norm,
+    "MeanVarianceNormalization": norms.mean_variance_norm,
+    "GroupNormalization": norms.group_norm,
     # activations
     "Relu": unary(F.relu),
     "LeakyRelu": lambda attributes, x: F.leaky_relu(x, attributes.get("alpha", 0.01)),
