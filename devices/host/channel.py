@@ -139,7 +139,9 @@ class Channel:
         with contextlib.suppress(OSError):
             self._process.stdout.close()  # type: ignore[union-attr]
         code = self._process.returncode
-        if self.remote and _SHELL_SIGNAL < code < _SSH_FAILED:
+        if self.remote and code < 0:  # a signal here ended the ssh client; what it does to a program there, a shell there tells
+            code = _SSH_FAILED
+        elif self.remote and _SHELL_SIGNAL < code < _SSH_FAILED:
             code = _SHELL_SIGNAL - code
         return Exit(code, hung, tuple(self._stderr))
 

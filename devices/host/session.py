@@ -434,19 +434,23 @@ class EngineSession:
             self._fail("hung" if ended.hung else "crashed", ended.in_words(str(error)))
 
     def _connect(self) -> None:
-        self._channel = self.open()
-        try:
-            first = self._message(self.limits.load_s)
-            if self.own:
-                first.pop("loaded", None)
-            self._hello = self._checked(first, Hello)
-        except ClosedError as error:
-            channel = self._alive()
-            ended = channel.end(1.0)
-            self._channel = None
-            if channel.lost(ended):
-                raise DeviceError(f"the connection was lost while {self.id} was loaded: {' '.join(ended.stderr[-1:]) or error}") from error
-            self._fail("hung" if ended.hung else "crashed", ended.in_words(str(error)))
+        """Load the engine; once more where the connection was lost meanwhile."""
+        for last in (False, True):
+            self._channel = self.open()
+            try:
+                first = self._message(self.limits.load_s)
+                if self.own:
+                    first.pop("loaded", None)
+                self._hello = self._checked(first, Hello)
+                return
+            except ClosedError as error:
+                channel, self._channel = self._alive(), None
+                ended = channel.end(1.0)
+                if not channel.lost(ended):
+                    self._fail("hung" if ended.hung else "crashed", ended.in_words(str(error)))
+                if last:
+                    said = " ".join(ended.stderr[-1:]) or error
+                    raise DeviceError(f"the connection was lost twice while {self.id} was loaded ({said}). Go on with --resume.") from error
 
     def _alive(self) -> Channel:
         if self._channel is None:

@@ -25,6 +25,7 @@ import pytest
 import sshd
 from quick_engines import ENGINE, Linear, Said, left, opened, processes, run, wanted
 
+from devices.host.channel import Channel
 from devices.host.errors import DeviceError
 from devices.host.pack import worker_archive
 from devices.host.preflight import preflight
@@ -237,6 +238,57 @@ def test_an_engine_that_ends_the_connection_each_time_is_an_error(
         with pytest.raises(DeviceError, match=r"lost twice during one request .*Go on with --resume"):
             session.logits(images)
     assert left(device.cache) == []
+
+
+def test_a_connection_that_drops_while_an_engine_loads_is_opened_again(
+    device: sshd.Board, linear: Linear, tmp_path: Path, images: np.ndarray
+) -> None:
+    """A TensorRT engine may be built for half an hour; twice is an error that says how to go on."""
+    (tmp_path / "engines").mkdir()
+    with Station(device.profile(), tmp_path / "engines", seed=0) as station:
+        station.send({ENGINE: wanted(linear.path)}, quiet)
+        for drops in (1, 2):
+            session = station.session(ENGINE, quiet)
+            session.open = dropping(session.open, device, drops)
+            if drops == 1:
+                with session:
+                    np.testing.assert_allclose(session.logits(images), linear.logits(images), atol=1e-5)
+            else:
+                with pytest.raises(DeviceError, match=r"lost twice while linear was loaded .*Go on with --resume"), session:
+                    pass
+    assert left(device.cache) == []
+
+
+def dropping(start: Callable[[], Channel], device: sshd.Board, drops: int) -> Callable[[], Channel]:
+    """`start`, which loses the connection as soon as it is there, so often."""
+    left_to_do = [None] * drops
+
+    def begin() -> Channel:
+        channel = start()
+        if left_to_do:
+            left_to_do.pop()
+            device.drop()
+        return channel
+
+    return begin
+
+
+def test_an_ssh_client_that_is_killed_here_is_a_lost_connection_and_no_crash(
+    device: sshd.Board, linear: Linear, session_of: Any, images: np.ndarray
+) -> None:
+    """The engine there did nothing wrong: it was accused of lacking memory."""
+    with session_of(linear.path, device.profile()) as session:
+        before = session.logits(images)
+        session._channel._process.kill()
+        assert np.array_equal(session.logits(images), before)
+
+
+def test_an_ssh_client_of_the_agent_that_is_killed_here_is_started_again(device: sshd.Board, folder: Path) -> None:
+    with connect(device.profile()) as transport:
+        transport.facts()
+        transport._session._process.kill()  # type: ignore[attr-defined]
+        transport.put(folder, quiet)
+        assert len(jobs(device)) == 1
 
 
 def test_a_harness_that_is_killed_leaves_no_engine_and_the_next_run_sends_nothing(

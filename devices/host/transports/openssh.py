@@ -150,7 +150,7 @@ class Session:
                 f'(sudo apt-get install -y python3), or name the right one in the profile: python = "/path/to/python3"',
                 passing=False,
             )
-        if code not in (None, 0, 255):
+        if code is not None and 0 < code < 255:  # below 0 a signal here ended the ssh client, and nothing is known of the agent
             return UnreachableError(f"{self._host}: the agent ended with exit code {code}: {last}", passing=False)
         for pattern, passing, meaning in _FAULTS:
             if found := next((line for line in lines if re.search(pattern, line)), None):
