@@ -18,7 +18,7 @@ from harness.errors import UntrustedError, UsageError
 from harness.records import AttackRecord, RunRecord, Step
 from harness.requirements.file import read_requirements
 from harness.requirements.judge import qualify
-from harness.run import RunFolder, check_links, check_space, check_versions, environment, now
+from harness.run import RunFolder, check_space, check_versions, environment, now
 from harness.settings import CURVE, Settings, engine_name, stored_settings
 from harness.sources.planned import Context
 from harness.stages.again import ask_again
@@ -94,7 +94,6 @@ def resume(folder: Path) -> RunRecord:
         UsageError: `folder` holds no run, or a link that leads out of it.
         UntrustedError: the model, the data or the libraries are no longer those of the record.
     """
-    check_links(folder)
     record = RunRecord.load(folder)
     if record.status == Step.FINISHED:
         with RunFolder(folder) as run:
