@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import fcntl
 import gc
 import io
 import os
@@ -75,7 +76,8 @@ def end_well(command: Callable[[], object], *, debug: bool) -> int:
 def stand_in_for_closed_streams() -> None:
     """Where a caller closed standard input, output or error (`>&-`), nothing is read and what is written goes nowhere.
 
-    Its number is taken too, else the next file that is opened has it, and what a native library prints would land in that.
+    Its number is taken too, else the next file that is opened has it, and what a native library prints would land in that. A shell's
+    script that was started so has itself there, open to be read: what is written goes nowhere then too.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
@@ -85,6 +87,15 @@ def stand_in_for_closed_streams() -> None:
             except OSError:
                 nowhere = os.dup2(nowhere, number)
             setattr(sys, name, os.fdopen(nowhere, mode))
+        elif mode == "w" and _only_to_read(number):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+
+
+def _only_to_read(number: int) -> bool:
+    try:
+        return fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+    except OSError:  # it is closed: standard output and error lead elsewhere, as in a notebook
+        return False
 
 
 def escape_what_cannot_be_written() -> None:
