@@ -37,7 +37,7 @@ def of_pixels(
 
     found = {}
     with torch.inference_mode():
-        for name, read in (*_recoloured(x.shape[1]), *(_stretched(x.shape[1]) if stretched else ())):
+        for name, read in (*_rearranged(x.shape), *(_stretched(x.shape[1]) if stretched else ())):
             found[name] = named(x[few], read)
             if len(x) > FEW and np.sum(found[name] == labels[few]) > np.sum(predictions[few] == labels[few]):
                 found[name] = np.concatenate([found[name], named(x[FEW:], read)])
@@ -50,10 +50,13 @@ def full_contrast(images: NDArray[np.uint8]) -> bool:
     return bool(bright - dark >= CONTRAST)
 
 
-def _recoloured(channels: int) -> Iterator[tuple[str, Read]]:
-    """(name, how) for float images (n, c, h, w) in [0, 1]."""
+def _rearranged(shape: torch.Size) -> Iterator[tuple[str, Read]]:
+    """(name, how) for float images of that shape, (n, c, h, w), in [0, 1]."""
+    _, channels, height, width = shape
     if channels == 3:
         yield "the model seems to want its colours as BGR, and gets RGB", lambda x: x.flip(1)
+    if height == width:
+        yield "the images seem to lie on their side, rows and columns exchanged", lambda x: x.transpose(2, 3)
 
 
 def _stretched(channels: int) -> Iterator[tuple[str, Read]]:

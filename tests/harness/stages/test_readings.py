@@ -42,7 +42,32 @@ def test_bgr_is_read_on_more_images_than_what_does_not_help(pictures: tuple[Any,
     bgr = next(named for name, named in found.items() if "BGR" in name)
     assert len(bgr) == readings.IMAGES and np.mean(bgr == labels[: len(bgr)]) > 0.95 > 0.6 > np.mean(plain == labels)
     assert {len(named) for name, named in found.items() if "0 to 255" in name} == {readings.FEW}
-    assert [name for name in readings.of_pixels(Colour().eval(), images, labels, plain, stretched=False) if "BGR" not in name] == []
+    assert [name for name in readings.of_pixels(Colour().eval(), images, labels, plain, stretched=False) if "--normalize" in name] == []
+
+
+class Column(nn.Module):
+    """Names the brightest of three columns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(1, 2))[:, :3]
+
+
+def test_rows_and_columns_that_were_exchanged_are_told() -> None:
+    """As `.T` or `transpose(0, 3, 2, 1)` of images with their channels first does."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, N)
+    images = rng.integers(0, 200, (N, 4, 4, 3)).astype(np.uint8)
+    images[np.arange(N), :, labels] += 55
+
+    def gate(images: Any) -> Any:
+        test = Dataset("columns", np.ascontiguousarray(images), labels)
+        with torch.inference_mode():
+            logits = Column()(torch.from_numpy(test.images.transpose(0, 3, 1, 2) / np.float32(255))).numpy()
+        return clean_accuracy(SimpleNamespace(test=test, twin=SimpleNamespace(module=Column(), classes=3, card={})), logits)
+
+    assert gate(images).passed
+    wrong = gate(images.transpose(0, 2, 1, 3))
+    assert wrong.passed is False and "rows and columns exchanged: then 9" in wrong.observed, wrong.observed
 
 
 class Bright(nn.Module):
