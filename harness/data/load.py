@@ -136,8 +136,14 @@ def _read(
 
 def _chosen(data: Source, calibration: Source, choose: Choose | None) -> tuple[Dataset, Dataset]:
     """Data that brings its calibration images: what is wanted of it, and those of them that are not in it."""
-    test = whole(data, choose)
-    return test, without_copies(whole(calibration), test)
+    test, own = whole(data, choose), whole(calibration)
+    fresh = without_copies(own, test)
+    if copies := len(own) - len(fresh):
+        remark = (
+            f"{copies:,} of its {len(own):,} calibration images are test images too: left out, but an --engine may be calibrated on them"
+        )
+        test = replace(test, remarks=(*test.remarks, remark))
+    return test, fresh
 
 
 def _check_size(data: Dataset, input_shape: tuple[int, int, int] | None) -> None:

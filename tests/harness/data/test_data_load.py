@@ -49,6 +49,9 @@ def test_an_npz_s_own_calibration_images_are_used_less_the_test_images_among_the
     assert np.array_equal(test.images, IMAGES)
     assert np.array_equal(calibration.images, 255 - IMAGES[:5])
     assert test.class_names == ("a", "b", "c")
+    assert [remark for remark in test.remarks if "2 of its 7 calibration images are test images too" in remark]
+    fresh, _ = load(npz(tmp_path, images=IMAGES, labels=LABELS, calibration_images=255 - IMAGES[:5]))
+    assert not [remark for remark in fresh.remarks if "calibration" in remark]
 
 
 def test_class_names_in_bytes_are_text(tmp_path: Path) -> None:
