@@ -26,6 +26,10 @@ class Limits(BaseModel):
     lead_correlation: float = Field(
         default=0.5, description="rank correlation, at least, of how far a user's own engine's top class leads with the twin's"
     )
+    class_order: float = Field(
+        default=0.9,
+        description="Gini correlation, at least, of the order in which a user's own engine has the classes with the twin's logits",
+    )
     own_agreement: float = Field(default=0.9, description="clean images on which a user's own engine names the twin's class")
     own_adversarial: float = Field(default=0.8, description="the same of images that were attacked on the twin")
     own_kept: float = Field(

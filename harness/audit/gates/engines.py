@@ -11,7 +11,7 @@ from export import scale
 from harness.audit.gates.table import GIVEN_OTHERWISE, HALF, at_most, decided, not_tested, undecided
 from harness.audit.metrics import Labels, Right
 from harness.audit.paired import pair
-from harness.audit.statistics import highest_rank_correlation
+from harness.audit.statistics import highest_order_correlation, highest_rank_correlation
 from harness.limits import LIMITS
 from harness.records import Gate, Parity, PrecisionEvidence
 
@@ -64,6 +64,12 @@ def _led_alike(twin: Logits, found: Logits) -> float:
     """How the leads of the top class go together, of the images on which two models name the same one, beyond doubt: 1 at the best."""
     same = twin.argmax(1) == found.argmax(1)
     return highest_rank_correlation(scale.leads(twin[same])[0], scale.leads(found[same])[0])
+
+
+def _ordered_alike(twin: Logits, found: Logits) -> float:
+    """How the order of the classes goes together, of the same images as in `_led_alike`: 1 at the best."""
+    same = twin.argmax(1) == found.argmax(1)
+    return highest_order_correlation(twin[same], found[same])
 
 
 def clean_parity(engine: str, labels: Labels, twin_clean: Labels, engine_clean: Labels) -> Gate:
@@ -188,7 +194,8 @@ def engine_parity(
             not attacked itself. A second network on part of the inputs shows here: what leads through the twin misses it.
         moved: the twin's classes and its own of images that it was never shown before, int (l,) each: it may know those of the test.
         scores: kind of images -> the twin's logits and its own, float (n, classes) each; None of an engine that names labels only. Where
-            both name one class, how far that leads must go together: leads that grow where the twin's fall lead attacks astray.
+            both name one class, how far that leads must go together: leads that grow where the twin's fall lead attacks astray. So must the
+            order of all classes: a second network that answers what is easy for it names the same class, and has the others otherwise.
     """
     passed, seen = _agree((LIMITS.own_agreement, twin, own), (LIMITS.own_adversarial, twin_adversarial, own_adversarial))
     observed = f"same label as the twin on {seen} images"
@@ -203,6 +210,9 @@ def engine_parity(
         if (alike := _led_alike(twins, its)) < LIMITS.lead_correlation and _of_one_margin(twins) <= HALF:
             passed = False
             observed += f"; on {kind} images its leads go with the twin's by a rank correlation of at most {alike:.2f}"
+        if (ordered := _ordered_alike(twins, its)) < LIMITS.class_order:
+            passed = False
+            observed += f"; on {kind} images its order of the classes goes with the twin's by a correlation of at most {ordered:.2f}"
     return decided("engine parity", passed, observed + undecided(passed), engine)
 
 
