@@ -27,9 +27,9 @@ class Limits(BaseModel):
         default=0.5, description="rank correlation, at least, of how far a user's own engine's top class leads with the twin's"
     )
     class_order: float = Field(
-        default=0.9,
-        description="Gini correlation, at least, of the order in which a user's own engine has the classes with the twin's logits",
+        default=0.6, description="Gini correlation with the twin's logits below which a user's own engine has the classes in another order"
     )
+    other_order: float = Field(default=0.02, description="images on which it may have them so, of those on which it names the twin's class")
     own_agreement: float = Field(default=0.9, description="clean images on which a user's own engine names the twin's class")
     own_adversarial: float = Field(default=0.8, description="the same of images that were attacked on the twin")
     own_kept: float = Field(

@@ -21,7 +21,6 @@ from harness.records import Interval, Median, Share
 ALPHA = 0.05
 POWER = 0.8
 MOST_IMAGES = 10**9  # beyond it a number of images is no advice
-FEWEST = 10  # rows whose mean's interval is that of the normal distribution
 TOO_NEAR = 1e-9  # of two shares: to tell them apart takes more images than that
 
 
@@ -136,19 +135,16 @@ def highest_rank_correlation(values: NDArray[np.float64], others: NDArray[np.flo
     return math.tanh(math.atanh(found) + NormalDist().inv_cdf((1 + confidence) / 2) * 1.03 / math.sqrt(n - 3))
 
 
-def highest_order_correlation(values: NDArray[np.floating], others: NDArray[np.floating], confidence: float = 0.95) -> float:
-    """Upper end of the two-sided interval of the mean over rows of the Gini correlation (Schechtman & Yitzhaki 1987) of figures, (n, k)
-    each: 1 where a row of `others` has the order of `values`, -1 where it has the reverse. What is nearly equal in `values` counts little;
-    what is equal in `others` is taken in the order of `values`. 1 where nothing is told: of fewer than ten rows that are not all alike.
+def order_correlation(values: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The Gini correlation (Schechtman & Yitzhaki 1987) of each row of figures, (n, k) each: 1 where a row of `others` has the order of
+    `values`, -1 where it has the reverse. What is nearly equal in `values` counts little, what is equal in `others` for it. 1 where a whole
+    row of `values` is equal.
     """
     wide = values - values.mean(axis=1, keepdims=True, dtype=np.float64)
     place = np.lexsort((wide, others), axis=1)
     weights = 2 * np.arange(wide.shape[1]) - (wide.shape[1] - 1)
     most, found = np.sort(wide, axis=1) @ weights, np.take_along_axis(wide, place, axis=1) @ weights
-    each = found[most > 0] / most[most > 0]
-    if len(each) < FEWEST:
-        return 1.0
-    return float(each.mean() + NormalDist().inv_cdf((1 + confidence) / 2) * each.std(ddof=1) / math.sqrt(len(each)))
+    return np.where(most > 0, found / np.where(most > 0, most, 1), 1.0)
 
 
 def tango(twin_only: int, engine_only: int, n: int, confidence: float = 0.95) -> Interval:

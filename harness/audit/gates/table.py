@@ -64,8 +64,8 @@ GATES: dict[str, Kind] = {
         f"the user's own engine names the twin's class on at least {LIMITS.own_agreement:.0%} of the clean images, and on "
         f"{LIMITS.own_adversarial:.0%} of those that were attacked on the twin, and of some of both that were mirrored and moved; attacked "
         f"itself, it keeps at most {LIMITS.own_kept:.0%} of the images that the same attacks take from the twin; how far the twin's class "
-        f"leads goes with the twin's lead (a rank correlation of {LIMITS.lead_correlation:g}, beyond chance), and the order of all classes "
-        f"with the twin's logits (a Gini correlation of {LIMITS.class_order:g}, beyond chance)",
+        f"leads goes with the twin's lead (a rank correlation of {LIMITS.lead_correlation:g}, beyond chance), and on "
+        f"{1 - LIMITS.other_order:.0%} of the images so does the order of all classes (a Gini correlation of {LIMITS.class_order:g})",
         "The engine computes another network: check its weights, the order of its classes, its input's scale, layout and colours. Where "
         "only attacked images part them, the twin's gradients do not lead through the engine, and no attack here is an attack on it: look "
         "for a second network, or one that cleans or recognises inputs, on part of the images; attack it with more queries (--tier bench).",

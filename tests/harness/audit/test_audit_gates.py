@@ -634,24 +634,23 @@ def test_scores_whose_leads_have_nothing_to_do_with_the_twins_are_another_networ
 
 
 def test_an_engine_that_has_the_classes_in_another_order_computes_another_network() -> None:
-    """It names the twin's class, and that leads as the twin's does: the others are in another order, on all images or on half of them."""
+    """It names the twin's class, and that leads as the twin's does: the others are in another order, on all images or an eighth."""
 
-    def gate(clean: np.ndarray, n: int = len(LOGITS)) -> Gate:
-        clean = clean.astype(np.float32)
-        return gates.engine_parity(
-            "e", LABELS, LABELS, LABELS, LABELS, scores={"clean": (LOGITS[:n], clean[:n]), "no": (LOGITS[:0], clean[:0])}
-        )
+    def gate(clean: np.ndarray) -> Gate:
+        scores = {"clean": (LOGITS, clean.astype(np.float32)), "no": (LOGITS[:0], LOGITS[:0])}
+        return gates.engine_parity("e", LABELS, LABELS, LABELS, LABELS, scores=scores)
 
     place = LOGITS.argsort(axis=1)
     turned = np.empty_like(LOGITS)  # the lowest becomes the third: the first two stay
     np.put_along_axis(turned, np.concatenate([place[:, :-2][:, ::-1], place[:, -2:]], axis=1), np.sort(LOGITS, axis=1), axis=1)
-    half = np.where(np.arange(len(LOGITS))[:, None] % 2 == 0, turned, LOGITS)
-    for wrong in (turned, half):
+    eighth, two = (np.where(np.arange(len(LOGITS))[:, None] % every == 0, turned, LOGITS) for every in (8, 32))
+    for wrong, count in ((turned, len(LOGITS)), (eighth, len(LOGITS) // 8)):
         found = gate(wrong)
-        assert found.passed is False and "its order of the classes goes with the twin's" in found.observed
+        said = f"on {count} of {len(LOGITS)} clean images its other classes are in another order"
+        assert found.passed is False and said in found.observed
         assert "its leads" not in found.observed
     named, third = np.eye(10)[LOGITS.argmax(1)], np.sort(LOGITS, axis=1)[:, -3:-2]
     saturated, three = np.tanh(LOGITS / 8), np.maximum(LOGITS, third)
     for sound in (saturated, three, named, LOGITS.round(), LOGITS + 1e4 * named[:, :1], LOGITS + RNG.normal(0, 0.2, LOGITS.shape)):
-        assert "its order of the classes" not in gate(sound).observed
-    assert gate(turned, 9).passed, "of so few chance may make anything"
+        assert "in another order" not in gate(sound).observed
+    assert gate(two).passed, "of so few chance may make as many"

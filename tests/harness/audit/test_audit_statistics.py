@@ -11,7 +11,6 @@ from harness.audit.statistics import (
     bootstrap_share,
     calls_needed,
     exact,
-    highest_order_correlation,
     highest_rank_correlation,
     holm,
     mcnemar_p,
@@ -19,6 +18,7 @@ from harness.audit.statistics import (
     median,
     n_for_share,
     n_required,
+    order_correlation,
     quantile_bounds,
     share,
     wilson,
@@ -225,13 +225,11 @@ def test_a_share_over_several_trials_of_an_image_is_resampled_by_the_image() -> 
 
 def test_the_order_correlation_is_the_gini_correlation_of_each_row() -> None:
     """By hand: of 0, 1, 5 the pairs are 1, 5 and 4 apart; with the first two in the other order (10 - 2 * 1) / 10 remains."""
-    rows = np.tile([0.0, 1.0, 5.0], (12, 1))
-    assert highest_order_correlation(rows, np.tile([1.0, 0.0, 2.0], (12, 1))) == pytest.approx(0.8)
-    assert highest_order_correlation(1e6 + rows, -rows) == pytest.approx(-1)
-    assert highest_order_correlation(rows, np.exp(rows)) == highest_order_correlation(rows, 0 * rows) == pytest.approx(1)
-    assert highest_order_correlation(rows[:9], -rows[:9]) == highest_order_correlation(0 * rows, rows) == 1
-    mixed = highest_order_correlation(rows, np.where(np.arange(12)[:, None] < 6, rows, -rows))
-    assert mixed == pytest.approx(1.96 * np.std([1, -1] * 6, ddof=1) / np.sqrt(12), abs=1e-3)
+    row = np.array([[0.0, 1.0, 5.0]])
+    for others, expected in (([1.0, 0.0, 2.0], 0.8), (-row[0], -1), (np.exp(row[0]), 1), (0 * row[0], 1)):
+        assert order_correlation(1e6 + row, np.array([others])) == pytest.approx(expected)
+    assert order_correlation(0 * row, -row) == 1
+    assert order_correlation(np.vstack([row, row]), np.vstack([row, -row])) == pytest.approx([1, -1])
 
 
 def test_the_highest_rank_correlation_covers_the_true_one() -> None:
