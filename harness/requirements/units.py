@@ -45,10 +45,11 @@ def quantity(
         match = _FIGURE.fullmatch(given) if isinstance(given, str) else None
         if match is None:
             raise ValueError(f"{given!r} is not {what}")
-        if match[2] not in factors:
+        unit = match[2].replace("\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}")  # which look alike
+        if unit not in factors:
             wrong = f"the unit {match[2]!r}" if match[2] else "no unit"
             raise ValueError(f"{given!r} has {wrong}; expected {what} (units: {', '.join(factors)})")
-        value = float(match[1]) * factors[match[2]]
+        value = float(match[1]) * factors[unit]
         if not (0 < value < most and round(value, 12) >= least):
             above = f"at least {figure(least, base)}" if least else "above 0"
             below = f" and below {figure(most, base)}" if most < math.inf else ""

@@ -169,7 +169,8 @@ GATES: dict[str, Kind] = {
     ),
     "steady latency": Kind(
         f"the fastest calls of the last third of the rounds take at most {1 + LIMITS.latency_drift:g} times those of the first third",
-        "The device slows down: heat, a power limit or a clock that falls. Cool it, lock the clocks, or report the later figures.",
+        "The device slows down: heat, a power limit, a clock that falls, or another program. Cool it, lock the clocks, end the program, or "
+        "report the later figures.",
         guards=False,
     ),
     "device state": Kind(

@@ -107,7 +107,8 @@ def test_what_is_no_toml_names_its_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("written", "base"), [("20 ms", 20), ("0.5 s", 500), ("250us", 0.25), ("1_000 ns", 1e-3), ("1e2 µs", 0.1), (" 20ms ", 20)]
+    ("written", "base"),
+    [("20 ms", 20), ("0.5 s", 500), ("250us", 0.25), ("1_000 ns", 1e-3), ("1e2 µs", 0.1), ("1e2 \u03bcs", 0.1), (" 20ms ", 20)],
 )
 def test_durations_are_read_in_milliseconds(written, base, tmp_path):
     (tmp_path / "q.toml").write_text(f'load-time = {{ at_most = "{written}" }}')
