@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from export.session import first_line
 from harness.errors import UsageError
 from harness.models.onnx_support import refusal, title
 
@@ -296,7 +297,7 @@ def _written_out(writer: Writer, place: str) -> list[NodeProto]:
         raise refusal(node, place, "with channels_last = 1", "channels_last", "expected channels first")
     try:
         RULES[node.op_type](writer)
-    except (UsageError, KeyError, ValueError, TypeError) as error:
-        raise UsageError(f"{place}: cannot write out {title(node)}: {error}") from error
+    except (UsageError, LookupError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
+        raise UsageError(f"{place}: cannot write out {title(node)}: {first_line(error)}") from error
     writer.nodes[-1].output[0] = node.output[0]
     return writer.nodes

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
@@ -179,6 +181,39 @@ def test_a_form_that_is_not_implemented_is_refused(
     inputs = [*inputs[:place], *[None] * (place - len(inputs)), value, *inputs[place + 1 :]]
     onnx.save(graph_of(kind, inputs, {**known, **attributes}), tmp_path / "it.onnx")
     with pytest.raises(UsageError, match=rf"it\.onnx: .*{kind} 'it'.*{message}"):
+        read_onnx(tmp_path / "it.onnx", deployed=True)
+
+
+@given(case=st.integers(0, len(ROWS_OF_CASES) - 1), places=st.lists(st.tuples(st.integers(0), st.integers(1, 255)), min_size=1, max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_a_damaged_file_is_refused_in_one_line_or_read(
+    case: int, places: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data = bytearray(graph_of(*ROWS_OF_CASES[case]).SerializeToString())
+    for place, mask in places:
+        data[place % len(data)] ^= mask
+    path = tmp_path_factory.mktemp("damaged") / "it.onnx"
+    path.write_bytes(data)
+    try:
+        read_onnx(path, deployed=True)
+    except UsageError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [
+        ("MatMulNBits", {"block_size": 0}),
+        ("MatMulNBits", {"bits": 0}),
+        ("MatMulNBits", {"N": -1}),
+        ("QGemm", {"beta": 2.0}),
+        ("FusedConv", {"activation": 3}),
+    ],
+)
+def test_attributes_that_cannot_be_are_refused(kind: str, attributes: dict[str, Any], tmp_path: Path) -> None:
+    inputs, known = CASES[kind][0]
+    onnx.save(graph_of(kind, inputs, {**known, **attributes}), tmp_path / "it.onnx")
+    with pytest.raises(UsageError, match=rf"cannot write out {kind} 'it': ."):
         read_onnx(tmp_path / "it.onnx", deployed=True)
 
 
