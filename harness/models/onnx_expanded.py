@@ -9,6 +9,7 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from export.session import first_line
 from harness.errors import UsageError
+from harness.models.onnx_operators import bounded
 from harness.models.onnx_support import refusal, title
 
 OWN_DOMAIN = "com.microsoft"
@@ -28,9 +30,10 @@ class Writer:
 
     Args:
         node: that is written out.
-        stored: the graph's tensors by name; what is added goes there too.
+        stored: the graph's tensors by name.
 
     Attributes:
+        nodes, added: what is written, and the tensors that it stores.
         attributes: the node's, by name, as Python values. A rule takes out those that its operators don't have.
         inputs: the names of the node's inputs; empty ones for those that are left out, and behind the last.
     """
@@ -38,6 +41,7 @@ class Writer:
     def __init__(self, node: NodeProto, stored: dict[str, TensorProto]) -> None:
         self.node, self.stored = node, stored
         self.nodes: list[NodeProto] = []
+        self.added: list[TensorProto] = []
         self.attributes: dict[str, Any] = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         self.inputs = [*node.input, *[""] * 9]
 
@@ -52,7 +56,7 @@ class Writer:
     def store(self, values: np.ndarray) -> str:
         """The name of a new stored tensor."""
         name = f"{self.node.output[0]}/{len(self.nodes)}/stored"
-        self.stored[name] = numpy_helper.from_array(values, name)
+        self.added.append(numpy_helper.from_array(values, name))
         return name
 
     def constant(self, place: int) -> np.ndarray:
@@ -155,9 +159,11 @@ def n_bits_matmul(w: Writer) -> None:
     """MatMulNBits: weights (out, in) in blocks along `in`, of 2, 4 or 8 bits, the first in the low ones; zero points alike, or float.
 
     Raises:
+        NotImplementedError: more weights than any classifier has.
         UsageError: columns in another order (`g_idx`), or a number of bits that does not divide a byte.
     """
     out, columns, bits, block = (int(w.attributes[key]) for key in ("N", "K", "bits", "block_size"))
+    bounded([out, columns])
     zeros, order, bias = w.inputs[3:6]
     if order or 8 % bits:
         raise UsageError(f"{title(w.node)}: {'with an order of its columns (g_idx)' if order else f'of {bits} bits'} is not implemented")
@@ -279,25 +285,29 @@ def expanded(model: ModelProto, place: str) -> None:
     """
     graph = model.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    before, nodes = set(stored), list[NodeProto]()
+    nodes, added = list[NodeProto](), list[TensorProto]()
     for node in graph.node:
         if node.op_type in RULES and (node.domain == OWN_DOMAIN or node.op_type in OF_THE_STANDARD):
-            nodes += _written_out(Writer(node, stored), place)
+            writer = _written_out(Writer(node, stored), place, sum(prod(tensor.dims) for tensor in added))
+            nodes += writer.nodes
+            added += writer.added
         else:
             nodes.append(node)
     kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(kept)
-    graph.initializer.extend(tensor for name, tensor in stored.items() if name not in before)
+    graph.initializer.extend(added)
 
 
-def _written_out(writer: Writer, place: str) -> list[NodeProto]:
+def _written_out(writer: Writer, place: str, before: int) -> Writer:
+    """Writes a node out; `before`: numbers that the nodes before it have stored."""
     node = writer.node
     if writer.attributes.pop("channels_last", 0):
         raise refusal(node, place, "with channels_last = 1", "channels_last", "expected channels first")
     try:
         RULES[node.op_type](writer)
-    except (UsageError, LookupError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
+        bounded([before + sum(prod(tensor.dims) for tensor in writer.added)])
+    except (UsageError, NotImplementedError, LookupError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
         raise UsageError(f"{place}: cannot write out {title(node)}: {first_line(error)}") from error
     writer.nodes[-1].output[0] = node.output[0]
-    return writer.nodes
+    return writer

@@ -19,6 +19,7 @@ from export.session import open_session
 from harness.data.dataset import to_tensor
 from harness.data.sample import load_sample
 from harness.errors import UsageError
+from harness.models import onnx_operators
 from harness.models.load import load_twin
 from harness.models.onnx_expanded import OF_THE_STANDARD, OWN_DOMAIN, RULES
 from harness.models.onnx_graph import read_onnx
@@ -214,6 +215,21 @@ def test_attributes_that_cannot_be_are_refused(kind: str, attributes: dict[str, 
     inputs, known = CASES[kind][0]
     onnx.save(graph_of(kind, inputs, {**known, **attributes}), tmp_path / "it.onnx")
     with pytest.raises(UsageError, match=rf"cannot write out {kind} 'it': ."):
+        read_onnx(tmp_path / "it.onnx", deployed=True)
+
+
+def test_a_small_file_does_not_become_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of four bits that many nodes read are written out for each of them."""
+    model = graph_of("MatMulNBits", *CASES["MatMulNBits"][0])
+    node = next(node for node in model.graph.node if node.op_type == "MatMulNBits")
+    for number in range(3):
+        copy = model.graph.node.add()
+        copy.CopyFrom(node)
+        copy.output[0] = f"more{number}"
+    onnx.save(model, tmp_path / "it.onnx")
+    read_onnx(tmp_path / "it.onnx", deployed=True)
+    monkeypatch.setattr(onnx_operators, "MAX_ELEMENTS", 3 * 144 * 5)
+    with pytest.raises(UsageError, match=r"cannot write out MatMulNBits 'it': a tensor of 2,880 elements; expected at most 2,160"):
         read_onnx(tmp_path / "it.onnx", deployed=True)
 
 
