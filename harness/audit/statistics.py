@@ -114,6 +114,15 @@ def no_information_rate(labels: NDArray[np.integer], classes: int) -> float:
     return float(counts.max() / len(labels)) if np.count_nonzero(counts) > 1 else 1 / classes
 
 
+def guesses_rate(labels: NDArray[np.integer], predictions: NDArray[np.integer]) -> float:
+    """The share that is right of as many guesses of each class as there are predictions of it, int (n,) each: the agreement that Cohen
+    (1960) expects by chance. No more than that of the most frequent label, and of one class named for all as much.
+    """
+    longest = int(max(labels.max(), predictions.max())) + 1
+    said = [np.bincount(each, minlength=longest) / len(each) for each in (labels, predictions)]
+    return float(said[0] @ said[1])
+
+
 def median(values: NDArray[np.float64]) -> Median:
     """The median of figures (n,), with a 95 % interval between two of them (Conover, "Practical Nonparametric Statistics", 3.2).
 

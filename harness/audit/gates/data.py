@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from harness.audit.copies import near_copies
 from harness.audit.gates.table import decided, undecided
 from harness.audit.metrics import Labels
-from harness.audit.statistics import ALPHA, no_information_rate, share
+from harness.audit.statistics import ALPHA, guesses_rate, no_information_rate, share
 from harness.data.split import contents
 from harness.limits import LIMITS, apart
 from harness.records import Gate, Share
@@ -53,10 +53,11 @@ def distinct_images(test: NDArray[np.uint8], labels: Labels) -> Gate:
 
 
 def clean_accuracy(labels: Labels, predictions: Labels, classes: int, card: Share | None = None, cause: str = "") -> Gate:
-    """The twin on clean images, int (n,) each, against the no-information rate and, on the same images, its card.
+    """The twin on clean images, int (n,) each, against chance and, on the same images, its card.
 
-    Passed where it is better than the most frequent class alone (one-sided exact binomial test at 5 %). Failed where it is not and has
-    fewer images right than half way from there to all (95 % Wilson interval), or is below its card's interval; else undecided.
+    Passed where it is better than the most frequent class alone or, of classes that are not as many each, than as many guesses of each
+    class (one-sided exact binomial tests at 5 %; the second is Cohen's agreement beyond chance, 1960). Failed where it is neither and has
+    fewer images right than half way from the most frequent class to all (95 % Wilson interval), or is below its card's; else undecided.
 
     Args:
         classes: of the network.
@@ -65,10 +66,13 @@ def clean_accuracy(labels: Labels, predictions: Labels, classes: int, card: Shar
     """
     chance = no_information_rate(labels, classes)
     found = share(int(np.sum(labels == predictions)), len(labels))
-    better = binomtest(found.correct, found.n, chance, alternative="greater").pvalue < ALPHA
-    passed = True if better else False if found.ci95[1] < (1 + chance) / 2 else None
+    guesses = guesses_rate(labels, predictions) if len(np.unique(labels)) > 1 else chance
+    beaten = [rate for rate in (chance, guesses) if binomtest(found.correct, found.n, rate, alternative="greater").pvalue < ALPHA]
+    passed = True if beaten else False if found.ci95[1] < (1 + chance) / 2 else None
     alone = "; all are of one class, and a class drawn by chance" if len(np.unique(labels)) == 1 else "; one class named for all"
     observed = f"{found.accuracy:.1%} of {found.n} images right{alone} would have {chance:.1%}"
+    if beaten == [guesses]:
+        observed += f", as many guesses of each class {guesses:.1%}"
     if card is not None:
         observed += f"; the card says {card.accuracy:.1%}"
         if found.ci95[1] < card.ci95[0]:

@@ -50,8 +50,9 @@ GATES: dict[str, Kind] = {
         'else says so: "output": "labels".',
     ),
     "clean accuracy": Kind(
-        "on clean images the twin is better than always naming the most frequent class, not below what its card says of these images, and "
-        "no other reading of labels or pixels has clearly more of them right",
+        "on clean images the twin is better than chance (than always naming the most frequent class or, of unequal classes, than as many "
+        "guesses of each), not below what its card says of these images, and no other reading of labels or pixels has clearly more of them "
+        "right",
         "Check that labels and outputs number the classes alike (folders sorted as text, an offset of one), that normalisation is given "
         "once (--normalize), that colours are RGB, and the size the network was trained at.",
     ),
