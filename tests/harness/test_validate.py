@@ -74,7 +74,7 @@ def test_precisions_are_answered_for_real(run):
 def test_what_was_not_run_says_how_it_is(run):
     code, out, _ = run("--only", "paper", "--samples", "16")
     assert code == 3
-    assert "paper: not run" in out and "harness reproduce --samples 16 --seed 0" in out
+    assert "paper: not run" in out and "harness reproduce --samples 16 --seed 0 --data cifar10-sample --cache " in out
 
 
 @pytest.mark.parametrize(
