@@ -29,7 +29,16 @@ FEW_BITS: dict[int, type[np.integer[Any]]] = {
     **dict.fromkeys((TensorProto.UINT4, TensorProto.UINT2), np.uint8),
 }
 LOWEST = -3e38  # float32's own, as some exporters write it, or -infinity
-MASKS = {"Add", "Attention", "Clip", "Max", "Min", "Pad", "Where"}  # may hold infinity on purpose: a bound, a mask before a softmax
+# May read infinity on purpose: a bound, a mask before a softmax.
+MASKS = {
+    "Add", "Attention", "Clip", "Equal", "Greater", "GreaterOrEqual", "IsInf", "Less", "LessOrEqual", "LogSoftmax", "Max", "Min", "Pad",
+    "ReduceMax", "ReduceMin", "Softmax", "Where",
+}  # fmt: skip
+# Pass it on to who reads it.
+MOVES = {
+    "Cast", "CastLike", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Trilu",
+    "Unsqueeze",
+}  # fmt: skip
 
 
 def to_torch(tensor: TensorProto, name: str) -> Tensor:
@@ -236,7 +245,7 @@ class Reader:
         """Refuse weights that are not finite, activations of fewer than eight bits, and a dropout that drops."""
         for key in node.input:
             if key in self.constants:
-                refuse_non_finite({key: self.constants[key]}, self.name, infinite=node.op_type in MASKS)
+                refuse_non_finite({key: self.constants[key]}, self.name, infinite=node.op_type in MASKS | MOVES)
         if node.op_type == "QuantizeLinear" and (few := self.narrow.intersection(node.input[2:])):
             raise refusal(node, self.name, f"to the type of '{few.pop()}'", "input", "expected one of 8 or 16 bits")
         if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:

@@ -425,6 +425,14 @@ REFUSED: dict[str, tuple[Callable[[], ModelProto], str]] = {
         ),
         r"2 of the 3 values of 'w' are NaN or infinity",
     ),
+    "an infinite weight that is turned first": (
+        lambda: classifier(
+            [helper.make_node("Transpose", ["w"], ["t"], perm=[1, 0, 2]), helper.make_node("Mul", ["x", "t"], ["y"])],
+            {"w": np.array([1, np.inf, 2], np.float32)[None, :, None]},
+            IMAGE,
+        ),
+        r"1 of the 3 values of 't' are NaN or infinity",
+    ),
     "a mask of NaN": (
         lambda: classifier(
             [helper.make_node("Add", ["x", "w"], ["y"])], {"w": np.array([-np.inf, np.nan, 0], np.float32)[:, None, None]}, IMAGE
