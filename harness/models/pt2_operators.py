@@ -21,29 +21,32 @@ from torch.nn import functional
 from harness.models.pt2_straight import STRAIGHT
 
 POINTWISE = """
-abs absolute add addcdiv addcmul clamp clamp_max clamp_min clip cos div divide elu eq erf exp expm1 fix floor floor_divide fmod ge gelu gt
-hardsigmoid hardswish hardtanh isfinite isinf isnan le leaky_relu lerp log log1p log2 log_sigmoid logical_and logical_not logical_or
-logical_xor lt masked_fill maximum minimum mish mul multiply ne neg negative pow prelu reciprocal relu relu6 remainder round
-rsqrt rsub selu sigmoid sign silu sin softplus softshrink sqrt square sub subtract tan tanh threshold true_divide trunc where
-atan bitwise_and bitwise_not bitwise_or bitwise_xor celu ceil frac glu hardshrink nan_to_num
+abs absolute acos acosh add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor ceil celu clamp
+clamp_max clamp_min clip cos cosh deg2rad div divide elu eq erf erfc exp exp2 expm1 fix float_power floor floor_divide fmax fmin fmod frac
+ge gelu glu gt hardshrink hardsigmoid hardswish hardtanh hypot isfinite isinf isnan le leaky_relu lerp log log10 log1p log2 log_sigmoid
+logaddexp logical_and logical_not logical_or logical_xor logit lt masked_fill maximum minimum mish mul multiply nan_to_num ne neg negative
+positive pow prelu rad2deg reciprocal relu relu6 remainder round rsqrt rsub selu sigmoid sign silu sin sinc sinh softplus softshrink sqrt
+square sub subtract tan tanh threshold true_divide trunc where xlogy
 """
 REDUCTIONS = """
-all amax amin any argmax argmin cumsum log_softmax logsumexp max mean min norm linalg_vector_norm prod softmax std std_mean sum topk var
-var_mean sort
+all amax amin aminmax any argmax argmin argsort count_nonzero cumprod cumsum dist linalg_vector_norm log_softmax logcumsumexp logsumexp max
+mean median min msort nanmean nansum norm prod softmax sort std std_mean sum topk trace var var_mean
 """
 LAYERS = """
-adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d addbmm addmm avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm bilinear
-bmm channel_shuffle conv1d conv2d conv3d conv_transpose2d convolution cosine_similarity dot dropout einsum embedding feature_dropout
-group_norm instance_norm layer_norm linear matmul max_pool1d max_pool2d max_pool2d_with_indices mm mv native_layer_norm outer
-pairwise_distance pixel_shuffle pixel_unshuffle rms_norm scaled_dot_product_attention
-upsample_bicubic2d upsample_bilinear2d upsample_nearest2d
+adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d addbmm addmm addmv addr
+affine_grid_generator alpha_dropout avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm bilinear bmm cdist channel_shuffle conv1d conv2d
+conv3d conv_transpose1d conv_transpose2d convolution cosine_similarity cross dot dropout einsum embedding feature_alpha_dropout
+feature_dropout group_norm inner instance_norm kron layer_norm linear matmul max_pool1d max_pool2d max_pool2d_with_indices
+max_pool3d mm mv native_layer_norm outer pairwise_distance pixel_shuffle pixel_unshuffle rms_norm scaled_dot_product_attention tensordot
+upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d
 """
 SHAPES = """
-alias as_strided broadcast_tensors broadcast_to cat chunk clone col2im concat contiguous constant_pad_nd copy detach diagonal expand
-expand_as flatten flip gather im2col index index_select lift_fresh lift_fresh_copy meshgrid movedim narrow pad permute reflection_pad1d
-reflection_pad2d repeat repeat_interleave replication_pad1d replication_pad2d reshape reshape_as roll rot90 select select_scatter
-slice slice_scatter split split_with_sizes squeeze stack swapaxes swapdims sym_size sym_numel t tensor_split tile to transpose tril triu
-type_as unbind unflatten unfold unsqueeze view view_as
+adjoint alias as_strided atleast_1d atleast_2d atleast_3d broadcast_tensors broadcast_to cat chunk clone col2im concat constant_pad_nd
+contiguous copy detach diag diag_embed diagflat diagonal expand expand_as flatten flip fliplr flipud gather im2col index index_add
+index_copy index_fill index_select lift_fresh lift_fresh_copy mH mT matrix_H meshgrid movedim narrow numpy_T pad permute ravel
+reflection_pad1d reflection_pad2d repeat repeat_interleave replication_pad1d replication_pad2d reshape reshape_as roll rot90 scatter select
+select_scatter slice slice_scatter split split_with_sizes squeeze stack swapaxes swapdims sym_numel sym_size t take_along_dim tensor_split
+tile to transpose tril triu type_as unbind unflatten unfold unsqueeze view view_as
 """
 CONSTANTS = """
 arange eye full full_like linspace new_full new_ones new_zeros ones ones_like scalar_tensor zero zeros zeros_like
@@ -85,6 +88,11 @@ def _rms_norm(x: Tensor, shape: list[int], weight: Any, eps: Any) -> tuple[Tenso
     return functional.rms_norm(x, shape, weight, eps), None
 
 
+def _grid_sampler(x: Tensor, grid: Tensor, mode: int, padding: int, corners: bool) -> Tensor:
+    names = ("bilinear", "nearest", "bicubic")[mode], ("zeros", "border", "reflection")[padding]
+    return functional.grid_sample(x, grid, *names, align_corners=corners)
+
+
 PUBLIC: dict[str, Callable[..., Any]] = {
     "_softmax": lambda x, dim, half_to_float: torch.softmax(x, dim),
     "_log_softmax": lambda x, dim, half_to_float: torch.log_softmax(x, dim),
@@ -94,8 +102,11 @@ PUBLIC: dict[str, Callable[..., Any]] = {
     "native_group_norm": _group_norm,
     "_scaled_dot_product_flash_attention_for_cpu": _attention,
     "_fused_rms_norm": _rms_norm,
+    "grid_sampler": _grid_sampler,
+    "grid_sampler_2d": _grid_sampler,
 }
-"""Internal forms of decomposed programs -> the public operator, which checks shapes, with the same arguments and number of results."""
+"""Internal forms of decomposed programs -> the public operator, which checks shapes, with the same arguments and number of results. And
+operators that take a choice as a number, which they do not look at -> those that take it by name."""
 
 
 def _copy(into: Tensor, x: Tensor, non_blocking: bool = False) -> Tensor:
