@@ -104,6 +104,15 @@ def read_engine(path: Path) -> ModelProto:
     return model
 
 
+def check_images(path: Path, twin: Twin) -> tuple[ModelProto, int | None]:
+    """The graph of an ONNX file that takes the twin's images, and the batch that it fixes. Raises UsageError as `take_in`."""
+    model = read_engine(path)
+    batch, *shape = (dim.dim_value if dim.HasField("dim_value") else None for dim in _inputs(model)[0].type.tensor_type.shape.dim)
+    if any(size not in (None, wanted) for size, wanted in zip(shape, twin.input_shape, strict=True)):
+        raise UsageError(f"--engine {path} takes {_described(model)}; the model {twin.name} takes images of {_by(twin.input_shape)}")
+    return model, batch
+
+
 def take_in(path: Path, twin: Twin, folder: Path) -> Artefact:
     """The file as an artefact of the twin in `folder`: its own bytes, but where weights lie beside it, it fixes its batch, or its images
     or logits are float16, which are cast.
@@ -115,11 +124,8 @@ def take_in(path: Path, twin: Twin, folder: Path) -> Artefact:
     check_engine_file(path)
     if kind_of(path) != ".onnx":
         return _closed(path, twin, folder)
-    model = read_engine(path)
+    model, batch = check_images(path, twin)
     (source,), target = _inputs(model), model.graph.output[0]
-    batch, *shape = (dim.dim_value if dim.HasField("dim_value") else None for dim in source.type.tensor_type.shape.dim)
-    if any(size not in (None, wanted) for size, wanted in zip(shape, twin.input_shape, strict=True)):
-        raise UsageError(f"--engine {path} takes {_described(model)}; the model {twin.name} takes images of {_by(twin.input_shape)}")
     cast = with_float32_ends(model)
     whole = model.SerializeToString(deterministic=True) if cast or _beside(path) else path.read_bytes()
     if batch is not None:

@@ -92,6 +92,9 @@ def load_subject(settings: Settings, *, only_attacked: bool = False) -> Subject:
 
     if not only_attacked:
         _check_batches(settings, profile, twin.input_shape)
+        for path in map(engine_file.file_of, settings.files):
+            if kind_of(path) == ".onnx":
+                engine_file.check_images(path, twin)
 
     def attacked(labels: NDArray[np.int64]) -> NDArray[np.intp]:
         return stratified(labels, settings.samples or min(settings.plan.samples, len(labels)), settings.seed)

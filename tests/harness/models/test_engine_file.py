@@ -33,6 +33,8 @@ from harness.models.onnx_graph import read_onnx
 from harness.records import RunRecord, Verdict
 from harness.selftest.network import network as selftest_network
 from harness.selftest.pictures import CALIBRATION, TEST, pictures
+from harness.settings import make_settings
+from harness.stages.subject import load_subject
 
 pytestmark = pytest.mark.slow(60)
 
@@ -318,6 +320,13 @@ def test_a_file_of_another_model_is_refused(made: Callable[[], onnx.ModelProto],
     onnx.save(made(), tmp_path / "other.onnx")
     with pytest.raises(UsageError, match=message):
         take_in(tmp_path / "other.onnx", twin, tmp_path / "artefacts")
+
+
+def test_other_images_are_refused_before_anything_is_exported(tmp_path: Path) -> None:
+    onnx.save(other_images(), tmp_path / "other.onnx")
+    settings = make_settings(model="resnet8", flavours=("onnx-fp32", f"file:{tmp_path / 'other.onnx'}"))
+    with pytest.raises(UsageError, match=r"takes x FLOAT \(n, 1, 2, 2\)"):
+        load_subject(settings)
 
 
 WEIGHT = np.random.default_rng(0).integers(-127, 128, (4, 768)).astype(np.int8)
