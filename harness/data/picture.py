@@ -69,6 +69,7 @@ def read_image(
         with Image.open(path, formats=FORMATS) as opened:
             _check_pixels(path, opened.size)
             _note(opened, seen)
+            opened.info.pop("transparency", None)  # of a palette: Pillow would warn that it is dropped
             image = eight_bits(path, opened).convert(mode)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, TypeError, KeyError, Image.DecompressionBombError) as error:
         raise UsageError(f"cannot read image {path}: {' '.join(str(error).split())}") from error

@@ -136,6 +136,15 @@ def test_what_is_dropped_is_counted(tmp_path: Path) -> None:
     assert sorted(what.split(",")[0] for what in seen.elements()) == ["carry a camera's turn (EXIF orientation)", "have an alpha channel"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -> None:
+    picture = Image.fromarray(COLOUR).quantize(4)
+    picture.save(tmp_path / "palette.png", transparency=bytes([0, 9, 255, 255]))
+    seen: Counter[str] = Counter()
+    assert np.array_equal(read_image(tmp_path / "palette.png", None, seen), np.asarray(picture.convert("RGB")))
+    assert len(seen) == 1 and next(iter(seen)).startswith("have an alpha channel")
+
+
 @pytest.mark.parametrize(("width", "height"), [(200_000, 1), (1, 200_000)])
 def test_a_picture_that_scaling_would_blow_up_is_refused(width: int, height: int, tmp_path: Path) -> None:
     Image.new("L", (width, height)).save(tmp_path / "thin.png")
