@@ -43,7 +43,7 @@ upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsa
 SHAPES = """
 adjoint alias as_strided atleast_1d atleast_2d atleast_3d broadcast_tensors broadcast_to cat chunk clone col2im concat constant_pad_nd
 contiguous copy detach diag diag_embed diagflat diagonal expand expand_as flatten flip fliplr flipud gather im2col index index_add
-index_copy index_fill index_select lift_fresh lift_fresh_copy mH mT matrix_H meshgrid movedim narrow numpy_T pad permute ravel
+index_copy index_fill index_put index_select lift_fresh lift_fresh_copy mH mT matrix_H meshgrid movedim narrow numpy_T pad permute ravel
 reflection_pad1d reflection_pad2d repeat repeat_interleave replication_pad1d replication_pad2d reshape reshape_as roll rot90 scatter select
 select_scatter slice slice_scatter split split_with_sizes squeeze stack swapaxes swapdims sym_numel sym_size t take_along_dim tensor_split
 tile to transpose tril triu type_as unbind unflatten unfold unsqueeze view view_as
@@ -53,8 +53,9 @@ arange eye full full_like linspace new_full new_ones new_zeros ones ones_like sc
 """
 NAMES = frozenset(" ".join((POINTWISE, REDUCTIONS, LAYERS, SHAPES, CONSTANTS)).split())
 MODIFY = """
-add_ addcmul_ clamp_ clamp_min_ clamp_max_ copy_ detach_ div_ dropout_ elu_ exp_ fill_ gelu_ hardsigmoid_ hardswish_ hardtanh_ leaky_relu_
-masked_fill_ mish_ mul_ neg_ pow_ relu_ relu6_ selu_ sigmoid_ silu_ sqrt_ square_ squeeze_ sub_ tanh_ threshold_ transpose_ unsqueeze_ zero_
+add_ addcmul_ clamp_ clamp_max_ clamp_min_ copy_ detach_ div_ dropout_ elu_ exp_ fill_ gelu_ hardsigmoid_ hardswish_ hardtanh_ index_put_
+leaky_relu_ masked_fill_ mish_ mul_ neg_ pow_ relu6_ relu_ selu_ sigmoid_ silu_ sqrt_ square_ squeeze_ sub_ tanh_ threshold_ transpose_
+unsqueeze_ zero_
 """
 IN_PLACE = frozenset(MODIFY.split())
 """Those that exported programs call in place too, on a value of their own."""
