@@ -74,7 +74,8 @@ def export_and_check(subject: Subject, settings: Settings, folder: Path, say: Ca
                 base = graph, check_parity(twin.module, graph, probe)
             artefact = write(flavour, folder=folder, cache_fp32=base[0] if base else None)
             seen = base[1] if base and flavour == FLOAT else check_parity(twin.module, artefact, probe)
-            exported.append(Exported(artefact, _proved(artefact, subject, _of_its_graph(seen, base[1]) if base else seen, say)))
+            parity = _proved(artefact, subject, _of_its_graph(seen, base[1]) if base else seen, say)
+            exported.append(Exported(artefact, parity, _unreadable(artefact, say) if artefact.precision == "int8" else ""))
     for flavour in dict.fromkeys(settings.files):
         say(f"{engine_name(flavour)} as it is ...")
         artefact = take_in(file_of(flavour), twin, folder)
@@ -122,12 +123,13 @@ def _proved(artefact: Artefact, subject: Subject, seen: ParityResult, say: Calla
 
 
 def _unreadable(artefact: Artefact, say: Callable[[str], None]) -> str:
-    """Why the graph of a user's own file cannot be attacked; empty where it can."""
+    """Why an artefact's graph cannot be attacked; empty where it can."""
     try:
         read_onnx(artefact.path, deployed=True)
     except UsageError as error:
-        say(f"  its graph cannot be attacked (S3), so that its claim can fail but not hold: {error}")
-        return str(error)
+        why = str(error).partition(" Supported: ")[0]  # the list of all operators is for whoever writes the file
+        say(f"  its graph cannot be attacked (S3), so that its claim can fail but not hold: {why}")
+        return why
     return ""
 
 
