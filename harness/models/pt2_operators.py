@@ -34,7 +34,7 @@ mean median min msort nanmean nansum norm prod softmax sort std std_mean sum top
 """
 LAYERS = """
 adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d addbmm addmm addmv addr
-affine_grid_generator alpha_dropout avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm bilinear bmm cdist channel_shuffle conv1d conv2d
+affine_grid_generator alpha_dropout avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm bilinear bmm channel_shuffle conv1d conv2d
 conv3d conv_transpose1d conv_transpose2d convolution cosine_similarity cross dot dropout einsum embedding feature_alpha_dropout
 feature_dropout group_norm inner instance_norm kron layer_norm linear matmul max_pool1d max_pool2d max_pool2d_with_indices
 max_pool3d mm mv native_layer_norm outer pairwise_distance pixel_shuffle pixel_unshuffle rms_norm scaled_dot_product_attention tensordot
@@ -94,6 +94,11 @@ def _grid_sampler(x: Tensor, grid: Tensor, mode: int, padding: int, corners: boo
     return functional.grid_sample(x, grid, *names, align_corners=corners)
 
 
+def _distances(x: Tensor, y: Tensor, p: float = 2.0, compute_mode: int | None = None) -> Tensor:
+    """As `aten.cdist`, whose export to ONNX asks how large the batch is."""
+    return torch.linalg.vector_norm(x.unsqueeze(-2) - y.unsqueeze(-3), p, -1)
+
+
 PUBLIC: dict[str, Callable[..., Any]] = {
     "_softmax": lambda x, dim, half_to_float: torch.softmax(x, dim),
     "_log_softmax": lambda x, dim, half_to_float: torch.log_softmax(x, dim),
@@ -103,11 +108,13 @@ PUBLIC: dict[str, Callable[..., Any]] = {
     "native_group_norm": _group_norm,
     "_scaled_dot_product_flash_attention_for_cpu": _attention,
     "_fused_rms_norm": _rms_norm,
+    "cdist": _distances,
+    "_cdist_forward": _distances,
     "grid_sampler": _grid_sampler,
     "grid_sampler_2d": _grid_sampler,
 }
 """Internal forms of decomposed programs -> the public operator, which checks shapes, with the same arguments and number of results. And
-operators that take a choice as a number, which they do not look at -> those that take it by name."""
+operators that do not look at what they are given, or cannot be exported -> others of the same result."""
 
 
 def _copy(into: Tensor, x: Tensor, non_blocking: bool = False) -> Tensor:

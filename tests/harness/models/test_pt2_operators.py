@@ -131,7 +131,7 @@ class Transformed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         grid = F.affine_grid(self.where(x.mean((2, 3))).reshape(-1, 2, 3), list(x.shape), align_corners=False)
         h = F.normalize(torch.sinh(self.conv(F.grid_sample(x, grid, align_corners=False))).mean((2, 3)), dim=1)
-        logits: Tensor = h @ F.normalize(self.centres, dim=1).T
+        logits: Tensor = h @ F.normalize(self.centres, dim=1).T - torch.cdist(h, self.centres)
         return logits
 
 
