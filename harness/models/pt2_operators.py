@@ -96,7 +96,8 @@ def _grid_sampler(x: Tensor, grid: Tensor, mode: int, padding: int, corners: boo
 
 def _distances(x: Tensor, y: Tensor, p: float = 2.0, compute_mode: int | None = None) -> Tensor:
     """As `aten.cdist`, whose export to ONNX asks how large the batch is."""
-    return torch.linalg.vector_norm(x.unsqueeze(-2) - y.unsqueeze(-3), p, -1)
+    distances: Tensor = torch.linalg.vector_norm(x.unsqueeze(-2) - y.unsqueeze(-3), p, -1)
+    return distances
 
 
 PUBLIC: dict[str, Callable[..., Any]] = {
